@@ -1,0 +1,106 @@
+"""What a backend is: the outline that every file of this folder follows.
+
+A backend serves one framework's arrays. It may know that framework and the rules of `polylogit.contract`, and knows
+neither the registry nor any other backend.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    Pullback = Callable[[Any], Any]
+
+__all__ = ["Backend"]
+
+
+class Backend(ABC):
+    """One framework's arrays and what polylogit does with them.
+
+    An instance is made on first use, when the framework has been imported (by the user, whose array arrived, or by
+    asking for the backend by name). Subclass it, implement the abstract methods, and name the class in the
+    entry-point group ``polylogit.backends`` or in `polylogit.register_backend`.
+
+    Attributes
+    ----------
+    name : str
+        As in ``backend="torch"``.
+    install : str
+        The command that installs the framework, for messages.
+    differentiates : bool
+        Whether `vjp` and `jvp` take any function of the framework's arrays (True), or only polylogit's own
+        operations by their closed forms (False).
+    """
+
+    name: ClassVar[str]
+    install: ClassVar[str]
+    differentiates: ClassVar[bool] = True
+
+    # --- which types are ours ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def owns(self, cls: type) -> bool:
+        """Whether arrays of exactly this type are served here.
+
+        Raise `UnsupportedArrayError` for a type of this framework that would lose its meaning (a masked array, say).
+        """
+
+    # --- the operations ----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+        """exp(x) over its sum along `axis`; see `polylogit.softmax`."""
+
+    @abstractmethod
+    def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+        """The logarithm of softmax; see `polylogit.log_softmax`."""
+
+    @abstractmethod
+    def sigmoid(self, x: Any, dtype: Any = None) -> Any:
+        """1 / (1 + exp(-x)); see `polylogit.sigmoid`."""
+
+    # --- arrays in and out -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        """A Python number, a nested sequence or a NumPy array as an array of this framework, dtype kept if it can be.
+
+        `dtype` is a name such as "bfloat16" or what the framework itself takes; `device` is what it calls one.
+        """
+
+    @abstractmethod
+    def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
+        """The values as a NumPy array on the host, dtype kept (bfloat16 and float8 as those of ml_dtypes)."""
+
+    # --- derivatives -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
+        """``function(x, **kwargs)`` and its pullback; see `polylogit.vjp`."""
+
+    @abstractmethod
+    def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """``function(x, **kwargs)`` and its directional derivative; see `polylogit.jvp`."""
+
+    # --- for the conformance kit; none is needed by the operations ----------------------------------------------
+
+    def devices(self) -> tuple[str, ...]:
+        """The devices on which arrays can be made, as `asarray` takes them."""
+        return ("cpu",)
+
+    def dtypes(self) -> tuple[str, ...]:
+        """The names of the floating dtypes that this framework has, widest first."""
+        return ("float64", "float32", "float16")
+
+    def dtype_name(self, x: Any) -> str:
+        """The dtype of an array as a plain name such as "float32"."""
+        return str(x.dtype)
+
+    def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
+        """By name, the framework's ways to compile a function of one array (``{"jit": jax.jit}``)."""
+        return {}

@@ -1,0 +1,133 @@
+"""The rules about axes, dtypes and masks that every backend shares.
+
+Pure Python over shapes and names: this module knows no framework and imports none, so that the four backends cannot
+differ in a rule. A size may be a framework's symbolic integer or, where a framework has unknown dimensions, None.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+from polylogit.errors import AxisError, AxisTypeError, DTypeError, MaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Axis", "check_floating", "check_logits_dtype", "check_mask", "check_mask_shape", "normalize_axis"]
+
+Axis = int | tuple[int, ...] | None
+
+
+def _one_axis(axis: Any, ndim: int, given: Any) -> int:
+    # bool is an int to Python; as an axis it is a mistake (often a misplaced keepdims).
+    try:
+        if isinstance(axis, bool) or type(axis).__name__ in ("bool", "bool_"):
+            raise TypeError
+        index = operator.index(axis)
+    except TypeError:
+        message = (
+            f"axis={given!r} has the type {type(axis).__name__}; an axis is an integer, a tuple of integers or None. "
+            "Pass for example axis=-1 or axis=(0, 1)."
+        )
+        raise AxisTypeError(message) from None
+    # A 0-d array is treated as one row of one element, as NumPy's reductions do.
+    rank = ndim or 1
+    if not -rank <= index < rank:
+        message = (
+            f"axis={given!r} is out of range for an array of {ndim} dimension{'' if ndim == 1 else 's'}; "
+            f"an axis lies between {-rank} and {rank - 1}. Pass one of those, or axis=None for all."
+        )
+        raise AxisError(message)
+    return index % rank
+
+
+def normalize_axis(axis: Any, ndim: int) -> tuple[int, ...]:
+    """The axes to normalise over, non-negative and ascending; ``()`` where every element is a row of its own.
+
+    Parameters
+    ----------
+    axis : int, tuple of int, or None
+        As the caller gave it; None means all axes.
+    ndim : int
+        The number of dimensions of the logits.
+
+    Returns
+    -------
+    tuple of int
+        Ascending; ``()`` for a 0-d array and for ``axis=()``.
+
+    Raises
+    ------
+    AxisTypeError
+        For a bool, a float or anything else that is no integer.
+    AxisError
+        For an axis out of range or given twice.
+
+    Examples
+    --------
+    >>> normalize_axis((-1, 0), 3)
+    (0, 2)
+    """
+    if axis is None:
+        return tuple(range(ndim))
+    if not isinstance(axis, (tuple, list)):
+        index = _one_axis(axis, ndim, axis)
+        return (index,) if ndim else ()
+    axes = [_one_axis(one, ndim, axis) for one in axis]
+    if len(set(axes)) != len(axes):
+        message = f"axis={axis!r} names an axis of a {ndim}-dimensional array twice; name each axis once."
+        raise AxisError(message)
+    return tuple(sorted(axes)) if ndim else ()
+
+
+def check_logits_dtype(name: str, kind: str) -> None:
+    """Refuse logits that are neither real floating, integer nor bool.
+
+    Parameters
+    ----------
+    name : str
+        The dtype as the framework spells it, for the message.
+    kind : str
+        "floating", "integer", "bool", or anything else for a dtype that is refused.
+    """
+    if kind not in ("floating", "integer", "bool"):
+        message = (
+            f"logits of dtype {name} have no softmax or sigmoid here; they are real numbers (floating, integer or "
+            "bool). Convert them first, for a complex array to its real part or its magnitude."
+        )
+        raise DTypeError(message)
+
+
+def check_floating(given: Any, kind: str) -> None:
+    """Refuse ``dtype=`` unless it is a real floating dtype; `kind` as in `check_logits_dtype`."""
+    if kind != "floating":
+        message = (
+            f"dtype={given!r} is not a real floating dtype; probabilities are fractions. Pass for example "
+            'dtype="float32", or leave dtype out to keep that of the logits.'
+        )
+        raise DTypeError(message)
+
+
+def check_mask(name: str, is_bool: bool) -> None:
+    """Refuse a mask whose dtype is not bool; `name` is its dtype as the framework spells it."""
+    if not is_bool:
+        message = (
+            f"where= has dtype {name}; a mask is an array of bool, True where an entry takes part. "
+            "Compare to make one, for example where=(mask != 0)."
+        )
+        raise DTypeError(message)
+
+
+def check_mask_shape(mask_shape: Sequence[Any], shape: Sequence[Any]) -> None:
+    """Refuse a mask that does not broadcast to exactly the shape of the logits; None is an unknown size and passes."""
+    fits = len(mask_shape) <= len(shape) and all(
+        have is None or want is None or have == 1 or have == want
+        for have, want in zip(reversed(mask_shape), reversed(shape), strict=False)
+    )
+    if not fits:
+        message = (
+            f"where= has the shape {tuple(mask_shape)}, which does not broadcast to the shape {tuple(shape)} of the "
+            "logits; give each of its trailing dimensions that size or 1."
+        )
+        raise MaskError(message)

@@ -1,0 +1,73 @@
+"""The exceptions of polylogit: one hierarchy, each also the built-in that a caller would catch.
+
+Every message names the value that was given, the rule that it breaks and what to do about it. This module knows no
+framework and imports nothing.
+"""
+
+__all__ = [
+    "AxisError",
+    "AxisTypeError",
+    "BackendUnavailableError",
+    "ConformanceError",
+    "ConversionError",
+    "DTypeError",
+    "DifferentiationError",
+    "MaskError",
+    "MixedBackendsError",
+    "PolylogitError",
+    "UnknownBackendError",
+    "UnknownOperationError",
+    "UnsupportedArrayError",
+]
+
+
+class PolylogitError(Exception):
+    """Base of every exception that polylogit raises on purpose."""
+
+
+class UnsupportedArrayError(PolylogitError, TypeError):
+    """The object is not an array that a backend can serve without losing its meaning."""
+
+
+class DTypeError(PolylogitError, TypeError):
+    """The dtype (of the logits, of a mask, or asked for by ``dtype=``) cannot hold what the operation needs."""
+
+
+class AxisError(PolylogitError, ValueError, IndexError):
+    """An axis is out of range for the array, or named twice."""
+
+
+class AxisTypeError(PolylogitError, TypeError):
+    """An axis is neither an integer, nor a tuple of integers, nor None."""
+
+
+class MaskError(PolylogitError, ValueError):
+    """The shape of ``where`` does not broadcast to the shape of the logits."""
+
+
+class MixedBackendsError(PolylogitError, TypeError):
+    """Arrays of different frameworks were given to one call."""
+
+
+class BackendUnavailableError(PolylogitError, ImportError):
+    """The framework is not installed, or its import failed."""
+
+
+class UnknownBackendError(PolylogitError, ValueError):
+    """No backend of that name is registered."""
+
+
+class UnknownOperationError(PolylogitError, ValueError):
+    """No operation of that name exists."""
+
+
+class DifferentiationError(PolylogitError, TypeError):
+    """The backend cannot differentiate what it was given."""
+
+
+class ConversionError(PolylogitError, TypeError, ValueError):
+    """The array cannot be moved to the other framework as asked."""
+
+
+class ConformanceError(PolylogitError, ValueError):
+    """The conformance kit was asked for something it cannot run."""
