@@ -1,0 +1,119 @@
+"""What every test shares: the installed backends as fixtures, and the order and threads that the frameworks need.
+
+A test never skips because a framework is missing: it is not collected there. So that this cannot hide anything, an
+environment says what it holds, and the session stops where that is not so:
+
+- ``POLYLOGIT_TEST_REQUIRE=torch,jax``: these must be installed;
+- ``POLYLOGIT_TEST_FORBID=tensorflow``: these must not be.
+
+This file finds frameworks by itself and does not ask polylogit, which is under test.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+# Two workers with a full set of threads each would fight for the same cores. The variables are read when a framework
+# is first imported, so they are set before that; processes that tests start inherit them.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for variable in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "TF_NUM_INTRAOP_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+    ):
+        os.environ.setdefault(variable, "1")
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+BACKENDS = ("numpy", "torch", "tensorflow", "jax")
+INSTALLED = tuple(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
+MISSING = tuple(name for name in BACKENDS if name not in INSTALLED)
+
+# TensorFlow's libraries, loaded first, can break those of PyTorch in the same process; the other order is fine.
+if "torch" in INSTALLED:
+    importlib.import_module("torch")
+
+
+def _named_in(variable: str) -> list[str]:
+    names = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
+    for name in names:
+        if name not in BACKENDS:
+            raise pytest.UsageError(f"{variable} names {name!r}; the frameworks are {', '.join(BACKENDS)}")
+    return names
+
+
+def pytest_sessionstart() -> None:
+    """Stop where the environment does not hold what it says."""
+    missing = [name for name in _named_in("POLYLOGIT_TEST_REQUIRE") if name not in INSTALLED]
+    unwanted = [name for name in _named_in("POLYLOGIT_TEST_FORBID") if name in INSTALLED]
+    if missing:
+        raise pytest.UsageError(f"POLYLOGIT_TEST_REQUIRE names frameworks that are not installed: {missing}")
+    if unwanted:
+        raise pytest.UsageError(f"POLYLOGIT_TEST_FORBID names frameworks that are installed: {unwanted}")
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out ``test_torch_export.py`` and the like where the framework in the file's name is missing."""
+    words = re.split(r"[_.]", collection_path.name)
+    if words[0] == "test" and any(name in words for name in MISSING):
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out tests marked ``requires("torch", ...)`` where one of those frameworks is missing."""
+    kept, left = [], []
+    for item in items:
+        needs = {name for mark in item.iter_markers("requires") for name in mark.args}
+        if unknown := needs.difference(BACKENDS):
+            raise pytest.UsageError(f"{item.nodeid} requires {unknown}; the frameworks are {', '.join(BACKENDS)}")
+        (left if needs.intersection(MISSING) else kept).append(item)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = kept
+
+
+@pytest.fixture(params=INSTALLED)
+def backend_name(request: pytest.FixtureRequest) -> str:
+    """Each installed backend's name in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def backend(backend_name: str) -> Any:
+    """Each installed backend in turn."""
+    import polylogit
+
+    return polylogit.get_backend(backend_name)
+
+
+@pytest.fixture
+def make(backend: Any) -> Callable[..., Any]:
+    """``make(values, dtype=None)``: an array of the backend in turn."""
+
+    def make(values: Any, dtype: Any = None) -> Any:
+        return backend.asarray(values, dtype=dtype)
+
+    return make
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """JAX with its 64-bit types switched on for the length of the test, where JAX is installed."""
+    if "jax" not in INSTALLED:
+        yield
+        return
+    import jax
+
+    with jax.enable_x64(True):
+        yield
