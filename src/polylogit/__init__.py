@@ -38,7 +38,6 @@ __all__ = [
     "porting",
     "register_backend",
     "register_implementation",
-    "register_implementation": "polylogit.implementations",
     "set_num_threads",
     "sigmoid",
     "softmax",
