@@ -1,0 +1,198 @@
+"""The closed-form derivatives of the NumPy backend, first and second order.
+
+With p the probabilities kept from the forward: softmax's Jacobian is diag(p) - p p', which is symmetric; log_softmax's
+is I - 1 p'; sigmoid's is p (1 - p). The second derivative of <g, f(x)> is a Hessian, symmetric too, so that its pullback
+is its derivative along a direction. It knows NumPy and the kernels alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from polylogit.backends import numpy_kernels as kernels
+from polylogit.errors import DifferentiationError
+
+if TYPE_CHECKING:
+    from polylogit.backends.numpy_kernels import AnyArray, AnyDType
+
+__all__ = ["OPERATIONS", "Linearization", "linearize", "second_order"]
+
+
+class Linearization(ABC):
+    """A function at a point: its value, and its derivative applied from either side."""
+
+    operation: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        array: AnyArray,
+        axes: tuple[int, ...],
+        mask: AnyArray | None,
+        result: AnyDType,
+        given: AnyDType,
+        work: AnyDType,
+    ) -> None:
+        self.axes, self.mask, self.result, self.given, self.work = axes, mask, result, given, work
+        self.value = np.empty_like(array, dtype=result)
+        self.kept = np.empty_like(array, dtype=work)
+        self.forward(array)
+
+    @abstractmethod
+    def forward(self, array: AnyArray) -> None:
+        """Fill `value` and `kept`."""
+
+    @abstractmethod
+    def pull(self, cotangent: AnyArray) -> AnyArray:
+        """The cotangent of the argument, in its dtype."""
+
+    @abstractmethod
+    def push(self, tangent: AnyArray) -> AnyArray:
+        """The tangent of the value, in its dtype."""
+
+    @abstractmethod
+    def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
+        """The derivative of ``pull(cotangent)`` along a direction, in the argument's dtype."""
+
+    def _take(self, direction: AnyArray) -> AnyArray:
+        """A direction in the dtype of the work; what a mask leaves out takes no part, whatever it holds."""
+        taken = direction.astype(self.work)
+        if self.mask is not None:
+            taken[~self.mask] = 0
+        return taken
+
+    def _sum(self, values: AnyArray) -> AnyArray:
+        return np.asarray(values.sum(axis=self.axes, keepdims=True)) if self.axes else values
+
+
+class _Softmax(Linearization):
+    operation = "softmax"
+
+    def forward(self, array: AnyArray) -> None:
+        kernels.softmax(array, self.value, self.axes, self.mask, self.work, self.kept)
+
+    def _apply(self, direction: AnyArray, dtype: AnyDType) -> AnyArray:
+        with np.errstate(all="ignore"):
+            taken = self._take(direction)
+            mean = self._sum(taken * self.kept)
+            taken -= mean
+            taken *= self.kept
+            return taken.astype(dtype, copy=False)
+
+    def pull(self, cotangent: AnyArray) -> AnyArray:
+        return self._apply(cotangent, self.given)
+
+    def push(self, tangent: AnyArray) -> AnyArray:
+        return self._apply(tangent, self.result)
+
+    def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
+        with np.errstate(all="ignore"):
+            u, v = self._take(direction), self._take(cotangent)
+            u -= self._sum(u * self.kept)
+            v -= self._sum(v * self.kept)
+            u *= v
+            u -= self._sum(u * self.kept)
+            u *= self.kept
+            return u.astype(self.given, copy=False)
+
+
+class _LogSoftmax(Linearization):
+    operation = "log_softmax"
+
+    def forward(self, array: AnyArray) -> None:
+        kernels.log_softmax(array, self.value, self.axes, self.mask, self.work, self.kept)
+
+    def pull(self, cotangent: AnyArray) -> AnyArray:
+        with np.errstate(all="ignore"):
+            taken = self._take(cotangent)
+            taken -= self.kept * self._sum(taken)
+            return taken.astype(self.given, copy=False)
+
+    def push(self, tangent: AnyArray) -> AnyArray:
+        with np.errstate(all="ignore"):
+            taken = self._take(tangent)
+            taken -= self._sum(taken * self.kept)
+            if self.mask is not None:
+                taken[~self.mask] = 0
+            return taken.astype(self.result, copy=False)
+
+    def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
+        with np.errstate(all="ignore"):
+            taken = self._take(direction)
+            taken -= self._sum(taken * self.kept)
+            taken *= self.kept
+            taken *= -self._sum(self._take(cotangent))
+            return taken.astype(self.given, copy=False)
+
+
+class _Sigmoid(Linearization):
+    operation = "sigmoid"
+
+    def forward(self, array: AnyArray) -> None:
+        self.array = array
+        kernels.sigmoid(array, self.value, self.work, self.kept)
+
+    def _apply(self, direction: AnyArray, dtype: AnyDType) -> AnyArray:
+        with np.errstate(all="ignore"):
+            taken = self._take(direction)
+            taken *= self.kept
+            return taken.astype(dtype, copy=False)
+
+    def pull(self, cotangent: AnyArray) -> AnyArray:
+        return self._apply(cotangent, self.given)
+
+    def push(self, tangent: AnyArray) -> AnyArray:
+        return self._apply(tangent, self.result)
+
+    def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
+        with np.errstate(all="ignore"):
+            # 1 - 2 p is -tanh(x / 2), here without the cancellation near x = 0.
+            turned = self.array.astype(self.work) / 2
+            np.tanh(turned, out=turned)
+            turned *= self._take(direction) * self._take(cotangent)
+            turned *= -self.kept
+            return turned.astype(self.given, copy=False)
+
+
+class _SecondOrder(Linearization):
+    """``x -> pull(cotangent)``, linearised in its turn."""
+
+    def __init__(self, first: Linearization, cotangent: AnyArray) -> None:
+        self.first, self.cotangent = first, cotangent
+        self.value = first.pull(cotangent)
+
+    def forward(self, array: AnyArray) -> None:
+        """The first order's is enough."""
+
+    def pull(self, cotangent: AnyArray) -> AnyArray:
+        return self.first.bend(self.cotangent, cotangent)
+
+    def push(self, tangent: AnyArray) -> AnyArray:
+        return self.first.bend(self.cotangent, tangent)
+
+    def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
+        message = "polylogit.gradient of a gradient is a third derivative, for which NumPy has no closed form here."
+        raise DifferentiationError(message)
+
+
+OPERATIONS: dict[str, type[Linearization]] = {cls.operation: cls for cls in (_Softmax, _LogSoftmax, _Sigmoid)}
+
+
+def linearize(
+    operation: str,
+    array: AnyArray,
+    axes: tuple[int, ...],
+    mask: AnyArray | None,
+    result: AnyDType,
+    given: AnyDType,
+    work: AnyDType,
+) -> Linearization:
+    """The linearisation of an operation: the value in the dtype `result`, gradients in the dtype `given`."""
+    return OPERATIONS[operation](array, axes, mask, result, given, work)
+
+
+def second_order(first: Linearization, cotangent: AnyArray) -> Linearization:
+    """The linearisation of ``x -> pull(cotangent)``."""
+    return _SecondOrder(first, cotangent)
