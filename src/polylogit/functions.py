@@ -6,7 +6,7 @@ The common path (an array, an axis, nothing else) is one dictionary look-up by e
 
 from __future__ import annotations
 
-from polylogit.registry import TABLES, call, resolve
+from polylogit.registry import RESOLVED, TABLES, call, publish
 
 TYPE_CHECKING = False  # as in polylogit.registry
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def softmax(
         try:
             implementation = _SOFTMAX[type(x)]
         except KeyError:
-            implementation = resolve("softmax", type(x))
+            implementation = RESOLVED["softmax", publish(type(x))]
         return implementation(x, axis)
     return call("softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend)
 
@@ -148,7 +148,7 @@ def log_softmax(
         try:
             implementation = _LOG_SOFTMAX[type(x)]
         except KeyError:
-            implementation = resolve("log_softmax", type(x))
+            implementation = RESOLVED["log_softmax", publish(type(x))]
         return implementation(x, axis)
     return call("log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend)
 
@@ -188,7 +188,7 @@ def sigmoid(x: Any, /, *, dtype: Any = None, backend: Any = None) -> Any:
         try:
             implementation = _SIGMOID[type(x)]
         except KeyError:
-            implementation = resolve("sigmoid", type(x))
+            implementation = RESOLVED["sigmoid", publish(type(x))]
         return implementation(x)
     return call("sigmoid", x, {"dtype": dtype}, backend)
 

@@ -44,6 +44,9 @@ ENTRY_POINT_GROUP = "polylogit.backends"
 # operation -> exact type -> implementation(x, axis, where, dtype), or implementation(x, dtype) for sigmoid.
 TABLES: dict[str, dict[type, Implementation]] = {operation: {} for operation in OPERATIONS}
 
+# (operation, backend) -> implementation, as last published; read only right after a miss in a table.
+RESOLVED: dict[tuple[str, str], Implementation] = {}
+
 # exact type -> the backend that owns it. Python's own numbers and sequences are in no backend's hands.
 _OWNERS: dict[type, Backend] = {}
 _PYTHON_TYPES = (bool, int, float, complex, list, tuple, range)
@@ -231,7 +234,7 @@ def get_backend(name_or_array: Any, /) -> Backend:
     cls = type(name_or_array)
     if cls in _PYTHON_TYPES:
         return _load(_default_backend.get())
-    return _OWNERS[cls] if cls in _OWNERS else owner_of(cls)
+    return _owner(cls)
 
 
 class use_backend:  # noqa: N801  a context manager, spelled like the function it is to its users
@@ -333,20 +336,23 @@ def implementation_of(operation: str, backend: Backend) -> Implementation:
     return handles[-1].adapt(own) if handles else own
 
 
-def resolve(operation: str, cls: type) -> Implementation:
-    """The implementation for a type that is not in the operation's table; enters it there."""
+def publish(cls: type) -> str:
+    """Enter a type in every operation's table; returns the name of its backend, the key of `RESOLVED`."""
     if cls in _PYTHON_TYPES:
-        implementation: Implementation = _from_python(operation)
+        key, implementations = "", {operation: _from_python(operation) for operation in OPERATIONS}
     else:
-        implementation = implementation_of(operation, owner_of(cls))
-    TABLES[operation][cls] = implementation
-    return implementation
+        owner = owner_of(cls)
+        key, implementations = owner.name, {operation: implementation_of(operation, owner) for operation in OPERATIONS}
+    for operation, implementation in implementations.items():
+        RESOLVED[operation, key] = implementation
+        TABLES[operation][cls] = implementation
+    return key
 
 
-# torch.compile runs a function marked so at trace time, as plain Python, and takes its result for a constant; what
-# resolve does (sys.modules, inheritance, imports) cannot be traced. The mark is read by name, so torch is not needed.
-resolve._dynamo_marked_constant = True  # type: ignore[attr-defined]
-owner_of._dynamo_marked_constant = True  # type: ignore[attr-defined]
+# torch.compile runs a function marked so at trace time, as plain Python, and takes its result, a string, for a
+# constant; what publish does (sys.modules, inheritance, imports) cannot be traced. The mark is read by name, so torch is
+# not needed to set it. Dynamo has read the table that lacked the type by then, so the caller looks in another.
+publish._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def _from_python(operation: str) -> Implementation:
@@ -383,35 +389,35 @@ def call(operation: str, x: Any, arguments: dict[str, Any], backend: Any) -> Any
     `arguments` are passed on by keyword; `backend` is a name, a `Backend` or None.
     """
     cls = type(x)
-    convert_numpy = False
     if backend is not None:
         owner = get_backend(backend) if isinstance(backend, str) else backend
-        x, convert_numpy = _move(owner, x, "x"), True
+        x = _move(owner, x, "x")
     elif cls in _PYTHON_TYPES:
         owner = _load(_default_backend.get())
         x = _as_array(owner, x)
-    elif cls in _OWNERS:
-        owner = _OWNERS[cls]
     else:
-        owner = owner_of(cls)
+        owner = _owner(cls)
     where = arguments.get("where")
     if where is not None:
-        arguments["where"] = _mask(owner, where, convert_numpy)
+        arguments["where"] = _mask(owner, where, convert_numpy=backend is not None)
     if (operation, owner.name) in OVERRIDES:
         return implementation_of(operation, owner)(x, **arguments)
     return getattr(owner, operation)(x, **arguments)
 
 
-def _owner_of_value(value: Any) -> Backend:
-    cls = type(value)
-    return _OWNERS[cls] if cls in _OWNERS else owner_of(cls)
+def _owner(cls: type) -> Backend:
+    """As `owner_of`, in a form that Dynamo traces."""
+    try:
+        return _OWNERS[cls]
+    except KeyError:
+        return _INSTANCES[publish(cls)]
 
 
 def _move(owner: Backend, value: Any, argument: str) -> Any:
     """`value` as an array of `owner`: Python values and NumPy arrays are converted, other frameworks' are refused."""
     if type(value) in _PYTHON_TYPES:
         return _as_array(owner, value)
-    source = _owner_of_value(value)
+    source = _owner(type(value))
     if source.name == owner.name:
         return value
     if source.name == "numpy":
@@ -423,10 +429,10 @@ def _move(owner: Backend, value: Any, argument: str) -> Any:
     raise MixedBackendsError(message)
 
 
-def _mask(owner: Backend, where: Any, convert_numpy: bool) -> Any:
+def _mask(owner: Backend, where: Any, *, convert_numpy: bool) -> Any:
     if type(where) in _PYTHON_TYPES:
         return _as_array(owner, where)
-    source = _owner_of_value(where)
+    source = _owner(type(where))
     if source.name != owner.name and not (convert_numpy and source.name == "numpy"):
         message = (
             f"x is an array of {owner.name} and where= one of {source.name}; one call takes the arrays of one framework. "

@@ -6,8 +6,12 @@ neither the registry nor any other backend.
 
 from __future__ import annotations
 
+import reprlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from polylogit.contract import check_logits_dtype
+from polylogit.errors import UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
     Pullback = Callable[[Any], Any]
 
-__all__ = ["Backend"]
+__all__ = ["Backend", "host_array"]
 
 
 class Backend(ABC):
@@ -104,3 +108,25 @@ class Backend(ABC):
     def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
         """By name, the framework's ways to compile a function of one array (``{"jit": jax.jit}``)."""
         return {}
+
+
+def host_array(value: Any) -> np.ndarray[Any, Any]:
+    """A Python number, a nested sequence or a NumPy array as a numeric NumPy array, in the machine's byte order.
+
+    Raises
+    ------
+    UnsupportedArrayError
+        For a ragged sequence.
+    DTypeError
+        For values that are not numbers.
+    """
+    import numpy as np  # noqa: PLC0415  importing polylogit does not import NumPy
+
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        message = f"the sequence {reprlib.repr(value)} is ragged ({error}); give every row the same length."
+        raise UnsupportedArrayError(message) from None
+    if array.dtype.kind in "OSUMm" or array.dtype.names is not None:
+        check_logits_dtype(str(array.dtype), "other")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,329 @@
+"""PyTorch tensors.
+
+The common path is ``torch.softmax`` itself. It is left where that call breaks the contract, and every departure names
+the defect that it answers. This module may know PyTorch and the shared rules; Dynamo traces through all of it, so the
+operations hold no look-up in ``sys.modules``, no import and no lock.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import compiler
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+from polylogit.backends.base import Backend, host_array
+from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
+from polylogit.errors import DifferentiationError, DTypeError, UnsupportedArrayError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+    from polylogit.backends.base import Pullback
+
+# The dtypes that the native calls serve as they are. A tuple: Dynamo compares its items by identity.
+_NATIVE = (torch.float32, torch.float64)
+
+# Up to this many elements in all, whatever the axis, no sum is long enough to break the bound.
+_SMALL = 64
+
+# The CPU kernels add a row up in one running sum a vector lane (last axis) or in a single one (any other axis). A sum
+# of n equal terms then drifts by up to n/2 ulp over the number of lanes: at 128,256 classes the float32 probabilities
+# sum to 1.0000079 on the last axis and 1.0001 on axis 0. Up to these lengths the drift stays within the bound.
+# (itemsize, whether the axis is the last) -> the longest row that the native call serves.
+_LONGEST = {(4, True): 1024, (4, False): 64, (8, True): 512, (8, False): 64}
+
+# NumPy has no name for these; they cross by the integer of the same width.
+_BY_BITS = {
+    "bfloat16": torch.int16,
+    "float8_e4m3fn": torch.uint8,
+    "float8_e4m3fnuz": torch.uint8,
+    "float8_e5m2": torch.uint8,
+    "float8_e5m2fnuz": torch.uint8,
+}
+
+
+class _Operation(NamedTuple):
+    """What tells softmax and log_softmax apart."""
+
+    native: Callable[..., torch.Tensor]
+    long: Callable[[torch.Tensor, int], torch.Tensor]
+    masked: float
+
+
+def _long_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """With ``torch.sum``, which adds in a cascade, in place of the kernel's running sum."""
+    # The maximum is a constant to the derivative: softmax does not change when all logits shift.
+    e = torch.exp(x - x.detach().amax(axis, keepdim=True))
+    return e / e.sum(axis, keepdim=True)
+
+
+def _long_log_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
+    shifted = x - x.detach().amax(axis, keepdim=True)
+    return shifted - shifted.exp().sum(axis, keepdim=True).log()
+
+
+_SOFTMAX = _Operation(torch.softmax, _long_softmax, 0.0)
+_LOG_SOFTMAX = _Operation(torch.log_softmax, _long_log_softmax, float("-inf"))
+
+
+# --- the operations --------------------------------------------------------------------------------------------------
+
+
+def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    """See `polylogit.softmax`."""
+    # torch.export must not see a comparison with a size: it would become a constraint on a dynamic dimension. The flag
+    # is what torch.compiler.is_exporting returns, without the cost of the call.
+    if (
+        where is dtype is None
+        and type(axis) is int
+        and x.dtype in _NATIVE
+        and not compiler._is_exporting_flag  # noqa: SLF001
+        and x.numel() <= _SMALL
+    ):
+        try:
+            return torch.softmax(x, axis)
+        except (IndexError, NotImplementedError):
+            pass  # an axis out of range or a sparse tensor; the rules below say so in their own words
+    return _along_axes(_SOFTMAX, x, axis, where, dtype)
+
+
+def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    """See `polylogit.log_softmax`."""
+    if (
+        where is dtype is None
+        and type(axis) is int
+        and x.dtype in _NATIVE
+        and not compiler._is_exporting_flag  # noqa: SLF001
+        and x.numel() <= _SMALL
+    ):
+        try:
+            return torch.log_softmax(x, axis)
+        except (IndexError, NotImplementedError):
+            pass
+    return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
+
+
+def sigmoid(x: Any, dtype: Any = None) -> Any:
+    """See `polylogit.sigmoid`."""
+    if dtype is None and x.dtype in _NATIVE:
+        return torch.sigmoid(x)
+    result, compute = _dtypes(x, dtype)
+    return _cast(torch.sigmoid(_cast(x, compute)), result)
+
+
+def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
+    result, compute = _dtypes(x, dtype)
+    axes = normalize_axis(axis, x.ndim)
+    if x.layout not in (torch.strided, torch.jagged):
+        message = f"a tensor of the layout {x.layout} is not served; make it dense first, with x.to_dense()."
+        raise UnsupportedArrayError(message)
+    x = _cast(x, compute)
+    if where is None and len(axes) == 1:
+        return _cast(_along_axis(operation, x, axes[0]), result)
+    shape = x.shape
+    mask = None
+    if where is not None:
+        check_mask(str(where.dtype), where.dtype is torch.bool)
+        check_mask_shape(where.shape, shape)
+        mask = _joined(torch.broadcast_to(where, shape), axes)
+    y = _along_last(operation, _joined(x, axes), mask)
+    if not axes:
+        return _cast(y.squeeze(-1), result)
+    last = tuple(range(x.ndim - len(axes), x.ndim))
+    return _cast(y.unflatten(-1, [shape[one] for one in axes]).movedim(last, axes), result)
+
+
+def _joined(x: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
+    """The axes joined into one at the end; with no axes, a new one of size 1."""
+    if not axes:
+        return x.unsqueeze(-1)
+    return x.movedim(axes, tuple(range(x.ndim - len(axes), x.ndim))).flatten(-len(axes))
+
+
+def _along_last(operation: _Operation, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    axis = x.ndim - 1
+    if mask is None:
+        return _along_axis(operation, x, axis)
+    # The masked entries are replaced before, so that what they hold cannot reach the sum or a gradient, and after. A
+    # row with no entry left is filled with zeros: no NaN arises that a derivative could carry.
+    some = mask.any(axis, keepdim=True)
+    fill = torch.where(some, float("-inf"), 0.0).to(x.dtype)
+    y = _along_axis(operation, torch.where(mask, x, fill), axis)
+    return torch.where(mask, y, torch.full_like(y, operation.masked))
+
+
+def _along_axis(operation: _Operation, x: torch.Tensor, axis: int) -> torch.Tensor:
+    if _is_long(x, axis):
+        if x.dtype is torch.float32:
+            return operation.native(x, axis, dtype=torch.float64).to(torch.float32)
+        return operation.long(x, axis)
+    return operation.native(x, axis)
+
+
+def _is_long(x: torch.Tensor, axis: int) -> bool:
+    """Whether the row is too long for the native sum; see `_LONGEST`."""
+    longest = _LONGEST.get((x.dtype.itemsize, axis == x.ndim - 1))
+    if longest is None or x.device.type != "cpu" or x.ndim == 0:
+        return False
+    length = x.shape[axis]
+    # While exporting, a size that is not known takes the form that is right for every size, and sets no constraint.
+    return not statically_known_true(length <= longest) if compiler.is_exporting() else length > longest
+
+
+# --- dtypes ----------------------------------------------------------------------------------------------------------
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype.is_floating_point:
+        return "floating"
+    if dtype.is_complex or "q" in str(dtype):  # qint8 and its like
+        return "other"
+    return "bool" if dtype is torch.bool else "integer"
+
+
+def _dtypes(x: Any, dtype: Any) -> tuple[torch.dtype, torch.dtype]:
+    """The dtype of the result and the one to compute in."""
+    kind = _kind(x.dtype)
+    check_logits_dtype(str(x.dtype), kind)
+    own = x.dtype if kind == "floating" else torch.get_default_dtype()
+    result = own if dtype is None else _dtype(dtype)
+    wide = torch.float64 if torch.float64 in (own, result) else torch.float32
+    # The CUDA kernels add 16-bit rows up in float32 as they are; on the CPU log_softmax rounds the sum to 16 bits, and
+    # returns -inf once it is over 65,504.
+    if dtype is None and own.itemsize == 2 and x.device.type == "cuda":  # noqa: PLR2004  bytes
+        return own, own
+    return result, wide
+
+
+def _cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Without a call where there is nothing to do, which a traced program would hold."""
+    return x if x.dtype is dtype else x.to(dtype)
+
+
+def _dtype(given: Any) -> torch.dtype:
+    dtype = given if isinstance(given, torch.dtype) else getattr(torch, _dtype_name(given), None)
+    check_floating(given, _kind(dtype) if isinstance(dtype, torch.dtype) else "other")
+    return dtype  # type: ignore[no-any-return]
+
+
+def _dtype_name(given: Any) -> str:
+    if isinstance(given, str):
+        return given
+    import numpy as np  # noqa: PLC0415  only for a NumPy dtype, which brings it
+
+    try:
+        return np.dtype(given).name
+    except TypeError:
+        check_floating(given, "other")
+        raise
+
+
+# --- the backend -----------------------------------------------------------------------------------------------------
+
+
+class TorchBackend(Backend):
+    """PyTorch; see `polylogit.backends.base.Backend`."""
+
+    name = "torch"
+    install = 'pip install "polylogit[torch]"'
+
+    softmax = staticmethod(softmax)
+    log_softmax = staticmethod(log_softmax)
+    sigmoid = staticmethod(sigmoid)
+
+    def owns(self, cls: type) -> bool:
+        """Tensors and all that derives from them."""
+        return issubclass(cls, torch.Tensor)
+
+    def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        """See `Backend.asarray`; Python floats get torch's default dtype."""
+        target = None if dtype is None else dtype if isinstance(dtype, torch.dtype) else _any_dtype(dtype)
+        if isinstance(value, torch.Tensor):
+            return value.to(device=device, dtype=target)
+        if type(value).__module__ != "numpy" and not hasattr(value, "dtype"):
+            host_array(value)  # for its errors
+            return torch.tensor(value, dtype=target, device=device)
+        array = host_array(value)
+        name = array.dtype.name
+        if name in _BY_BITS:
+            bits = array.view(f"u{array.dtype.itemsize}" if array.dtype.itemsize == 1 else "i2")
+            tensor = torch.tensor(bits).view(getattr(torch, name))
+        else:
+            try:
+                tensor = torch.tensor(array.copy())
+            except TypeError:
+                message = f"PyTorch has no dtype {name}; cast the array first, for example with .astype('float64')."
+                raise DTypeError(message) from None
+        return tensor.to(device=device, dtype=target)
+
+    def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
+        """See `Backend.to_numpy`; a tensor that requires grad is detached."""
+        x = x.detach().cpu().resolve_conj().resolve_neg()
+        name = self.dtype_name(x)
+        if name not in _BY_BITS:
+            return x.numpy()  # type: ignore[no-any-return]
+        import ml_dtypes  # noqa: PLC0415  needed for these dtypes alone
+
+        return x.view(_BY_BITS[name]).numpy().view(getattr(ml_dtypes, name))  # type: ignore[no-any-return]
+
+    def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
+        """By ``torch.func.vjp``."""
+        y, pull = torch.func.vjp(lambda x: function(x, **kwargs), _floating(x))
+
+        def pullback(cotangent: Any) -> Any:
+            return pull(self._like(cotangent, y, "cotangent"))[0]
+
+        return y, pullback
+
+    def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """By ``torch.func.jvp``, forward mode."""
+        x = _floating(x)
+        y, tangent_out = torch.func.jvp(lambda x: function(x, **kwargs), (x,), (self._like(tangent, x, "tangent"),))
+        return y, tangent_out
+
+    def _like(self, given: Any, like: torch.Tensor, argument: str) -> torch.Tensor:
+        if not isinstance(given, torch.Tensor):
+            given = self.asarray(given, device=like.device)
+        if given.shape != like.shape:
+            message = (
+                f"the {argument} has the shape {tuple(given.shape)} and must have the shape {tuple(like.shape)}; "
+                f"expand it, for example with {argument}.expand({tuple(like.shape)})."
+            )
+            raise DifferentiationError(message)
+        return given.to(like.dtype)
+
+    def devices(self) -> tuple[str, ...]:
+        """The CPU and every CUDA device."""
+        return ("cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count())))
+
+    def dtypes(self) -> tuple[str, ...]:
+        """See `Backend.dtypes`."""
+        return ("float64", "float32", "float16", "bfloat16", *(name for name in _BY_BITS if name.startswith("float8")))
+
+    def dtype_name(self, x: Any) -> str:
+        """See `Backend.dtype_name`."""
+        return str(x.dtype).removeprefix("torch.")
+
+    def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
+        """``torch.compile`` in one graph, executed as traced and through Inductor."""
+        return {
+            "dynamo": lambda function: torch.compile(function, fullgraph=True, backend="eager"),
+            "inductor": lambda function: torch.compile(function, fullgraph=True),
+        }
+
+
+def _any_dtype(given: Any) -> torch.dtype:
+    """As `_dtype`, for any dtype that torch has."""
+    dtype = getattr(torch, _dtype_name(given), None)
+    if not isinstance(dtype, torch.dtype):
+        message = f"PyTorch has no dtype {given!r}; pass one of its own, for example torch.float32."
+        raise DTypeError(message)
+    return dtype
+
+
+def _floating(x: Any) -> Any:
+    return x.to(torch.get_default_dtype()) if _kind(x.dtype) in ("integer", "bool") else x
