@@ -117,3 +117,17 @@ def x64() -> Iterator[None]:
 
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def registry_kept() -> Iterator[None]:
+    """Backends and implementations that the test registers are forgotten afterwards."""
+    from polylogit import registry
+
+    tables = [value for name, value in vars(registry).items() if isinstance(value, dict) and not name.startswith("__")]
+    tables += [inner for table in tables for inner in table.values() if isinstance(inner, dict)]
+    before = [dict(table) for table in tables]
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)

@@ -1,0 +1,54 @@
+"""How the site is built: ``sphinx-build -W -b html docs docs/_build/html``. Nothing is fetched."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
+
+from polylogit import __version__
+
+project = "polylogit"
+author = "The polylogit developers"
+copyright = "2026, the polylogit developers"  # noqa: A001
+version = release = __version__
+
+extensions = [
+    "mathml",
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+exclude_patterns = ["_build", "tools", "_extensions"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nitpicky = False
+
+autosummary_generate = True
+autodoc_typehints = "none"  # numpydoc's Parameters sections say the types
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+default_role = "py:obj"
+
+html_theme = "pydata_sphinx_theme"
+html_title = "polylogit"
+html_static_path = ["_static"]
+html_css_files = ["polylogit.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "show_nav_level": 2,
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "navbar_align": "left",
+    "footer_start": ["copyright"],
+    "footer_end": ["sphinx-version"],
+    "pygments_light_style": "tango",
+    "pygments_dark_style": "monokai",
+}
+html_sidebars = {"index": []}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True

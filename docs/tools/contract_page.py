@@ -1,0 +1,90 @@
+"""Write ``docs/contract.md`` from the table that the tests run and from what the native calls were measured to do.
+
+    python docs/tools/contract_page.py
+
+Nothing is evaluated here. tests/docs/test_contract_table.py fails while the committed page differs from this.
+"""
+
+from __future__ import annotations
+
+import json
+
+import probes
+
+TITLES = {"numpy": "SciPy", "torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX"}
+PAGE = probes.ROOT / "docs" / "contract.md"
+
+INTRODUCTION = """\
+<!-- Made by docs/tools/contract_page.py from tests/contract.toml; change that. -->
+
+# The contract
+
+The frameworks agree about softmax, log_softmax and sigmoid of well-behaved float32 arrays. They part company at the
+edges, and the edges are where models break: integers, empty batches, masks, 16-bit sums, long rows, NaN. These
+{count} rows say what polylogit does there, on every backend, why, and what the native calls do instead.
+
+`x` keeps its framework, kind, device and shape; floating dtypes are kept.
+
+The tables show what was measured with {versions} on {machine}, with the frameworks' default settings;
+**bold** marks what differs from the contract. The column *polylogit* is not measured once but tested: the page is
+made from the table [tests/contract.toml](https://toml.io), whose every call the tests make on every backend.
+
+| row | case | natively agreed? |
+|--:|---|---|
+{overview}
+"""
+
+
+def _code(words: str) -> str:
+    return f"`{words}`"
+
+
+def _cell(value: str | None, probe: dict[str, object]) -> str:
+    if value is None:
+        return "–"
+    if value == "not offered":
+        return "*not offered*"
+    return _code(value) if probes.agrees(value, probe) else f"**`{value}`**"
+
+
+def _section(row: dict, shown: dict[str, dict[str, str]]) -> str:
+    lines = [f"(contract-{row['id']})=", f"## {row['id']}. {row['case']}", "", row["rule"], ""]
+    lines += [f"*Why.* {row['why']}", "", f"*Natively.* {row['native']}", ""]
+    cases = row.get("probe", [])
+    if cases:
+        lines += ["| | polylogit | " + " | ".join(TITLES[name] for name in probes.FRAMEWORKS) + " |"]
+        lines += ["|---|---|" + "---|" * len(probes.FRAMEWORKS)]
+    for index, probe in enumerate(cases):
+        native = shown[f"{row['id']}.{index}"]
+        expected = " or ".join(_code(value) for value in probes.allowed(probe))
+        call = _code(probe["call"].replace(", **named", ""))
+        if note := probe.get("note"):
+            call += f" ({note})"
+        lines += [f"| {call} | {expected} | " + " | ".join(_cell(native.get(name), probe) for name in probes.FRAMEWORKS) + " |"]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _agreement(row: dict, shown: dict[str, dict[str, str]]) -> str:
+    if not row.get("probe"):
+        return "–"
+    differing = {
+        TITLES[name]
+        for index, probe in enumerate(row["probe"])
+        for name, value in shown[f"{row['id']}.{index}"].items()
+        if not probes.agrees(value, probe)
+    }
+    return "yes" if not differing else "no: " + ", ".join(title for title in TITLES.values() if title in differing)
+
+
+def page() -> str:
+    """The text of the page."""
+    measured = json.loads(probes.NATIVE.read_text())
+    rows, shown = probes.rows(), measured["shown"]
+    overview = "\n".join(f"| {row['id']} | [{row['case']}](#contract-{row['id']}) | {_agreement(row, shown)} |" for row in rows)
+    versions = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
+    head = INTRODUCTION.format(count=len(rows), versions=versions, machine=measured["machine"], overview=overview)
+    return "\n".join([head, *(_section(row, shown) for row in rows)])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

@@ -1,0 +1,64 @@
+"""The examples in the docstrings show what they say, and everything public has one."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import polylogit
+
+SOURCE = Path(polylogit.__file__).parent
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def modules_with_examples() -> list[str]:
+    """By their text, so that none is imported whose framework is missing."""
+    out = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        if ">>>" in path.read_text():
+            parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+            out.append(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return out
+
+
+def needs(module: str) -> list[str]:
+    return [name for name in ("torch", "tensorflow", "jax") if module == f"polylogit.backends.{name}"]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.requires(*needs(name))) for name in modules_with_examples()]
+)
+@pytest.mark.usefixtures("registry_kept")
+def test_the_examples_of_a_module(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    problems: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    tried = 0
+    for test in doctest.DocTestFinder().find(module):
+        tried += len(test.examples)
+        runner.run(test, out=problems.append)
+    assert tried
+    assert not problems, "\n".join(problems)
+
+
+def public_functions() -> list[str]:
+    return [name for name in polylogit.__all__ if not isinstance(getattr(polylogit, name), ModuleType | str)]
+
+
+@pytest.mark.parametrize("name", public_functions())
+def test_everything_public_is_documented(name: str) -> None:
+    docstring = inspect.getdoc(getattr(polylogit, name))
+    assert docstring
+    assert docstring.splitlines()[0].endswith(".")
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    for path in SOURCE.rglob("*.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
