@@ -124,6 +124,7 @@ def registry_kept() -> Iterator[None]:
     """Backends and implementations that the test registers are forgotten afterwards."""
     from polylogit import registry
 
+    registry.scan_entry_points()  # happens once a process; what it finds is to be kept
     tables = [value for name, value in vars(registry).items() if isinstance(value, dict) and not name.startswith("__")]
     tables += [inner for table in tables for inner in table.values() if isinstance(inner, dict)]
     before = [dict(table) for table in tables]

@@ -160,7 +160,9 @@ def plot(results: dict[str, dict[str, Run]], path: Path) -> None:
     """Draw the accuracy (one line, if all is well) and the drift at both precisions."""
     from matplotlib import pyplot
 
-    pyplot.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "digits", "font.size": 10, "font.family": "sans-serif"})
+    pyplot.rcParams.update(
+        {"svg.fonttype": "none", "svg.hashsalt": "digits", "font.size": 10, "font.family": "sans-serif"}
+    )
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     steps, labels = np.arange(1, STEPS + 1), data()[-1]
     for width, (name, run) in zip((7, 5, 3, 1), results["float32"].items(), strict=False):

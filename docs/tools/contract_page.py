@@ -60,7 +60,11 @@ def _section(row: dict, shown: dict[str, dict[str, str]]) -> str:
         call = _code(probe["call"].replace(", **named", ""))
         if note := probe.get("note"):
             call += f" ({note})"
-        lines += [f"| {call} | {expected} | " + " | ".join(_cell(native.get(name), probe) for name in probes.FRAMEWORKS) + " |"]
+        lines += [
+            f"| {call} | {expected} | "
+            + " | ".join(_cell(native.get(name), probe) for name in probes.FRAMEWORKS)
+            + " |"
+        ]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -80,7 +84,9 @@ def page() -> str:
     """The text of the page."""
     measured = json.loads(probes.NATIVE.read_text())
     rows, shown = probes.rows(), measured["shown"]
-    overview = "\n".join(f"| {row['id']} | [{row['case']}](#contract-{row['id']}) | {_agreement(row, shown)} |" for row in rows)
+    overview = "\n".join(
+        f"| {row['id']} | [{row['case']}](#contract-{row['id']}) | {_agreement(row, shown)} |" for row in rows
+    )
     versions = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
     head = INTRODUCTION.format(count=len(rows), versions=versions, machine=measured["machine"], overview=overview)
     return "\n".join([head, *(_section(row, shown) for row in rows)])

@@ -29,9 +29,14 @@ PICTURE = (
 )
 TITLES = {"numpy": "SciPy", "torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX"}
 DISTRIBUTIONS = {"numpy": "scipy", "torch": "torch", "tensorflow": "tensorflow", "jax": "jax"}
+INKS = ("ink", "faint", "line", "bad", "tint", "good")
 THEMES = {
-    "disagreements.svg": {"ink": "#1f2328", "faint": "#59636e", "line": "#d1d9e0", "bad": "#b3261e", "tint": "#fdecea", "good": "#1a7f37"},
-    "disagreements-dark.svg": {"ink": "#e6edf3", "faint": "#9198a1", "line": "#3d444d", "bad": "#ff8a80", "tint": "#3b1d1d", "good": "#56d364"},
+    "disagreements.svg": dict(
+        zip(INKS, ("#1f2328", "#59636e", "#d1d9e0", "#b3261e", "#fdecea", "#1a7f37"), strict=True)
+    ),
+    "disagreements-dark.svg": dict(
+        zip(INKS, ("#e6edf3", "#9198a1", "#3d444d", "#ff8a80", "#3b1d1d", "#56d364"), strict=True)
+    ),
 }
 
 
@@ -95,7 +100,12 @@ def draw(measured: dict[str, object], theme: dict[str, str]) -> str:
     return "\n".join(out) + "\n"
 
 
-SHORT = {"InvalidArgumentError": "raises", "NotImplementedError": "raises", "TypeError": "raises", "RuntimeError": "raises"}
+SHORT = {
+    "InvalidArgumentError": "raises",
+    "NotImplementedError": "raises",
+    "TypeError": "raises",
+    "RuntimeError": "raises",
+}
 
 
 def _cell(value: str) -> str:

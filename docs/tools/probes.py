@@ -71,8 +71,8 @@ def _native_tensorflow() -> dict[str, Any]:
 def _native_jax() -> dict[str, Any]:
     import jax
 
-    softmax = _without_extras(jax.nn.softmax, ("where",))
-    return {"softmax": softmax, "log_softmax": _without_extras(jax.nn.log_softmax, ("where",)), "sigmoid": jax.nn.sigmoid}
+    softmax, log_softmax = (_without_extras(f, ("where",)) for f in (jax.nn.softmax, jax.nn.log_softmax))
+    return {"softmax": softmax, "log_softmax": log_softmax, "sigmoid": jax.nn.sigmoid}
 
 
 def _native_numpy() -> dict[str, Any]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 PATH = Path(__file__).resolve().parents[2] / "docs" / "examples" / "digits.py"
 
@@ -16,7 +19,8 @@ PATH = Path(__file__).resolve().parents[2] / "docs" / "examples" / "digits.py"
 @pytest.fixture(scope="module")
 def digits() -> ModuleType:
     specification = importlib.util.spec_from_file_location("digits", PATH)
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     sys.modules["digits"] = module  # dataclasses look their module up
     specification.loader.exec_module(module)

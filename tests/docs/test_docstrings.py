@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import importlib.util
 import inspect
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -28,7 +30,11 @@ def modules_with_examples() -> list[str]:
 
 
 def needs(module: str) -> list[str]:
-    return [name for name in ("torch", "tensorflow", "jax") if module == f"polylogit.backends.{name}"]
+    """The frameworks that the examples use, and the one that the module itself imports."""
+    source = importlib.util.find_spec(module).origin
+    examples = re.findall(r"^ *(?:>>>|\.\.\.) .*$", Path(source).read_text(), re.MULTILINE)
+    words = set(re.findall(r"\w+", " ".join(examples))) | {module.rpartition(".")[2]}
+    return [name for name in ("torch", "tensorflow", "jax") if name in words]
 
 
 @pytest.mark.parametrize(
