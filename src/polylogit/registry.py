@@ -329,10 +329,10 @@ def _find_owner(cls: type) -> Backend:
     raise _unsupported(cls)
 
 
-def implementation_of(operation: str, backend: Backend) -> Implementation:
+def implementation_of(operation: str, backend: Backend, cls: type | None = None) -> Implementation:
     """What serves an operation on a backend: the last implementation registered for it, or the backend's own."""
     handles = OVERRIDES.get((operation, backend.name))
-    own: Implementation = getattr(backend, operation)
+    own: Implementation = getattr(backend, operation) if cls is None else backend.implementation(operation, cls)
     return handles[-1].adapt(own) if handles else own
 
 
@@ -342,7 +342,7 @@ def publish(cls: type) -> str:
         key, implementations = "", {operation: _from_python(operation) for operation in OPERATIONS}
     else:
         owner = owner_of(cls)
-        key, implementations = owner.name, {operation: implementation_of(operation, owner) for operation in OPERATIONS}
+        key, implementations = owner.name, {operation: implementation_of(operation, owner, cls) for operation in OPERATIONS}
     for operation, implementation in implementations.items():
         RESOLVED[operation, key] = implementation
         TABLES[operation][cls] = implementation

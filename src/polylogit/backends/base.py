@@ -68,6 +68,11 @@ class Backend(ABC):
     def sigmoid(self, x: Any, dtype: Any = None) -> Any:
         """1 / (1 + exp(-x)); see `polylogit.sigmoid`."""
 
+    def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
+        """What serves an operation on arrays of exactly this type; one of the methods above unless overridden."""
+        serve: Callable[..., Any] = getattr(self, operation)
+        return serve
+
     # --- arrays in and out -------------------------------------------------------------------------------------
 
     @abstractmethod

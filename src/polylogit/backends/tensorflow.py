@@ -1,0 +1,397 @@
+"""TensorFlow tensors and variables.
+
+The common path is TensorFlow's own softmax op. It is left where the op breaks the contract, and every departure names
+the defect that it answers. An eager tensor can be looked at afterwards and a symbolic one cannot, so the two have each
+their own form. This module may know TensorFlow and the shared rules.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.ops import gen_math_ops, gen_nn_ops  # the ops without tf.nn's conversions: half the time
+
+from polylogit.backends.base import Backend, host_array
+from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
+from polylogit.errors import DifferentiationError, DTypeError, UnsupportedArrayError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit.backends.base import Pullback
+
+_NATIVE = (tf.float32, tf.float64)
+
+# The CPU kernels' sums drift beyond the bound on longer rows than this (equal float32 terms from about 4,096, N(0, 5)
+# from about 256,000; under XLA, too).
+_LONGEST = 1024
+
+# The chunk of `_long_sum`: short enough that a running sum of it stays within an ulp or two.
+_CHUNK = 256
+
+_Eager: type = type(tf.constant(0.0))
+
+
+class _Operation(NamedTuple):
+    """What tells softmax and log_softmax apart."""
+
+    native: Callable[[Any], Any]
+    long: Callable[[Any], Any]
+    masked: float
+    normalised: bool  # whether a row of results sums to one
+
+
+def _long_sum(e: Any) -> Any:
+    """The sum along the last axis in chunks of chunks, so that no running sum is long; keeps the axis."""
+    length = e.shape[-1]
+    rounds = 4 if length is None else max(1, math.ceil(math.log(max(length, 2), _CHUNK)))
+    for _ in range(rounds - 1):
+        shape = tf.shape(e)
+        chunks = -(-shape[-1] // _CHUNK)
+        padding = tf.concat([tf.zeros([tf.rank(e) - 1], tf.int32), [chunks * _CHUNK - shape[-1]]], 0)
+        e = tf.pad(e, tf.stack([tf.zeros_like(padding), padding], 1))
+        e = tf.reduce_sum(tf.reshape(e, tf.concat([shape[:-1], [chunks, _CHUNK]], 0)), -1)
+    return tf.reduce_sum(e, -1, keepdims=True)
+
+
+def _long_softmax(x: Any) -> Any:
+    # The maximum is a constant to the derivative: softmax does not change when all logits shift.
+    e = tf.exp(x - tf.stop_gradient(tf.reduce_max(x, -1, keepdims=True)))
+    return e / _long_sum(e)
+
+
+def _long_log_softmax(x: Any) -> Any:
+    shifted = x - tf.stop_gradient(tf.reduce_max(x, -1, keepdims=True))
+    return shifted - tf.math.log(_long_sum(tf.exp(shifted)))
+
+
+_SOFTMAX = _Operation(gen_nn_ops.softmax, _long_softmax, 0.0, normalised=True)
+_LOG_SOFTMAX = _Operation(gen_nn_ops.log_softmax, _long_log_softmax, -math.inf, normalised=False)
+
+
+# --- the operations --------------------------------------------------------------------------------------------------
+
+
+def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    """See `polylogit.softmax`."""
+    return _along_axes(_SOFTMAX, x, axis, where, dtype)
+
+
+def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    """See `polylogit.log_softmax`."""
+    return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
+
+
+def sigmoid(x: Any, dtype: Any = None) -> Any:
+    """See `polylogit.sigmoid`."""
+    if dtype is None and x.dtype in _NATIVE:
+        return gen_math_ops.sigmoid(x)
+    x = tf.convert_to_tensor(x)
+    result, compute = _dtypes(x, dtype)
+    return _cast(gen_math_ops.sigmoid(_cast(x, compute)), result)
+
+
+def _eager_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    """`softmax` of an eager tensor on the CPU: the op, and a look at its result."""
+    if where is dtype is None and type(axis) is int and axis == -1 and x.dtype in _NATIVE:
+        try:
+            y = gen_nn_ops.softmax(x)
+        except tf.errors.InvalidArgumentError:  # a 0-d tensor
+            return softmax(x)
+        values = y.numpy()  # the tensor's own memory
+        # oneDNN's kernel keeps a NaN and an infinity to its own index; a sum finds either. The other kernel gives
+        # 0.99999994 for a row of one.
+        total = np.add.reduce(values, axis=None)
+        if total == total and 1 < values.shape[-1] <= _LONGEST:  # noqa: PLR0124  false for NaN
+            return y
+    return _along_axes(_SOFTMAX, x, axis, where, dtype)
+
+
+def _eager_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    """`log_softmax` of an eager tensor on the CPU."""
+    if where is dtype is None and type(axis) is int and axis == -1 and x.dtype in _NATIVE:
+        try:
+            r = gen_nn_ops.log_softmax(x)
+        except tf.errors.InvalidArgumentError:
+            return log_softmax(x)
+        if r.numpy().shape[-1] <= _LONGEST:
+            return r
+    return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
+
+
+def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
+    x = tf.convert_to_tensor(x)
+    result, compute = _dtypes(x, dtype)
+    mask = None
+    if where is not None:
+        where = tf.convert_to_tensor(where)
+        check_mask(where.dtype.name, where.dtype == tf.bool)
+        if where.shape.rank is not None and x.shape.rank is not None:
+            check_mask_shape(where.shape, x.shape)
+        mask = tf.broadcast_to(where, tf.shape(x))
+    if x.shape.rank is None:
+        joined, split = _joined_unknown_rank(x, axis)
+    else:
+        joined, split = _joined(x, normalize_axis(axis, x.shape.rank))
+    y = _along_last(operation, joined(_cast(x, compute)), None if mask is None else joined(mask))
+    return _cast(split(y), result)
+
+
+_Moves = tuple["Callable[[Any], Any]", "Callable[[Any], Any]"]
+
+
+def _joined(x: Any, axes: tuple[int, ...]) -> _Moves:
+    """A function that joins the axes into one at the end (with no axes, a new one of size 1), and its inverse."""
+    rank = x.shape.rank
+    if axes == (rank - 1,):
+        return (lambda t: t), (lambda t: t)
+    others = [one for one in range(rank) if one not in axes]
+    order = [*others, *axes]
+    back = [order.index(one) for one in range(rank)]
+    static = [x.shape[one] for one in order]
+    shape = static if None not in static else tf.gather(tf.shape(x), order)
+    kept = len(others)
+
+    def join(t: Any) -> Any:
+        moved = tf.transpose(t, order) if order != sorted(order) else t
+        if len(axes) == 1:
+            return moved
+        if isinstance(shape, list):
+            return tf.reshape(moved, [*shape[:kept], math.prod(shape[kept:])])
+        return tf.reshape(moved, tf.concat([shape[:kept], [tf.reduce_prod(shape[kept:])]], 0))
+
+    def split(t: Any) -> Any:
+        t = t if len(axes) == 1 else tf.reshape(t, shape)
+        return tf.transpose(t, back) if order != sorted(order) else t
+
+    return join, split
+
+
+def _joined_unknown_rank(x: Any, axis: Any) -> _Moves:
+    """As `_joined`, where the rank is known only when the graph runs."""
+    rank = tf.rank(x)
+    at_least_1d = tf.concat([tf.ones([tf.maximum(1 - rank, 0)], tf.int32), tf.shape(x)], 0)
+    everything = tf.range(tf.maximum(rank, 1))
+    if axis is None:
+        axes = everything
+    else:
+        given = axis if isinstance(axis, (tuple, list)) else (axis,)
+        # The rules about types and repetition hold whatever the rank; 64 is more dimensions than TensorFlow has.
+        normalize_axis(axis, 64)
+        axes = tf.math.floormod(tf.constant([int(one) for one in given], tf.int32), tf.maximum(rank, 1))
+    taken = tf.reduce_any(tf.equal(everything[:, None], axes[None, :]), 1)
+    order = tf.argsort(tf.cast(taken, tf.int32), stable=True)
+    count = tf.reduce_sum(tf.cast(taken, tf.int32))
+    moved_shape = tf.gather(at_least_1d, order)
+    kept = tf.shape(at_least_1d)[0] - count
+
+    def join(t: Any) -> Any:
+        moved = tf.transpose(tf.reshape(t, at_least_1d), order)
+        return tf.reshape(moved, [tf.reduce_prod(moved_shape[:kept]), tf.reduce_prod(moved_shape[kept:])])
+
+    def split(t: Any) -> Any:
+        moved = tf.transpose(tf.reshape(t, moved_shape), tf.argsort(order))
+        return tf.reshape(moved, tf.shape(x))
+
+    return join, split
+
+
+def _along_last(operation: _Operation, x: Any, mask: Any) -> Any:
+    if mask is None:
+        return _native_or_long(operation, x)
+    # The masked entries are replaced before, so that what they hold cannot reach the sum or a gradient, and after. A
+    # row with no entry left is filled with zeros: no NaN arises that a derivative could carry.
+    some = tf.reduce_any(mask, -1, keepdims=True)
+    fill = tf.where(some, tf.constant(-math.inf, x.dtype), tf.constant(0.0, x.dtype))
+    y = _native_or_long(operation, tf.where(mask, x, fill))
+    return tf.where(mask, y, tf.constant(operation.masked, y.dtype))
+
+
+def _native_or_long(operation: _Operation, x: Any) -> Any:
+    length = x.shape[-1]
+    symbolic = not isinstance(x, _Eager)
+    if symbolic:
+        x = _sealed(x)
+    if length is None or length > _LONGEST:
+        if x.dtype == tf.float32:
+            return tf.cast(operation.native(tf.cast(x, tf.float64)), tf.float32)
+        return operation.long(x)
+    y = operation.native(x)
+    # Dividing by the sum, which is 1 up to rounding, spreads a NaN or an infinity that oneDNN's float32 kernel keeps to
+    # its own index, and makes the 0.99999994 of the other kernel, for a row of one, exactly 1.
+    if operation.normalised and x.dtype == tf.float32:
+        return y / tf.reduce_sum(y, -1, keepdims=True)
+    return y
+
+
+def _sealed(x: Any) -> Any:
+    """`x`, in a form that XLA computes alike wherever it fuses it.
+
+    XLA may fuse the operation that made x into both the maximum and the exponentials. Where that was a product, the
+    compiler contracts it with the subtraction of the maximum into one fused multiply-add, so that x is rounded in one
+    place and not in the other: at 1e10 they differ by hundreds, and the exponential overflows. Adding a zero that is
+    not known to be one lets the product contract with the addition, which rounds it as the product alone does.
+    """
+    return x + tf.stop_gradient(tf.minimum(tf.abs(x), tf.zeros([], x.dtype)))
+
+
+# --- dtypes ----------------------------------------------------------------------------------------------------------
+
+
+def _kind(dtype: Any) -> str:
+    if dtype.is_floating:
+        return "floating"
+    if dtype.is_bool:
+        return "bool"
+    return "integer" if dtype.is_integer and not dtype.is_quantized else "other"
+
+
+def _dtypes(x: Any, dtype: Any) -> tuple[Any, Any]:
+    """The dtype of the result and the one to compute in."""
+    kind = _kind(x.dtype)
+    check_logits_dtype(x.dtype.name, kind)
+    own = x.dtype if kind == "floating" else tf.float32
+    result = own if dtype is None else _dtype(dtype)
+    # 16-bit rows are added up in float32: log_softmax otherwise returns -inf once the sum is over 65,504, and under XLA
+    # softmax returns 0.
+    return result, tf.float64 if tf.float64 in (own, result) else tf.float32
+
+
+def _dtype(given: Any) -> Any:
+    try:
+        dtype = tf.as_dtype(given)
+    except TypeError:
+        check_floating(given, "other")
+        raise
+    check_floating(given, _kind(dtype))
+    return dtype
+
+
+def _cast(x: Any, dtype: Any) -> Any:
+    return x if x.dtype == dtype else tf.cast(x, dtype)
+
+
+# --- the backend -----------------------------------------------------------------------------------------------------
+
+# Containers of several tensors: what looks like one array is not, and padding or gathering it is the caller's choice.
+_CONTAINERS = {
+    tf.RaggedTensor: "x.to_tensor() with where=tf.sequence_mask(x.row_lengths())",
+    tf.SparseTensor: "tf.sparse.to_dense(x)",
+    tf.IndexedSlices: "tf.convert_to_tensor(x)",
+}
+
+
+class TensorflowBackend(Backend):
+    """TensorFlow; see `polylogit.backends.base.Backend`."""
+
+    name = "tensorflow"
+    install = 'pip install "polylogit[tensorflow]"'
+
+    softmax = staticmethod(softmax)
+    log_softmax = staticmethod(log_softmax)
+    sigmoid = staticmethod(sigmoid)
+
+    def owns(self, cls: type) -> bool:
+        """Tensors, eager and symbolic, and variables; Keras variables among them."""
+        for container, remedy in _CONTAINERS.items():
+            if issubclass(cls, container):
+                message = f"a tf.{cls.__name__} is not one array, and its rows are not served; pass {remedy} instead."
+                raise UnsupportedArrayError(message)
+        return issubclass(cls, (tf.Tensor, tf.Variable, tf.__internal__.types.Tensor))
+
+    def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
+        """Eager tensors have a form of their own, on a machine where all of them are on the CPU."""
+        eager = {"softmax": _eager_softmax, "log_softmax": _eager_log_softmax}
+        if cls is _Eager and operation in eager and not tf.config.list_physical_devices("GPU"):
+            return eager[operation]
+        return super().implementation(operation, cls)
+
+    def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        """See `Backend.asarray`; Python floats become float32."""
+        target = None if dtype is None else self._any_dtype(dtype)
+        with tf.device(device):
+            if isinstance(value, (tf.Tensor, tf.Variable)):
+                return _cast(tf.identity(value), target or value.dtype)
+            array = host_array(value)
+            if not hasattr(value, "dtype"):
+                return tf.constant(value, dtype=target)
+            try:
+                # tf.constant shares the memory of some arrays; a copy is the tensor's own.
+                tensor = tf.constant(array.copy())
+            except (TypeError, ValueError):
+                message = f"TensorFlow has no dtype {array.dtype.name}; cast the array first, with .astype('float64')."
+                raise DTypeError(message) from None
+            return tensor if target is None else _cast(tensor, target)
+
+    def _any_dtype(self, given: Any) -> Any:
+        try:
+            return tf.as_dtype(given)
+        except TypeError:
+            message = f"TensorFlow has no dtype {given!r}; pass one of its own, for example tf.float32."
+            raise DTypeError(message) from None
+
+    def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
+        """See `Backend.to_numpy`."""
+        return np.array(x.numpy())
+
+    def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
+        """By ``tf.GradientTape``."""
+        x = _floating(x)
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch(x)
+            y = function(x, **kwargs)
+
+        def pullback(cotangent: Any) -> Any:
+            given = self._like(cotangent, y, "cotangent")
+            return tape.gradient(y, x, output_gradients=given, unconnected_gradients="zero")
+
+        return y, pullback
+
+    def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """By ``tf.autodiff.ForwardAccumulator``."""
+        x = _floating(x)
+        with tf.autodiff.ForwardAccumulator(x, self._like(tangent, x, "tangent")) as accumulator:
+            y = function(x, **kwargs)
+        return y, accumulator.jvp(y, unconnected_gradients="zero")
+
+    def _like(self, given: Any, like: Any, argument: str) -> Any:
+        if not isinstance(given, (tf.Tensor, tf.Variable)):
+            given = self.asarray(given)
+        if not given.shape.is_compatible_with(like.shape):
+            message = (
+                f"the {argument} has the shape {tuple(given.shape)} and must have the shape {tuple(like.shape)}; "
+                f"broadcast it, for example with tf.broadcast_to({argument}, {tuple(like.shape)})."
+            )
+            raise DifferentiationError(message)
+        return _cast(tf.convert_to_tensor(given), like.dtype)
+
+    def devices(self) -> tuple[str, ...]:
+        """TensorFlow's logical CPUs and GPUs."""
+        return tuple(
+            f"/{device.device_type}:{index}"
+            for kind in ("CPU", "GPU")
+            for index, device in enumerate(tf.config.list_logical_devices(kind))
+        )
+
+    def dtypes(self) -> tuple[str, ...]:
+        """See `Backend.dtypes`."""
+        return ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+
+    def dtype_name(self, x: Any) -> str:
+        """See `Backend.dtype_name`."""
+        return str(x.dtype.name)
+
+    def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
+        """``tf.function``, as a graph and through XLA."""
+        return {
+            "graph": lambda function: tf.function(function, autograph=False),
+            "xla": lambda function: tf.function(function, autograph=False, jit_compile=True),
+        }
+
+
+def _floating(x: Any) -> Any:
+    x = tf.convert_to_tensor(x)
+    return x if _kind(x.dtype) not in ("integer", "bool") else tf.cast(x, tf.float32)
