@@ -16,7 +16,6 @@ from polylogit.errors import (
     BackendUnavailableError,
     MixedBackendsError,
     UnknownBackendError,
-    UnknownOperationError,
     UnsupportedArrayError,
 )
 
@@ -69,7 +68,9 @@ class Specification:
         self.install = install
 
 
-def _built_in(name: str, cls: str, *, roots: tuple[str, ...] = (), distributions: tuple[str, ...] = ()) -> Specification:
+def _built_in(
+    name: str, cls: str, *, roots: tuple[str, ...] = (), distributions: tuple[str, ...] = ()
+) -> Specification:
     install = "pip install numpy" if name == "numpy" else f'pip install "polylogit[{name}]"'
     target = f"polylogit.backends.{name}:{cls}"
     return Specification(name, target, (name, *roots), name, (name, *distributions), install)
@@ -137,7 +138,9 @@ def register_backend(name: str, target: str, /, *, modules: tuple[str, ...] = ()
     """
     module, colon, cls = target.partition(":")
     if not (module and colon and cls.isidentifier()):
-        message = f'register_backend was given target={target!r}; write "module:Class", for example "my_package:MyBackend".'
+        message = (
+            f'register_backend was given target={target!r}; write "module:Class", for example "my_package:MyBackend".'
+        )
         raise UnknownBackendError(message)
     package = module.partition(".")[0]
     roots = tuple(dict.fromkeys((name, package, *modules)))
@@ -255,7 +258,7 @@ class use_backend:  # noqa: N801  a context manager, spelled like the function i
     [0.5]
     """
 
-    def __init__(self, name: str, /) -> None:
+    def __init__(self, name: Any, /) -> None:
         if not isinstance(name, str):
             message = f'use_backend was given {name!r}; pass the name of a backend, for example "torch".'
             raise UnknownBackendError(message)
@@ -342,7 +345,10 @@ def publish(cls: type) -> str:
         key, implementations = "", {operation: _from_python(operation) for operation in OPERATIONS}
     else:
         owner = owner_of(cls)
-        key, implementations = owner.name, {operation: implementation_of(operation, owner, cls) for operation in OPERATIONS}
+        key, implementations = (
+            owner.name,
+            {operation: implementation_of(operation, owner, cls) for operation in OPERATIONS},
+        )
     for operation, implementation in implementations.items():
         RESOLVED[operation, key] = implementation
         TABLES[operation][cls] = implementation
@@ -350,8 +356,8 @@ def publish(cls: type) -> str:
 
 
 # torch.compile runs a function marked so at trace time, as plain Python, and takes its result, a string, for a
-# constant; what publish does (sys.modules, inheritance, imports) cannot be traced. The mark is read by name, so torch is
-# not needed to set it. Dynamo has read the table that lacked the type by then, so the caller looks in another.
+# constant; what publish does (sys.modules, inheritance, imports) cannot be traced. The mark is read by name, so torch
+# is not needed to set it. Dynamo has read the table that lacked the type by then, so the caller looks in another.
 publish._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
@@ -435,7 +441,7 @@ def _mask(owner: Backend, where: Any, *, convert_numpy: bool) -> Any:
     source = _owner(type(where))
     if source.name != owner.name and not (convert_numpy and source.name == "numpy"):
         message = (
-            f"x is an array of {owner.name} and where= one of {source.name}; one call takes the arrays of one framework. "
+            f"x is an array of {owner.name} and where= one of {source.name}; one call takes one framework's. "
             f'Convert the mask first: polylogit.convert(where, "{owner.name}").'
         )
         raise MixedBackendsError(message)

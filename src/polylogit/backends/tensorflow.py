@@ -105,7 +105,7 @@ def _eager_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None)
         # oneDNN's kernel keeps a NaN and an infinity to its own index; a sum finds either. The other kernel gives
         # 0.99999994 for a row of one.
         total = np.add.reduce(values, axis=None)
-        if total == total and 1 < values.shape[-1] <= _LONGEST:  # noqa: PLR0124  false for NaN
+        if total == total and 1 < values.shape[-1] <= _LONGEST:
             return y
     return _along_axes(_SOFTMAX, x, axis, where, dtype)
 

@@ -207,7 +207,7 @@ def _cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 def _dtype(given: Any) -> torch.dtype:
     dtype = given if isinstance(given, torch.dtype) else getattr(torch, _dtype_name(given), None)
     check_floating(given, _kind(dtype) if isinstance(dtype, torch.dtype) else "other")
-    return dtype  # type: ignore[no-any-return]
+    return dtype
 
 
 def _dtype_name(given: Any) -> str:
@@ -216,7 +216,7 @@ def _dtype_name(given: Any) -> str:
     import numpy as np  # noqa: PLC0415  only for a NumPy dtype, which brings it
 
     try:
-        return np.dtype(given).name
+        return str(np.dtype(given).name)
     except TypeError:
         check_floating(given, "other")
         raise
