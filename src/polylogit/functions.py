@@ -87,7 +87,7 @@ def softmax(
     array([[0.119, 0.269],
            [0.881, 0.731]])
     """
-    if where is dtype is backend is None:
+    if where is None and dtype is None and backend is None:
         try:
             implementation = _SOFTMAX[type(x)]
         except KeyError:
@@ -144,7 +144,7 @@ def log_softmax(
     >>> log_softmax(np.array([0.0, 0.0, -1000.0])).round(4)
     array([   -0.6931,    -0.6931, -1000.6931])
     """
-    if where is dtype is backend is None:
+    if where is None and dtype is None and backend is None:
         try:
             implementation = _LOG_SOFTMAX[type(x)]
         except KeyError:
@@ -184,7 +184,7 @@ def sigmoid(x: Any, /, *, dtype: Any = None, backend: Any = None) -> Any:
     >>> sigmoid(np.array([-np.inf, 0.0, np.inf]))
     array([0. , 0.5, 1. ])
     """
-    if dtype is backend is None:
+    if dtype is None and backend is None:
         try:
             implementation = _SIGMOID[type(x)]
         except KeyError:

@@ -1,6 +1,6 @@
 """Other people's implementations: a function that serves an operation on one backend's arrays.
 
-Adapts the function's signature to the backend's; the registry asks `ImplementationHandle.adapt` and knows no more of it.
+Adapts the function's signature to the backend's; the registry asks `ImplementationHandle.adapt` and knows no more.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """JAX arrays and tracers.
 
-The common path is ``jax.nn.softmax``, compiled once in this module: JAX runs it op by op otherwise. It is left where it
-breaks the contract, and every departure names the defect that it answers. This module may know JAX and the shared rules.
+The common path is ``jax.nn.softmax``, compiled once in this module: JAX runs it op by op otherwise. It is left where
+it breaks the contract, and every departure names the defect that it answers. This module may know JAX and the rules
+that all backends share.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def sigmoid(x: Any, dtype: Any = None) -> Any:
 
 def _concrete_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
     """`softmax` of an array that no transformation traces."""
-    if where is dtype is None and type(axis) is int and x.dtype in _NATIVE:
+    if where is None and dtype is None and type(axis) is int and x.dtype in _NATIVE:
         try:
             return _softmax(x, axis)
         except ValueError:  # an axis out of range, or a 0-d array
@@ -77,7 +78,7 @@ def _concrete_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = No
 
 def _concrete_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
     """`log_softmax` of an array that no transformation traces."""
-    if where is dtype is None and type(axis) is int and x.dtype in _NATIVE:
+    if where is None and dtype is None and type(axis) is int and x.dtype in _NATIVE:
         try:
             return _log_softmax(x, axis)
         except ValueError:

@@ -96,7 +96,7 @@ def sigmoid(x: Any, dtype: Any = None) -> Any:
 
 def _eager_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
     """`softmax` of an eager tensor on the CPU: the op, and a look at its result."""
-    if where is dtype is None and type(axis) is int and axis == -1 and x.dtype in _NATIVE:
+    if where is None and dtype is None and type(axis) is int and axis == -1 and x.dtype in _NATIVE:
         try:
             y = gen_nn_ops.softmax(x)
         except tf.errors.InvalidArgumentError:  # a 0-d tensor
@@ -112,7 +112,7 @@ def _eager_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None)
 
 def _eager_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
     """`log_softmax` of an eager tensor on the CPU."""
-    if where is dtype is None and type(axis) is int and axis == -1 and x.dtype in _NATIVE:
+    if where is None and dtype is None and type(axis) is int and axis == -1 and x.dtype in _NATIVE:
         try:
             r = gen_nn_ops.log_softmax(x)
         except tf.errors.InvalidArgumentError:

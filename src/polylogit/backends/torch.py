@@ -78,7 +78,7 @@ def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any
     # torch.export must not see a comparison with a size: it would become a constraint on a dynamic dimension. The flag
     # is what torch.compiler.is_exporting returns, without the cost of the call.
     if (
-        where is dtype is None
+        where is None and dtype is None
         and type(axis) is int
         and x.dtype in _NATIVE
         and not compiler._is_exporting_flag  # noqa: SLF001
@@ -94,7 +94,7 @@ def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any
 def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
     """See `polylogit.log_softmax`."""
     if (
-        where is dtype is None
+        where is None and dtype is None
         and type(axis) is int
         and x.dtype in _NATIVE
         and not compiler._is_exporting_flag  # noqa: SLF001
