@@ -48,8 +48,6 @@ def measure() -> dict[str, object]:
             key = f"{row['id']}.{index}"
             shown[key] = {}
             for framework in probe.get("frameworks", probes.FRAMEWORKS):
-                if framework in probe.get("skip_native", ()):
-                    continue
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # only the value is of interest here
                     shown[key][framework] = probes.run(probe, framework, native=True)

@@ -7,6 +7,7 @@ names that `names_for` gives; its result is shown as text, an exception by its t
 from __future__ import annotations
 
 import tomllib
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,20 @@ def _text(value: Any, digits: int) -> str:
     return f"{value + 0.0:.{digits}g}"  # + 0.0 turns -0 into 0
 
 
+def _matrix(values: Any) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)  # NumPy's word on making one at all
+        return np.matrix(values)
+
+
+def _transposed(x: Any) -> Any:
+    if hasattr(x, "T"):
+        return x.T
+    import tensorflow as tf
+
+    return tf.transpose(x)
+
+
 def names_for(framework: str, native: bool) -> dict[str, Any]:
     """What a probe's expression may use, for one framework."""
     backend = polylogit.get_backend(framework)
@@ -122,6 +137,8 @@ def names_for(framework: str, native: bool) -> dict[str, Any]:
         "nan": np.nan,
         "inf": np.inf,
         "normal": normal,
+        "matrix": _matrix,
+        "transposed": _transposed,
         "zeros": np.zeros,
         "ones": np.ones,
         "array": lambda values, dtype: backend.asarray(np.asarray(values).astype(dtype)),
