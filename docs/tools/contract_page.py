@@ -26,11 +26,11 @@ edges, and the edges are where models break: integers, empty batches, masks, 16-
 `x` keeps its framework, kind, device and shape; floating dtypes are kept.
 
 The tables show what was measured with {versions} on {machine}, with the frameworks' default settings;
-**bold** marks what differs from the contract. The column *polylogit* is not measured once but tested: the page is
-made from the table [tests/contract.toml](https://toml.io), whose every call the tests make on every backend.
+**bold** marks what differs from the contract. The column *polylogit* was not measured once but is tested: this page is
+made from a table, `tests/contract.toml`, whose every call the tests make on every backend.
 
-| row | case | natively agreed? |
-|--:|---|---|
+| row | case | native calls that do otherwise | that lack it |
+|--:|---|---|---|
 {overview}
 """
 
@@ -68,16 +68,21 @@ def _section(row: dict, shown: dict[str, dict[str, str]]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def _titles(names: set[str]) -> str:
+    return ", ".join(title for name, title in TITLES.items() if name in names) or "none"
+
+
 def _agreement(row: dict, shown: dict[str, dict[str, str]]) -> str:
     if not row.get("probe"):
-        return "–"
-    differing = {
-        TITLES[name]
-        for index, probe in enumerate(row["probe"])
-        for name, value in shown[f"{row['id']}.{index}"].items()
-        if not probes.agrees(value, probe)
-    }
-    return "yes" if not differing else "no: " + ", ".join(title for title in TITLES.values() if title in differing)
+        return "see there | see there"
+    otherwise, lacking = set(), set()
+    for index, probe in enumerate(row["probe"]):
+        for name, value in shown[f"{row['id']}.{index}"].items():
+            if value == "not offered":
+                lacking.add(name)
+            elif not probes.agrees(value, probe):
+                otherwise.add(name)
+    return f"{_titles(otherwise)} | {_titles(lacking)}"
 
 
 def page() -> str:
