@@ -171,10 +171,12 @@ def plot(results: dict[str, dict[str, Run]], path: Path) -> None:
     left.legend(frameon=False, loc="lower right")
     for color, quantity in zip(("C0", "C1", "C2", "C3"), QUANTITIES, strict=True):
         for dtype, line in (("float32", "-"), ("float64", "--")):
-            drift = np.maximum(spread(results[dtype], quantity), 1e-18)
-            right.semilogy(steps, drift, line, color=color, linewidth=1.2, label=f"{quantity}, {dtype}")
-    right.set(title="Largest difference between any two", xlabel="step", ylim=(1e-18, 1e-3))
-    right.legend(frameon=False, fontsize=8, ncols=2, loc="center")
+            so_far = np.maximum.accumulate(spread(results[dtype], quantity))
+            right.semilogy(steps, so_far, line, color=color, label=quantity if dtype == "float32" else None)
+    for dtype, height in (("float32", 2e-5), ("float64", 5e-14)):
+        right.text(STEPS, height, dtype, ha="right")
+    right.set(title="Largest difference between any two, so far", xlabel="step", ylim=(1e-17, 1e-3))
+    right.legend(frameon=False, ncols=2, loc="center")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)

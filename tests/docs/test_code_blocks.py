@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import doctest
 import re
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)])
@@ -34,8 +40,17 @@ def parameters() -> list[object]:
     return out
 
 
+@pytest.fixture
+def printing_as_before() -> Iterator[None]:
+    """Pages set how many digits are shown, for NumPy and for PyTorch."""
+    with np.printoptions():
+        yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_printoptions(profile="default")
+
+
 @pytest.mark.parametrize("page", parameters())
-@pytest.mark.usefixtures("registry_kept")
+@pytest.mark.usefixtures("printing_as_before", "registry_kept")
 def test_the_blocks_of_a_page_run_and_show_what_it_says(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
