@@ -1,4 +1,4 @@
-"""NumPy's arrays: what is converted, checked and wrapped around the kernels of `polylogit.backends.numpy_kernels`.
+"""NumPy's arrays: what is converted, checked and wrapped around the kernels of `polylogit.backends.numpy_operations`.
 
 It may know NumPy, the kernels and the rules of `polylogit.contract`; it knows neither the registry nor another backend.
 ml_dtypes (bfloat16, float8) is imported only when one of its dtypes is asked for by name.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from polylogit.backends import numpy_derivatives as derivatives
-from polylogit.backends import numpy_kernels as kernels
+from polylogit.backends import numpy_operations as operations
 from polylogit.backends.base import Backend
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from polylogit.backends.base import Pullback
-    from polylogit.backends.numpy_kernels import AnyArray, AnyDType
+    from polylogit.backends.numpy_geometry import AnyArray, AnyDType
 
 __all__ = ["NumpyBackend"]
 
@@ -188,7 +188,7 @@ class NumpyBackend(Backend):
         axes = normalize_axis(axis, array.ndim)
         mask = _mask(where, array.shape)
         out = np.empty_like(array, dtype=result)
-        kernels.softmax(array, out, axes, mask, work)
+        operations.softmax(array, out, axes, mask, work)
         return _wrap(x, out)
 
     def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
@@ -198,7 +198,7 @@ class NumpyBackend(Backend):
         axes = normalize_axis(axis, array.ndim)
         mask = _mask(where, array.shape)
         out = np.empty_like(array, dtype=result)
-        kernels.log_softmax(array, out, axes, mask, work)
+        operations.log_softmax(array, out, axes, mask, work)
         return _wrap(x, out)
 
     def sigmoid(self, x: Any, dtype: Any = None) -> Any:
@@ -206,7 +206,7 @@ class NumpyBackend(Backend):
         array = np.asarray(x)
         result, work = _dtypes(array, dtype)
         out = np.empty_like(array, dtype=result)
-        kernels.sigmoid(array, out, work)
+        operations.sigmoid(array, out, work)
         return _wrap(x, out)
 
     # --- arrays in and out -------------------------------------------------------------------------------------

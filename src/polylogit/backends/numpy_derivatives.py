@@ -2,7 +2,7 @@
 
 With p the probabilities kept from the forward: softmax's Jacobian is diag(p) - p p', which is symmetric; log_softmax's
 is I - 1 p'; sigmoid's is p (1 - p). The second derivative of <g, f(x)> is a Hessian, symmetric too, so that its pullback
-is its derivative along a direction. It knows NumPy and the kernels alone.
+is its derivative along a direction. It knows NumPy and the operations alone.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from polylogit.backends import numpy_kernels as kernels
+from polylogit.backends import numpy_operations as operations
 from polylogit.errors import DifferentiationError
 
 if TYPE_CHECKING:
-    from polylogit.backends.numpy_kernels import AnyArray, AnyDType
+    from polylogit.backends.numpy_geometry import AnyArray, AnyDType
 
 __all__ = ["OPERATIONS", "Linearization", "linearize", "second_order"]
 
@@ -63,68 +63,54 @@ class Linearization(ABC):
             taken[~self.mask] = 0
         return taken
 
-    def _sum(self, values: AnyArray) -> AnyArray:
-        return np.asarray(values.sum(axis=self.axes, keepdims=True)) if self.axes else values
+    def _less_mean(self, direction: AnyArray, dtype: AnyDType, *, times_p: bool = False) -> AnyArray:
+        """The direction less its mean under the probabilities, and times those if asked for."""
+        out = np.empty_like(self.kept, dtype=dtype)
+        operations.subtract_mean(direction, self.kept, out, self.axes, self.mask, times_p=times_p)
+        return out
 
 
 class _Softmax(Linearization):
     operation = "softmax"
 
     def forward(self, array: AnyArray) -> None:
-        kernels.softmax(array, self.value, self.axes, self.mask, self.work, self.kept)
-
-    def _apply(self, direction: AnyArray, dtype: AnyDType) -> AnyArray:
-        with np.errstate(all="ignore"):
-            taken = self._take(direction)
-            mean = self._sum(taken * self.kept)
-            taken -= mean
-            taken *= self.kept
-            return taken.astype(dtype, copy=False)
+        operations.softmax(array, self.value, self.axes, self.mask, self.work, self.kept)
 
     def pull(self, cotangent: AnyArray) -> AnyArray:
-        return self._apply(cotangent, self.given)
+        return self._less_mean(cotangent, self.given, times_p=True)
 
     def push(self, tangent: AnyArray) -> AnyArray:
-        return self._apply(tangent, self.result)
+        return self._less_mean(tangent, self.result, times_p=True)
 
     def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
+        product = self._less_mean(direction, self.work)
         with np.errstate(all="ignore"):
-            u, v = self._take(direction), self._take(cotangent)
-            u -= self._sum(u * self.kept)
-            v -= self._sum(v * self.kept)
-            u *= v
-            u -= self._sum(u * self.kept)
-            u *= self.kept
-            return u.astype(self.given, copy=False)
+            product *= self._less_mean(cotangent, self.work)
+        return self._less_mean(product, self.given, times_p=True)
 
 
 class _LogSoftmax(Linearization):
     operation = "log_softmax"
 
     def forward(self, array: AnyArray) -> None:
-        kernels.log_softmax(array, self.value, self.axes, self.mask, self.work, self.kept)
+        operations.log_softmax(array, self.value, self.axes, self.mask, self.work, self.kept)
 
     def pull(self, cotangent: AnyArray) -> AnyArray:
-        with np.errstate(all="ignore"):
-            taken = self._take(cotangent)
-            taken -= self.kept * self._sum(taken)
-            return taken.astype(self.given, copy=False)
+        out = np.empty_like(self.kept, dtype=self.given)
+        operations.subtract_share(cotangent, self.kept, out, self.axes, self.mask)
+        return out
 
     def push(self, tangent: AnyArray) -> AnyArray:
-        with np.errstate(all="ignore"):
-            taken = self._take(tangent)
-            taken -= self._sum(taken * self.kept)
-            if self.mask is not None:
-                taken[~self.mask] = 0
-            return taken.astype(self.result, copy=False)
+        return self._less_mean(tangent, self.result)
 
     def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
+        curve = self._less_mean(direction, self.work, times_p=True)
         with np.errstate(all="ignore"):
-            taken = self._take(direction)
-            taken -= self._sum(taken * self.kept)
-            taken *= self.kept
-            taken *= -self._sum(self._take(cotangent))
-            return taken.astype(self.given, copy=False)
+            total = cotangent.sum(
+                axis=self.axes, keepdims=True, dtype=self.work, where=True if self.mask is None else self.mask
+            )
+            curve *= -total if self.axes else -self._take(cotangent)
+        return curve.astype(self.given, copy=False)
 
 
 class _Sigmoid(Linearization):
@@ -132,7 +118,7 @@ class _Sigmoid(Linearization):
 
     def forward(self, array: AnyArray) -> None:
         self.array = array
-        kernels.sigmoid(array, self.value, self.work, self.kept)
+        operations.sigmoid(array, self.value, self.work, self.kept)
 
     def _apply(self, direction: AnyArray, dtype: AnyDType) -> AnyArray:
         with np.errstate(all="ignore"):

@@ -1,92 +1,209 @@
-"""The arithmetic of the NumPy backend: softmax, log_softmax and sigmoid from one array into another.
+"""How the NumPy backend's arithmetic goes over an array: kernels as passes over blocks, in the cache, on threads.
 
-It knows NumPy alone: no contract, no wrapping of types. Axes arrive normalised, masks with the logits' shape.
+A kernel is a few passes over cells (a block of rows, or a chunk of rows that are too long for one). Each pass leaves a
+number for each row, the maximum or a sum, for the next. Rows that fit a block go through all passes at once; for longer
+ones each pass goes over all chunks. It knows NumPy and `numpy_geometry`; what is computed is in `numpy_operations`.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-__all__ = ["log_softmax", "set_num_threads", "sigmoid", "softmax"]
+from polylogit.backends.numpy_geometry import AnyArray, AnyDType, Chunk, Problem, each, set_num_threads
 
-AnyArray: TypeAlias = np.ndarray[Any, Any]
-AnyDType: TypeAlias = np.dtype[Any]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
 
+    from polylogit.backends.numpy_arithmetic import Maximum, Total
+    from polylogit.backends.numpy_geometry import Box
 
-def set_num_threads(count: int, /) -> None:
-    """On how many threads to run large arrays."""
+    Step: TypeAlias = Callable[["Cell"], Any]
+    Sweep: TypeAlias = Callable[[Step, type[Maximum] | type[Total]], Any]
 
+__all__ = ["Cell", "Kernel", "set_num_threads"]
 
-def _rows(array: AnyArray, axes: tuple[int, ...]) -> tuple[AnyArray, tuple[int, ...]]:
-    """A view with the reduced axes last, and their numbers from the end."""
-    if not axes:
-        return array[..., None], (-1,)
-    kept = [axis for axis in range(array.ndim) if axis not in axes]
-    return array.transpose(*kept, *axes), tuple(range(-len(axes), 0))
+_GROUPS = 16  # chunks are summed in at most this many groups, each in its order, whatever the number of threads
+_ALIGNMENT = 64
 
-
-def softmax(
-    x: AnyArray, out: AnyArray, axes: tuple[int, ...], mask: AnyArray | None, work: AnyDType, kept: AnyArray | None = None
-) -> None:
-    """Softmax of `x` into `out`, and into `kept` (in the dtype `work`) if given."""
-    if not x.size:
-        return
-    with np.errstate(all="ignore"):
-        rows, last = _rows(x, axes)
-        y = rows.astype(work)
-        hidden = None if mask is None else ~_rows(mask, axes)[0]
-        if hidden is not None:
-            y[hidden] = -np.inf
-        y -= y.max(axis=last, keepdims=True)
-        np.exp(y, out=y)
-        y /= y.sum(axis=last, keepdims=True)
-        if hidden is not None:
-            y[hidden] = 0
-        _rows(out, axes)[0][...] = y
-        if kept is not None:
-            _rows(kept, axes)[0][...] = y
+# Blocks to work in, lent and taken back rather than kept for each thread: a finalizer or a signal handler that calls
+# softmax in the middle of a softmax gets blocks of its own. Lists are safe under threads.
+_spare: list[AnyArray] = []
 
 
-def log_softmax(
-    x: AnyArray, out: AnyArray, axes: tuple[int, ...], mask: AnyArray | None, work: AnyDType, kept: AnyArray | None = None
-) -> None:
-    """Its logarithm into `out`, and softmax into `kept` (in the dtype `work`) if given."""
-    if not x.size:
-        return
-    with np.errstate(all="ignore"):
-        rows, last = _rows(x, axes)
-        y = rows.astype(work)
-        hidden = None if mask is None else ~_rows(mask, axes)[0]
-        if hidden is not None:
-            y[hidden] = -np.inf
-        shape = y.shape
-        flat = y.reshape(*shape[: len(shape) - len(last)], -1)
-        where = flat.argmax(axis=-1, keepdims=True)
-        flat = flat - np.take_along_axis(flat, where, -1)
-        # log1p of the sum without the maximum keeps relative accuracy where the sum is close to 1.
-        e = np.exp(flat)
-        top = np.take_along_axis(e, where, -1)
-        np.put_along_axis(e, where, top - 1, -1)
-        rest = e.sum(axis=-1, keepdims=True)
-        r = flat - np.log1p(rest)
-        r, probability = r.reshape(shape), np.exp(r).reshape(shape)
-        if hidden is not None:
-            r[hidden] = -np.inf
-            probability[hidden] = 0
-        _rows(out, axes)[0][...] = r
-        if kept is not None:
-            _rows(kept, axes)[0][...] = probability
+def _lend(size: int) -> AnyArray:
+    try:
+        buffer = _spare.pop()
+    except IndexError:
+        buffer = np.empty(size, np.uint8)
+    return buffer if buffer.size >= size else np.empty(size, np.uint8)
 
 
-def sigmoid(x: AnyArray, out: AnyArray, work: AnyDType, kept: AnyArray | None = None) -> None:
-    """Sigmoid of `x` into `out`, and its derivative into `kept` (in the dtype `work`) if given."""
-    with np.errstate(all="ignore"):
-        # exp(-x) overflows only where the result is below the smallest normal number.
-        w = x.astype(work)
-        y = 1 / (1 + np.exp(-w))
-        out[...] = y
-        if kept is not None:
-            e = np.exp(-np.abs(w))
-            kept[...] = e / ((1 + e) * (1 + e))
+def _take_back(buffer: AnyArray) -> None:
+    if len(_spare) < 4:
+        _spare.append(buffer)
+
+
+class Cell:
+    """One block: its inputs, where the result goes, and whether what is written there is still there in a later pass.
+
+    Blocks are two-dimensional, rows first, or class-major (the reduced axis first). What is contiguous and of the right
+    dtype is worked on where it is; the rest is copied to and from a buffer.
+    """
+
+    def __init__(self, kernel: Kernel, box: Box, chunk: Chunk, buffer: AnyArray, stays: bool) -> None:
+        self._kernel, self._buffer = kernel, buffer
+        if chunk.repeats > 1:
+            box = (*box[:-1], slice(None))
+        self._index = (*box, *chunk.box)
+        self._rows = sum(isinstance(part, slice) for part in box)  # how many of a piece's axes are kept ones
+        self.repeats = chunk.repeats
+        *inputs, out, mask, keep = chunk.views
+        self.mask = None if mask is None else self._piece(mask)
+        self.inputs = [self._load(view, number) for number, view in enumerate(inputs)]
+        self._target = self._piece(out)
+        direct = self._direct(self._target)
+        self.out = self._target if direct else self._block(len(inputs), self.inputs[0].shape)
+        self.stays = stays or direct
+        self.keep = None if keep is None else self._piece(keep)
+        self.place: AnyArray | None = None  # of the maxima, once they have been looked for
+
+    def _piece(self, view: Any) -> AnyArray:
+        piece: AnyArray = view[self._index]
+        if not self._kernel.columns:
+            return piece
+        return piece.transpose(*range(self._rows, piece.ndim), *range(self._rows))
+
+    def _direct(self, piece: AnyArray) -> bool:
+        return piece.ndim == 2 and piece.dtype == self._kernel.work and piece.strides[1] == piece.itemsize
+
+    def _block(self, number: int, shape: tuple[int, ...]) -> AnyArray:
+        start = number * self._kernel.share
+        size = int(np.prod(shape)) * self._kernel.work.itemsize
+        return self._buffer[start : start + size].view(self._kernel.work).reshape(shape)
+
+    def _load(self, view: AnyArray, number: int) -> AnyArray:
+        piece = self._piece(view)
+        masked = self.mask is not None and number == 0
+        if self._direct(piece) and not masked:
+            return piece
+        loaded = self._block(number, piece.shape)
+        np.copyto(loaded, piece, casting="unsafe")
+        if masked:
+            np.copyto(loaded, self._kernel.absent, where=~self.mask)  # type: ignore[operator]
+        first = piece.ndim - self._rows if self._kernel.columns else self._rows
+        return loaded.reshape(int(np.prod(piece.shape[:first])), -1)
+
+    def spare(self) -> AnyArray:
+        """A block to work in that is none of the others."""
+        return self._block(len(self.inputs) + 1, self.inputs[0].shape)
+
+    def spread(self, rows: AnyArray) -> AnyArray:
+        """A number for each row, in the dtype of the work, to be broadcast over the block."""
+        rows = rows.astype(self._kernel.work, copy=False)
+        return rows if self.repeats == 1 else np.tile(rows, self.repeats)
+
+    def finish(self) -> None:
+        """Put the result where it belongs; what the mask leaves out gets what it gets."""
+        if self.out is not self._target:
+            np.copyto(self._target, self.out.reshape(self._target.shape), casting="unsafe")
+        if self.mask is not None:
+            hidden = ~self.mask
+            np.copyto(self._target, self._kernel.filler, where=hidden, casting="unsafe")
+            if self.keep is not None:
+                np.copyto(self.keep, 0, where=hidden)
+
+
+class Kernel(ABC):
+    """Passes over cells, and the numbers for each row that they leave."""
+
+    absent: float = -np.inf  # what the first input holds where the mask leaves out
+    filler: float = 0.0  # what the result holds there
+
+    def __init__(
+        self,
+        inputs: list[AnyArray],
+        out: AnyArray,
+        axes: tuple[int, ...],
+        mask: AnyArray | None,
+        work: AnyDType,
+        keep: AnyArray | None = None,
+    ) -> None:
+        self.work = work
+        self.problem = Problem([*inputs, out, mask, keep], axes, work.itemsize)
+        self.columns = self.problem.columns
+        self.axis = 0 if self.columns else 1
+        elements = min(self.problem.block, self.problem.count * self.problem.length)
+        # The result and one block to work in, beside the inputs.
+        self.share = -(-elements * work.itemsize // _ALIGNMENT) * _ALIGNMENT
+        self._size = self.share * (len(inputs) + 2)
+
+    @abstractmethod
+    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        """Compute some rows: ``sweep(step, total)`` goes over their cells and gathers what `step` returns.
+
+        ``last(step)`` goes over them once more; `step` leaves the result in the cell.
+        """
+
+    def run(self) -> None:
+        """Compute all rows."""
+        problem = self.problem
+        if not problem.count * problem.length:
+            return
+        with np.errstate(all="ignore"):
+            self._run(*problem.cut())
+
+    def _run(self, boxes: list[Box], chunks: list[Chunk]) -> None:
+        if len(chunks) == 1:
+            each(lambda box: self._in_cache(box, chunks[0]), boxes)
+        elif len(boxes) >= 2 * _GROUPS:
+            each(lambda box: self._in_chunks(box, chunks, _serially), boxes)
+        else:
+            for box in boxes:
+                self._in_chunks(box, chunks, each)
+
+    def _in_cache(self, box: Box, chunk: Chunk) -> None:
+        buffer = _lend(self._size)
+        cell = Cell(self, box, chunk, buffer, stays=True)
+
+        def last(step: Step) -> None:
+            step(cell)
+            cell.finish()
+
+        self.solve(lambda step, _: step(cell), last)
+        _take_back(buffer)
+
+    def _in_chunks(self, box: Box, chunks: list[Chunk], over: Callable[..., list[Any]]) -> None:
+        size = -(-len(chunks) // _GROUPS)
+        groups = [chunks[start : start + size] for start in range(0, len(chunks), size)]
+
+        def visit(group: list[Chunk], step: Step, use: Callable[[Cell, Any], None]) -> None:
+            buffer = _lend(self._size)
+            for chunk in group:
+                cell = Cell(self, box, chunk, buffer, stays=False)
+                use(cell, step(cell))
+            _take_back(buffer)
+
+        def sweep(step: Step, kind: type[Maximum] | type[Total]) -> Any:
+            def gather(group: list[Chunk]) -> Any:
+                part = kind()
+                visit(group, step, lambda cell, value: part.add(value, cell.repeats))
+                return part
+
+            total = kind()
+            for part in over(gather, groups):
+                total.merge(part)
+            return total.value()
+
+        def last(step: Step) -> None:
+            over(lambda group: visit(group, step, lambda cell, _: cell.finish()), groups)
+
+        self.solve(sweep, last)
+
+
+def _serially(function: Callable[[Any], Any], tasks: list[Any]) -> list[Any]:
+    """As `each`, on this thread, which is one of its already."""
+    return [function(task) for task in tasks]

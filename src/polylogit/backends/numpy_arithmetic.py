@@ -1,0 +1,183 @@
+"""The numerical steps that the NumPy kernels are made of: exponentials, sums, and sums that must lose nothing.
+
+All of it is on two-dimensional blocks, reduced along axis 1 (a block of rows) or axis 0 (class-major). It knows NumPy
+alone, and neither how blocks are cut nor what they are for.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib.introspect import opt_func_info
+
+if TYPE_CHECKING:
+    from polylogit.backends.numpy_geometry import AnyArray
+
+__all__ = ["Maximum", "Parts", "Total", "careful_sum", "exp", "one_plus_exp_of_negative", "peak", "sum_along"]
+
+_FLOAT32 = np.dtype(np.float32)
+_FLOAT64 = np.dtype(np.float64)
+_LOG2_E = np.float32(1.4426950408889634)
+_CHUNK = 2048  # sums of this many are left to one dot product, whose chains of additions are then 32 long or so
+_ONES = {dtype: np.ones(_CHUNK, dtype) for dtype in (_FLOAT32, _FLOAT64)}
+
+
+def _vectorised(name: str) -> bool:
+    """Whether this processor has NumPy's vector code for a float32 function; the scalar code would be slower."""
+    signatures = opt_func_info(f"^{name}$", "float32").get(name, {})
+    return any(not found["current"].startswith("baseline") for found in signatures.values())
+
+
+# NumPy's vectorised float32 exp2 is faster than its exp and errs by 1 ulp where that errs by 2.3. The product with
+# log2(e) costs an error that grows with the distance to the maximum by half as much as that of the subtraction.
+_BY_EXP2 = _vectorised("exp2")
+_BY_EXPM1 = _vectorised("expm1")
+
+
+def exp(block: AnyArray, out: AnyArray) -> AnyArray:
+    """exp of distances to a maximum: of numbers that are not positive."""
+    if _BY_EXP2 and block.dtype == _FLOAT32:
+        np.multiply(block, _LOG2_E, out=out)
+        return np.exp2(out, out=out)
+    return np.exp(block, out=out)
+
+
+def one_plus_exp_of_negative(block: AnyArray, out: AnyArray) -> AnyArray:
+    """1 + exp(-x); where it overflows, its reciprocal is below the smallest normal number."""
+    np.negative(block, out=out)
+    if _BY_EXPM1 and block.dtype == _FLOAT32:
+        np.expm1(out, out=out)
+        return np.add(out, 2, out=out)
+    np.exp(out, out=out)
+    return np.add(out, 1, out=out)
+
+
+def peak(block: AnyArray, axis: int) -> tuple[AnyArray, AnyArray | None]:
+    """The maximum of each row, NaN where there is one, and along axis 1 its first place."""
+    if axis == 0:
+        return np.maximum.reduce(block, axis=0, keepdims=True), None
+    # argmax is faster than maximum.reduce along contiguous rows, and takes NaN for the maximum as well.
+    place = block.argmax(axis=1)
+    return block[np.arange(len(block)), place][:, None], place
+
+
+def sum_along(block: AnyArray, axis: int) -> AnyArray:
+    """The sum of each row, its dimension kept, in float64 at least; its error grows as the logarithm of the length."""
+    if axis == 0:
+        return _sum_down(block)
+    ones = _ONES.get(block.dtype)
+    if ones is None:
+        return np.add.reduce(block, axis=1, keepdims=True)
+    length = block.shape[1]
+    if length <= _CHUNK:
+        return np.vecdot(block, ones[:length])[:, None].astype(_FLOAT64)
+    whole = length // _CHUNK
+    parts = np.vecdot(block[:, : whole * _CHUNK].reshape(len(block), whole, _CHUNK), ones)
+    total = np.add.reduce(parts, axis=1, dtype=_FLOAT64, keepdims=True)
+    if length > whole * _CHUNK:
+        total += np.vecdot(block[:, whole * _CHUNK :], ones[: length - whole * _CHUNK])[:, None]
+    return total
+
+
+def _sum_down(block: AnyArray) -> AnyArray:
+    """Along axis 0 NumPy adds one row after the other: in two levels the chains are as long as the root of the length."""
+    length = len(block)
+    dtype = np.promote_types(block.dtype, _FLOAT64)
+    if length < 16:
+        return np.add.reduce(block, axis=0, keepdims=True).astype(dtype)
+    step = math.isqrt(length)
+    whole = length // step
+    parts = np.add.reduce(block[: whole * step].reshape(whole, step, -1), axis=0)
+    total = np.add.reduce(parts, axis=0, dtype=dtype, keepdims=True)
+    for row in block[whole * step :]:
+        total += row
+    return total
+
+
+def careful_sum(block: AnyArray, top: AnyArray) -> AnyArray:
+    """For each row of exp(x - top), the sum of what is below the top to full precision, and how often the top occurs.
+
+    The rounding of x - top, which exp would multiply by the distance, is made good.
+    """
+    if block.dtype == _FLOAT32:
+        distance = block.astype(_FLOAT64)
+        distance -= top
+        terms = np.exp(distance)
+    else:
+        distance = block - top
+        back = distance - block
+        lost = (block - (distance - back)) - (top + back)
+        terms = np.exp(distance)
+        # Nothing is lost where nothing is left: infinite distances would make NaN of it.
+        np.copyto(lost, 0, where=terms == 0)
+        terms += terms * lost
+    ties = distance == 0
+    np.copyto(terms, 0, where=ties)
+    below = np.add.reduce(terms, axis=1)
+    return np.stack((below, np.count_nonzero(ties, axis=1).astype(below.dtype)))
+
+
+# --- numbers for each row, gathered over chunks ----------------------------------------------------------------------
+
+
+class Maximum:
+    """The largest of what was added, NaN if any was."""
+
+    def __init__(self) -> None:
+        self._value: Any = None
+
+    def add(self, value: AnyArray, repeats: int = 1) -> None:
+        """Take one more chunk's maxima; with `repeats`, each row occurs in it so many times."""
+        if repeats > 1:
+            value = np.maximum.reduce(value.reshape(repeats, -1), axis=0, keepdims=True)
+        self._value = value if self._value is None else np.maximum(self._value, value)
+
+    def merge(self, other: Maximum) -> None:
+        """Take what another one gathered."""
+        self.add(other.value())
+
+    def value(self) -> Any:
+        """The maxima so far."""
+        return self._value
+
+
+class Total:
+    """The sum of what was added, rounded about once however many there were."""
+
+    def __init__(self) -> None:
+        self._value: Any = None
+        self._lost: Any = None
+
+    def add(self, value: AnyArray, repeats: int = 1) -> None:
+        """Take one more chunk's sums; with `repeats`, each row occurs in it so many times."""
+        if repeats > 1:
+            value = np.add.reduce(value.reshape(repeats, -1), axis=0, keepdims=True)
+        if self._value is None:
+            self._value = value
+            return
+        before = self._value
+        after = before + value
+        back = after - before
+        lost = (before - (after - back)) + (value - back)
+        self._value = after
+        self._lost = lost if self._lost is None else self._lost + lost
+
+    def merge(self, other: Total) -> None:
+        """Take what another one gathered."""
+        self.add(other._value)
+        if other._lost is not None:
+            self._lost = other._lost if self._lost is None else self._lost + other._lost
+
+    def value(self) -> Any:
+        """The sums so far."""
+        return self._value if self._lost is None else self._value + self._lost
+
+
+class Parts(Total):
+    """As `Total`, for numbers that are the rows' already, whatever is repeated."""
+
+    def add(self, value: AnyArray, repeats: int = 1) -> None:
+        """Take one more chunk's sums."""
+        super().add(value)

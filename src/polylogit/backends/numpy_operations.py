@@ -1,0 +1,266 @@
+"""What the NumPy kernels compute: softmax, log_softmax, sigmoid, and the products that their derivatives are made of.
+
+Each is a function from arrays into an array that exists already. It knows NumPy and the kernels: no contract, no wrapping
+of types. Axes arrive normalised, masks with the logits' shape; what is to be kept for the derivatives is in the dtype of
+the work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from polylogit.backends.numpy_arithmetic import (
+    Maximum,
+    Parts,
+    Total,
+    careful_sum,
+    exp,
+    one_plus_exp_of_negative,
+    peak,
+    sum_along,
+)
+from polylogit.backends.numpy_kernels import Cell, Kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit.backends.numpy_geometry import AnyArray, AnyDType
+    from polylogit.backends.numpy_kernels import Step, Sweep
+
+__all__ = ["log_softmax", "sigmoid", "softmax", "subtract_mean", "subtract_share"]
+
+# Below these sums of all but the largest term, the largest is worth summing without again; see _LogSoftmax.
+_RARELY, _OFTEN = 0.125, 1.0
+
+
+def _is_finite(cell: Cell) -> None:
+    """Rows of one element: 0 if it is finite, else NaN."""
+    np.subtract(cell.inputs[0], cell.inputs[0], out=cell.out)
+
+
+class _Softmax(Kernel):
+    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        if self.problem.length == 1:
+            last(self._one)
+            return
+
+        def exponentials(cell: Cell) -> None:
+            np.subtract(cell.inputs[0], cell.spread(top), out=cell.out)
+            exp(cell.out, out=cell.out)
+
+        def sums(cell: Cell) -> AnyArray:
+            exponentials(cell)
+            return sum_along(cell.out, self.axis)
+
+        def quotients(cell: Cell) -> None:
+            if not cell.stays:
+                exponentials(cell)
+            np.divide(cell.out, cell.spread(total), out=cell.out)
+            self._keep(cell)
+
+        top = sweep(lambda cell: peak(cell.inputs[0], self.axis)[0], Maximum)
+        total = sweep(sums, Total)
+        last(quotients)
+
+    def _one(self, cell: Cell) -> None:
+        _is_finite(cell)
+        np.add(cell.out, 1, out=cell.out)
+        self._keep(cell)
+
+    def _keep(self, cell: Cell) -> None:
+        if cell.keep is not None:
+            np.copyto(cell.keep, cell.out.reshape(cell.keep.shape))
+
+
+class _LogSoftmax(Kernel):
+    """(x - max) - log1p(the sum without the maximum).
+
+    Both terms are negative, so that nothing cancels, and log1p keeps the relative accuracy of a probability close to 1.
+    Where the sum without the maximum is small, it must be summed without, not subtracted; and where it is smaller yet,
+    it consists of terms far from the maximum, and the rounding of their distances shows.
+    """
+
+    filler = -np.inf
+
+    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        if self.problem.length == 1:
+            last(self._one)
+            return
+
+        def peaks(cell: Cell) -> AnyArray:
+            maxima, cell.place = peak(cell.inputs[0], self.axis)
+            return maxima
+
+        def sums(cell: Cell) -> AnyArray:
+            terms = self._terms(cell, cell.spread(top))
+            if self.axis:
+                left_out.append(_leave_out_top(cell, terms, top))
+            return sum_along(terms, self.axis)
+
+        def logarithms(cell: Cell) -> None:
+            if not cell.stays:
+                np.subtract(cell.inputs[0], cell.spread(top), out=cell.out)
+            np.subtract(cell.out, cell.spread(logarithm), out=cell.out)
+            self._keep(cell)
+
+        left_out: list[AnyArray] = []
+        top = sweep(peaks, Maximum)
+        rest = sweep(sums, Total)
+        rest = rest + (sum(left_out) - 1)
+        self._sum_again(sweep, top, rest)
+        # Infinity less infinity: a row whose maximum is not finite is NaN throughout.
+        logarithm = np.log1p(rest) + (top - top)
+        last(logarithms)
+
+    def _terms(self, cell: Cell, top: AnyArray) -> AnyArray:
+        terms = cell.spare()
+        distances = cell.out if cell.stays else terms
+        np.subtract(cell.inputs[0], top, out=distances)
+        return exp(distances, out=terms)
+
+    def _sum_again(self, sweep: Sweep, top: AnyArray, rest: AnyArray) -> None:
+        """Sum once more, carefully, the rows whose sum without the maximum has lost its relative accuracy."""
+        rows = np.flatnonzero(rest < (_RARELY if self.axis else _OFTEN))
+        if not rows.size:
+            return
+        tops = top.reshape(-1, 1)[rows]
+
+        def carefully(cell: Cell) -> AnyArray:
+            block = cell.inputs[0]
+            if cell.repeats > 1:
+                block = block.reshape(len(block) * cell.repeats, -1)
+            parts = []
+            step = max(1, self.problem.block // (4 * block.shape[self.axis]))
+            for start in range(0, rows.size, step):
+                some = rows[start : start + step]
+                taken = block[some] if self.axis else block[:, some].T
+                parts.append(careful_sum(taken, tops[start : start + step]))
+            return np.concatenate(parts, axis=1)
+
+        below, ties = sweep(carefully, Parts)
+        rest.reshape(-1)[rows] = below + (ties - 1)
+
+    def _one(self, cell: Cell) -> None:
+        _is_finite(cell)
+        self._keep(cell)
+
+    def _keep(self, cell: Cell) -> None:
+        if cell.keep is not None:
+            np.exp(cell.out.reshape(cell.keep.shape), out=cell.keep)
+
+
+def _leave_out_top(cell: Cell, terms: AnyArray, top: AnyArray) -> AnyArray:
+    """Set the first of each row's largest terms to 0, if it is in this cell; 1 for each row where it was."""
+    if cell.place is None:
+        cell.place = cell.inputs[0].argmax(axis=1)
+    lines = np.arange(len(terms))
+    there = cell.inputs[0][lines, cell.place] == top[:, 0]
+    terms[lines[there], cell.place[there]] = 0
+    return there[:, None].astype(np.float64)
+
+
+class _Sigmoid(Kernel):
+    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        def values(cell: Cell) -> None:
+            if cell.keep is not None:
+                self._slope(cell)
+            one_plus_exp_of_negative(cell.inputs[0], out=cell.out)
+            np.divide(1, cell.out, out=cell.out)
+
+        last(values)
+
+    @staticmethod
+    def _slope(cell: Cell) -> None:
+        """e / (1 + e)^2 with e = exp(-|x|): nothing cancels, and nothing overflows."""
+        terms, below = cell.spare(), cell.out
+        np.abs(cell.inputs[0], out=terms)
+        np.negative(terms, out=terms)
+        np.exp(terms, out=terms)
+        np.add(terms, 1, out=below)
+        np.divide(terms, below, out=terms)
+        np.divide(terms, below, out=terms)
+        assert cell.keep is not None  # asked for by the caller
+        np.copyto(cell.keep, terms.reshape(cell.keep.shape))
+
+
+class _SubtractMean(Kernel):
+    """g less its mean under p, and, if asked for, times p."""
+
+    absent = 0.0
+    times_p = False
+
+    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        def products(cell: Cell) -> AnyArray:
+            g, p = cell.inputs
+            return sum_along(np.multiply(g, p, out=cell.spare()), self.axis)
+
+        def differences(cell: Cell) -> None:
+            g, p = cell.inputs
+            np.subtract(g, cell.spread(mean), out=cell.out)
+            if self.times_p:
+                np.multiply(cell.out, p, out=cell.out)
+
+        mean = sweep(products, Total)
+        last(differences)
+
+
+class _SubtractMeanTimesP(_SubtractMean):
+    times_p = True
+
+
+class _SubtractShare(Kernel):
+    """g less p times the sum of g."""
+
+    absent = 0.0
+
+    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        def differences(cell: Cell) -> None:
+            g, p = cell.inputs
+            np.multiply(p, cell.spread(total), out=cell.out)
+            np.subtract(g, cell.out, out=cell.out)
+
+        total = sweep(lambda cell: sum_along(cell.inputs[0], self.axis), Total)
+        last(differences)
+
+
+def softmax(
+    x: AnyArray,
+    out: AnyArray,
+    axes: tuple[int, ...],
+    mask: AnyArray | None,
+    work: AnyDType,
+    keep: AnyArray | None = None,
+) -> None:
+    """Softmax of `x` into `out`, and unrounded into `keep`."""
+    _Softmax([x], out, axes, mask, work, keep).run()
+
+
+def log_softmax(
+    x: AnyArray,
+    out: AnyArray,
+    axes: tuple[int, ...],
+    mask: AnyArray | None,
+    work: AnyDType,
+    keep: AnyArray | None = None,
+) -> None:
+    """log_softmax of `x` into `out`, and softmax into `keep`."""
+    _LogSoftmax([x], out, axes, mask, work, keep).run()
+
+
+def sigmoid(x: AnyArray, out: AnyArray, work: AnyDType, keep: AnyArray | None = None) -> None:
+    """Sigmoid of `x` into `out`, and its derivative into `keep`."""
+    _Sigmoid([x], out, (), None, work, keep).run()
+
+
+def subtract_mean(
+    g: AnyArray, p: AnyArray, out: AnyArray, axes: tuple[int, ...], mask: AnyArray | None, *, times_p: bool = False
+) -> None:
+    """``g - (g * p).sum(axes)`` into `out`, times `p` if asked for; `g` counts as 0 where the mask leaves out."""
+    (_SubtractMeanTimesP if times_p else _SubtractMean)([g, p], out, axes, mask, p.dtype).run()
+
+
+def subtract_share(g: AnyArray, p: AnyArray, out: AnyArray, axes: tuple[int, ...], mask: AnyArray | None) -> None:
+    """``g - p * g.sum(axes)`` into `out`; `g` counts as 0 where the mask leaves out."""
+    _SubtractShare([g, p], out, axes, mask, p.dtype).run()
