@@ -69,12 +69,12 @@ def _section(row: dict, shown: dict[str, dict[str, str]]) -> str:
 
 
 def _titles(names: set[str]) -> str:
-    return ", ".join(title for name, title in TITLES.items() if name in names) or "none"
+    return ", ".join(title for name, title in TITLES.items() if name in names) or "–"
 
 
 def _agreement(row: dict, shown: dict[str, dict[str, str]]) -> str:
     if not row.get("probe"):
-        return "see there | see there"
+        return "– | –"
     otherwise, lacking = set(), set()
     for index, probe in enumerate(row["probe"]):
         for name, value in shown[f"{row['id']}.{index}"].items():
