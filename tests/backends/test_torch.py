@@ -165,7 +165,9 @@ class TestTransforms:
     def test_vmap_grad_and_jacrev(self, operation: str, x: torch.Tensor) -> None:
         function = getattr(polylogit, operation)
         torch.testing.assert_close(torch.func.vmap(function)(x), function(x))
-        torch.testing.assert_close(torch.func.vmap(function, in_dims=1, out_dims=1)(x.T.contiguous().T), function(x.T).T)
+        torch.testing.assert_close(
+            torch.func.vmap(function, in_dims=1, out_dims=1)(x.T.contiguous().T), function(x.T).T
+        )
         jacobian = torch.func.jacrev(function)(x[0])
         torch.testing.assert_close(jacobian, torch.func.jacfwd(function)(x[0]), rtol=1e-5, atol=1e-6)
         gradient = torch.func.grad(lambda x: (function(x) * torch.arange(7.0)).sum())(x[0])
@@ -326,7 +328,7 @@ class TestArrays:
         assert array.tolist() == [0.0, 0.0]
 
     def test_what_torch_cannot_hold_is_refused(self) -> None:
-        with pytest.raises(errors.DTypeError, match="longdouble|float128"):
+        with pytest.raises(errors.DTypeError, match=r"longdouble|float128"):
             BACKEND.asarray(np.zeros(2, np.longdouble))
         with pytest.raises(errors.DTypeError, match="float33"):
             BACKEND.asarray([1.0], dtype="float33")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework.ops import EagerTensor
 from tensorflow.python.ops import gen_math_ops, gen_nn_ops  # the ops without tf.nn's conversions: half the time
 
 from polylogit.backends.base import Backend, host_array
@@ -32,7 +33,8 @@ _LONGEST = 1024
 # The chunk of `_long_sum`: short enough that a running sum of it stays within an ulp or two.
 _CHUNK = 256
 
-_Eager: type = type(tf.constant(0.0))
+# Not type(tf.constant(0.0)): the first call may come while a graph is traced, where a constant is symbolic.
+_Eager: type = EagerTensor
 
 
 class _Operation(NamedTuple):
