@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +33,20 @@ def test_an_environment_for_one_framework_has_no_other(name: str) -> None:
 
 def test_the_version_is_the_one_in_the_metadata() -> None:
     assert polylogit.__version__ == importlib.metadata.version("polylogit")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("POLYLOGIT_TEST_FORBID", "numpy", "names frameworks that are installed: ['numpy']"),
+        ("POLYLOGIT_TEST_REQUIRE", "cobol", "names 'cobol'; the frameworks are"),
+    ],
+)
+def test_a_session_stops_where_its_environment_is_not_what_it_says(variable: str, value: str, message: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", __file__]
+    environment = {**os.environ, variable: value}
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert message in done.stderr
