@@ -8,6 +8,7 @@ __all__ = [
     "AxisError",
     "AxisTypeError",
     "BackendUnavailableError",
+    "ComparisonError",
     "ConformanceError",
     "ConversionError",
     "DTypeError",
@@ -71,3 +72,7 @@ class ConversionError(PolylogitError, TypeError, ValueError):
 
 class ConformanceError(PolylogitError, ValueError):
     """The conformance kit was asked for something it cannot run."""
+
+
+class ComparisonError(PolylogitError, ValueError):
+    """Two outputs cannot be compared: shapes, names, files or callables that do not fit."""

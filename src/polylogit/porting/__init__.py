@@ -1,0 +1,13 @@
+"""Porting a model from one framework to another: whether the port is right, and if not, why.
+
+`compare` takes two outputs, two sets of named activations or two callables; the recorders of `record` gather named
+activations from the models of each framework.
+"""
+
+from __future__ import annotations
+
+from polylogit.errors import ComparisonError
+from polylogit.porting.compare import Comparison, compare
+from polylogit.porting.diagnose import Diagnosis
+
+__all__ = ["Comparison", "ComparisonError", "Diagnosis", "compare"]

@@ -1,0 +1,123 @@
+"""Faults in the order of things: permuted classes or rows, transposed axes, and shapes that differ.
+
+Like `hypotheses`: every function yields what its fault would look like and judges nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit.porting.attempts import Attempt
+from polylogit.porting.hypotheses import other_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polylogit.porting.evidence import Array, Evidence
+
+__all__ = ["REARRANGEMENTS", "RESHAPED"]
+
+# Slices are matched by their nearest neighbour among all, so that the work grows with their number squared.
+MOST_SLICES = 4096
+
+
+def permuted(evidence: Evidence) -> Iterator[Attempt]:
+    """The classes, or the rows of the batch, come in another order."""
+    r, c = evidence.reference, evidence.candidate
+    class_axis = evidence.axes[-1] if evidence.axes else None
+    for axis, size in enumerate(r.shape):
+        if size < 2 or size > MOST_SLICES:
+            continue
+        order = _matching(np.moveaxis(r, axis, 0).reshape(size, -1), np.moveaxis(c, axis, 0).reshape(size, -1))
+        if order is None or np.array_equal(order, np.arange(size)):
+            continue
+        name = "class-permutation" if axis == class_axis else "batch-permutation"
+        parameters = {"axis": axis, "order": order.tolist()}
+        yield Attempt(name, np.take(r, order, axis=axis), c, parameters)
+
+
+def _matching(reference: Array, candidate: Array) -> Any:
+    """For each slice of the candidate the one slice of the reference that it equals; None where that is not clear."""
+    columns = min(reference.shape[1], max(4, 2_000_000 // reference.shape[0] ** 2), 64)
+    # The columns that differ most between slices tell them apart best.
+    with np.errstate(all="ignore"):
+        spread = np.nan_to_num(np.std(reference, axis=0), nan=-1.0, posinf=-1.0)
+    chosen = np.argsort(-spread)[:columns]
+    a, b = reference[:, chosen], candidate[:, chosen]
+    with np.errstate(all="ignore"):
+        scale = np.maximum(np.abs(a[None]), np.abs(b[:, None])) + 1e-30
+        distance = np.mean(np.nan_to_num(np.abs(b[:, None] - a[None]) / scale, nan=1.0, posinf=1.0), axis=2)
+    order = np.argmin(distance, axis=1)
+    if len(set(order.tolist())) != order.size:
+        return None
+    if order.size > 2:
+        # A slice must be much nearer to its own than to any other, or there are so many that some fit by chance.
+        nearest, second = np.partition(distance, 1, axis=1)[:, :2].T
+        clear = nearest <= 0.1 * second
+        if np.mean(clear) < 0.8:
+            return None
+    return order
+
+
+def transposed(evidence: Evidence) -> Iterator[Attempt]:
+    """The axes come in another order; the function may have been applied before or after that."""
+    r, c = evidence.reference, evidence.candidate
+    if not 2 <= r.ndim <= 5:
+        return
+    for order in itertools.permutations(range(r.ndim)):
+        if order == tuple(range(r.ndim)) or tuple(r.shape[axis] for axis in order) != c.shape:
+            continue
+        turned = np.transpose(r, order)
+        if np.array_equal(turned, r):
+            continue
+        parameters = {"order": order}
+        yield Attempt("transposed", turned, c, parameters)
+        # Logits that were transposed first and then normalised over what is now the same axis.
+        back = dataclasses.replace(evidence, candidate=np.transpose(c, np.argsort(order)), logits=_same(evidence, r))
+        if evidence.is_distribution and tuple(order.index(axis) for axis in evidence.axes) != evidence.axes:
+            wrong = tuple(sorted(order[axis] for axis in evidence.axes))
+            for attempt in other_axes(back):
+                axes = attempt.parameters["axes"]
+                if (axes if isinstance(axes, tuple) else (axes,)) == wrong:
+                    yield dataclasses.replace(attempt, name="transposed", parameters=parameters)
+
+
+def _same(evidence: Evidence, r: Array) -> Array | None:
+    return evidence.logits if evidence.logits is not None and evidence.logits.shape == r.shape else None
+
+
+# --- shapes that differ, and yet correspond --------------------------------------------------------------------------
+
+
+def one_of_two(evidence: Evidence) -> Iterator[Attempt]:
+    """One sigmoid where the other side has softmax over two classes: two columns against one."""
+    r, c = evidence.reference, evidence.candidate
+    wide, narrow = (r, c) if r.size > c.size else (c, r)
+    for axis, size in enumerate(wide.shape):
+        if size != 2 or wide.size != 2 * narrow.size:
+            continue
+        for index in (1, 0):
+            column = np.take(wide, [index], axis=axis)
+            if narrow.shape in (column.shape, np.squeeze(column, axis).shape):
+                column = column.reshape(narrow.shape)
+                pair = (column, c) if wide is r else (r, column)
+                parameters = {"column": index, "axis": axis}
+                yield Attempt("binary-sigmoid", pair[0], pair[1], parameters, measure="relative")
+
+
+def argmax_indices(evidence: Evidence) -> Iterator[Attempt]:
+    """The candidate holds the index of the largest class."""
+    r, c = evidence.reference, evidence.candidate
+    for axis in evidence.axes:
+        index = np.argmax(r, axis=axis)
+        for shaped in (index, np.expand_dims(index, axis)):
+            if shaped.shape == c.shape and np.any(shaped != 0):
+                yield Attempt("hard-argmax", shaped.astype(float), c, {"indices": True}, measure="scale")
+
+
+REARRANGEMENTS = (permuted, transposed)
+RESHAPED = (transposed, one_of_two, argmax_indices)

@@ -1,0 +1,146 @@
+"""Faults of precision: values that went through float16 or bfloat16 on the way.
+
+Rounding to 16 bits leaves a trace that no other fault does: the values lie on the coarse lattice of that dtype. The
+trace is there even when it is not known what exactly was rounded, and noise added later blurs it without removing it.
+Where the noise is as large as the lattice, the difference is compared with the one that rounding the reference makes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit.porting.attempts import Attempt
+from polylogit.porting.evidence import NOISE_LIMIT, log_softmax, residual, sigmoid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polylogit.porting.evidence import Array, Evidence
+
+__all__ = ["ROUNDINGS", "round_to"]
+
+# name: significant bits, least exponent of a normal number, largest exponent
+FORMATS = {"bfloat16": (8, -126, 127), "float16": (11, -14, 15)}
+
+
+def round_to(values: Array, name: str) -> Array:
+    """Rounded to the nearest number of that dtype, ties to even; too large ones become infinite."""
+    bits, low, high = FORMATS[name]
+    spacing = _spacing(values, bits, low)
+    with np.errstate(all="ignore"):
+        rounded = np.round(values / spacing) * spacing
+        limit = (2.0 - 2.0 ** (1 - bits)) * 2.0**high
+        return np.where(np.abs(rounded) > limit, np.copysign(np.inf, rounded), rounded)
+
+
+def _spacing(values: Array, bits: int, low: int) -> Array:
+    _, exponent = np.frexp(np.where(np.isfinite(values), values, 1.0))
+    return np.asarray(np.ldexp(1.0, np.maximum(exponent - 1, low) - (bits - 1)))
+
+
+def rounded(evidence: Evidence) -> Iterator[Attempt]:
+    """The candidate went through a 16-bit dtype, and the reference did not."""
+    for name in FORMATS:
+        parameters = {"dtype": name}
+        lattice = _on_lattice(evidence, name)
+        if lattice is not None:
+            yield Attempt(f"{name}-rounding", lattice, evidence.candidate, parameters, proven=True)
+            return  # the lattice of bfloat16 lies within that of float16
+        if evidence.dtypes[1] != name:
+            for expected in _predictions(evidence, name):
+                attempt = _blurred(evidence, expected, name)
+                if attempt is not None:
+                    yield attempt
+
+
+def _on_lattice(evidence: Evidence, name: str) -> Array | None:
+    """The candidate's own lattice points, if it lies on them and near the reference, which does not lie on them."""
+    r, c = evidence.reference, evidence.candidate
+    bits, low, _ = FORMATS[name]
+    ulp = 2.0 ** (1 - bits)
+    with np.errstate(all="ignore"):
+        telling = np.isfinite(r) & np.isfinite(c) & (c != 0) & (np.abs(c) > 2.0**low)
+        telling &= _fraction(c, name, 6) > 0  # not on an even coarser lattice: 0.5, 0.75 say nothing
+    if telling.sum() < 6 or _distance(r[telling], bits, low).mean() < 0.15:
+        return None
+    distance = _distance(c[telling], bits, low)
+    # On the average 0.25 where there is no lattice.
+    if distance.mean() > 0.25 - 8 * 0.1443 / np.sqrt(distance.size) or distance.mean() > 0.15:
+        return None
+    with np.errstate(all="ignore"):
+        width = np.abs(np.log(np.abs(c[telling]))).max(initial=1.0) + 2 * np.log2(max(2, evidence.classes))
+        errors = np.abs(residual(r, c, evidence.measure, max(2.0**low, evidence.precision.floor)))[telling]
+    if np.max(errors, initial=0.0) > ulp * (4.0 + width) or np.median(errors) > ulp * 4.0:
+        return None
+    points = round_to(c, name)
+    return np.where(telling, points, np.where(np.isfinite(points), c, points))
+
+
+def _fraction(values: Array, name: str, fewer: int) -> Array:
+    """The distance to the lattice with so many bits fewer, in its units."""
+    bits, low, _ = FORMATS[name]
+    return _distance(values, bits - fewer, low)
+
+
+def _distance(values: Array, bits: int, low: int) -> Array:
+    """How far from the lattice, in units of its spacing: 0 on it, 0.25 on the average for other numbers."""
+    with np.errstate(all="ignore"):
+        scaled = values / _spacing(values, bits, low)
+        return np.abs(scaled - np.round(scaled))
+
+
+def _predictions(evidence: Evidence, name: str) -> Iterator[Array]:
+    """The reference's result rounded, and what rounded logits give."""
+    yield round_to(evidence.reference, name)
+    if evidence.logits is not None:
+        coarse = round_to(evidence.logits, name)
+        if evidence.is_distribution:
+            smooth = evidence.from_log(log_softmax(coarse, evidence.axes))
+        elif evidence.kind == "unit":
+            smooth = sigmoid(coarse)
+        else:
+            return
+        yield smooth
+        yield round_to(smooth, name)
+
+
+def _blurred(evidence: Evidence, expected: Array, name: str) -> Attempt | None:
+    """An attempt if the difference follows the predicted one, entry by entry, with noise on top."""
+    r, c = evidence.reference, evidence.candidate
+    floor = max(evidence.precision.floor, 2.0 ** FORMATS[name][1])
+    predicted = residual(r, expected, evidence.measure, floor)
+    actual = residual(r, c, evidence.measure, floor)
+    good = np.isfinite(predicted) & np.isfinite(actual) & (r != 0)
+    x, y = predicted[good], actual[good]
+    if x.size < 8 or not np.any(x):
+        return None
+    # Where the reference lies near the middle between two numbers, its own noise may round it the other way.
+    flipped = _flips(y - x, x)
+    x, y = x[~flipped], y[~flipped]
+    power = float(np.sum(x * x))
+    if power == 0.0 or flipped.mean() > 0.05:
+        return None
+    slope = float(np.sum(x * y)) / power
+    left = float(np.sqrt(np.mean((y - slope * x) ** 2)))
+    error = left * np.sqrt(x.size) / np.sqrt(power * x.size)
+    gained = x.size * np.log(max(float(np.mean(y * y)), 1e-300) / max(float(np.mean((y - x) ** 2)), 1e-300))
+    if abs(slope - 1) > max(0.1, 4 * error) or slope < 8 * error or gained < 30 or left > NOISE_LIMIT:
+        return None
+    shown = np.where(_spread(flipped, good), c, expected)
+    return Attempt(f"{name}-rounding", shown, c, {"dtype": name}, proven=True)
+
+
+def _flips(error: Array, predicted: Array) -> Any:
+    step = 2.0 * np.max(np.abs(predicted))
+    return (np.abs(error) > 0.3 * step) & (np.abs(np.abs(predicted)) > 0.3 * step / 2)
+
+
+def _spread(flags: Any, good: Any) -> Any:
+    full = np.zeros(good.shape, bool)
+    full[good] = flags
+    return full
+
+
+ROUNDINGS = (rounded,)
