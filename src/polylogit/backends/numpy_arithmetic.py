@@ -15,7 +15,17 @@ from numpy.lib.introspect import opt_func_info
 if TYPE_CHECKING:
     from polylogit.backends.numpy_geometry import AnyArray
 
-__all__ = ["Maximum", "Parts", "Total", "careful_sum", "exp", "one_plus_exp_of_negative", "peak", "sum_along"]
+__all__ = [
+    "Maximum",
+    "MaximumAndTotal",
+    "Parts",
+    "Total",
+    "careful_sum",
+    "exp",
+    "one_plus_exp_of_negative",
+    "peak",
+    "sum_along",
+]
 
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
@@ -85,14 +95,14 @@ def _sum_down(block: AnyArray) -> AnyArray:
     """Along axis 0 NumPy adds one row after the other: in two levels the chains are as long as the root of the length."""
     length = len(block)
     dtype = np.promote_types(block.dtype, _FLOAT64)
-    if length < 16:
-        return np.add.reduce(block, axis=0, keepdims=True).astype(dtype)
+    if length <= 16:
+        return np.add.reduce(block, axis=0, keepdims=True).astype(dtype, copy=False)
     step = math.isqrt(length)
     whole = length // step
     parts = np.add.reduce(block[: whole * step].reshape(whole, step, -1), axis=0)
-    total = np.add.reduce(parts, axis=0, dtype=dtype, keepdims=True)
-    for row in block[whole * step :]:
-        total += row
+    total = np.add.reduce(parts, axis=0, keepdims=True).astype(dtype, copy=False)
+    if length > whole * step:
+        total = total + np.add.reduce(block[whole * step :], axis=0, keepdims=True)
     return total
 
 
@@ -144,35 +154,73 @@ class Maximum:
 
 
 class Total:
-    """The sum of what was added, rounded about once however many there were."""
+    """The sum of what was added, as good as rounded once however many there were: few are added plainly at a time."""
+
+    _PLAINLY = 16
 
     def __init__(self) -> None:
+        self._recent: Any = None
+        self._added = 0
         self._value: Any = None
-        self._lost: Any = None
+        self._lost: Any = 0
 
     def add(self, value: AnyArray, repeats: int = 1) -> None:
         """Take one more chunk's sums; with `repeats`, each row occurs in it so many times."""
         if repeats > 1:
             value = np.add.reduce(value.reshape(repeats, -1), axis=0, keepdims=True)
-        if self._value is None:
-            self._value = value
-            return
-        before = self._value
-        after = before + value
-        back = after - before
-        lost = (before - (after - back)) + (value - back)
-        self._value = after
-        self._lost = lost if self._lost is None else self._lost + lost
+        self._recent = value if self._recent is None else self._recent + value
+        self._added += 1
+        if self._added % self._PLAINLY == 0:
+            self._settle()
 
     def merge(self, other: Total) -> None:
         """Take what another one gathered."""
-        self.add(other._value)
-        if other._lost is not None:
-            self._lost = other._lost if self._lost is None else self._lost + other._lost
+        other._settle()
+        if other._value is not None:
+            self.add(other._value)
+            self._settle()
+            self._lost = self._lost + other._lost
 
     def value(self) -> Any:
         """The sums so far."""
-        return self._value if self._lost is None else self._value + self._lost
+        self._settle()
+        return None if self._value is None else self._value + self._lost
+
+    def _settle(self) -> None:
+        """Add the recent sums to the value, and what rounding loses of them to the loss."""
+        if self._recent is None:
+            return
+        if self._value is None:
+            self._value = self._recent
+        else:
+            after = self._value + self._recent
+            back = after - self._value
+            self._lost = self._lost + ((self._value - (after - back)) + (self._recent - back))
+            self._value = after
+        self._recent = None
+
+
+class MaximumAndTotal:
+    """Both, of a step that returns both; a step without a sum leaves the total without it."""
+
+    def __init__(self) -> None:
+        self._maximum, self._total = Maximum(), Total()
+
+    def add(self, value: tuple[AnyArray, AnyArray | None], repeats: int = 1) -> None:
+        """Take one more chunk's maxima and sums."""
+        maximum, total = value
+        self._maximum.add(maximum, repeats)
+        if total is not None:
+            self._total.add(total, repeats)
+
+    def merge(self, other: MaximumAndTotal) -> None:
+        """Take what another one gathered."""
+        self._maximum.merge(other._maximum)
+        self._total.merge(other._total)
+
+    def value(self) -> tuple[Any, Any]:
+        """The maxima and the sums so far."""
+        return self._maximum.value(), self._total.value()
 
 
 class Parts(Total):

@@ -26,7 +26,8 @@ Box: TypeAlias = tuple[int | slice, ...]
 
 BLOCK = 256 * 1024  # bytes: two or three blocks fit the second-level cache, and a call's overhead is lost in them
 SHORT = 64  # rows shorter than this are worked class-major: reductions along a short last axis are slow
-NARROW = 256  # fewer columns than this at once are not worth a strided inner loop
+WIDE = 1024  # columns that are to lie side by side in a block that holds them whole
+DEEP = 8  # rows in a chunk of long columns: as few as do not lose in the work for each chunk, for the longest runs
 
 
 class Chunk(NamedTuple):
@@ -78,21 +79,23 @@ class Problem:
         if not neighbours:
             self.columns = self.length < SHORT
             self._whole = self.length <= self.block
-        elif self.length * NARROW <= self.block:
-            self.columns = self._whole = True
-        else:
-            # Too few columns at once to be worth it in one block: rows if copying turns a few whole ones, else chunks.
-            self._whole = self.length <= self.block and self.length * self.kept[-1] <= self.block
-            self.columns = not self._whole
+            return
+        # Of columns, as much as one block holds must be wide: memory is slow in short runs, and so are inner loops.
+        self._whole = self.length * WIDE <= 2 * self.block
+        # Copying turns a few whole columns into rows; chunks of them would be too small for what a chunk costs.
+        turn = not self._whole and self.length * self.kept[-1] <= self.block
+        self.columns, self._whole = not turn, self._whole or turn
+        if self.columns:
+            self.block *= 2
 
     def cut(self) -> tuple[list[Box], list[Chunk]]:
         """The kept axes in boxes and the reduced ones in chunks; a single chunk when whole rows fit a block."""
-        whole = (slice(None),) * len(self.reduced)
         if self._whole:
+            whole = (slice(None),) * len(self.reduced)
             return list(_boxes(self.kept, max(1, self.block // self.length))), [Chunk(self.views, whole)]
-        width = min(self.kept[-1], max(NARROW, self.block // 16)) if self.columns else 1
+        width = min(self.kept[-1], max(1, self.block // DEEP)) if self.columns else 1
         boxes = list(_boxes(self.kept, width))
-        repeats = min(self.block // (16 * width), self.length)
+        repeats = min(self.block // (DEEP * width), self.length)
         if self.columns and width == self.kept[-1] and repeats > 1 and self._is_one_run():
             return boxes, self._tiled(repeats)
         return boxes, [Chunk(self.views, box) for box in _boxes(self.reduced, max(1, self.block // width))]
@@ -238,4 +241,7 @@ def each(function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
 
 def _span(function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
     with np.errstate(all="ignore"):
+        # Where a number for each row is broadcast along it, ufuncs copy it out into buffers of 8192, unless the inner
+        # loop is as long as the buffer already; the copies take as long as the arithmetic. Leaving errstate undoes it.
+        np.setbufsize(256)
         return [function(task) for task in tasks]

@@ -7,6 +7,7 @@ ones each pass goes over all chunks. It knows NumPy and `numpy_geometry`; what i
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from polylogit.backends.numpy_arithmetic import Maximum, Total
+    from polylogit.backends.numpy_arithmetic import Maximum, MaximumAndTotal, Total
     from polylogit.backends.numpy_geometry import Box
 
+    Kind: TypeAlias = type[Maximum] | type[Total] | type[MaximumAndTotal]
     Step: TypeAlias = Callable[["Cell"], Any]
-    Sweep: TypeAlias = Callable[[Step, type[Maximum] | type[Total]], Any]
+    Sweep: TypeAlias = Callable[[Step, Kind], Any]
 
 __all__ = ["Cell", "Kernel", "set_num_threads"]
 
@@ -82,7 +84,7 @@ class Cell:
 
     def _block(self, number: int, shape: tuple[int, ...]) -> AnyArray:
         start = number * self._kernel.share
-        size = int(np.prod(shape)) * self._kernel.work.itemsize
+        size = math.prod(shape) * self._kernel.work.itemsize
         return self._buffer[start : start + size].view(self._kernel.work).reshape(shape)
 
     def _load(self, view: AnyArray, number: int) -> AnyArray:
@@ -95,7 +97,7 @@ class Cell:
         if masked:
             np.copyto(loaded, self._kernel.absent, where=~self.mask)  # type: ignore[operator]
         first = piece.ndim - self._rows if self._kernel.columns else self._rows
-        return loaded.reshape(int(np.prod(piece.shape[:first])), -1)
+        return loaded.reshape(math.prod(piece.shape[:first]), -1)
 
     def spare(self) -> AnyArray:
         """A block to work in that is none of the others."""
@@ -157,6 +159,7 @@ class Kernel(ABC):
             self._run(*problem.cut())
 
     def _run(self, boxes: list[Box], chunks: list[Chunk]) -> None:
+        self.chunked = len(chunks) > 1
         if len(chunks) == 1:
             each(lambda box: self._in_cache(box, chunks[0]), boxes)
         elif len(boxes) >= 2 * _GROUPS:
@@ -187,7 +190,7 @@ class Kernel(ABC):
                 use(cell, step(cell))
             _take_back(buffer)
 
-        def sweep(step: Step, kind: type[Maximum] | type[Total]) -> Any:
+        def sweep(step: Step, kind: Kind) -> Any:
             def gather(group: list[Chunk]) -> Any:
                 part = kind()
                 visit(group, step, lambda cell, value: part.add(value, cell.repeats))

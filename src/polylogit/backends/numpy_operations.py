@@ -13,6 +13,7 @@ import numpy as np
 
 from polylogit.backends.numpy_arithmetic import (
     Maximum,
+    MaximumAndTotal,
     Parts,
     Total,
     careful_sum,
@@ -34,6 +35,10 @@ __all__ = ["log_softmax", "sigmoid", "softmax", "subtract_mean", "subtract_share
 # Below these sums of all but the largest term, the largest is worth summing without again; see _LogSoftmax.
 _RARELY, _OFTEN = 0.125, 1.0
 
+# Maxima between which exp(x) needs no shift: no sum of it overflows, and what underflows is a probability below four
+# smallest normal numbers, in any precision from float32 on.
+_TAME = (-4.0, 40.0)
+
 
 def _is_finite(cell: Cell) -> None:
     """Rows of one element: 0 if it is finite, else NaN."""
@@ -41,28 +46,61 @@ def _is_finite(cell: Cell) -> None:
 
 
 class _Softmax(Kernel):
+    """exp(x - shift) over its sum, the shift being 0 where the maximum lies in a range in which exp(x) does as well.
+
+    Without a subtraction there is nothing to round, and one pass less: of typical logits the exponentials are more
+    accurate so, and sooner there. The shift depends on the row alone, not on what else is in its block.
+    """
+
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
         if self.problem.length == 1:
             last(self._one)
             return
 
-        def exponentials(cell: Cell) -> None:
-            np.subtract(cell.inputs[0], cell.spread(top), out=cell.out)
-            exp(cell.out, out=cell.out)
-
         def sums(cell: Cell) -> AnyArray:
-            exponentials(cell)
+            self._exponentials(cell, shift)
             return sum_along(cell.out, self.axis)
 
         def quotients(cell: Cell) -> None:
             if not cell.stays:
-                exponentials(cell)
+                self._exponentials(cell, shift)
             np.divide(cell.out, cell.spread(total), out=cell.out)
             self._keep(cell)
 
-        top = sweep(lambda cell: peak(cell.inputs[0], self.axis)[0], Maximum)
-        total = sweep(sums, Total)
+        if self.chunked:
+            top, total = self._hope(sweep)
+        else:
+            top, total = sweep(lambda cell: peak(cell.inputs[0], self.axis)[0], Maximum), None
+        tame = self._is_tame(top)
+        shift = None if tame.all() else np.where(tame, 0, top)
+        if total is None or shift is not None:
+            total = sweep(sums, Total)
         last(quotients)
+
+    def _is_tame(self, top: AnyArray) -> AnyArray:
+        return np.asarray((top >= _TAME[0]) & (top <= _TAME[1]))
+
+    def _hope(self, sweep: Sweep) -> tuple[AnyArray, AnyArray | None]:
+        """Maxima and, in the same pass, sums with no shift; no sums if some chunk would need one."""
+        lost: list[bool] = []
+
+        def both(cell: Cell) -> tuple[AnyArray, AnyArray | None]:
+            top, _ = peak(cell.inputs[0], self.axis)
+            if lost or not self._is_tame(top).all():
+                lost.append(True)
+                return top, None
+            self._exponentials(cell, None)
+            return top, sum_along(cell.out, self.axis)
+
+        top, total = sweep(both, MaximumAndTotal)
+        return top, None if lost else total
+
+    def _exponentials(self, cell: Cell, shift: AnyArray | None) -> None:
+        if shift is None:
+            np.exp(cell.inputs[0], out=cell.out)
+        else:
+            np.subtract(cell.inputs[0], cell.spread(shift), out=cell.out)
+            np.exp(cell.out, out=cell.out)
 
     def _one(self, cell: Cell) -> None:
         _is_finite(cell)
