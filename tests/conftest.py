@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 
 BACKENDS = ("numpy", "torch", "tensorflow", "jax")
 INSTALLED = tuple(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
-MISSING = tuple(name for name in BACKENDS if name not in INSTALLED)
+# Libraries that a file's name or a mark may ask for besides, each built on one of the frameworks.
+LIBRARIES = (*BACKENDS, "flax")
+MISSING = tuple(name for name in LIBRARIES if importlib.util.find_spec(name) is None)
 
 # TensorFlow's libraries, loaded first, can break those of PyTorch in the same process; the other order is fine.
 if "torch" in INSTALLED:
@@ -75,8 +77,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept, left = [], []
     for item in items:
         needs = {name for mark in item.iter_markers("requires") for name in mark.args}
-        if unknown := needs.difference(BACKENDS):
-            raise pytest.UsageError(f"{item.nodeid} requires {unknown}; the frameworks are {', '.join(BACKENDS)}")
+        if unknown := needs.difference(LIBRARIES):
+            raise pytest.UsageError(f"{item.nodeid} requires {unknown}; known are {', '.join(LIBRARIES)}")
         (left if needs.intersection(MISSING) else kept).append(item)
     if left:
         config.hook.pytest_deselected(items=left)
