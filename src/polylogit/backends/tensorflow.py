@@ -30,6 +30,9 @@ _NATIVE = (tf.float32, tf.float64)
 # from about 256,000; under XLA, too).
 _LONGEST = 1024
 
+# oneDNN's kernel takes no tensor of more dimensions, and aborts the operation.
+_MOST_DIMENSIONS = 5
+
 # The chunk of `_long_sum`: short enough that a running sum of it stays within an ulp or two.
 _CHUNK = 256
 
@@ -101,7 +104,7 @@ def _eager_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None)
     if where is None and dtype is None and type(axis) is int and axis == -1 and x.dtype in _NATIVE:
         try:
             y = gen_nn_ops.softmax(x)
-        except tf.errors.InvalidArgumentError:  # a 0-d tensor
+        except tf.errors.OpError:  # a 0-d tensor or, with oneDNN, one of more than five dimensions
             return softmax(x)
         values = y.numpy()  # the tensor's own memory
         # oneDNN's kernel keeps a NaN and an infinity to its own index; a sum finds either. The other kernel gives
@@ -117,7 +120,7 @@ def _eager_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = N
     if where is None and dtype is None and type(axis) is int and axis == -1 and x.dtype in _NATIVE:
         try:
             r = gen_nn_ops.log_softmax(x)
-        except tf.errors.InvalidArgumentError:
+        except tf.errors.OpError:
             return log_softmax(x)
         if r.numpy().shape[-1] <= _LONGEST:
             return r
@@ -202,6 +205,11 @@ def _joined_unknown_rank(x: Any, axis: Any) -> _Moves:
 
 
 def _along_last(operation: _Operation, x: Any, mask: Any) -> Any:
+    if x.shape.rank > _MOST_DIMENSIONS:
+        shape = tf.shape(x)
+        rows = [-1, shape[-1]] if x.shape[-1] != 0 else [0, 0]
+        flat = _along_last(operation, tf.reshape(x, rows), None if mask is None else tf.reshape(mask, rows))
+        return tf.ensure_shape(tf.reshape(flat, shape), x.shape)
     if mask is None:
         return _native_or_long(operation, x)
     # The masked entries are replaced before, so that what they hold cannot reach the sum or a gradient, and after. A
@@ -342,21 +350,24 @@ class TensorflowBackend(Backend):
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """By ``tf.GradientTape``."""
         x = _floating(x)
+        watched = _differentiable(x)
         with tf.GradientTape(persistent=True) as tape:
-            tape.watch(x)
-            y = function(x, **kwargs)
+            tape.watch(watched)
+            y = function(_cast(watched, x.dtype), **kwargs)
 
         def pullback(cotangent: Any) -> Any:
             given = self._like(cotangent, y, "cotangent")
-            return tape.gradient(y, x, output_gradients=given, unconnected_gradients="zero")
+            gradient = tape.gradient(y, watched, output_gradients=given, unconnected_gradients="zero")
+            return _cast(gradient, x.dtype)
 
         return y, pullback
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """By ``tf.autodiff.ForwardAccumulator``."""
         x = _floating(x)
-        with tf.autodiff.ForwardAccumulator(x, self._like(tangent, x, "tangent")) as accumulator:
-            y = function(x, **kwargs)
+        watched = _differentiable(x)
+        with tf.autodiff.ForwardAccumulator(watched, self._like(tangent, watched, "tangent")) as accumulator:
+            y = function(_cast(watched, x.dtype), **kwargs)
         return y, accumulator.jvp(y, unconnected_gradients="zero")
 
     def _like(self, given: Any, like: Any, argument: str) -> Any:
@@ -392,6 +403,11 @@ class TensorflowBackend(Backend):
             "graph": lambda function: tf.function(function, autograph=False),
             "xla": lambda function: tf.function(function, autograph=False, jit_compile=True),
         }
+
+
+def _differentiable(x: Any) -> Any:
+    """`x`, or a float32 copy of a float8 tensor, for which TensorFlow has no gradients (its kernels lack ZerosLike)."""
+    return tf.cast(x, tf.float32) if x.dtype.size == 1 else x
 
 
 def _floating(x: Any) -> Any:

@@ -7,6 +7,8 @@ operations hold no look-up in ``sys.modules``, no import and no lock.
 
 from __future__ import annotations
 
+import functools
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -282,6 +284,8 @@ class TorchBackend(Backend):
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """By ``torch.func.jvp``, forward mode."""
         x = _floating(x)
+        if not compiler.is_compiling():
+            _load_forward_mode()
         y, tangent_out = torch.func.jvp(lambda x: function(x, **kwargs), (x,), (self._like(tangent, x, "tangent"),))
         return y, tangent_out
 
@@ -314,6 +318,14 @@ class TorchBackend(Backend):
             "dynamo": lambda function: torch.compile(function, fullgraph=True, backend="eager"),
             "inductor": lambda function: torch.compile(function, fullgraph=True),
         }
+
+
+@functools.cache
+def _load_forward_mode() -> None:
+    """Load what the first ``torch.func.jvp`` loads, without the deprecation that torch warns itself of on the way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.func.jvp(torch.exp, (torch.zeros(()),), (torch.zeros(()),))
 
 
 def _any_dtype(given: Any) -> torch.dtype:
