@@ -72,14 +72,21 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return None
 
 
+def _has_no_case(item: pytest.Item) -> bool:
+    """Whether it is what pytest makes of a test with an empty list of parameters."""
+    return any("empty parameter set" in mark.kwargs.get("reason", "") for mark in item.iter_markers("skip"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests marked ``requires("torch", ...)`` where one of those frameworks is missing."""
+    """Leave out tests whose frameworks are missing: those marked ``requires("torch", ...)``, those without a case."""
     kept, left = [], []
     for item in items:
         needs = {name for mark in item.iter_markers("requires") for name in mark.args}
         if unknown := needs.difference(LIBRARIES):
             raise pytest.UsageError(f"{item.nodeid} requires {unknown}; known are {', '.join(LIBRARIES)}")
-        (left if needs.intersection(MISSING) else kept).append(item)
+        if _has_no_case(item) and not MISSING:
+            raise pytest.UsageError(f"{item.nodeid} has no case though every framework is here")
+        (left if needs.intersection(MISSING) or _has_no_case(item) else kept).append(item)
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = kept
