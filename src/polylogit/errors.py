@@ -25,6 +25,9 @@ __all__ = [
 class PolylogitError(Exception):
     """Base of every exception that polylogit raises on purpose."""
 
+    # TensorFlow's AutoGraph replaces an exception that it does not know by one of its own, unless this is set.
+    ag_pass_through = True
+
 
 class UnsupportedArrayError(PolylogitError, TypeError):
     """The object is not an array that a backend can serve without losing its meaning."""

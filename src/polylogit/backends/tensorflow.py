@@ -350,25 +350,26 @@ class TensorflowBackend(Backend):
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """By ``tf.GradientTape``."""
         x = _floating(x)
-        watched = _differentiable(x)
+        function, wide, result = _without_float8(function, x, kwargs)
         with tf.GradientTape(persistent=True) as tape:
-            tape.watch(watched)
-            y = function(_cast(watched, x.dtype), **kwargs)
+            tape.watch(wide)
+            y = function(wide)
 
         def pullback(cotangent: Any) -> Any:
             given = self._like(cotangent, y, "cotangent")
-            gradient = tape.gradient(y, watched, output_gradients=given, unconnected_gradients="zero")
+            gradient = tape.gradient(y, wide, output_gradients=given, unconnected_gradients="zero")
             return _cast(gradient, x.dtype)
 
-        return y, pullback
+        return _cast(y, result or y.dtype), pullback
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """By ``tf.autodiff.ForwardAccumulator``."""
         x = _floating(x)
-        watched = _differentiable(x)
-        with tf.autodiff.ForwardAccumulator(watched, self._like(tangent, watched, "tangent")) as accumulator:
-            y = function(_cast(watched, x.dtype), **kwargs)
-        return y, accumulator.jvp(y, unconnected_gradients="zero")
+        function, wide, result = _without_float8(function, x, kwargs)
+        with tf.autodiff.ForwardAccumulator(wide, self._like(tangent, wide, "tangent")) as accumulator:
+            y = function(wide)
+        tangent_out = accumulator.jvp(y, unconnected_gradients="zero")
+        return _cast(y, result or y.dtype), _cast(tangent_out, result or y.dtype)
 
     def _like(self, given: Any, like: Any, argument: str) -> Any:
         if not isinstance(given, (tf.Tensor, tf.Variable)):
@@ -405,9 +406,28 @@ class TensorflowBackend(Backend):
         }
 
 
-def _differentiable(x: Any) -> Any:
-    """`x`, or a float32 copy of a float8 tensor, for which TensorFlow has no gradients (its kernels lack ZerosLike)."""
-    return tf.cast(x, tf.float32) if x.dtype.size == 1 else x
+def _without_float8(function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
+    """The function of one argument, its argument and, where it is to be cast after differentiation, the result's dtype.
+
+    TensorFlow's cast to or from float8 has no gradient, which reads as a gradient of zero; so an operation of polylogit
+    is differentiated in float32 and rounded once, afterwards.
+    """
+    asked = kwargs.get("dtype")
+    result = x.dtype if asked is None else tf.as_dtype(asked)
+    if 1 not in (x.dtype.size, result.size):
+        return (lambda x: function(x, **kwargs)), x, None
+    wide = tf.cast(x, tf.float32) if x.dtype.size == 1 else x
+    if hasattr(function, "__polylogit_operation__"):
+        return (lambda x: function(x, **{**kwargs, "dtype": tf.float32})), wide, result
+    if hasattr(function, "__polylogit_gradient__"):
+        cotangent = tf.cast(function.cotangent, tf.float32)
+        inner = type(function)(function.operation, cotangent, {**function.kwargs, "dtype": tf.float32})
+        return inner, wide, result
+    message = (
+        f"TensorFlow does not differentiate a function of {x.dtype.name} (its cast to or from float8 has no gradient); "
+        "differentiate it at tf.cast(x, tf.float32)."
+    )
+    raise DifferentiationError(message)
 
 
 def _floating(x: Any) -> Any:
