@@ -141,8 +141,8 @@ def log_softmax(
     --------
     >>> import numpy as np
     >>> from polylogit import log_softmax
-    >>> log_softmax(np.array([0.0, 0.0, -1000.0])).round(4)
-    array([   -0.6931,    -0.6931, -1000.6931])
+    >>> log_softmax(np.array([0.0, 0.0, -1000.0])).round(4).tolist()
+    [-0.6931, -0.6931, -1000.6931]
     """
     if where is None and dtype is None and backend is None:
         try:
