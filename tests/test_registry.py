@@ -148,7 +148,8 @@ class TestResolution:
         assert run_python(code).strip() == "32 [0.0, 0.5, 1.0]"
 
     @pytest.mark.parametrize(
-        "value", ["abc", b"abc", None, {1: 2}, {1, 2}, object(), lambda: 0, np.array(["a"]), [None], ["a"], [[1], [1, 2]]]
+        "value",
+        ["abc", b"abc", None, {1: 2}, {1, 2}, object(), lambda: 0, np.array(["a"]), [None], ["a"], [[1], [1, 2]]],
     )
     @pytest.mark.parametrize("operation", registry.OPERATIONS)
     def test_what_is_no_array_is_refused_with_a_remedy(self, value: object, operation: str) -> None:

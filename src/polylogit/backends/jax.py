@@ -71,7 +71,7 @@ def _concrete_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = No
     if where is None and dtype is None and type(axis) is int and x.dtype in _NATIVE:
         try:
             return _softmax(x, axis)
-        except ValueError:  # an axis out of range, or a 0-d array
+        except (ValueError, OverflowError):  # an axis out of range, or a 0-d array
             pass
     return softmax(x, axis, where, dtype)
 
@@ -81,7 +81,7 @@ def _concrete_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any 
     if where is None and dtype is None and type(axis) is int and x.dtype in _NATIVE:
         try:
             return _log_softmax(x, axis)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     return log_softmax(x, axis, where, dtype)
 

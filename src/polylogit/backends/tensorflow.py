@@ -406,7 +406,7 @@ class TensorflowBackend(Backend):
         }
 
 
-def _without_float8(function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
+def _without_float8(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
     """The function of one argument, its argument and, where it is to be cast after differentiation, the result's dtype.
 
     TensorFlow's cast to or from float8 has no gradient, which reads as a gradient of zero; so an operation of polylogit

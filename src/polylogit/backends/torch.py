@@ -80,7 +80,8 @@ def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any
     # torch.export must not see a comparison with a size: it would become a constraint on a dynamic dimension. The flag
     # is what torch.compiler.is_exporting returns, without the cost of the call.
     if (
-        where is None and dtype is None
+        where is None
+        and dtype is None
         and type(axis) is int
         and x.dtype in _NATIVE
         and not compiler._is_exporting_flag  # noqa: SLF001
@@ -88,7 +89,7 @@ def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any
     ):
         try:
             return torch.softmax(x, axis)
-        except (IndexError, NotImplementedError):
+        except (IndexError, OverflowError, RuntimeError):
             pass  # an axis out of range or a sparse tensor; the rules below say so in their own words
     return _along_axes(_SOFTMAX, x, axis, where, dtype)
 
@@ -96,7 +97,8 @@ def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any
 def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
     """See `polylogit.log_softmax`."""
     if (
-        where is None and dtype is None
+        where is None
+        and dtype is None
         and type(axis) is int
         and x.dtype in _NATIVE
         and not compiler._is_exporting_flag  # noqa: SLF001
@@ -104,7 +106,7 @@ def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) ->
     ):
         try:
             return torch.log_softmax(x, axis)
-        except (IndexError, NotImplementedError):
+        except (IndexError, OverflowError, RuntimeError):
             pass
     return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
 
