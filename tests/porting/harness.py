@@ -26,6 +26,7 @@ class Pair:
     candidate: Any
     logits: Any = None
     gives: tuple[str, ...] = ()  # names that are right; empty for the fault's own
+    undecidable: bool = False  # from the outputs alone
 
 
 def softmax(x: Any, axis: Any = -1) -> Any:
@@ -130,7 +131,7 @@ def binary_sigmoid(rng: Any, shape: Any) -> Pair | None:
     if choice == 2:
         return Pair(one, p)
     s = sigmoid(x[..., 1:])
-    return Pair(p, np.concatenate([1 - s, s], -1), x)
+    return Pair(p, np.concatenate([1 - s, s], -1), x, undecidable=True)
 
 
 def one_class_softmax(rng: Any, shape: Any) -> Pair | None:
@@ -366,8 +367,8 @@ ON_LOGITS: dict[str, Any] = {
     "base-2-exponential": lambda rng, x: x * np.float32(np.log(2)),
     "negated-logits": lambda rng, x: -x,
     "missing-bias": lambda rng, x: x - draw(rng, x.shape[-1:], 0.7),
-    "class-permutation": lambda rng, x: x[..., rng.permutation(x.shape[-1])],
-    "batch-permutation": lambda rng, x: x[rng.permutation(x.shape[0])],
+    "class-permutation": lambda rng, x: x[..., shuffled(rng, x.shape[-1])],
+    "batch-permutation": lambda rng, x: x[shuffled(rng, x.shape[0])],
 }
 ON_PROBABILITIES: dict[str, Any] = {
     "wrong-axis": lambda rng, x: softmax(x, 0),
@@ -409,7 +410,7 @@ def correct(rng: Any, shape: Any) -> Pair:
     if choice == 2:
         return Pair(log_softmax(x), log_softmax(exact).astype(np.float32), x)
     if choice == 3:
-        return Pair(sigmoid(x), (0.5 * (1 + np.tanh(exact / 2))).astype(np.float32), x)
+        return Pair(sigmoid(x), (1 / (1 + np.exp(-exact))).astype(np.float32), x)
     hidden = draw(rng, (*shape[:-1], 64), 1.0)
     weight = draw(rng, (64, shape[-1]), rng.choice([0.1, 0.5]))
     one = hidden @ weight
@@ -423,6 +424,28 @@ def noisy(rng: Any, candidate: Any, noise: float) -> Any:
     return (candidate * (1 + noise * rng.standard_normal(candidate.shape))).astype(candidate.dtype)
 
 
+def drowned(pair: Pair, noise: float) -> bool:
+    """Whether the fault is smaller than the noise on top of it."""
+    if pair.reference.shape != pair.candidate.shape:
+        return False
+    r, c = pair.reference.astype(np.float64), pair.candidate.astype(np.float64)
+    with np.errstate(all="ignore"):
+        errors = np.abs(c - r) / np.abs(r)
+    return bool(np.nanmean(np.where(np.isfinite(errors), errors, 1.0)) < noise)
+
+
+def shuffled(rng: Any, n: int) -> Any:
+    """A permutation that is not the identity."""
+    while n > 1:
+        order = rng.permutation(n)
+        if not np.array_equal(order, np.arange(n)):
+            return order
+    return np.arange(n)
+
+
+LAST: list[str] = []  # what the last verdict said
+
+
 # --- figures ---------------------------------------------------------------------------------------------------------
 
 
@@ -433,6 +456,8 @@ def verdict(pair: Pair, with_logits: bool) -> tuple[bool, str | None]:
         result = compare({"x": pair.logits, "y": pair.reference}, {"x": pair.logits, "y": pair.candidate})
     else:
         result = compare(pair.reference, pair.candidate)
+    if result.cause:
+        LAST[:] = [result.cause.explanation, *(f"{name} {level:.2g}" for name, level in result.cause.evidence)]
     return result.agrees, result.cause.name if result.cause else None
 
 
@@ -453,8 +478,10 @@ def run(pairs: int, seed: int, only: str | None = None, verbose: bool = False) -
             if pair is None:
                 continue
             noise = float(rng.choice(NOISES))
+            if drowned(pair, noise):
+                continue
             pair.candidate = noisy(rng, pair.candidate, noise)
-            with_logits = bool(rng.random() < 0.4)
+            with_logits = pair.undecidable or bool(rng.random() < 0.4)
             agrees, got = verdict(pair, with_logits)
             made += 1
             right = got in (pair.gives or (name,))
@@ -462,7 +489,7 @@ def run(pairs: int, seed: int, only: str | None = None, verbose: bool = False) -
             table[name][outcome] += 1
             counts[outcome] += 1
             if not right:
-                failures.append((name, got, shape, noise, with_logits))
+                failures.append((name, got, shape, noise, with_logits, *LAST))
     if only is None:
         _others(pairs, seed, counts, failures)
     return {"counts": counts, "table": table, "failures": failures}
@@ -478,14 +505,14 @@ def _others(pairs: int, seed: int, counts: Any, failures: Any) -> None:
         outcome = "passed" if agrees else "unknown" if got == "unknown" else "one of two" if got in names else "WRONG"
         counts[f"two faults: {outcome}"] += 1
         if outcome != "unknown":
-            failures.append((f"two faults {sorted(names)}", got, shape))
+            failures.append((f"two faults {sorted(names)}", got, shape, *LAST))
         shape = SHAPES[rng.integers(len(SHAPES))]
         pair = unrelated(rng, shape)
         agrees, got = verdict(pair, False)
         outcome = "passed" if agrees else "unknown" if got == "unknown" else "WRONG"
         counts[f"unrelated: {outcome}"] += 1
         if outcome != "unknown":
-            failures.append(("unrelated", got, shape))
+            failures.append(("unrelated", got, shape, *LAST))
         pair = correct(rng, shape)
         noise = float(rng.choice([0.0, 0.0, 1e-7, 1e-6]))
         pair.candidate = noisy(rng, pair.candidate, noise)

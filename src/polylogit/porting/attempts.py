@@ -30,6 +30,8 @@ class Attempt:
         What was found on the way: a factor, an epsilon, a permutation.
     free : int
         How many numbers were fitted. Each costs one entry's worth of evidence.
+    constraints : int or None
+        How many sums the observed values are bound to by themselves; None for one a row, as in the reference.
     gain : float
         By how much the comparison amplifies noise.
     measure : str or None
@@ -43,6 +45,7 @@ class Attempt:
     observed: Array
     parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
     free: int = 0
+    constraints: int | None = None
     gain: float = 1.0
     measure: str | None = None
     proven: bool = False

@@ -279,7 +279,7 @@ class _Judge:
             verdict = diagnose_gradient(found, self.framework)
             vacuous = not exact_r.any() and not exact_c.any()
         else:
-            evidence = Evidence(exact_r, exact_c, precision, self._logits_for(exact_r), dtypes)
+            evidence = Evidence(exact_r, exact_c, precision, self._logits_for(exact_r, precision), dtypes)
             verdict = diagnose(evidence, self.framework)
             vacuous = _vacuous(exact_r, exact_c)
             self.evidence.append(evidence)
@@ -287,10 +287,10 @@ class _Judge:
             self.logits.append(exact_r)
         self.activations.append(Activation(name, other, r, c, verdict, vacuous, gradient))
 
-    def _logits_for(self, r: Array) -> Array | None:
+    def _logits_for(self, r: Array, precision: Precision) -> Array | None:
         """The latest activation on which both sides agree, if the reference is a function of it as of logits."""
         for values in reversed(self.logits[-3:]):
-            if values.shape == r.shape and np.isfinite(values).any() and _are_logits(values, r):
+            if values.shape == r.shape and np.isfinite(values).any() and _are_logits(values, r, precision):
                 return values
         return None
 
@@ -359,9 +359,9 @@ def _vacuous(r: Array, c: Array) -> bool:
     return all(one.size and np.ptp(one) <= 1e-12 * np.max(np.abs(one)) for one in values)
 
 
-def _are_logits(x: Array, r: Array) -> bool:
+def _are_logits(x: Array, r: Array, precision: Precision) -> bool:
     """Whether the reference is the softmax, log_softmax or sigmoid of x."""
-    evidence = Evidence(r, r, Precision(2.0**-7, 2.0**-122), None)
+    evidence = Evidence(r, r, precision)
     from polylogit.porting.evidence import log_softmax, residual, sigmoid
 
     if evidence.is_distribution:
@@ -373,7 +373,7 @@ def _are_logits(x: Array, r: Array) -> bool:
         return False
     good = np.isfinite(r) & np.isfinite(expected)
     errors = np.abs(residual(expected, r, evidence.measure, 1e-30))[good]
-    return bool(errors.size and np.median(errors) < 1e-2)
+    return bool(errors.size and np.median(errors) < max(1e-4, 4 * precision.eps))
 
 
 def _slopes(called: Called, gradient: Array, cotangent: Array) -> Callable[[], tuple[Array, Array]]:

@@ -39,9 +39,12 @@ SMALL_NAMES = frozenset({"float16-rounding", "bfloat16-rounding", "epsilon-in-de
 
 # Where both explain, the first is the whole truth and the second contains it as a special case.
 SPECIAL_CASES = {
-    "hard-argmax": {"scaled-logits", "mask-missing", "dropout-active", "class-permutation"},
+    "all-axes": {"sigmoid-for-softmax"},
+    "flattened-axes": {"sigmoid-for-softmax"},
+    "epsilon-in-denominator": {"missing-softmax", "sigmoid-for-softmax"},
+    "hard-argmax": {"scaled-logits", "missing-bias", "mask-missing", "dropout-active", "class-permutation"},
     "log-of-reference": {"missing-softmax"},
-    "one-class-softmax": {"wrong-axis", "hard-argmax"},
+    "one-class-softmax": {"wrong-axis", "hard-argmax", "scaled-logits", "missing-bias"},
     "masked-row-policy": {"mask-missing", "mask-inverted"},
 }
 
@@ -152,7 +155,9 @@ def _try(evidence: Evidence, hypotheses: Iterable[Hypothesis]) -> list[_Tried]:
                 free=attempt.free,
                 gain=attempt.gain,
             )
-            constraints = evidence.rows if evidence.is_distribution and not attempt.measure else 0
+            constraints = attempt.constraints
+            if constraints is None:
+                constraints = evidence.rows if evidence.is_distribution and not attempt.measure else 0
             enough = found.counted - constraints - attempt.free >= (3 if attempt.free else 2)
             tried.append(_Tried(attempt, found, enough))
     return sorted(tried, key=lambda one: (not one.explains, one.level))
@@ -160,12 +165,14 @@ def _try(evidence: Evidence, hypotheses: Iterable[Hypothesis]) -> list[_Tried]:
 
 def _sees_through(one: _Tried, raw: Agreement, evidence: Evidence) -> bool:
     """Whether an attempt explains a difference that would otherwise pass as noise."""
+    if one.attempt.proven and one.attempt.name in SMALL_NAMES:
+        return True
     if not one.explains or raw.level <= 4 * evidence.precision.eps or raw.counted < 8:
         return False
     if one.attempt.name in SMALL_NAMES:
         # A likelihood ratio: these are expected to hide in noise of their own size.
         ratio = raw.level / max(one.level, 1e-300)
-        return one.attempt.proven or (ratio > 1.3 and 2 * raw.counted * math.log(ratio) > 40)
+        return ratio > 1.3 and 2 * raw.counted * math.log(ratio) > 40
     return one.level * SEEN_THROUGH <= raw.level
 
 

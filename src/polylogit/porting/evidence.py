@@ -94,7 +94,7 @@ class Agreement(NamedTuple):
 
     level: float  # root mean square
     peak: float  # largest
-    counted: int  # entries that could have differed
+    counted: int  # finite entries
     within_bound: bool  # every entry is within what rounding alone may do
     within_noise: bool  # small, and without outliers
 
@@ -151,16 +151,18 @@ def agreement(
         By how much the way from one to the other amplifies noise.
     """
     errors = residual(expected, observed, measure, precision.floor)
-    counts = np.isfinite(expected) & ((expected != 0) | (observed != 0))
-    counted = int(counts.sum())
+    counted = int(np.isfinite(expected).sum())
     if not errors.size:
         return Agreement(0.0, 0.0, 0, True, True)
     peak = float(np.max(np.abs(errors)))
     level = float(np.sqrt(np.sum(errors**2) / max(1, counted - free))) if np.isfinite(peak) else np.inf
-    limit = max(NOISE_LIMIT, precision.eps) * gain
-    within_noise = level <= limit and peak <= max(PEAK_OVER_LEVEL * level, limit / PEAK_OVER_LEVEL)
+    # Few entries may be noisier than many, and exact zeros on both sides make no noise.
+    active = max(1, int(((expected != 0) | (observed != 0)).sum()))
+    limit = max(NOISE_LIMIT, precision.eps) * gain * (1.0 + 2.0 / np.sqrt(active))
+    typical = level * np.sqrt(errors.size / active)
+    within_noise = typical <= limit and peak <= max(PEAK_OVER_LEVEL * typical, limit / PEAK_OVER_LEVEL)
     within_bound = bool(np.all(np.abs(errors) <= _bound(expected, measure, precision, axes)))
-    return Agreement(level, peak, counted, within_bound, within_noise)
+    return Agreement(level, peak, counted, within_bound, bool(within_noise))
 
 
 def _bound(expected: Array, measure: str, precision: Precision, axes: Axes) -> Array | float:

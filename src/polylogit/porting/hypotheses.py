@@ -43,12 +43,14 @@ def other_axes(evidence: Evidence) -> Iterator[Attempt]:
             continue
         name = axes_name(evidence.axes, axes, shape)
         parameters = {"axes": _spell(axes), "right_axes": _spell(evidence.axes)}
+        sums = evidence.reference.size // int(np.prod([shape[axis] for axis in axes]))
         if evidence.logits is not None:
             expected = evidence.from_log(log_softmax(evidence.logits, axes))
-            yield Attempt(name, expected, evidence.candidate, parameters)
+            yield Attempt(name, expected, evidence.candidate, parameters, constraints=sums)
         # Without the logits: each row of the reference lacks a constant, which the candidate tells.
         expected_log, free = renormalized(evidence.log_reference, evidence.log_candidate, evidence, axes)
-        yield Attempt(name, evidence.from_log(expected_log), evidence.candidate, parameters, free=free)
+        expected = evidence.from_log(expected_log)
+        yield Attempt(name, expected, evidence.candidate, parameters, free=free, constraints=sums)
     if not evidence.candidate_axes() and evidence.rows == evidence.reference.size // max(1, evidence.classes):
         yield from _single_row(evidence)
 
@@ -147,14 +149,15 @@ def sigmoids_for_softmax(evidence: Evidence) -> Iterator[Attempt]:
     as_log = evidence.kind == "log-probabilities"
     if evidence.logits is not None:
         p = sigmoid(evidence.logits)
-        yield Attempt("sigmoid-for-softmax", log(p) if as_log else p, evidence.candidate)
+        yield Attempt("sigmoid-for-softmax", log(p) if as_log else p, evidence.candidate, constraints=0)
     if _log_normalized(evidence.log_candidate, evidence):
         return
     shift = _row_shift(evidence)
     lr = evidence.log_reference
     with np.errstate(all="ignore"):
         expected = -np.logaddexp(0.0, -(lr + shift))
-    yield Attempt("sigmoid-for-softmax", evidence.from_log(expected), evidence.candidate, free=evidence.rows)
+    expected = evidence.from_log(expected)
+    yield Attempt("sigmoid-for-softmax", expected, evidence.candidate, free=evidence.rows, constraints=0)
 
 
 def _row_shift(evidence: Evidence) -> Array:
@@ -234,8 +237,19 @@ def _powered(evidence: Evidence, factor: float) -> Array:
     if evidence.is_distribution:
         return evidence.from_log(log_softmax(factor * evidence.log_reference, evidence.axes))
     if evidence.kind == "unit":
-        return sigmoid(factor * _odds(evidence.reference))
+        return _forgiven(sigmoid(factor * _odds(evidence.reference)), evidence, factor)
     return factor * evidence.reference
+
+
+def _forgiven(expected: Array, evidence: Evidence, factor: float = 1.0) -> Array:
+    """Sigmoids computed from the logits of other sigmoids, moved to the candidate as far as rounding reaches.
+
+    A sigmoid near 1 has lost most of its logit, and what is computed from that logit is as uncertain.
+    """
+    r = evidence.reference
+    slope = np.abs(factor) * expected * (1.0 - expected) / (r * (1.0 - r))
+    reach = 4.0 * evidence.precision.eps * r * np.where(np.isfinite(slope), slope, np.inf)
+    return np.asarray(expected + np.clip(np.nan_to_num(evidence.candidate - expected), -reach, reach))
 
 
 def _odds(p: Array) -> Array:
@@ -291,8 +305,7 @@ def shifted(evidence: Evidence) -> Iterator[Attempt]:
         free = evidence.classes - 1
     elif evidence.kind == "unit":
         bias = _sigmoid_bias(r, c, others)
-        expected, free = sigmoid(_odds(r) - bias), bias.size
-        expected = np.where(r >= 1.0, np.minimum(c, 1.0), expected)
+        expected, free = _forgiven(sigmoid(_odds(r) - bias), evidence), bias.size
     else:
         bias = _mean(r - c, others)
         expected, free = r - bias, bias.size
@@ -345,6 +358,23 @@ def epsilon_in_denominator(evidence: Evidence) -> Iterator[Attempt]:
             expected = evidence.from_log(lr - np.log1p(epsilon * weight))
             parameters = {"epsilon": epsilon}
             yield Attempt("epsilon-in-denominator", expected, evidence.candidate, parameters, free=1)
+
+    yield from _row_deficits(evidence)
+
+
+def _row_deficits(evidence: Evidence) -> Iterator[Attempt]:
+    """Epsilon next to a sum of exp(x) that is not known: every row is smaller by a factor of its own, near 1."""
+    if not evidence.is_distribution or evidence.rows < 2 or evidence.classes < 3:
+        return
+    lr, lc = evidence.log_reference, evidence.log_candidate
+    difference = np.where(evidence.usable, lr - lc, np.nan)
+    deficit = _mean(difference, evidence.axes)
+    spread = np.sqrt(_mean((difference - deficit) ** 2, evidence.axes) / evidence.classes)
+    small = max(1e-6, 8 * evidence.precision.eps)
+    if np.min(deficit) > small and np.max(deficit) < 0.5 and np.all(deficit > 6 * spread):
+        parameters = {"epsilon": float(np.expm1(np.max(deficit)))}
+        expected, free = evidence.from_log(lr - deficit), evidence.rows
+        yield Attempt("epsilon-in-denominator", expected, evidence.candidate, parameters, free=free, constraints=0)
 
 
 def _denominators(evidence: Evidence) -> list[Array]:

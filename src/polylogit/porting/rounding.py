@@ -61,8 +61,11 @@ def _on_lattice(evidence: Evidence, name: str) -> Array | None:
     bits, low, _ = FORMATS[name]
     ulp = 2.0 ** (1 - bits)
     with np.errstate(all="ignore"):
-        telling = np.isfinite(r) & np.isfinite(c) & (c != 0) & (np.abs(c) > 2.0**low)
-        telling &= _fraction(c, name, 6) > 0  # not on an even coarser lattice: 0.5, 0.75 say nothing
+        # Below the smallest normal number of float16 its lattice is as coarse as that of bfloat16.
+        telling = np.isfinite(r) & np.isfinite(c) & (np.abs(c) > (2.0**-14 if name == "float16" else 2.0**-126))
+        if (telling & (np.abs(c) > 2.0**-14)).sum() >= 6:
+            telling &= np.abs(c) > 2.0**-14
+        telling &= _distance(c, bits - 6, low) > 0  # not on an even coarser lattice: 0.5, 0.75 say nothing
     if telling.sum() < 6 or _distance(r[telling], bits, low).mean() < 0.15:
         return None
     distance = _distance(c[telling], bits, low)
@@ -72,16 +75,13 @@ def _on_lattice(evidence: Evidence, name: str) -> Array | None:
     with np.errstate(all="ignore"):
         width = np.abs(np.log(np.abs(c[telling]))).max(initial=1.0) + 2 * np.log2(max(2, evidence.classes))
         errors = np.abs(residual(r, c, evidence.measure, max(2.0**low, evidence.precision.floor)))[telling]
+    elsewhere = np.abs(residual(r, c, "scale", 0.0))[~telling]
+    if np.max(elsewhere, initial=0.0) > 2 * ulp * (4.0 + width):
+        return None
     if np.max(errors, initial=0.0) > ulp * (4.0 + width) or np.median(errors) > ulp * 4.0:
         return None
     points = round_to(c, name)
     return np.where(telling, points, np.where(np.isfinite(points), c, points))
-
-
-def _fraction(values: Array, name: str, fewer: int) -> Array:
-    """The distance to the lattice with so many bits fewer, in its units."""
-    bits, low, _ = FORMATS[name]
-    return _distance(values, bits - fewer, low)
 
 
 def _distance(values: Array, bits: int, low: int) -> Array:
@@ -113,6 +113,8 @@ def _blurred(evidence: Evidence, expected: Array, name: str) -> Attempt | None:
     predicted = residual(r, expected, evidence.measure, floor)
     actual = residual(r, c, evidence.measure, floor)
     good = np.isfinite(predicted) & np.isfinite(actual) & (r != 0)
+    if np.any(residual(expected, c, evidence.measure, floor)[~good] > NOISE_LIMIT):
+        return None
     x, y = predicted[good], actual[good]
     if x.size < 8 or not np.any(x):
         return None
@@ -134,7 +136,8 @@ def _blurred(evidence: Evidence, expected: Array, name: str) -> Attempt | None:
 
 def _flips(error: Array, predicted: Array) -> Any:
     step = 2.0 * np.max(np.abs(predicted))
-    return (np.abs(error) > 0.3 * step) & (np.abs(np.abs(predicted)) > 0.3 * step / 2)
+    size = np.abs(error)
+    return (size > 0.3 * step) & (size < 1.5 * step) & (np.abs(predicted) > 0.15 * step)
 
 
 def _spread(flags: Any, good: Any) -> Any:
