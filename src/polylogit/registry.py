@@ -97,7 +97,7 @@ _ARRAY_API = Specification(
     (),
     "array_api_compat",
     ("array-api-compat",),
-    "pip install array-api-compat",
+    'pip install "polylogit[array-api]"',
 )
 
 _INSTANCES: dict[str, Backend] = {}
