@@ -6,6 +6,7 @@ ml_dtypes (bfloat16, float8) is imported only when one of its dtypes is asked fo
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from polylogit.backends import numpy_derivatives as derivatives
 from polylogit.backends import numpy_operations as operations
+from polylogit.backends import numpy_small as small
 from polylogit.backends.base import Backend
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import (
@@ -38,6 +40,7 @@ _MEANINGFUL = {
     "matrix": "its products and indexing differ from those of an array; pass numpy.asarray(x)",
     "MaskedArray": "its mask would be lost; pass x.filled(0) with where=~numpy.ma.getmaskarray(x)",
 }
+_ARRAY = np.ndarray
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 
@@ -51,19 +54,21 @@ def kind_of(dtype: AnyDType) -> str:
 
 def as_dtype(given: Any) -> AnyDType:
     """`given`, a dtype of NumPy or ml_dtypes, their scalar type or a name, as a dtype; not yet checked for its kind."""
-    try:
-        return np.dtype(given)
-    except TypeError:
-        pass
+    with contextlib.suppress(TypeError):
+        dtype: AnyDType = np.dtype(given)
+        return dtype
     if isinstance(given, str) and given.startswith(("bfloat16", "float8", "float6", "float4", "int4", "uint4")):
         try:
             import ml_dtypes
         except ImportError as error:
-            message = f"dtype={given!r} on NumPy arrays needs the package ml_dtypes; install it: `pip install ml_dtypes`."
+            message = (
+                f"dtype={given!r} on NumPy arrays needs the package ml_dtypes; install it: `pip install ml_dtypes`."
+            )
             raise BackendUnavailableError(message, name="ml_dtypes") from error
         if hasattr(ml_dtypes, given):
-            return np.dtype(getattr(ml_dtypes, given))
-    message = f"dtype={given!r} is no dtype of NumPy; pass for example dtype=\"float32\" or dtype=numpy.float64."
+            dtype = np.dtype(getattr(ml_dtypes, given))
+            return dtype
+    message = f'dtype={given!r} is no dtype of NumPy; pass for example dtype="float32" or dtype=numpy.float64.'
     raise DTypeError(message)
 
 
@@ -133,7 +138,7 @@ def _check_leaves(value: Any) -> None:
             message = (
                 f"a {type(value).__name__} that holds {cls.__module__}.{cls.__qualname__} was given; gathering arrays "
                 "of another framework into one of NumPy would cut gradients and move data. Stack them with that "
-                "framework first, then pass the one array, or convert it with polylogit.convert(..., \"numpy\")."
+                'framework first, then pass the one array, or convert it with polylogit.convert(..., "numpy").'
             )
             raise MixedBackendsError(message)
 
@@ -183,6 +188,11 @@ class NumpyBackend(Backend):
 
     def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
         """exp(x) over its sum along `axis`."""
+        # Looked at first, since the rest would take longer than the arithmetic; here and below.
+        if type(x) is _ARRAY and 0 < x.size <= small.SIZE and where is dtype is None and type(axis) is int:
+            function = small.SOFTMAX.get(x.dtype)
+            if function is not None and -x.ndim <= axis < x.ndim:
+                return small.quietly(function, x, axis)
         array = np.asarray(x)
         result, work = _dtypes(array, dtype)
         axes = normalize_axis(axis, array.ndim)
@@ -193,6 +203,10 @@ class NumpyBackend(Backend):
 
     def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
         """The logarithm of softmax, with relative accuracy near 0."""
+        if type(x) is _ARRAY and 0 < x.size <= small.SIZE and where is dtype is None and type(axis) is int:
+            function = small.LOG_SOFTMAX.get(x.dtype)
+            if function is not None and -x.ndim <= axis < x.ndim:
+                return small.quietly(function, x, axis)
         array = np.asarray(x)
         result, work = _dtypes(array, dtype)
         axes = normalize_axis(axis, array.ndim)
@@ -203,6 +217,10 @@ class NumpyBackend(Backend):
 
     def sigmoid(self, x: Any, dtype: Any = None) -> Any:
         """1 / (1 + exp(-x))."""
+        if type(x) is _ARRAY and x.size <= small.SIZE and dtype is None:
+            function = small.SIGMOID.get(x.dtype)
+            if function is not None and x.ndim:
+                return small.quietly(function, x)
         array = np.asarray(x)
         result, work = _dtypes(array, dtype)
         out = np.empty_like(array, dtype=result)
@@ -214,7 +232,9 @@ class NumpyBackend(Backend):
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """A number, a nested sequence or an array as an array; a dtype of ml_dtypes by its name."""
         if device not in (None, "cpu"):
-            message = f'device={device!r} was given; NumPy arrays live in the host\'s memory. Pass "cpu" or leave it out.'
+            message = (
+                f'device={device!r} was given; NumPy arrays live in the host\'s memory. Pass "cpu" or leave it out.'
+            )
             raise ConversionError(message)
         if isinstance(value, np.ndarray):
             check_type(type(value))
@@ -252,12 +272,14 @@ class NumpyBackend(Backend):
             axes = normalize_axis(kwargs.pop("axis", -1), array.ndim)
             mask = _mask(kwargs.pop("where", None), array.shape)
         if kwargs:
-            message = f"polylogit.{operation} has no argument {', '.join(kwargs)}; its arguments are axis, where, dtype."
+            message = (
+                f"polylogit.{operation} has no argument {', '.join(kwargs)}; its arguments are axis, where, dtype."
+            )
             raise DifferentiationError(message)
         given = array.dtype if kind_of(array.dtype) == "floating" else _FLOAT64
         linear = derivatives.linearize(operation, array, axes, mask, result, given, work)
         if cotangent is not None:
-            linear = derivatives.second_order(linear, self._direction(cotangent, array.shape, "the cotangent"))
+            linear = derivatives.second_order(linear, array, self._direction(cotangent, array.shape, "the cotangent"))
         return _wrap(x, linear.value), linear
 
     def _direction(self, value: Any, shape: tuple[int, ...], name: str) -> AnyArray:

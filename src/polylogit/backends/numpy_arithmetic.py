@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from polylogit.backends.numpy_geometry import AnyArray
 
 __all__ = [
+    "RARELY",
+    "TAME",
+    "VECTOR_EXPM1",
     "Maximum",
     "MaximumAndTotal",
     "Parts",
@@ -42,13 +45,21 @@ def _vectorised(name: str) -> bool:
 
 # NumPy's vectorised float32 exp2 is faster than its exp and errs by 1 ulp where that errs by 2.3. The product with
 # log2(e) costs an error that grows with the distance to the maximum by half as much as that of the subtraction.
-_BY_EXP2 = _vectorised("exp2")
-_BY_EXPM1 = _vectorised("expm1")
+VECTOR_EXP2 = _vectorised("exp2")
+VECTOR_EXPM1 = _vectorised("expm1")
+
+# Maxima between which exp(x) needs no shift: no sum of it overflows, and what underflows is a probability below four
+# smallest normal numbers, in any precision from float32 on.
+TAME = (-4.0, 40.0)
+
+# Below this sum of all terms but the largest they are far from it, and the rounding of their distances shows in the
+# logarithm: the sum is then worth making once more by `careful_sum`.
+RARELY = 0.125
 
 
 def exp(block: AnyArray, out: AnyArray) -> AnyArray:
     """exp of distances to a maximum: of numbers that are not positive."""
-    if _BY_EXP2 and block.dtype == _FLOAT32:
+    if VECTOR_EXP2 and block.dtype == _FLOAT32:
         np.multiply(block, _LOG2_E, out=out)
         return np.exp2(out, out=out)
     return np.exp(block, out=out)
@@ -57,7 +68,7 @@ def exp(block: AnyArray, out: AnyArray) -> AnyArray:
 def one_plus_exp_of_negative(block: AnyArray, out: AnyArray) -> AnyArray:
     """1 + exp(-x); where it overflows, its reciprocal is below the smallest normal number."""
     np.negative(block, out=out)
-    if _BY_EXPM1 and block.dtype == _FLOAT32:
+    if VECTOR_EXPM1 and block.dtype == _FLOAT32:
         np.expm1(out, out=out)
         return np.add(out, 2, out=out)
     np.exp(out, out=out)
@@ -79,7 +90,8 @@ def sum_along(block: AnyArray, axis: int) -> AnyArray:
         return _sum_down(block)
     ones = _ONES.get(block.dtype)
     if ones is None:
-        return np.add.reduce(block, axis=1, keepdims=True)
+        wide: AnyArray = np.add.reduce(block, axis=1, keepdims=True)
+        return wide
     length = block.shape[1]
     if length <= _CHUNK:
         return np.vecdot(block, ones[:length])[:, None].astype(_FLOAT64)
@@ -92,7 +104,7 @@ def sum_along(block: AnyArray, axis: int) -> AnyArray:
 
 
 def _sum_down(block: AnyArray) -> AnyArray:
-    """Along axis 0 NumPy adds one row after the other: in two levels the chains are as long as the root of the length."""
+    """Along axis 0 NumPy adds row after row: in two levels, the chains are as long as the root of the length."""
     length = len(block)
     dtype = np.promote_types(block.dtype, _FLOAT64)
     if length <= 16:

@@ -1,8 +1,8 @@
 """The closed-form derivatives of the NumPy backend, first and second order.
 
-With p the probabilities kept from the forward: softmax's Jacobian is diag(p) - p p', which is symmetric; log_softmax's
-is I - 1 p'; sigmoid's is p (1 - p). The second derivative of <g, f(x)> is a Hessian, symmetric too, so that its pullback
-is its derivative along a direction. It knows NumPy and the operations alone.
+With p the probabilities kept from the forward, softmax's Jacobian is diag(p) - p p', which is symmetric; log_softmax's
+is I - 1 p'; sigmoid's is p (1 - p). The second derivative of <g, f(x)> is a Hessian, symmetric too, so that its
+pullback is its derivative along a direction. It knows NumPy and the operations alone.
 """
 
 from __future__ import annotations
@@ -56,12 +56,8 @@ class Linearization(ABC):
     def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
         """The derivative of ``pull(cotangent)`` along a direction, in the argument's dtype."""
 
-    def _take(self, direction: AnyArray) -> AnyArray:
-        """A direction in the dtype of the work; what a mask leaves out takes no part, whatever it holds."""
-        taken = direction.astype(self.work)
-        if self.mask is not None:
-            taken[~self.mask] = 0
-        return taken
+    def prepare_to_bend(self, array: AnyArray) -> None:
+        """Keep what `bend` needs of the argument, beyond what is kept for the first order."""
 
     def _less_mean(self, direction: AnyArray, dtype: AnyDType, *, times_p: bool = False) -> AnyArray:
         """The direction less its mean under the probabilities, and times those if asked for."""
@@ -105,11 +101,10 @@ class _LogSoftmax(Linearization):
 
     def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
         curve = self._less_mean(direction, self.work, times_p=True)
+        where = True if self.mask is None else self.mask
         with np.errstate(all="ignore"):
-            total = cotangent.sum(
-                axis=self.axes, keepdims=True, dtype=self.work, where=True if self.mask is None else self.mask
-            )
-            curve *= -total if self.axes else -self._take(cotangent)
+            total = np.add.reduce(cotangent, axis=self.axes, dtype=np.float64, keepdims=True, where=where)
+            curve *= -total.astype(self.work)
         return curve.astype(self.given, copy=False)
 
 
@@ -117,37 +112,37 @@ class _Sigmoid(Linearization):
     operation = "sigmoid"
 
     def forward(self, array: AnyArray) -> None:
-        self.array = array
         operations.sigmoid(array, self.value, self.work, self.kept)
 
-    def _apply(self, direction: AnyArray, dtype: AnyDType) -> AnyArray:
-        with np.errstate(all="ignore"):
-            taken = self._take(direction)
-            taken *= self.kept
-            return taken.astype(dtype, copy=False)
+    def _times(self, direction: AnyArray, other: AnyArray, dtype: AnyDType) -> AnyArray:
+        out = np.empty_like(self.kept, dtype=dtype)
+        operations.multiply(direction, other, out)
+        return out
 
     def pull(self, cotangent: AnyArray) -> AnyArray:
-        return self._apply(cotangent, self.given)
+        return self._times(cotangent, self.kept, self.given)
 
     def push(self, tangent: AnyArray) -> AnyArray:
-        return self._apply(tangent, self.result)
+        return self._times(tangent, self.kept, self.result)
+
+    def prepare_to_bend(self, array: AnyArray) -> None:
+        # 1 - 2 p is -tanh(x / 2), which is so computed without the cancellation near x = 0.
+        self.turn = np.divide(array, -2, dtype=self.work, casting="unsafe")
+        np.tanh(self.turn, out=self.turn)
+        operations.multiply(self.turn.copy(), self.kept, self.turn)
 
     def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
-        with np.errstate(all="ignore"):
-            # 1 - 2 p is -tanh(x / 2), here without the cancellation near x = 0.
-            turned = self.array.astype(self.work) / 2
-            np.tanh(turned, out=turned)
-            turned *= self._take(direction) * self._take(cotangent)
-            turned *= -self.kept
-            return turned.astype(self.given, copy=False)
+        return self._times(direction, self._times(cotangent, self.turn, self.work), self.given)
 
 
 class _SecondOrder(Linearization):
     """``x -> pull(cotangent)``, linearised in its turn."""
 
-    def __init__(self, first: Linearization, cotangent: AnyArray) -> None:
-        self.first, self.cotangent = first, cotangent
-        self.value = first.pull(cotangent)
+    def __init__(self, first: Linearization, array: AnyArray, cotangent: AnyArray) -> None:
+        # A copy, as all that is kept: the caller may write into the array before pulling back.
+        self.first, self.cotangent = first, cotangent.astype(first.work)
+        self.value = first.pull(self.cotangent)
+        first.prepare_to_bend(array)
 
     def forward(self, array: AnyArray) -> None:
         """The first order's is enough."""
@@ -159,7 +154,10 @@ class _SecondOrder(Linearization):
         return self.first.bend(self.cotangent, tangent)
 
     def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
-        message = "polylogit.gradient of a gradient is a third derivative, for which NumPy has no closed form here."
+        message = (
+            "polylogit.gradient of a gradient was to be differentiated: a third derivative, for which there is no closed "
+            "form here. Take it with an array of torch, jax or tensorflow."
+        )
         raise DifferentiationError(message)
 
 
@@ -179,6 +177,6 @@ def linearize(
     return OPERATIONS[operation](array, axes, mask, result, given, work)
 
 
-def second_order(first: Linearization, cotangent: AnyArray) -> Linearization:
-    """The linearisation of ``x -> pull(cotangent)``."""
-    return _SecondOrder(first, cotangent)
+def second_order(first: Linearization, array: AnyArray, cotangent: AnyArray) -> Linearization:
+    """The linearisation of ``x -> pull(cotangent)``, where `first` is that of the operation at `array`."""
+    return _SecondOrder(first, array, cotangent)

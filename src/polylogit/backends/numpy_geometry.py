@@ -137,9 +137,7 @@ def _merged(axes: list[int], arrays: list[AnyArray]) -> list[list[int]]:
     busy = sorted((axis for axis in axes if first.shape[axis] != 1), key=lambda axis: -abs(first.strides[axis]))
     runs: list[list[int]] = []
     for axis in busy:
-        if runs and all(
-            array.strides[runs[-1][-1]] == array.strides[axis] * array.shape[axis] for array in arrays
-        ):
+        if runs and all(array.strides[runs[-1][-1]] == array.strides[axis] * array.shape[axis] for array in arrays):
             runs[-1].append(axis)
         else:
             runs.append([axis])

@@ -65,7 +65,7 @@ class Cell:
         self.repeats = chunk.repeats
         *inputs, out, mask, keep = chunk.views
         self.mask = None if mask is None else self._piece(mask)
-        self.inputs = [self._load(view, number) for number, view in enumerate(inputs)]
+        self.inputs = [self._load(view, number) for number, view in enumerate(inputs) if view is not None]
         self._target = self._piece(out)
         direct = self._direct(self._target)
         self.out = self._target if direct else self._block(len(inputs), self.inputs[0].shape)

@@ -1,8 +1,8 @@
 """What the NumPy kernels compute: softmax, log_softmax, sigmoid, and the products that their derivatives are made of.
 
-Each is a function from arrays into an array that exists already. It knows NumPy and the kernels: no contract, no wrapping
-of types. Axes arrive normalised, masks with the logits' shape; what is to be kept for the derivatives is in the dtype of
-the work.
+Each is a function from arrays into an array that exists already. It knows NumPy and the kernels: no contract, no
+wrapping of types. Axes arrive normalised, masks with the logits' shape; what is to be kept for the derivatives is in
+the dtype of the work.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polylogit.backends.numpy_arithmetic import (
+    RARELY,
+    TAME,
     Maximum,
     MaximumAndTotal,
     Parts,
@@ -30,14 +32,15 @@ if TYPE_CHECKING:
     from polylogit.backends.numpy_geometry import AnyArray, AnyDType
     from polylogit.backends.numpy_kernels import Step, Sweep
 
-__all__ = ["log_softmax", "sigmoid", "softmax", "subtract_mean", "subtract_share"]
+__all__ = ["log_softmax", "multiply", "sigmoid", "softmax", "subtract_mean", "subtract_share"]
 
-# Below these sums of all but the largest term, the largest is worth summing without again; see _LogSoftmax.
-_RARELY, _OFTEN = 0.125, 1.0
+# As RARELY, where the largest term is in the sum and is subtracted.
+_OFTEN = 1.0
 
-# Maxima between which exp(x) needs no shift: no sum of it overflows, and what underflows is a probability below four
-# smallest normal numbers, in any precision from float32 on.
-_TAME = (-4.0, 40.0)
+
+def _known(rows: AnyArray | None) -> AnyArray:
+    assert rows is not None  # a sweep has gathered it
+    return rows
 
 
 def _is_finite(cell: Cell) -> None:
@@ -57,6 +60,9 @@ class _Softmax(Kernel):
             last(self._one)
             return
 
+        shift: AnyArray | None = None
+        total: AnyArray | None = None
+
         def sums(cell: Cell) -> AnyArray:
             self._exponentials(cell, shift)
             return sum_along(cell.out, self.axis)
@@ -64,13 +70,13 @@ class _Softmax(Kernel):
         def quotients(cell: Cell) -> None:
             if not cell.stays:
                 self._exponentials(cell, shift)
-            np.divide(cell.out, cell.spread(total), out=cell.out)
+            np.divide(cell.out, cell.spread(_known(total)), out=cell.out)
             self._keep(cell)
 
         if self.chunked:
             top, total = self._hope(sweep)
         else:
-            top, total = sweep(lambda cell: peak(cell.inputs[0], self.axis)[0], Maximum), None
+            top = sweep(lambda cell: peak(cell.inputs[0], self.axis)[0], Maximum)
         tame = self._is_tame(top)
         shift = None if tame.all() else np.where(tame, 0, top)
         if total is None or shift is not None:
@@ -78,7 +84,7 @@ class _Softmax(Kernel):
         last(quotients)
 
     def _is_tame(self, top: AnyArray) -> AnyArray:
-        return np.asarray((top >= _TAME[0]) & (top <= _TAME[1]))
+        return np.asarray((top >= TAME[0]) & (top <= TAME[1]))
 
     def _hope(self, sweep: Sweep) -> tuple[AnyArray, AnyArray | None]:
         """Maxima and, in the same pass, sums with no shift; no sums if some chunk would need one."""
@@ -160,7 +166,7 @@ class _LogSoftmax(Kernel):
 
     def _sum_again(self, sweep: Sweep, top: AnyArray, rest: AnyArray) -> None:
         """Sum once more, carefully, the rows whose sum without the maximum has lost its relative accuracy."""
-        rows = np.flatnonzero(rest < (_RARELY if self.axis else _OFTEN))
+        rows = np.flatnonzero(rest < (RARELY if self.axis else _OFTEN))
         if not rows.size:
             return
         tops = top.reshape(-1, 1)[rows]
@@ -196,7 +202,8 @@ def _leave_out_top(cell: Cell, terms: AnyArray, top: AnyArray) -> AnyArray:
     lines = np.arange(len(terms))
     there = cell.inputs[0][lines, cell.place] == top[:, 0]
     terms[lines[there], cell.place[there]] = 0
-    return there[:, None].astype(np.float64)
+    out: AnyArray = there[:, None].astype(np.float64)
+    return out
 
 
 class _Sigmoid(Kernel):
@@ -221,6 +228,14 @@ class _Sigmoid(Kernel):
         np.divide(terms, below, out=terms)
         assert cell.keep is not None  # asked for by the caller
         np.copyto(cell.keep, terms.reshape(cell.keep.shape))
+
+
+class _Multiply(Kernel):
+    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        def products(cell: Cell) -> None:
+            np.multiply(*cell.inputs, out=cell.out)
+
+        last(products)
 
 
 class _SubtractMean(Kernel):
@@ -290,6 +305,11 @@ def log_softmax(
 def sigmoid(x: AnyArray, out: AnyArray, work: AnyDType, keep: AnyArray | None = None) -> None:
     """Sigmoid of `x` into `out`, and its derivative into `keep`."""
     _Sigmoid([x], out, (), None, work, keep).run()
+
+
+def multiply(g: AnyArray, p: AnyArray, out: AnyArray) -> None:
+    """``g * p`` into `out`, computed in the dtype of `p`."""
+    _Multiply([g, p], out, (), None, p.dtype).run()
 
 
 def subtract_mean(

@@ -1,0 +1,139 @@
+"""softmax, log_softmax and sigmoid of NumPy arrays so small that setting up blocks would take longer than computing.
+
+The tables are by dtype; what is not in them is not served here. The results meet the same bounds as those of
+`numpy_operations`, from which they may differ in the last bit. It knows NumPy alone.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit.backends.numpy_arithmetic import RARELY, TAME, VECTOR_EXPM1, careful_sum
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit.backends.numpy_geometry import AnyArray
+
+__all__ = ["LOG_SOFTMAX", "SIGMOID", "SIZE", "SOFTMAX", "quietly"]
+
+SIZE = 1024  # elements
+
+_LOWEST, _HIGHEST = TAME
+_FLOAT32 = np.dtype(np.float32)
+_FLOAT64 = np.dtype(np.float64)
+_ONES = {dtype: np.ones(SIZE, dtype) for dtype in (_FLOAT32, _FLOAT64)}
+# Arrays without dimensions: a ufunc takes them faster than Python's numbers and NumPy's scalars.
+_ONE = {dtype: np.array(1, dtype) for dtype in (_FLOAT32, _FLOAT64)}
+_TWO = np.array(2, _FLOAT32)
+
+
+# --- without warnings ------------------------------------------------------------------------------------------------
+
+# Entering np.errstate takes as long as an exponential of eight numbers; running in a context in which it has been
+# entered takes a third of that. A context can be entered by one call at a time, so they are lent and taken back.
+_contexts: list[contextvars.Context] = []
+
+
+def quietly(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function(*arguments)``, silent about floating-point exceptions whatever the caller has set."""
+    try:
+        context = _contexts.pop()
+    except IndexError:
+        context = contextvars.Context()
+        context.run(_hush)
+    try:
+        return context.run(function, *arguments)
+    finally:
+        _contexts.append(context)
+
+
+def _hush() -> None:
+    np.seterr(all="ignore")
+
+
+# --- the operations --------------------------------------------------------------------------------------------------
+
+
+def _softmax(x: AnyArray, axis: int) -> AnyArray:
+    if x.ndim == 1:
+        return _softmax_of_one(x)
+    # As in numpy_operations: no shift where none is needed. It is needed nowhere if all entries lie in that range.
+    if x.item(x.argmin()) >= _LOWEST and x.item(x.argmax()) <= _HIGHEST:
+        y = np.exp(x)
+    else:
+        top = np.maximum.reduce(x, axis, keepdims=True)
+        y = np.subtract(x, np.where((top >= _LOWEST) & (top <= _HIGHEST), 0, top))
+        np.exp(y, y)
+    return np.divide(y, np.add.reduce(y, axis, keepdims=True), y)
+
+
+def _softmax_of_one(x: AnyArray) -> AnyArray:
+    top = x.item(x.argmax())
+    if _LOWEST <= top <= _HIGHEST:
+        y = np.exp(x)
+    else:
+        y = np.subtract(x, top)
+        np.exp(y, y)
+    out: AnyArray = np.divide(y, y.dot(_ONES[y.dtype][: x.size]), y)
+    return out
+
+
+def _log_softmax(x: AnyArray, axis: int) -> AnyArray:
+    """In float64: of float32 nothing is lost there, and of float64 `careful_sum` sees to what is."""
+    if x.ndim == 1:
+        return _log_softmax_of_one(x)
+    out = np.empty_like(x)
+    turned = x.swapaxes(axis, -1)
+    rows = turned.reshape(-1, turned.shape[-1])
+    lines, places = np.arange(len(rows)), rows.argmax(1)
+    top = rows[lines, places][:, None]
+    distances = np.subtract(rows, top, dtype=_FLOAT64)
+    terms = np.exp(distances)
+    terms[lines, places] = 0
+    rest = np.add.reduce(terms, 1, keepdims=True)
+    if x.dtype is not _FLOAT32 and (few := np.flatnonzero(rest < RARELY)).size:
+        below, ties = careful_sum(rows[few], top[few])
+        rest[few, 0] = below + (ties - 1)
+    np.subtract(distances, np.log1p(rest) + (top - top), distances)
+    out.swapaxes(axis, -1)[...] = distances.reshape(turned.shape)
+    return out
+
+
+def _log_softmax_of_one(x: AnyArray) -> AnyArray:
+    place = x.argmax()
+    top = x.item(place)
+    distances = np.subtract(x, top, dtype=_FLOAT64)
+    terms = np.exp(distances)
+    terms[place] = 0
+    rest = terms.dot(_ONES[_FLOAT64][: x.size]).item()
+    if rest < RARELY and x.dtype is not _FLOAT32:
+        below, ties = careful_sum(x[None], np.array([[top]]))[:, 0].tolist()
+        rest = below + (ties - 1)
+    # Infinity less infinity: all is NaN where the maximum is not finite.
+    logarithm = math.log1p(rest) + (top - top)
+    out: AnyArray = np.subtract(distances, logarithm, distances).astype(x.dtype, copy=False)
+    return out
+
+
+def _sigmoid(x: AnyArray) -> AnyArray:
+    y = np.negative(x)
+    np.exp(y, y)
+    np.add(y, _ONE[y.dtype], y)
+    return np.reciprocal(y, y)
+
+
+def _sigmoid_by_expm1(x: AnyArray) -> AnyArray:
+    y = np.negative(x)
+    np.expm1(y, y)
+    np.add(y, _TWO, y)
+    return np.reciprocal(y, y)
+
+
+SOFTMAX = {_FLOAT32: _softmax, _FLOAT64: _softmax}
+LOG_SOFTMAX = {_FLOAT32: _log_softmax, _FLOAT64: _log_softmax}
+SIGMOID = {_FLOAT32: _sigmoid_by_expm1 if VECTOR_EXPM1 else _sigmoid, _FLOAT64: _sigmoid}
