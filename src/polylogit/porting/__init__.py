@@ -9,5 +9,7 @@ from __future__ import annotations
 from polylogit.errors import ComparisonError
 from polylogit.porting.compare import Comparison, compare
 from polylogit.porting.diagnose import Diagnosis
+from polylogit.porting.files import compare_files, load
+from polylogit.porting.record import record, tap
 
-__all__ = ["Comparison", "ComparisonError", "Diagnosis", "compare"]
+__all__ = ["Comparison", "ComparisonError", "Diagnosis", "compare", "compare_files", "load", "record", "tap"]

@@ -19,6 +19,7 @@ from polylogit import registry
 from polylogit.differentiation import vjp
 from polylogit.errors import ComparisonError, ConversionError, PolylogitError
 from polylogit.interchange import convert
+from polylogit.porting.record import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,6 +185,11 @@ def _traces(function: Any, depth: int = 0) -> Iterator[str]:
     """The frameworks that a callable's class, or the names it uses, lead to."""
     if isinstance(function, functools.partial):
         function = function.func
+    if isinstance(function, Recorder):
+        if function.framework is not None:
+            yield function.framework
+            return
+        function = function.model
     for owner in (function, getattr(function, "__self__", None)):
         if owner is None or inspect.ismodule(owner):
             continue

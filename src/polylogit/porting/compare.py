@@ -72,7 +72,7 @@ class Comparison:
     activations : tuple of Activation
         In the order of the reference.
     unmatched : tuple of str
-        Activations of the candidate that the reference lacks.
+        Activations that only one side has.
     framework : str
         The candidate's.
     """
@@ -155,7 +155,8 @@ def compare(
     cotangent : array or number, optional
         For callables: compare also the gradients of ``sum(output * cotangent)`` with respect to the first input.
     names : mapping of str to str, optional
-        The candidate's names for activations that are called otherwise in the reference.
+        The candidate's names for activations that are called otherwise in the reference. Where it is given,
+        activations that only one side has are left out; where it is not, the candidate must have all.
 
     Returns
     -------
@@ -241,15 +242,17 @@ def _aligned(left: dict[str, Any], right: dict[str, Any], names: dict[str, str])
     if not names and len(left) == len(right) == 1:
         names = {next(iter(left)): next(iter(right))}
     pairs = [(name, names.get(name, name)) for name in left]
-    missing = [other for _, other in pairs if other not in right]
-    if missing:
+    # With a map, what it leaves out and only one side has is left out; without one, all must be there.
+    missing = [other for name, other in pairs if other not in right and (not names or name in names)]
+    pairs = [(name, other) for name, other in pairs if other in right]
+    if missing or not pairs:
         message = (
             f"the candidate lacks {missing[:5]}; it has {list(right)[:20]}. Map the reference's names to the "
-            'candidate\'s with names={"name here": "name there"}, or compare only what both have.'
+            'candidate\'s with names={"name here": "name there"}.'
         )
         raise ComparisonError(message)
-    used = {other for _, other in pairs}
-    return pairs, tuple(name for name in right if name not in used)
+    used = {other for _, other in pairs} | {name for name, _ in pairs}
+    return pairs, tuple(name for name in (*left, *right) if name not in used)
 
 
 # --- judging pair by pair --------------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ def agreement(
     return Agreement(level, peak, counted, within_bound, bool(within_noise))
 
 
-def _bound(expected: Array, measure: str, precision: Precision, axes: Axes) -> Array | float:
+def _bound(expected: Array, measure: str, precision: Precision, axes: Axes) -> Any:
     n = float(np.prod([expected.shape[axis] for axis in axes])) if axes else float(expected.size)
     margin = BOUND_MARGIN if precision.eps < 1e-4 else 1.0  # 16-bit rounding drowns what comes before and after
     width = 2.0 * np.log2(max(n, 2.0))

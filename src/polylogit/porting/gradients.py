@@ -190,7 +190,7 @@ def _masked_nan(evidence: GradientEvidence, raw: Agreement, framework: str) -> D
     axes = evidence.axes if evidence.axes and max(evidence.axes) < r.ndim else (-1,)
     rows = np.broadcast_to(np.any(bad, axis=axes, keepdims=True), r.shape)
     # Masked entries have no probability and no gradient: each row with NaN must have one.
-    masked = (r == 0) if evidence.output is None or evidence.output.shape != r.shape else _no_mass(evidence)
+    masked = (r == 0) | _no_mass(evidence.output, evidence.kind, r)
     if not np.all(np.any(masked, axis=axes, keepdims=True)[np.any(bad, axis=axes, keepdims=True)]):
         return None
     rest = _compare(np.where(rows, 0.0, r), np.where(rows, 0.0, c), evidence.precision)
@@ -201,9 +201,10 @@ def _masked_nan(evidence: GradientEvidence, raw: Agreement, framework: str) -> D
     return _named("gradient-masked-nan", raw, level, framework, {"entries": int(bad.sum())})
 
 
-def _no_mass(evidence: GradientEvidence) -> Any:
-    y = evidence.output
-    return (np.isneginf(y) if evidence.kind == "log-probabilities" else y == 0) | (evidence.reference == 0)
+def _no_mass(output: Array | None, kind: str, like: Array) -> Any:
+    if output is None or output.shape != like.shape:
+        return np.zeros(like.shape, bool)
+    return np.isneginf(output) if kind == "log-probabilities" else output == 0
 
 
 def _scaled(evidence: GradientEvidence, raw: Agreement, framework: str) -> Diagnosis | None:

@@ -401,7 +401,7 @@ def epsilon_in_log(evidence: Evidence) -> Iterator[Attempt]:
     if not np.isfinite(found).any():
         return
     # The median is the added epsilon; the least value that occurs is what a clip leaves.
-    for epsilon, clipped in ((float(np.nanmedian(found)), False), (float(exp(np.min(c[good]))), True)):
+    for epsilon, clipped in ((float(np.nanmedian(found)), False), (float(np.exp(np.min(c[good]))), True)):
         if not 0 < epsilon < 0.1:
             continue
         if not clipped:
