@@ -38,6 +38,9 @@ _SMALL = 64
 # (itemsize, whether the axis is the last) -> the longest row that the native call serves.
 _LONGEST = {(4, True): 1024, (4, False): 64, (8, True): 512, (8, False): 64}
 
+# Into pieces of this length a long row is folded.
+_SIDE = 256
+
 # NumPy has no name for these; they cross by the integer of the same width.
 _BY_BITS = {
     "bfloat16": torch.int16,
@@ -56,16 +59,45 @@ class _Operation(NamedTuple):
     masked: float
 
 
-def _long_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
-    """With ``torch.sum``, which adds in a cascade, in place of the kernel's running sum."""
+def _folded(x: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """The exponents of a long row, folded into dimensions of up to `_SIDE`, and their sum, spread over them again.
+
+    Sums are taken, and in the derivative of the spreading taken again, one dimension at a time: Inductor adds each up
+    in a running sum, which a long row must not meet. (Eager ``torch.sum`` adds in a cascade anyway.)
+    """
+    x = x.movedim(axis, -1)
+    length = x.shape[-1]
     # The maximum is a constant to the derivative: softmax does not change when all logits shift.
-    e = torch.exp(x - x.detach().amax(axis, keepdim=True))
-    return e / e.sum(axis, keepdim=True)
+    shifted = x - x.detach().amax(-1, keepdim=True)
+    levels = 1
+    if not compiler.is_exporting():  # an exported program runs eagerly, and folding would constrain the length
+        while _SIDE**levels < length:
+            levels += 1
+    if levels > 1:
+        unit = _SIDE ** (levels - 1)
+        missing = -length % unit
+        shifted = torch.nn.functional.pad(shifted, (0, missing), value=float("-inf"))
+        shifted = shifted.unflatten(-1, ((length + missing) // unit, *[_SIDE] * (levels - 1)))
+    total = shifted.exp()
+    for level in range(1, levels + 1):
+        total = total.sum(-level, keepdim=True)
+    for level in range(levels, 1, -1):
+        total = total.expand(*[-1] * (total.ndim - level), shifted.shape[-level], *[-1] * (level - 1))
+    return shifted, total, levels
+
+
+def _unfolded(y: torch.Tensor, levels: int, length: int, axis: int) -> torch.Tensor:
+    return (y.flatten(-levels).narrow(-1, 0, length) if levels > 1 else y).movedim(-1, axis)
+
+
+def _long_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
+    shifted, total, levels = _folded(x, axis)
+    return _unfolded(shifted.exp() / total, levels, x.shape[axis], axis)
 
 
 def _long_log_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
-    shifted = x - x.detach().amax(axis, keepdim=True)
-    return shifted - shifted.exp().sum(axis, keepdim=True).log()
+    shifted, total, levels = _folded(x, axis)
+    return _unfolded(shifted - total.log(), levels, x.shape[axis], axis)
 
 
 _SOFTMAX = _Operation(torch.softmax, _long_softmax, 0.0)
@@ -89,7 +121,7 @@ def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any
     ):
         try:
             return torch.softmax(x, axis)
-        except (IndexError, OverflowError, RuntimeError):
+        except (IndexError, ValueError, RuntimeError):
             pass  # an axis out of range or a sparse tensor; the rules below say so in their own words
     return _along_axes(_SOFTMAX, x, axis, where, dtype)
 
@@ -106,7 +138,7 @@ def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) ->
     ):
         try:
             return torch.log_softmax(x, axis)
-        except (IndexError, OverflowError, RuntimeError):
+        except (IndexError, ValueError, RuntimeError):
             pass
     return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
 
