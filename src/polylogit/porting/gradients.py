@@ -53,8 +53,7 @@ class GradientEvidence:
     @property
     def vacuous(self) -> bool:
         """Both gradients are zero, or no more than what is left of a cancelled sum."""
-        scale = float(np.sqrt(np.mean(self.cotangent**2))) if self.cotangent is not None else 0.0
-        limit = 8 * self.precision.eps * scale
+        limit = 8 * self.precision.eps * (_rms(self.cotangent) if self.cotangent is not None else 0.0)
         return all(_rms(one) <= limit for one in (self.reference, self.candidate))
 
 
@@ -62,8 +61,25 @@ def _rms(values: Array) -> float:
     return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
 
 
-def _compare(a: Array, b: Array, precision: Precision, free: int = 0) -> Agreement:
-    return agreement(a, b, "scale", precision, free=free)
+def _compare(a: Array, b: Array, evidence: GradientEvidence, free: int = 0) -> Agreement:
+    """Whether two gradients agree, once each entry is allowed the rounding of the sum that it is left over from."""
+    slack = _rounding(evidence)
+    if slack is not None and slack.shape == a.shape:
+        b = b - np.clip(np.nan_to_num(b - a), -slack, slack)
+    return agreement(a, b, "scale", evidence.precision, free=free)
+
+
+def _rounding(evidence: GradientEvidence) -> Array | None:
+    """What rounding may do to each entry, where the operation is known; see the bounds of the documentation."""
+    y, g, axes = evidence.output, evidence.cotangent, evidence.axes
+    if y is None or g is None or y.shape != g.shape or not np.all(np.isfinite(g)):
+        return None
+    eps, size = 8.0 * evidence.precision.eps, np.abs(g)
+    if evidence.kind == "probabilities":
+        return np.asarray(eps * y * (size + np.sum(size * y, axis=axes, keepdims=True)))
+    if evidence.kind == "log-probabilities":
+        return np.asarray(eps * (size + exp(y) * np.sum(size, axis=axes, keepdims=True)))
+    return np.asarray(eps * size * y) if evidence.kind == "unit" else None
 
 
 # --- the closed forms ------------------------------------------------------------------------------------------------
@@ -130,8 +146,8 @@ def diagnose_gradient(evidence: GradientEvidence, framework: str, *, forward_agr
         no fault of its own.
     """
     r, c = evidence.reference, evidence.candidate
-    raw = _compare(r, c, evidence.precision)
-    if raw.agrees:
+    raw = _compare(r, c, evidence)
+    if raw.agrees or evidence.vacuous:
         return Verdict(raw, True, None)
     if not forward_agrees:
         return Verdict(raw, False, None if consistent(evidence) is not False else _wrong(evidence, raw, framework))
@@ -148,7 +164,7 @@ def consistent(evidence: GradientEvidence) -> bool | None:
     """Whether the candidate's gradient belongs to its own values; None where that cannot be told."""
     expected = _own(evidence)
     # The closed form counts only if the reference is that operation: a model has layers before it.
-    if expected is not None and _compare(expected, evidence.candidate, evidence.precision).agrees:
+    if expected is not None and _compare(expected, evidence.candidate, evidence).agrees:
         return True
     if evidence.slopes is not None:
         numeric, claimed = evidence.slopes()
@@ -193,8 +209,8 @@ def _masked_nan(evidence: GradientEvidence, raw: Agreement, framework: str) -> D
     masked = (r == 0) | _no_mass(evidence.output, evidence.kind, r)
     if not np.all(np.any(masked, axis=axes, keepdims=True)[np.any(bad, axis=axes, keepdims=True)]):
         return None
-    rest = _compare(np.where(rows, 0.0, r), np.where(rows, 0.0, c), evidence.precision)
-    near = _compare(np.where(bad, 0.0, r), np.where(bad, 0.0, c), evidence.precision)
+    rest = _compare(np.where(rows, 0.0, r), np.where(rows, 0.0, c), evidence)
+    near = _compare(np.where(bad, 0.0, r), np.where(bad, 0.0, c), evidence)
     if not (rest.agrees or near.agrees):
         return None
     level = min(rest.level, near.level)
@@ -215,7 +231,7 @@ def _scaled(evidence: GradientEvidence, raw: Agreement, framework: str) -> Diagn
     if power == 0.0 or r.size < 3:
         return None
     factor = float(np.sum(r * c)) / power
-    left = _compare(factor * r, c, evidence.precision, free=1)
+    left = _compare(factor * r, c, evidence, free=1)
     if not left.agrees or factor == 0 or left.level * 3 > raw.level:
         return None
     error = float(np.sqrt(np.sum((c - factor * r) ** 2) / max(1, r.size - 1) / power))
@@ -227,20 +243,19 @@ def _scaled(evidence: GradientEvidence, raw: Agreement, framework: str) -> Diagn
 def _wrong(evidence: GradientEvidence, raw: Agreement, framework: str) -> Diagnosis | None:
     expected = _own(evidence)
     operation = CLOSED_FORMS.get(evidence.kind, ("softmax", None))[0]
-    by_form = expected is not None and _compare(evidence.reference, expected, evidence.precision).agrees
+    by_form = expected is not None and _compare(evidence.reference, expected, evidence).agrees
     if not by_form and consistent(evidence) is not False:
         return None
     detail, level = "", raw.level
     for words, mistake in KNOWN_MISTAKES.get(evidence.kind, ()) if by_form else ():
         assert evidence.output is not None
         assert evidence.cotangent is not None
-        found = _compare(
-            mistake(evidence.output, evidence.cotangent, evidence.axes), evidence.candidate, evidence.precision
-        )
+        guess = mistake(evidence.output, evidence.cotangent, evidence.axes)
+        found = _compare(guess, evidence.candidate, evidence)
         if found.agrees:
             detail, level = f": {words}", found.level
             break
     if by_form and not detail:
         assert expected is not None
-        level = _compare(evidence.reference, expected, evidence.precision).level
+        level = _compare(evidence.reference, expected, evidence).level
     return _named("wrong-backward", raw, level, framework, {"detail": detail, "operation": operation})
