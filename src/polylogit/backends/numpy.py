@@ -52,11 +52,15 @@ def kind_of(dtype: AnyDType) -> str:
     return _KINDS.get(dtype.kind, dtype.name)
 
 
+def _known_dtype(given: Any) -> AnyDType:
+    dtype: AnyDType = np.dtype(given)
+    return dtype
+
+
 def as_dtype(given: Any) -> AnyDType:
     """`given`, a dtype of NumPy or ml_dtypes, their scalar type or a name, as a dtype; not yet checked for its kind."""
     with contextlib.suppress(TypeError):
-        dtype: AnyDType = np.dtype(given)
-        return dtype
+        return _known_dtype(given)
     if isinstance(given, str) and given.startswith(("bfloat16", "float8", "float6", "float4", "int4", "uint4")):
         try:
             import ml_dtypes
@@ -66,8 +70,7 @@ def as_dtype(given: Any) -> AnyDType:
             )
             raise BackendUnavailableError(message, name="ml_dtypes") from error
         if hasattr(ml_dtypes, given):
-            dtype = np.dtype(getattr(ml_dtypes, given))
-            return dtype
+            return _known_dtype(getattr(ml_dtypes, given))
     message = f'dtype={given!r} is no dtype of NumPy; pass for example dtype="float32" or dtype=numpy.float64.'
     raise DTypeError(message)
 

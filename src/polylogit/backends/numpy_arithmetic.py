@@ -6,7 +6,6 @@ alone, and neither how blocks are cut nor what they are for.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +33,7 @@ _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 _LOG2_E = np.float32(1.4426950408889634)
 _CHUNK = 2048  # sums of this many are left to one dot product, whose chains of additions are then 32 long or so
+_LEVEL = 16  # and along axis 0, chains of this length
 _ONES = {dtype: np.ones(_CHUNK, dtype) for dtype in (_FLOAT32, _FLOAT64)}
 
 
@@ -93,8 +93,10 @@ def sum_along(block: AnyArray, axis: int) -> AnyArray:
         wide: AnyArray = np.add.reduce(block, axis=1, keepdims=True)
         return wide
     length = block.shape[1]
+    total: AnyArray
     if length <= _CHUNK:
-        return np.vecdot(block, ones[:length])[:, None].astype(_FLOAT64)
+        total = np.vecdot(block, ones[:length])[:, None].astype(_FLOAT64)
+        return total
     whole = length // _CHUNK
     parts = np.vecdot(block[:, : whole * _CHUNK].reshape(len(block), whole, _CHUNK), ones)
     total = np.add.reduce(parts, axis=1, dtype=_FLOAT64, keepdims=True)
@@ -104,17 +106,17 @@ def sum_along(block: AnyArray, axis: int) -> AnyArray:
 
 
 def _sum_down(block: AnyArray) -> AnyArray:
-    """Along axis 0 NumPy adds row after row: in two levels, the chains are as long as the root of the length."""
-    length = len(block)
-    dtype = np.promote_types(block.dtype, _FLOAT64)
-    if length <= 16:
-        return np.add.reduce(block, axis=0, keepdims=True).astype(dtype, copy=False)
-    step = math.isqrt(length)
-    whole = length // step
-    parts = np.add.reduce(block[: whole * step].reshape(whole, step, -1), axis=0)
-    total = np.add.reduce(parts, axis=0, keepdims=True).astype(dtype, copy=False)
-    if length > whole * step:
-        total = total + np.add.reduce(block[whole * step :], axis=0, keepdims=True)
+    """Along axis 0 NumPy adds row after row: in levels of 16, the chains of additions stay short."""
+    over: list[AnyArray] = []
+    while (length := len(block)) > _LEVEL:
+        step = length // _LEVEL
+        if length > step * _LEVEL:
+            over.append(np.add.reduce(block[step * _LEVEL :], axis=0, keepdims=True))
+        block = np.add.reduce(block[: step * _LEVEL].reshape(_LEVEL, step, -1), axis=0)
+    total: AnyArray = np.add.reduce(block, axis=0, keepdims=True)
+    total = total.astype(np.promote_types(block.dtype, _FLOAT64), copy=False)
+    for part in over:
+        total = total + part
     return total
 
 
@@ -179,7 +181,7 @@ class Total:
     def add(self, value: AnyArray, repeats: int = 1) -> None:
         """Take one more chunk's sums; with `repeats`, each row occurs in it so many times."""
         if repeats > 1:
-            value = np.add.reduce(value.reshape(repeats, -1), axis=0, keepdims=True)
+            value = _sum_down(value.reshape(repeats, -1))
         self._recent = value if self._recent is None else self._recent + value
         self._added += 1
         if self._added % self._PLAINLY == 0:

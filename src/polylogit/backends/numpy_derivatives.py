@@ -57,7 +57,8 @@ class Linearization(ABC):
         """The derivative of ``pull(cotangent)`` along a direction, in the argument's dtype."""
 
     def prepare_to_bend(self, array: AnyArray) -> None:
-        """Keep what `bend` needs of the argument, beyond what is kept for the first order."""
+        """Keep what `bend` needs of the argument, beyond what is kept for the first order: by default, nothing."""
+        return
 
     def _less_mean(self, direction: AnyArray, dtype: AnyDType, *, times_p: bool = False) -> AnyArray:
         """The direction less its mean under the probabilities, and times those if asked for."""
@@ -127,8 +128,10 @@ class _Sigmoid(Linearization):
 
     def prepare_to_bend(self, array: AnyArray) -> None:
         # 1 - 2 p is -tanh(x / 2), which is so computed without the cancellation near x = 0.
-        self.turn = np.divide(array, -2, dtype=self.work, casting="unsafe")
-        np.tanh(self.turn, out=self.turn)
+        self.turn = array.astype(self.work)
+        with np.errstate(all="ignore"):
+            self.turn /= -2
+            np.tanh(self.turn, out=self.turn)
         operations.multiply(self.turn.copy(), self.kept, self.turn)
 
     def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
@@ -155,8 +158,8 @@ class _SecondOrder(Linearization):
 
     def bend(self, cotangent: AnyArray, direction: AnyArray) -> AnyArray:
         message = (
-            "polylogit.gradient of a gradient was to be differentiated: a third derivative, for which there is no closed "
-            "form here. Take it with an array of torch, jax or tensorflow."
+            "polylogit.gradient of a gradient was to be differentiated: a third derivative, for which there is no "
+            "closed form here. Take it with an array of torch, jax or tensorflow."
         )
         raise DifferentiationError(message)
 

@@ -233,7 +233,8 @@ class _Sigmoid(Kernel):
 class _Multiply(Kernel):
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
         def products(cell: Cell) -> None:
-            np.multiply(*cell.inputs, out=cell.out)
+            g, p = cell.inputs
+            np.multiply(g, p, out=cell.out)
 
         last(products)
 
