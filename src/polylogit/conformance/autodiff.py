@@ -1,0 +1,41 @@
+"""Gradients of other people's callables, where the backend's own transform cannot take them.
+
+Knows one thing of PyTorch: an ``autograd.Function`` in the old style, which ``torch.func`` refuses, still
+differentiates through the tape.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit.backends.base import Backend
+
+__all__ = ["pullback_of"]
+
+
+def pullback_of(
+    backend: Backend, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any
+) -> Any:
+    """The gradient of ``function(x, **kwargs)`` for a cotangent, by the backend's autodiff."""
+    tape = _TAPES.get(backend.name)
+    if tape is not None:
+        return tape(function, x, kwargs, cotangent)
+    return backend.vjp(function, x, kwargs)[1](cotangent)
+
+
+def _torch(function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
+    torch = sys.modules["torch"]
+    leaf = x.detach().requires_grad_()
+    y = function(leaf, **kwargs)
+    if not y.requires_grad:
+        message = "the result does not depend on the input for autograd: it was computed outside of it"
+        raise NotImplementedError(message)
+    (gradient,) = torch.autograd.grad(y, leaf, cotangent, materialize_grads=True)
+    return gradient
+
+
+_TAPES: dict[str, Callable[..., Any]] = {"torch": _torch}

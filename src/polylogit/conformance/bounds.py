@@ -1,0 +1,161 @@
+"""How far a right implementation may be from the exact value: the bounds of the accuracy page, in one place.
+
+Each takes the exact state of the rows and the format of the result, and returns absolute errors. The terms are the
+roundings of subtraction (grows with the distance d from the maximum), exponential, sum (log2 n) and division, with a
+factor of two to four of room for implementations that are right in another way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from polylogit.conformance.formats import Array, Format
+    from polylogit.conformance.reference import Points, Rows
+
+__all__ = [
+    "flushable",
+    "gradient_flushable",
+    "log_softmax",
+    "log_softmax_jvp",
+    "log_softmax_second",
+    "log_softmax_vjp",
+    "row_sum",
+    "sigmoid",
+    "sigmoid_first",
+    "sigmoid_second",
+    "softmax",
+    "softmax_first",
+    "softmax_second",
+]
+
+_SIGMOID_ULPS = 8.0
+_FLUSHED_GRADIENTS = 16.0
+
+
+def flushable(fmt: Format) -> float:
+    """Values below this may come out as 0."""
+    return fmt.flushed * fmt.tiny
+
+
+def gradient_flushable(fmt: Format) -> float:
+    """Gradients below this may come out as 0."""
+    return _FLUSHED_GRADIENTS * fmt.tiny
+
+
+def _distance(state: Rows | Points, fmt: Format) -> Array:
+    """The distance from the maximum, up to where every probability has underflowed."""
+    limit = -np.log(fmt.smallest) + np.log(max(state.length, 1)) + 2.0
+    return np.minimum(np.where(np.isnan(state.distance), 0.0, state.distance), limit)
+
+
+def _units(state: Rows, fmt: Format) -> Array:
+    """The error of a probability in units of eps: 4 + 2 d + 2 log2 n."""
+    return 4.0 + 2.0 * _distance(state, fmt) + 2.0 * np.log2(max(state.length, 1))
+
+
+def softmax(state: Rows, fmt: Format) -> Array:
+    """``(4 + 2 d + 2 log2 n)`` ulp; exact where a row has one entry."""
+    if state.length == 1:
+        return np.zeros_like(state.x)
+    return _units(state, fmt) * fmt.ulp(state.probabilities.hi)
+
+
+def row_sum(state: Rows, fmt: Format) -> Array:
+    """The sum of a row of probabilities: the average bound, without the roundings that average out."""
+    spread = state.mean_size(_distance(state, fmt))
+    y = state.probabilities.hi
+    lost = np.where(y < flushable(fmt), y, 0.0).sum(-1, keepdims=True)
+    coarse = np.count_nonzero(y < fmt.tiny, axis=-1, keepdims=True) * fmt.smallest
+    return np.asarray(fmt.eps * (4.0 + 2.0 * np.log2(max(state.length, 1)) + spread) + np.maximum(lost, coarse))
+
+
+def log_softmax(state: Rows, fmt: Format) -> Array:
+    """``eps (1 + |r|) (2 + log2 n)``; exact where a row has one entry."""
+    if state.length == 1:
+        return np.zeros_like(state.x)
+    size = np.abs(state.log_probabilities.hi)
+    return np.asarray(fmt.eps * (1.0 + size) * (2.0 + np.log2(state.length)))
+
+
+def sigmoid(state: Points, fmt: Format) -> Array:
+    """8 ulp."""
+    return _SIGMOID_ULPS * fmt.ulp(state.probabilities.hi)
+
+
+def _lost(state: Rows | Points, fmt: Format) -> Array:
+    """The probabilities that may have been flushed to 0 before a gradient was made of them."""
+    y = state.probabilities.hi
+    return np.where(y < flushable(fmt), 2.0 * y, 0.0)
+
+
+def _lost_sum(state: Rows, fmt: Format, weight: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return np.asarray((_lost(state, fmt) * np.abs(weight)).sum(-1, keepdims=True))
+
+
+def softmax_first(state: Rows, fmt: Format, g: Array) -> Array:
+    """``eps y_i (|g_i| + sum |g| y) (4 + 2 d + 2 log2 n)``, d of both entries in the sum."""
+    units = _units(state, fmt)
+    size = np.abs(g)
+    y = state.probabilities.hi
+    mean = state.mean_size(g)
+    weighted = state.mean_size(g, 2.0 * _distance(state, fmt))
+    slack = _lost(state, fmt) * (size + mean) + y * _lost_sum(state, fmt, g) + flushable(fmt)
+    return np.asarray(fmt.eps * y * ((size + mean) * units + weighted) + slack)
+
+
+def log_softmax_vjp(state: Rows, fmt: Format, g: Array) -> Array:
+    """``eps (2 |g_i| + y_i sum |g| (4 + 2 d + 2 log2 n))``."""
+    size = np.abs(g)
+    whole = size.sum(-1, keepdims=True)
+    y = state.probabilities.hi
+    slack = _lost(state, fmt) * whole + flushable(fmt)
+    return np.asarray(fmt.eps * (2.0 * size + y * whole * _units(state, fmt)) + slack)
+
+
+def log_softmax_jvp(state: Rows, fmt: Format, t: Array) -> Array:
+    """``eps (2 |t_i| + sum_j y_j |t_j| (4 + 2 d_j + 2 log2 n))``."""
+    weighted = state.mean_size(t, _units(state, fmt))
+    return np.asarray(fmt.eps * (2.0 * np.abs(t) + weighted) + _lost_sum(state, fmt, t) + flushable(fmt))
+
+
+def softmax_second(state: Rows, fmt: Format, g: Array, h: Array) -> Array:
+    """As the first derivative, each factor with its own error."""
+    weight = 2.0 * _distance(state, fmt)
+    units = _units(state, fmt)
+    sizes = [np.abs(one) + state.mean_size(one) for one in (g, h)]
+    drift = [state.mean_size(one, weight) for one in (g, h)]
+    product = sizes[0] * sizes[1]
+    mixed = sizes[0] * drift[1] + sizes[1] * drift[0]
+    mean = state.mean_size(product)
+    inner = (product + mean) * units * 2.0 + mixed + state.mean_size(mixed) + state.mean_size(product, weight)
+    y = state.probabilities.hi
+    slack = 2.0 * (_lost(state, fmt) * (product + mean) + y * _lost_sum(state, fmt, product)) + flushable(fmt)
+    return np.asarray(fmt.eps * y * inner + slack)
+
+
+def log_softmax_second(state: Rows, fmt: Format, g: Array, h: Array) -> Array:
+    """The bound of softmax's first derivative times the sum of the cotangent, whose sum has an error too."""
+    whole = np.abs(g).sum(-1, keepdims=True)
+    return np.asarray(2.0 * whole * softmax_first(state, fmt, h) + flushable(fmt))
+
+
+def _slack(state: Points, fmt: Format, scale: Array) -> Array:
+    y = state.slopes.hi
+    return np.asarray(np.where(y < flushable(fmt), y, 0.0) * scale + flushable(fmt))
+
+
+def sigmoid_first(state: Points, fmt: Format, g: Array) -> Array:
+    """8 ulp where x is at most 0; above, ``eps |g|`` too, since 1 - y cancels."""
+    near = _SIGMOID_ULPS * np.abs(fmt.ulp(state.slopes.hi * g))
+    return np.asarray(np.where(state.x > 0, np.maximum(near, fmt.eps * np.abs(g)), near) + _slack(state, fmt, np.abs(g)))
+
+
+def sigmoid_second(state: Points, fmt: Format, g: Array, h: Array) -> Array:
+    """Relative to the slope, since 1 - 2 y cancels at 0."""
+    scale = np.abs(g * h)
+    near = 4.0 * _SIGMOID_ULPS * fmt.eps * state.slopes.hi * scale
+    return np.asarray(np.where(state.x > 0, near + 4.0 * fmt.eps * scale, near) + _slack(state, fmt, scale))

@@ -1,0 +1,215 @@
+"""The inputs: rows for every class known to hide faults, lengths, batches, shapes, cotangents.
+
+Rows are plain float64 values on the grid of a format; nothing here is computed from an implementation. Knows formats
+and no operation.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polylogit.conformance.formats import Array, Format
+
+__all__ = [
+    "BATCHES",
+    "COTANGENTS",
+    "GRADIENT_LENGTHS",
+    "LENGTHS",
+    "LONG_LENGTHS",
+    "SHAPES",
+    "blocked_rows",
+    "cotangents",
+    "generator",
+    "peaked_rows",
+    "points",
+    "rows",
+    "special_rows",
+]
+
+# Around the widths of vector registers, blocks and tiles, and their multiples.
+LENGTHS = {
+    "quick": (1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 255, 256, 257, 512, 517)
+    + (1000, 1023, 1024, 1025, 2048, 2049, 4096, 5000),
+    "full": (*range(1, 70), 95, 96, 97, 100, 127, 128, 129, 191, 192, 193, 255, 256, 257, 300, 383, 384, 385, 511, 512)
+    + (513, 517, 640, 768, 1000, 1023, 1024, 1025, 1537, 2047, 2048, 2049, 3000, 4095, 4096, 4097, 5000, 8191, 8192, 8193),
+}
+# Where compiling for a new shape costs a framework far more than running it.
+FEW_LENGTHS = (1, 2, 3, 8, 17, 33, 64, 127, 129, 517, 1025, 5000)
+LONG_LENGTHS = {"quick": (65536, 100001), "full": (10000, 16385, 32000, 65536, 100001, 131072, 262147)}
+GRADIENT_LENGTHS = {
+    "quick": (1, 2, 3, 5, 8, 17, 33, 64, 129, 517, 1025),
+    "full": (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 127, 128, 129, 257, 517, 1000, 1024, 1025, 2049, 5000),
+}
+BATCHES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 33, 64, 65, 100, 129, 257, 1025)
+# Square ones too: where rows and columns are as many, a lost dimension goes unnoticed elsewhere.
+SHAPES = ((5,), (4, 6), (3, 3), (8, 8), (17, 17), (3, 4, 5), (4, 4, 4), (1, 7, 1), (2, 3, 4, 5), (2, 1, 3, 2, 3))
+
+
+def generator(seed: int, *what: object) -> np.random.Generator:
+    """Random numbers for one purpose: the same at every run with that seed."""
+    return np.random.default_rng([seed, zlib.crc32(repr(what).encode())])
+
+
+def _ladder(n: int, start: float, fmt: Format, rng: np.random.Generator, span: float = 12.0) -> Array:
+    """Near `start`, apart by a few spacings of the format there, so that they differ and stay comparable."""
+    step = float(fmt.ulp(np.asarray(start)))
+    steps = rng.integers(0, max(2, int(span / step)) if step <= span / 2 else 2, n)
+    return np.asarray(start + step * steps if start < 0 or abs(start) < fmt.largest / 2 else start - step * steps)
+
+
+def _gap(n: int, low: float, high: float, rng: np.random.Generator) -> Array:
+    row = rng.normal(size=n)
+    row[rng.permutation(n)[: max(1, n // 2)]] -= rng.uniform(low, high)
+    return row
+
+
+def rows(n: int, fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
+    """Named rows of length `n` whose values are finite or -inf, each with at least one finite entry."""
+    normal = rng.normal(size=n)
+    largest, half = fmt.largest, fmt.name == "float16"
+    yield "normal", normal
+    yield "wide", 5.0 * rng.normal(size=n)
+    yield "very wide", 30.0 * rng.normal(size=n)
+    yield "narrow", 1e-3 * rng.normal(size=n)
+    yield "all below -1e4", -1e4 - 10.0 * np.abs(rng.normal(size=n)).round(1) * 4
+    yield "all far negative", _ladder(n, -0.9 * largest, fmt, rng)
+    yield "all lowest", np.full(n, -largest)
+    yield "all largest", np.full(n, largest)
+    for size in (60.0, 300.0, 2e4) if half else (60.0, 150.0, 800.0, 1e5, 1e7, 1e16, 1e30):
+        yield f"shifted by {size:g}", _ladder(n, size, fmt, rng)
+        yield f"shifted by -{size:g}", _ladder(n, -size, fmt, rng)
+    for low, high in ((6.0, 9.0), (9.0, 11.5), (14.0, 18.0), (25.0, 40.0), (80.0, 87.0), (88.0, 104.0), (104.0, 120.0)):
+        yield f"gap of {low:g} to {high:g}", _gap(n, low, high, rng)
+    if fmt.precision > 24:  # noqa: PLR2004
+        yield "gap of 300 to 500", _gap(n, 300.0, 500.0, rng)
+        yield "gap of 690 to 740", _gap(n, 690.0, 740.0, rng)
+    yield "zeros", np.zeros(n)
+    yield "equal", np.full(n, 0.1)
+    yield "minus zeros", np.full(n, -0.0)
+    yield "subnormal", fmt.smallest * rng.integers(-3, 4, n).astype(float)
+    yield "extremes", np.where(rng.random(n) < 0.5, -largest, largest)
+    yield "lowest but one", _one(n, -largest, 0.0, rng.integers(n))
+    yield "ascending", np.linspace(-20.0, 5.0, n)
+    yield "descending", np.linspace(30.0, -3.0, n)
+    yield "linear steps", np.arange(n, dtype=float) % 13 - 6.0
+    yield "integers far apart", 100.0 * rng.permutation(n) if n < 300 else normal * 100.0  # noqa: PLR2004
+    yield "only first finite", _one(n, -np.inf, 1.5, 0)
+    yield "only last finite", _one(n, -np.inf, -1.5, n - 1)
+    for name, index in (("first", 0), ("middle", n // 2), ("last", n - 1)):
+        yield f"peak {name}", _one(n, 0.0, 200.0, index) + 0.1 * normal
+        yield f"low {name}", _one(n, 2.0, -np.inf if n > 1 else 2.0, index) + normal
+    if n > 1:
+        yield "scattered -inf", np.where((rng.random(n) < 0.5) & (np.arange(n) != n // 2), -np.inf, normal)
+        yield "half -inf", np.where(np.arange(n) < n // 2, -np.inf, normal)
+        yield "second half -inf", np.where(np.arange(n) >= (n + 1) // 2, -np.inf, normal)
+        yield "alternating", np.where(np.arange(n) % 2 == 0, 3.0, -3.0) + 0.01 * normal
+        yield "tied maxima", np.where(np.arange(n) % 3 == 0, 7.0, normal)
+
+
+def _one(n: int, rest: float, value: float, index: int) -> Array:
+    row = np.full(n, rest)
+    row[index] = value
+    return row
+
+
+def drifting_rows(n: int) -> Iterator[tuple[str, Array]]:
+    """Rows whose sum drifts if it is kept in one running sum: every addition is rounded the same way."""
+    for name, value in (("a", -1.1), ("b", -0.35), ("c", -2.3)):
+        yield f"drifting sum {name}", _one(n, value, 0.0, 0)
+
+
+def peaked_rows(n: int) -> Array:
+    """Square: row i has its maximum at i, high above the others; then one where all others are -inf."""
+    high = np.where(np.eye(n, dtype=bool), 300.0, 0.0)
+    low = np.where(np.eye(n, dtype=bool), -1e4, -2e4)
+    lone = np.where(np.eye(n, dtype=bool), -3.0, -np.inf)
+    return np.concatenate([high, low, lone])
+
+
+def blocked_rows(n: int, fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
+    """Blocks of -inf, of very low and of very high values at the sizes in which kernels work."""
+    for size in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
+        if size >= n:
+            return
+        index = np.arange(n)
+        row = rng.normal(size=n)
+        yield f"first {size} -inf", np.where(index < size, -np.inf, row)
+        yield f"last {size} -inf", np.where(index >= n - size, -np.inf, row)
+        yield f"{size} -inf inside", np.where((index >= n // 3) & (index < n // 3 + size), -np.inf, row)
+        yield f"all but {size} -inf", np.where(index < n - size, -np.inf, row)
+        yield f"first {size} lowest", np.where(index < size, -fmt.largest, row)
+        yield f"first {size} high", np.where(index < size, 150.0 + row, row)
+        yield f"last {size} high", np.where(index >= n - size, 150.0 + row, row)
+        yield f"blocks of {size} rising", row + 20.0 * (index // size)
+        yield f"blocks of {size} falling", row - 20.0 * (index // size)
+        yield f"every other block of {size} -inf", np.where((index // size) % 2 == 0, -np.inf, row)
+
+
+def special_rows(n: int, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
+    """Rows with NaN or +inf, at each position for short rows and at block boundaries for long ones; rows of all -inf."""
+    short = n <= 20  # noqa: PLR2004
+    marks = {0, 1, n // 2, n - 1, *(edge + off for edge in (8, 16, 32, 64, 128, 256, 512) for off in (-1, 0))}
+    positions = range(n) if short else sorted(mark for mark in marks if 0 <= mark < n)
+    normal = rng.normal(size=n)
+    yield "all -inf", np.full(n, -np.inf)
+    yield "all nan", np.full(n, np.nan)
+    yield "all +inf", np.full(n, np.inf)
+    for value in (np.nan, np.inf):
+        for position in positions:
+            row = normal.copy()
+            row[position] = value
+            yield f"{value} at {position}", row
+    if n > 1:
+        yield "nan among -inf", _one(n, -np.inf, np.nan, n - 1)
+        yield "inf among -inf", _one(n, -np.inf, np.inf, 0)
+        yield "nan and inf", np.where(np.arange(n) == 0, np.nan, np.where(np.arange(n) == n - 1, np.inf, normal))
+        yield "two infinities", np.where(np.arange(n) < 2, np.inf, normal)  # noqa: PLR2004
+        yield "nan then large", np.where(np.arange(n) == 0, np.nan, 1e4)
+
+
+def points(fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
+    """Elements for a function of each element: homogeneous groups, so that no other value can hide a fault."""
+    for sign in (-1.0, 1.0):
+        word = "negative" if sign < 0 else "positive"
+        yield f"{word} near 0", sign * np.abs(rng.normal(size=37))
+        yield f"{word} moderate", sign * rng.uniform(1.0, 20.0, 64)
+        yield f"{word} tails", sign * np.array([18.0, 30.0, 36.0, 37.0, 40.0, 45.0, 60.0, 80.0, 85.5, 87.0, 88.0, 88.7, 90.0])
+        yield f"{word} beyond", sign * np.array([89.0, 90.0, 100.0, 103.0, 104.0, 120.0, 709.0, 710.0, 745.0, 750.0, 1e4])
+        yield f"{word} huge", sign * np.array([fmt.largest, fmt.largest / 2, 3e4, 6e4])
+        yield f"{word} tiny", sign * np.array([0.0, fmt.smallest, fmt.tiny, 1e-5, 1e-3])
+        yield f"{word} small half tails", sign * np.linspace(7.0, 17.5, 43)
+        yield f"{word} infinite", sign * np.array([np.inf, 1.0, np.inf])
+    yield "grid", np.linspace(-30.0, 30.0, 1201)
+    yield "fine grid", np.linspace(-3.0, 3.0, 777)
+    yield "wide grid", np.linspace(-110.0, 110.0, 2001)
+    yield "mixed", 10.0 * rng.normal(size=1000)
+    yield "nan among others", np.array([1.0, np.nan, -2.0, np.nan, 0.0])
+    yield "one element", np.array([-1.25])
+
+
+# --- cotangents ------------------------------------------------------------------------------------------------------
+
+COTANGENTS = ("normal", "ones", "one-hot", "huge", "small", "alternating", "positive", "ramp", "constant", "zeros")
+
+
+def cotangents(n: int, fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
+    """Named cotangents of length `n`; those of ones alone let half of all faults through."""
+    half = fmt.name == "float16"
+    normal = rng.normal(size=n)
+    yield "normal", normal
+    yield "ones", np.ones(n)
+    yield "one-hot", _one(n, 0.0, 1.0, rng.integers(n))
+    yield "one-hot first", _one(n, 0.0, -2.0, 0)
+    yield "huge", normal * (64.0 if half else 1e18)
+    yield "small", normal * (0.125 if half else 1e-10)
+    yield "alternating", np.where(np.arange(n) % 2 == 0, 1.0, -1.0)
+    yield "positive", np.abs(normal) + 0.5
+    yield "ramp", np.linspace(-1.0, 3.0, n)
+    yield "constant", np.full(n, -3.0)
+    yield "zeros", np.zeros(n)

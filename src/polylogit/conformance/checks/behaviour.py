@@ -1,0 +1,84 @@
+"""Behaviour over several calls: threads, repetition, results that later calls must not change."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit.conformance.checks.structure import logits
+from polylogit.conformance.context import Trial
+from polylogit.conformance.judge import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polylogit.conformance.context import Context
+
+__all__ = ["repeat", "threads"]
+
+_THREADS = 8
+
+
+def _first_bad(outcomes: list[Outcome]) -> Outcome:
+    return next((outcome for outcome in outcomes if outcome.verdict != "passed"), outcomes[-1])
+
+
+def threads(context: Context) -> Iterator[Trial]:
+    """Many threads at once, each with logits of its own."""
+    if context.fmt.name == "float32":
+        for shape in ((4, 33), (40, 1000)):
+            if not (context.costly and context.level == "quick" and shape == (40, 1000)):
+                yield Trial("x".join(map(str, shape)), lambda shape=shape: _threads(context, shape))  # type: ignore[misc]
+
+
+def _threads(context: Context, shape: tuple[int, ...]) -> Outcome:
+    inputs = [context.fmt.round(logits(context, shape, "thread", one)) for one in range(_THREADS)]
+    arrays = [context.subject.array(x, context.fmt.name) for x in inputs]
+    answers: list[Any] = [None] * _THREADS
+    barrier = threading.Barrier(_THREADS)
+
+    def work(one: int) -> None:
+        barrier.wait()
+        for _ in range(3):
+            answers[one] = context.subject.answer(arrays[one])
+
+    workers = [threading.Thread(target=work, args=(one,)) for one in range(_THREADS)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return _first_bad([context.judged(answer, x, -1) for answer, x in zip(answers, inputs, strict=True)])
+
+
+def repeat(context: Context) -> Iterator[Trial]:
+    """The same call again, other shapes and values between; an earlier result stays as it was."""
+    yield Trial("same-shape", lambda: _repeat(context, ((5, 33), (5, 33), (5, 33))))
+    yield Trial("other-shapes", lambda: _repeat(context, ((5, 33), (33, 5), (3, 11, 5), (165,), (5, 33))))
+    yield Trial("growing", lambda: _repeat(context, ((1, 4), (2, 4), (2, 16), (1, 4))))
+    if context.subject.backend.name == "numpy":
+        yield Trial("changed-in-place", lambda: _changed(context))
+
+
+def _repeat(context: Context, shapes: tuple[tuple[int, ...], ...]) -> Outcome:
+    outcomes, kept = [], []
+    for turn, shape in enumerate(shapes):
+        x = context.fmt.round(logits(context, shape, "turn", turn))
+        answer = context.subject.answer(context.subject.array(x, context.fmt.name))
+        outcomes.append(context.judged(answer, x, -1, optional=len(shape) not in (1, 2)))
+        if answer.raw is not None and answer.values is not None:
+            kept.append((turn, answer.raw, answer.values.copy()))
+    for turn, raw, values in kept:
+        if not np.array_equal(context.subject.host(raw), values, equal_nan=True):
+            return Outcome("failed", message=f"a later call changed the result of call {turn + 1}")
+    return _first_bad(outcomes)
+
+
+def _changed(context: Context) -> Outcome:
+    """The same array object with other values in it: a result that was remembered shows."""
+    first, second = (context.fmt.round(logits(context, (5, 33), "changed", one)) for one in range(2))
+    array = context.subject.array(first, context.fmt.name)
+    context.subject.answer(array)
+    array[...] = second
+    return context.judged(context.subject.answer(array), second, -1)

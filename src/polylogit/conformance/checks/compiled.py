@@ -1,0 +1,51 @@
+"""Compiled by the framework's own compilers, alone and between other operations, against the same exact values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from polylogit.conformance.checks.structure import logits
+from polylogit.conformance.context import Trial
+from polylogit.conformance.judge import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from polylogit.conformance.context import Context
+    from polylogit.conformance.formats import Array
+
+__all__ = ["compiled"]
+
+# Compilers that take seconds for one function.
+_SLOW = ("inductor",)
+
+
+def compiled(context: Context) -> Iterator[Trial]:
+    """Eager against compiled."""
+    subject = context.subject
+    names = () if context.fmt.name not in ("float32", "float16") else tuple(subject.backend.compilers())
+    for name in names:
+        if name in _SLOW and (context.level == "quick" or context.fmt.name != "float32"):
+            continue
+        compile_ = subject.backend.compilers()[name]
+        shapes = ((4, 33),) if context.level == "quick" or name in _SLOW else ((4, 33), (2, 1025), (8, 1))
+        for shape in shapes:
+            x = logits(context, shape)
+            case = f"{name}-{'x'.join(map(str, shape))}"
+            yield Trial(case, lambda x=x, c=compile_: _alone(context, x, c))  # type: ignore[misc]
+        x = logits(context, (4, 33), "composed")
+        yield Trial(f"{name}-composed", lambda x=x, c=compile_: _composed(context, x, c))  # type: ignore[misc]
+
+
+def _alone(context: Context, x: Array, compile_: Callable[..., Any]) -> Outcome:
+    axis = -1
+    return context.values(x, call=compile_(lambda a: context.subject.call(a, axis)), optional=True)
+
+
+def _composed(context: Context, x: Array, compile_: Callable[..., Any]) -> Outcome:
+    """Between a doubling and a halving, which are exact, so that a compiler may fuse but nothing else is to be expected."""
+    half = context.fmt.round(x)
+    subject = context.subject
+    function = compile_(lambda a: subject.call(a + a, -1) * 2.0 * 0.5)
+    answer = subject.guarded(lambda: function(subject.array(half, context.fmt.name)), like=subject.array(half, context.fmt.name))
+    return context.judged(answer, 2.0 * half, -1, optional=True)

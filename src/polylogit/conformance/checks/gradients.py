@@ -1,0 +1,172 @@
+"""Gradients against the closed forms: reverse mode, forward mode, and both kinds of second order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit.conformance import cases
+from polylogit.conformance.checks.structure import logits
+from polylogit.conformance.context import Trial
+from polylogit.conformance.judge import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from polylogit.conformance.context import Context
+    from polylogit.conformance.formats import Array
+
+    Run = Callable[..., Any]
+
+__all__ = ["jvp", "second_order", "vjp"]
+
+# Rows whose logits a first derivative is asked at; the rest of the table of rows adds nothing here.
+_FEW = 400
+
+
+def vjp(context: Context) -> Iterator[Trial]:
+    """The pullback, for cotangents of every kind, on every axis, with masks."""
+    subject = context.subject
+    if not subject.differentiates:
+        message = f"{subject.backend.name} has no autodiff; pass vjp= to have the gradient checked"
+        yield Trial("all", lambda: Outcome("unsupported", message=message))
+        return
+    yield from _first(context, "vjp", subject.pull)
+    for layout in ("strided", "transposed", "reversed") if subject.backend.name == "numpy" else ():
+        x, g = logits(context, (6, 9)), logits(context, (6, 9), "cotangent")
+        yield Trial(
+            f"cotangent-{layout}",
+            lambda x=x, g=g, layout=layout: context.derivative(  # type: ignore[misc]
+                "vjp", x, [g], -1, subject.pull, optional=True, layout=layout
+            ),
+        )
+    yield from _broadcast(context)
+    if subject.offers_where and subject.vjp is None:
+        yield from _masked(context, "vjp", subject.pull)
+    n = 70000 if context.operation.rowwise else 1000
+    for name, g in (("ones", np.ones((1, n))), ("normal", context.rng("long g").normal(size=(1, n)))):
+        x = context.rng("long", name).normal(size=(1, n)) if name == "normal" else np.zeros((1, n))
+        yield Trial(
+            f"long-{name}",
+            lambda x=x, g=g: context.derivative("vjp", x, [g], -1, subject.pull, optional=subject.vjp is None),  # type: ignore[misc]
+        )
+
+
+def jvp(context: Context) -> Iterator[Trial]:
+    """The push-forward, likewise."""
+    if context.subject.differentiates_forward:
+        yield from _first(context, "jvp", context.subject.push)
+        if context.subject.offers_where:
+            yield from _masked(context, "jvp", context.subject.push)
+
+
+def second_order(context: Context) -> Iterator[Trial]:
+    """The pullback of the pullback, and its push-forward."""
+    subject = context.subject
+    if not subject.differentiates_forward:
+        return
+    for name, run in (("reverse", subject.pull_twice), ("forward", subject.push_pull)):
+        for n in (3, 17) if context.level == "quick" or context.costly else (2, 3, 8, 17, 130, 517):
+            named = list(_points(context, n))
+            x = np.stack([row for _, row in named])
+            rng = context.rng("second", n)
+            g, h = rng.normal(size=(2, *x.shape))
+            yield Trial(
+                f"{name}-n{n}",
+                lambda x=x, g=g, h=h, run=run, named=named: context.derivative(  # type: ignore[misc]
+                    "second", x, [g, h], -1, run, [one for one, _ in named], optional=True
+                ),
+            )
+        x, g, h = (logits(context, (3, 4), what) for what in "xgh")
+        for axis in (0, -1) if context.operation.rowwise else ():
+            yield Trial(
+                f"{name}-axis-{axis}",
+                lambda x=x, g=g, h=h, run=run, axis=axis: context.derivative(  # type: ignore[misc]
+                    "second", x, [g, h], axis, run, optional=True
+                ),
+            )
+
+
+def _points(context: Context, n: int) -> Iterator[tuple[str, Array]]:
+    """Logits at which derivatives are taken: those whose values are numbers."""
+    rng = context.rng("gradient rows", n)
+    if context.operation.rowwise:
+        named = list(cases.rows(n, context.fmt, rng))
+        if n > _FEW:
+            named = named[:: max(1, len(named) // 8)]
+        yield from named
+        return
+    for sign in (-1.0, 1.0):
+        for size in (0.1, 5.0, 20.0, 60.0, 120.0):
+            yield f"{sign * size:g}", sign * np.abs(size * rng.normal(size=n))
+    edges = np.array([0.0, -0.0, -9.0, -11.5, -17.0, 9.0, 17.0, -37.0, 37.0, -88.0, 88.0, -89.5, -104.0, 710.0, -746.0, 1e4, -1e4])
+    yield "edges", np.resize(edges, n)
+    yield "more edges", np.resize(edges[::-1], n)
+
+
+def _first(context: Context, kind: str, run: Run) -> Iterator[Trial]:
+    lengths = cases.GRADIENT_LENGTHS["quick" if context.costly else context.level]
+    if context.costly:
+        lengths = (1, 2, 3, 17, 129) if context.level == "quick" else (1, 2, 3, 8, 17, 64, 129, 517)
+    for n in lengths:
+        yield Trial(f"n{n}", lambda n=n: _crossed(context, kind, run, n))  # type: ignore[misc]
+    for name, g in cases.cotangents(7, context.fmt, context.rng("alone g")):
+        x = logits(context, (5, 7), "alone")
+        yield Trial(
+            f"alone-{name.replace(' ', '-')}",
+            lambda x=x, g=g: context.derivative(kind, x, [np.tile(g, (5, 1))], -1, run),  # type: ignore[misc]
+        )
+    if not context.operation.rowwise or not context.subject.offers_axis:
+        return
+    shapes = ((4, 6), (4, 4, 4), (2, 3, 4)) if context.costly else ((4, 6), (8, 8), (3, 4, 5), (4, 4, 4), (2, 3, 4, 5))
+    for shape in shapes[: 1 if context.costly and context.level == "quick" else None]:
+        x, g = logits(context, shape), logits(context, shape, "g")
+        for axis in (*range(-len(shape), len(shape)), None, (0, 1)):
+            yield Trial(
+                f"{'x'.join(map(str, shape))}-axis-{axis}".replace(" ", ""),
+                lambda x=x, g=g, axis=axis: context.derivative(kind, x, [g], axis, run, optional=True),  # type: ignore[misc]
+            )
+
+
+def _crossed(context: Context, kind: str, run: Run, n: int) -> Outcome:
+    """Every kind of row with every kind of cotangent, in one array."""
+    names, x, g = [], [], []
+    kinds = list(cases.cotangents(n, context.fmt, context.rng("cotangents", n)))
+    for position, (name, row) in enumerate(_points(context, n)):
+        some = kinds if n <= 20 else [kinds[(position + step) % len(kinds)] for step in (0, 3, 7)]  # noqa: PLR2004
+        for other, cotangent in some:
+            names.append(f"{name}; cotangent {other}")
+            x.append(row)
+            g.append(cotangent)
+    return context.derivative(kind, np.stack(x), [np.stack(g)], -1, run, names)
+
+
+def _broadcast(context: Context) -> Iterator[Trial]:
+    """A cotangent that is a broadcast view, as the gradient of a sum is."""
+    if context.subject.backend.name != "numpy":
+        return
+    x = logits(context, (5, 7), "broadcast")
+    row = logits(context, (1, 7), "broadcast g")
+
+    def run(x: Any, g: Any, axis: Any) -> Any:
+        return context.subject.pull(x, np.broadcast_to(g[:1], g.shape), axis)
+
+    yield Trial("cotangent-broadcast", lambda: context.derivative("vjp", x, [np.tile(row, (5, 1))], -1, run, optional=True))
+
+
+def _masked(context: Context, kind: str, run: Run) -> Iterator[Trial]:
+    rng = context.rng("masked gradient")
+    for shape in ((6, 9),):
+        x, g = logits(context, shape, "masked"), logits(context, shape, "masked g")
+        mask = rng.random(shape) < 0.6  # noqa: PLR2004
+        mask[0], mask[1], mask[2] = False, True, np.arange(shape[1]) == 4  # noqa: PLR2004
+        yield Trial(
+            f"where-{'x'.join(map(str, shape))}",
+            lambda x=x, g=g, mask=mask: context.derivative(kind, x, [g], -1, run, optional=True, where=mask),  # type: ignore[misc]
+        )
+        dirty = np.where(mask, x, np.where(rng.random(shape) < 0.5, np.nan, np.inf))  # noqa: PLR2004
+        yield Trial(
+            "where-over-nan",
+            lambda dirty=dirty, g=g, mask=mask: context.derivative(kind, dirty, [g], -1, run, optional=True, where=mask),  # type: ignore[misc]
+        )

@@ -1,0 +1,135 @@
+"""Laws that the operations keep, whatever the exact values: each compares results of the subject with one another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import polylogit
+from polylogit.conformance import bounds
+from polylogit.conformance.context import Trial
+from polylogit.conformance.judge import Outcome
+from polylogit.conformance.reference import Points, Rows, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from polylogit.conformance.context import Context
+    from polylogit.conformance.formats import Array
+
+__all__ = ["LAWS", "laws"]
+
+
+def laws(context: Context) -> Iterator[Trial]:
+    """Each law of the operation's entry in the table."""
+    for name in context.operation.laws:
+        for n in (2, 3, 17, 129, 1000) if not context.costly else (2, 17, 1000):
+            rng = context.rng("laws", name, n)
+            x = context.fmt.round(np.stack([3.0 * rng.normal(size=n), rng.normal(size=n) - 50.0, 10.0 * rng.normal(size=n)]))
+            yield Trial(
+                f"{name.replace(' ', '-')}-n{n}",
+                lambda name=name, x=x, rng=rng: _kept(context, LAWS[name], x, rng),  # type: ignore[misc]
+            )
+
+
+class _NoAnswerError(Exception):
+    """The subject raised; the outcome says so."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+
+def _kept(context: Context, law: Callable[..., tuple[Array, Array]], x: Array, rng: np.random.Generator) -> Outcome:
+    try:
+        off, bound = law(context, x, rng)
+    except _NoAnswerError as no:
+        return no.outcome
+    with np.errstate(all="ignore"):
+        ratio = np.where(off == 0, 0.0, np.abs(off) / bound)
+    ratio = np.where(np.isnan(ratio), np.inf, ratio)
+    worst = float(ratio.max(initial=0.0))
+    outcome = Outcome(error=worst, cases=int(ratio.size), length=x.shape[-1])
+    if worst > 1.0:
+        row = int(np.argmax(ratio.max(-1)))
+        outcome.verdict = "failed"
+        outcome.message = f"broken in row {row} by {worst:.3g} times what the bounds allow"
+        outcome.details = {"row": row, "inputs": [float(v) for v in x[row][:16]], "off": float(np.abs(off).max())}
+    return outcome
+
+
+def _results(context: Context, x: Array) -> Array:
+    answer = context.subject.answer(context.subject.array(x, context.fmt.name))
+    bad = context.unusable(answer, x.shape, context.fmt, optional=False)
+    if bad is not None:
+        raise _NoAnswerError(bad)
+    return np.asarray(answer.values)
+
+
+def _bound(context: Context, x: Array) -> Array:
+    state = state_of(context.operation.state, x)
+    return np.asarray(context.operation.bound(state, context.fmt)) + bounds.flushable(context.fmt)
+
+
+def _sum(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
+    y = _results(context, x)
+    return y.sum(-1, keepdims=True) - 1.0, bounds.row_sum(state_of(Rows, x), context.fmt)
+
+
+def _sum_of_exponentials(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
+    r = _results(context, x)
+    state = state_of(Rows, x)
+    slack = (state.probabilities.hi * context.operation.bound(state, context.fmt)).sum(-1, keepdims=True)
+    return np.exp(r).sum(-1, keepdims=True) - 1.0, 1.5 * slack + 1e-13
+
+
+def _shift(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
+    # In whole numbers, so that the shifted logits are the same ones exactly.
+    whole = np.round(x)
+    return _results(context, whole + 64.0) - _results(context, whole), 2.0 * _bound(context, whole)
+
+
+def _order(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
+    rising = np.sort(x, axis=-1)
+    y = _results(context, rising)
+    bound = _bound(context, rising)
+    return np.minimum(np.diff(y, axis=-1), 0.0), bound[..., 1:] + bound[..., :-1]
+
+
+def _permutation(context: Context, x: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    order = rng.permutation(x.shape[-1])
+    return _results(context, x)[..., order] - _results(context, x[..., order]), 2.0 * _bound(context, x)[..., order]
+
+
+def _reflection(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
+    return _results(context, x) + _results(context, -x) - 1.0, _bound(context, x) + _bound(context, -x) + context.fmt.eps
+
+
+def _two_entries(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
+    pairs = np.stack([x.ravel()[:40], np.zeros(min(40, x.size))], axis=-1)
+    y = _results(context, pairs)
+    exact = state_of(Points, pairs[:, :1]).probabilities.hi
+    return y[:, :1] - exact, _bound(context, pairs)[:, :1]
+
+
+def _exp_of_log(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
+    # Of a backend its own log_softmax; of someone's own softmax the exact one.
+    state = state_of(Rows, x)
+    logs, eps = state.log_probabilities.hi, 0.0
+    if not context.subject.own:
+        logs = context.subject.host(polylogit.log_softmax(context.subject.array(x, context.fmt.name)))
+        eps = context.fmt.eps * (2.0 + np.log2(max(2, x.shape[-1])))
+    slack = state.probabilities.hi * eps * (1.0 + np.abs(state.log_probabilities.hi))
+    return np.exp(logs) - _results(context, x), 1.5 * slack + _bound(context, x) + 1e-300
+
+
+LAWS: dict[str, Callable[..., tuple[Array, Array]]] = {
+    "rows sum to one": _sum,
+    "exponentials sum to one": _sum_of_exponentials,
+    "shift": _shift,
+    "order": _order,
+    "permutation": _permutation,
+    "reflection": _reflection,
+    "two entries are a sigmoid": _two_entries,
+    "exp of log_softmax": _exp_of_log,
+}

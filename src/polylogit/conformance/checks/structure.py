@@ -1,0 +1,135 @@
+"""Axes, memory layouts, shapes and batches: the same rows, asked for in other ways."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit.conformance import cases
+from polylogit.conformance.context import Trial
+from polylogit.conformance.judge import Outcome
+from polylogit.conformance.layouts import LAYOUTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polylogit.conformance.context import Context
+    from polylogit.conformance.formats import Array
+
+__all__ = ["axes", "layouts", "shapes"]
+
+
+def logits(context: Context, shape: tuple[int, ...], *what: object) -> Array:
+    """Random logits whose scale and level differ from place to place, so that no two rows are alike."""
+    rng = context.rng("logits", shape, *what)
+    x = 2.0 * rng.normal(size=shape)
+    for axis in range(len(shape)):
+        level = rng.normal(size=[size if one == axis else 1 for one, size in enumerate(shape)])
+        x = x + 3.0 * level
+    return np.asarray(x)
+
+
+def _some_axes(ndim: int) -> Iterator[Any]:
+    yield from range(-ndim, ndim)
+    yield None
+    yield from itertools.combinations(range(ndim), 2)
+    if ndim > 1:
+        yield (-1, 0)
+        yield tuple(range(ndim))
+        yield (-1,)
+
+
+def axes(context: Context) -> Iterator[Trial]:
+    """Every axis of arrays of one to five dimensions, several together, None; the default."""
+    if not context.operation.rowwise:
+        return
+    for shape in cases.SHAPES:
+        if context.costly and context.level == "quick" and (context.fmt.name != "float32" or shape not in cases.SHAPES[:6:2]):
+            continue
+        x = logits(context, shape)
+        case = "x".join(map(str, shape))
+        for axis in _some_axes(len(shape)) if context.subject.offers_axis else (-1,):
+            yield Trial(
+                f"{case}-axis-{axis}".replace(" ", ""),
+                lambda x=x, axis=axis: context.values(x, axis, optional=True),  # type: ignore[misc]
+            )
+        if context.subject.default_axis:
+            function = context.subject.function
+            yield Trial(f"{case}-default", lambda x=x: context.values(x, -1, call=function, optional=True))  # type: ignore[misc]
+    for shape, axis in (((517, 3), 0), ((3, 517, 2), 1), ((130, 40), 0)) if context.subject.offers_axis else ():
+        x = logits(context, shape)
+        yield Trial(
+            f"{'x'.join(map(str, shape))}-axis-{axis}",
+            lambda x=x, axis=axis: context.values(x, axis, optional=True),  # type: ignore[misc]
+        )
+    # A kernel of one's own may add up along a strided axis one by one, as NumPy does; a backend owes the bound there too.
+    if not context.subject.own:
+        n = 65536 if context.level == "quick" else 128256
+        x = 5.0 * context.rng("long axis").normal(size=(n, 2))
+        yield Trial(f"{n}x2-axis-0", lambda: context.values(x, 0))
+
+
+def layouts(context: Context) -> Iterator[Trial]:
+    """Views of NumPy arrays in every memory layout, with the same values."""
+    if context.subject.backend.name != "numpy":
+        return
+    shapes = ((6, 9), (3, 4, 5), (40, 130)) if context.level == "quick" else ((6, 9), (3, 4, 5), (40, 130), (2, 3, 4, 5))
+    for shape in shapes:
+        x = logits(context, shape)
+        whole = (-1, 0, 1) if context.subject.offers_axis else (-1,)
+        for layout, axis in itertools.product(LAYOUTS, whole):
+            yield Trial(
+                f"{'x'.join(map(str, shape))}-{layout}-axis-{axis}",
+                lambda x=x, layout=layout, axis=axis: _same_layout(context, x, axis, layout),  # type: ignore[misc]
+            )
+    for axis in (-1, 0) if context.subject.offers_axis else (-1,):
+        row = logits(context, (1, 9), "broadcast")
+        yield Trial(f"broadcast-axis-{axis}", lambda axis=axis: _broadcast(context, row, axis))  # type: ignore[misc]
+    yield Trial("strided-vector", lambda: context.values(logits(context, (33,)), -1, "strided", optional=True))
+    yield Trial("reversed-vector", lambda: context.values(logits(context, (33,)), -1, "reversed", optional=True))
+
+
+def _same_layout(context: Context, x: Array, axis: int, layout: str) -> Outcome:
+    outcome = context.values(x, axis, layout, optional=True)
+    # In the other byte order a result in the machine's own is as good.
+    return outcome
+
+
+def _broadcast(context: Context, row: Array, axis: int) -> Outcome:
+    x = context.fmt.round(np.broadcast_to(row, (6, 9)))
+    array = np.broadcast_to(context.fmt.round(row).astype(context.fmt.dtype), (6, 9))
+    return context.judged(context.subject.answer(array, axis), x, axis, optional=True)
+
+
+def shapes(context: Context) -> Iterator[Trial]:
+    """Numbers of rows, empty arrays, scalars, size-one axes."""
+    many = cases.BATCHES if not context.costly else (1, 7, 16, 33)
+    for batch in many if context.fmt.name in ("float32", "float16") or context.level == "full" else (8, 17):
+        for n in (1, 3, 6) if not context.costly else (1, 3):
+            x = logits(context, (batch, n))
+            yield Trial(f"{batch}x{n}", lambda x=x: context.values(x))  # type: ignore[misc]
+    if context.fmt.name == "float32":
+        x = logits(context, (70000, 3))
+        yield Trial("70000x3", lambda: context.values(x))
+    for batch, n in ((8, 1), (33, 1), (3, 1), (9, 2)):
+        far = np.full((batch, n), -1e4)
+        yield Trial(f"{batch}x{n}-far", lambda far=far: context.values(far))  # type: ignore[misc]
+    for shape in ((0,), (3, 0), (0, 3), (2, 0, 3)):
+        yield Trial(
+            f"empty-{'x'.join(map(str, shape))}",
+            lambda shape=shape: context.values(np.zeros(shape), -1, optional=True),  # type: ignore[misc]
+        )
+    yield Trial("empty-2x0x3-axis-1", lambda: context.values(np.zeros((2, 0, 3)), 1, optional=True))
+    for axis in (-1, 0, None) if context.subject.offers_axis else (-1,):
+        yield Trial(
+            f"scalar-axis-{axis}",
+            lambda axis=axis: context.values(np.array(1.25), axis, optional=True),  # type: ignore[misc]
+        )
+    yield Trial("vector", lambda: context.values(logits(context, (19,)), optional=True))
+    # Falling and rising from row to row: whatever is kept from one row to the next shows.
+    steps = np.linspace(-1.0, 1.0, 40)[:, None] * min(1e4, context.fmt.largest / 8)
+    for name, step in (("rising", steps), ("falling", -steps)):
+        x = logits(context, (40, 7)) + step
+        yield Trial(f"rows-{name}", lambda x=x: context.values(x))  # type: ignore[misc]

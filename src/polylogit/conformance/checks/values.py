@@ -1,0 +1,133 @@
+"""Values against exact ones: row lengths, long rows, blocks, peaks, elements, every 16-bit number, NaN and infinities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from polylogit.conformance import cases
+from polylogit.conformance.context import Trial
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from polylogit.conformance.context import Context
+    from polylogit.conformance.formats import Array
+
+__all__ = ["exhaustive", "special", "values"]
+
+_MODERATE = 1100  # rows longer than this come in fewer kinds
+_LONG = 20000
+
+
+def _stack(named: Iterable[tuple[str, Array]]) -> tuple[list[str], Array]:
+    pairs = list(named)
+    return [name for name, _ in pairs], np.stack([row for _, row in pairs])
+
+
+def _trial(context: Context, case: str, named: Iterable[tuple[str, Array]]) -> Trial:
+    def run() -> object:
+        names, x = _stack(named)
+        return context.values(x, names=names)
+
+    return Trial(case, run)  # type: ignore[arg-type]
+
+
+def values(context: Context) -> Iterator[Trial]:
+    """Against the exact value, within the bound."""
+    yield from _rowwise(context) if context.operation.rowwise else _elementwise(context)
+
+
+def lengths(context: Context) -> tuple[int, ...]:
+    """Row lengths; fewer where each new shape is compiled, except in float32."""
+    if context.costly and (context.level == "quick" or context.fmt.name in ("float16", "float64")):
+        return cases.FEW_LENGTHS
+    return cases.LENGTHS["quick" if context.costly else context.level]
+
+
+def _rowwise(context: Context) -> Iterator[Trial]:
+    fmt = context.fmt
+    for n in lengths(context):
+        yield _trial(context, f"n{n}", _mixed(context, n))
+    for n in cases.LONG_LENGTHS[context.level]:
+        if context.level == "quick" and n > 65536 and fmt.name not in ("float32", "float16"):  # noqa: PLR2004
+            continue
+        yield _trial(context, f"long-n{n}", _long(context, n))
+    # Each kind alone: a kernel that looks at the whole array first must not be saved by the other rows.
+    for n in (3, 20) if context.level == "quick" else (3, 20, 130):
+        for name, row in cases.rows(n, fmt, context.rng("alone", n)):
+            yield _trial(context, f"alone-n{n}-{name.replace(' ', '-')}", [(name, row), (name, row[::-1].copy())])
+    for n in (40, 300) if context.level == "quick" else (20, 40, 130, 300, 1030, 2100):
+        if n == 300 and context.costly and fmt.name in ("float16", "float64"):  # noqa: PLR2004
+            continue
+        yield _trial(context, f"blocks-n{n}", list(cases.blocked_rows(n, fmt, context.rng("blocks", n))))
+    for n in (2, 5, 17, 70) if context.level == "quick" else (2, 3, 4, 5, 8, 9, 16, 17, 33, 70, 130):
+        if not (context.costly and n == 5):  # noqa: PLR2004
+            x = cases.peaked_rows(n)
+            yield _trial(context, f"peaks-n{n}", [(f"peak at {i % n}", x[i]) for i in range(len(x))])
+
+
+def _mixed(context: Context, n: int) -> Iterator[tuple[str, Array]]:
+    rng = context.rng("rows", n)
+    named = list(cases.rows(n, context.fmt, rng))
+    if n <= 2100:  # noqa: PLR2004  beyond, a sum kept in blocks may drift too
+        named += cases.drifting_rows(n)
+    if n > _MODERATE:
+        named = [*named[:2], *(named[i] for i in rng.permutation(len(named))[:7]), *named[-3:]]
+    yield from (named[i] for i in rng.permutation(len(named)))
+
+
+def _long(context: Context, n: int) -> Iterator[tuple[str, Array]]:
+    rng = context.rng("long", n)
+    yield "wide", 5.0 * rng.normal(size=n)
+    yield "zeros", np.zeros(n)
+    if context.level == "full":
+        yield "normal", rng.normal(size=n)
+        yield "shifted", -1e4 + rng.normal(size=n).round(2) * 8
+        yield "one high", np.where(np.arange(n) == n - 2, 12.0, 0.0)
+
+
+def _elementwise(context: Context) -> Iterator[Trial]:
+    for name, x in cases.points(context.fmt, context.rng("points")):
+        x = x[np.isfinite(x)] if np.isfinite(x).any() else x
+        yield Trial(name.replace(" ", "-"), lambda x=x: context.values(x))  # type: ignore[misc]
+    for n in lengths(context):
+        x = 8.0 * context.rng("lengths", n).normal(size=n)
+        yield Trial(f"n{n}", lambda x=x: context.values(x))  # type: ignore[misc]
+        # Of one sign alone, for a kernel that looks at the whole array first.
+        for sign, word in ((1.0, "positive"), (-1.0, "negative")):
+            y = sign * np.abs(x)
+            yield Trial(f"n{n}-{word}", lambda y=y: context.values(y))  # type: ignore[misc]
+    for n in cases.LONG_LENGTHS[context.level][:1]:
+        x = 30.0 * context.rng("long", n).normal(size=n)
+        yield Trial(f"long-n{n}", lambda x=x: context.values(x))  # type: ignore[misc]
+
+
+def exhaustive(context: Context) -> Iterator[Trial]:
+    """Every number of a 16-bit format."""
+    if context.operation.rowwise or context.fmt.dtype.itemsize != 2:  # noqa: PLR2004
+        return
+    with np.errstate(invalid="ignore"):
+        every = np.arange(1 << 16, dtype=np.uint16).view(context.fmt.dtype).astype(np.float64)
+    every = every[np.isfinite(every)]
+    for name, x in (("all", every), ("all-by-size", np.sort(every)), ("finite-in-rows", every[: 248 * 256].reshape(248, 256))):
+        yield Trial(name, lambda x=x: context.values(x))  # type: ignore[misc]
+
+
+def special(context: Context) -> Iterator[Trial]:
+    """NaN, infinities and rows of nothing but -inf, between rows that they must not touch."""
+    if not context.operation.rowwise:
+        for value in (np.nan, np.inf, -np.inf):
+            x = np.array([0.5, value, -3.0, value, 60.0, -40.0, value])
+            yield Trial(f"{value}", lambda x=x: context.values(x))  # type: ignore[misc]
+            yield Trial(f"only-{value}", lambda v=value: context.values(np.full(5, v)))  # type: ignore[misc]
+        return
+    for n in (1, 2, 3, 8, 33) if context.costly else (1, 2, 3, 4, 5, 8, 9, 16, 17, 33, 64, 65, 129, 257, 517, 1025):
+        rng = context.rng("special", n)
+        between = [(name, row) for name, row in cases.rows(n, context.fmt, rng) if name in ("normal", "shifted by 60")]
+        named = [pair for one in cases.special_rows(n, rng) for pair in (between[0], one, between[1])]
+        yield _trial(context, f"n{n}", named)
+    for name, row in cases.special_rows(3, context.rng("special alone")):
+        yield _trial(context, f"alone-{name.replace(' ', '-')}", [(name, row)])
+        yield Trial(f"one-row-{name.replace(' ', '-')}", lambda row=row: context.values(row, optional=True))  # type: ignore[misc]

@@ -1,0 +1,183 @@
+"""Running the checks on one subject, in this process: from trials to results.
+
+Knows subjects, checks and results; processes and reports are others' business.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from polylogit.conformance.checks import CHECKS
+from polylogit.conformance.context import Context, refusal
+from polylogit.conformance.formats import FORMATS
+from polylogit.conformance.judge import Outcome
+from polylogit.conformance.operations import OPERATIONS
+from polylogit.conformance.results import Result
+from polylogit.errors import ConformanceError, UnknownOperationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from polylogit.conformance.formats import Array, Format
+    from polylogit.conformance.operations import Operation
+    from polylogit.conformance.subject import Subject
+
+    Keep = Callable[[Result, Array], None]
+
+__all__ = ["LEVELS", "examine", "formats_named", "operation_named"]
+
+LEVELS = ("quick", "full")
+
+# Checks whose values are compared between backends.
+_COMPARED = ("values", "vjp")
+
+
+def operation_named(name: str) -> Operation:
+    """The table's entry."""
+    if name not in OPERATIONS:
+        message = f"operation {name!r} does not exist; polylogit has {', '.join(OPERATIONS)}."
+        raise UnknownOperationError(message)
+    return OPERATIONS[name]
+
+
+def formats_named(names: Iterable[str] | None) -> tuple[Format, ...]:
+    """The formats of these names; all that the kit knows for None."""
+    if names is None:
+        return tuple(FORMATS.values())
+    chosen = [str(getattr(name, "name", None) or getattr(name, "__name__", None) or name).removeprefix("torch.") for name in names]
+    unknown = [name for name in chosen if name not in FORMATS]
+    if unknown or not chosen:
+        message = f"dtypes={list(names)!r} holds what the kit cannot judge; it knows {', '.join(FORMATS)}."
+        raise ConformanceError(message)
+    return tuple(FORMATS[name] for name in chosen)
+
+
+def examine(
+    subject: Subject,
+    level: str = "full",
+    seed: int = 0,
+    dtypes: Iterable[str] | None = None,
+    checks: Sequence[str] | None = None,
+    only: str | None = None,
+    keep: Keep | None = None,
+) -> Iterator[Result]:
+    """Every check on one subject, result by result.
+
+    Parameters
+    ----------
+    subject : Subject
+    level : {"quick", "full"}
+    seed : int
+    dtypes : iterable of str, optional
+        Those asked for must be served; by default those that the subject serves are.
+    checks : sequence of str, optional
+        Names in `CHECKS`.
+    only : str, optional
+        The one case to run.
+    keep : callable, optional
+        ``keep(result, values)`` gets the values of the cases that backends are compared on.
+    """
+    if level not in LEVELS:
+        message = f"level={level!r} does not exist; the levels are {' and '.join(LEVELS)}."
+        raise ConformanceError(message)
+    entry = OPERATIONS[subject.operation]
+    served = 0
+    refused: list[Result] = []
+    for fmt in formats_named(dtypes):
+        context = Context(subject, entry, fmt, level, seed)
+        no = _not_served(context, asked=dtypes is not None)
+        if no is not None:
+            refused.append(no)
+            continue
+        served += 1
+        for name in checks or CHECKS:
+            yield from _check(context, name, only, keep)
+    if not served:
+        for result in refused:
+            if result.details.pop("raised", False):
+                result.verdict = "failed"
+    yield from refused
+
+
+def _not_served(context: Context, *, asked: bool) -> Result | None:
+    """Why a format is not asked for, if it is not."""
+    subject, fmt = context.subject, context.fmt
+    result = Result(subject.name, subject.operation, "dtypes", fmt.name, "served", "unsupported", seed=context.seed)
+    if not subject.keeps(fmt):
+        result.message = f"{subject.backend.name} has no {fmt.name} arrays here"
+        return result
+    with _quiet():
+        answer = subject.answer(subject.array(np.array([[0.0, 1.0, 2.0], [3.0, -1.0, 0.5]]), fmt.name))
+    if answer.error is None or not refusal(answer.error, subject, optional=True):
+        return None
+    result.message = f"refused with {type(answer.error).__name__}: {answer.error}"
+    result.details = {"raised": True}
+    if asked and not isinstance(answer.error, NotImplementedError):
+        result.verdict = "failed"
+    return result
+
+
+class _quiet:  # noqa: N801  a context manager
+    """Warnings of the code under test are not what is being checked."""
+
+    def __enter__(self) -> None:
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        warnings.simplefilter("ignore")
+        self._errors = np.errstate(all="ignore")
+        self._errors.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._errors.__exit__(None, None, None)
+        self._warnings.__exit__(None, None, None)
+
+
+def _check(context: Context, name: str, only: str | None, keep: Keep | None) -> Iterator[Result]:
+    verdicts: dict[str, int] = defaultdict(int)
+    told = False
+    context.keep_values = keep is not None and name in _COMPARED
+    for trial in CHECKS[name](context):
+        if only is not None and trial.case != only:
+            continue
+        with _quiet():
+            outcome = _run(trial.run)
+        result = _result(context, name, trial.case, outcome)
+        verdicts[outcome.verdict] += 1
+        told |= outcome.verdict == "passed" and not outcome.vacuous
+        if keep is not None and outcome.values is not None:
+            keep(result, outcome.values)
+        yield result
+    if verdicts["passed"] and not told and not verdicts["failed"] and only is None:
+        message = "no case of this check could have failed: a constant would have passed each"
+        yield _result(context, name, "all", Outcome("inconclusive", message=message))
+
+
+def _run(run: Callable[[], Outcome]) -> Outcome:
+    try:
+        return run()
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  the framework may refuse to make the array
+        return Outcome("inconclusive", message=f"the case could not be set up: {type(error).__name__}: {error}")
+
+
+def _result(context: Context, check: str, case: str, outcome: Outcome) -> Result:
+    return Result(
+        subject=context.subject.name,
+        operation=context.operation.name,
+        check=check,
+        dtype=context.fmt.name,
+        case=case,
+        verdict=outcome.verdict,
+        error=outcome.error,
+        message=outcome.message,
+        details=outcome.details,
+        length=outcome.length,
+        distance=outcome.distance,
+        seed=context.seed,
+        cases=outcome.cases,
+    )

@@ -1,0 +1,150 @@
+"""Judging numbers: exact values and a bound on one side, what came back on the other.
+
+Knows formats and double-double pairs; neither operations nor frameworks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from polylogit.conformance.doubledouble import DD
+    from polylogit.conformance.formats import Array, Format
+
+__all__ = ["Expectation", "Outcome", "judge"]
+
+_SHOWN = 16  # entries of a row that a failure shows
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a trial came to; see `results.Result` for the fields. `vacuous`: a constant would have passed too."""
+
+    verdict: str = "passed"
+    error: float | None = None
+    message: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    length: int = 0
+    distance: float = 0.0
+    cases: int = 0
+    vacuous: bool = False
+    values: Array | None = None
+
+
+@dataclass(slots=True)
+class Expectation:
+    """What is expected of an array of rows.
+
+    Attributes
+    ----------
+    inputs : array
+        The logits, in rows.
+    exact : DD
+        Exact values, NaN and infinities among them.
+    bound : array
+        Largest absolute error.
+    fmt : Format
+    zero_below : float
+        Exact values below this may be 0.
+    either : array of bool, optional
+        Where NaN is expected but `other` is as good.
+    other : float
+    """
+
+    inputs: Array
+    exact: DD
+    bound: Array
+    fmt: Format
+    zero_below: float = 0.0
+    either: Array | None = None
+    other: float = 0.0
+
+
+def judge(expected: Expectation, got: Array, names: Sequence[str] = ()) -> Outcome:
+    """Compare what came back, in the same rows, with what is expected."""
+    with np.errstate(all="ignore"):
+        ratio = _ratios(expected, got)
+    if not ratio.size:
+        return Outcome(cases=0, vacuous=True)
+    at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+    worst = float(ratio[at])
+    outcome = Outcome(error=worst, cases=int(ratio.size), vacuous=_vacuous(expected))
+    outcome.length = ratio.shape[-1]
+    outcome.distance = _distance(expected.inputs[at[0]], at[-1])
+    if not worst <= 1.0:
+        row = names[at[0]] if at[0] < len(names) else ""
+        outcome.verdict = "failed"
+        outcome.details = _details(expected, got, at, row)
+        outcome.message = _message(outcome.details, worst)
+    return outcome
+
+
+def _ratios(expected: Expectation, got: Array) -> Array:
+    """Errors as fractions of their bounds; infinite where no bound helps."""
+    high, low = expected.exact
+    error = np.abs((got - high) - low)
+    ratio = np.where(error == 0, 0.0, error / np.where(expected.bound > 0, expected.bound, 1.0))
+    ratio = np.where((expected.bound == 0) & (error > 0), np.inf, ratio)
+    ratio = np.where((got == 0) & (np.abs(high) < expected.zero_below), 0.0, ratio)
+    special = ~np.isfinite(high) | ~np.isfinite(got) | (np.abs(high) > expected.fmt.largest)
+    if special.any():
+        same = (got == high) | (np.isnan(got) & np.isnan(high))
+        beyond = (np.abs(high) > expected.fmt.largest * (1 - expected.fmt.eps)) & (np.sign(got) == np.sign(high))
+        same |= beyond & (np.isinf(got) | (np.abs(got) >= expected.fmt.largest * (1 - 2 * expected.fmt.eps)))
+        if expected.either is not None:
+            same |= expected.either & (got == expected.other)
+        ratio = np.where(special, np.where(same, 0.0, np.inf), ratio)
+    return np.where(np.isnan(ratio), np.inf, ratio)
+
+
+def _vacuous(expected: Expectation) -> bool:
+    """Whether a constant would have passed: then the case shows nothing."""
+    high = expected.exact.hi
+    if not np.isfinite(high).all():
+        return False
+    if ((np.abs(high) <= expected.bound) | (np.abs(high) < expected.zero_below)).all():
+        return True
+    return bool((np.abs(high - high.flat[0]) <= expected.bound).all())
+
+
+def _distance(row: Array, index: int) -> float:
+    finite = row[np.isfinite(row)]
+    with np.errstate(all="ignore"):
+        distance = float(finite.max() - row[index]) if finite.size else 0.0
+    return distance if np.isfinite(distance) else 0.0
+
+
+def _around(row: Array, index: int) -> list[float]:
+    start = max(0, min(index - _SHOWN // 2, row.size - _SHOWN))
+    return [float(value) for value in row[start : start + _SHOWN]]
+
+
+def _details(expected: Expectation, got: Array, at: tuple[Any, ...], row: str) -> dict[str, Any]:
+    line, index = int(at[0]), int(at[-1])
+    start = max(0, min(index - _SHOWN // 2, got.shape[-1] - _SHOWN))
+    return {
+        "row": row or line,
+        "index": index,
+        "length": int(got.shape[-1]),
+        "shown_from": start,
+        "inputs": _around(expected.inputs[line], index),
+        "expected": float(expected.exact.hi[line, index]),
+        "got": float(got[line, index]),
+        "bound": float(expected.bound[line, index]),
+        "expected_row": _around(expected.exact.hi[line], index),
+        "got_row": _around(got[line], index),
+    }
+
+
+def _message(details: dict[str, Any], worst: float) -> str:
+    size = "" if worst == np.inf else f", {worst:.3g} times the bound of {details['bound']:.3g}"
+    where = f"row {details['row']!r}" if isinstance(details["row"], str) else f"row {details['row']}"
+    return (
+        f"{where} (length {details['length']}), entry {details['index']}: expected {details['expected']:.9g}, "
+        f"got {details['got']:.9g}{size}"
+    )

@@ -1,0 +1,51 @@
+"""How far apart the backends are from each other: the largest difference on the cases that all of them ran.
+
+A by-product of the run: what counts is each one's distance from the exact value. Knows arrays of values alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit.conformance import bounds
+from polylogit.conformance.formats import FORMATS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["differences"]
+
+
+def differences(files: Mapping[str, str]) -> list[dict[str, Any]]:
+    """For each pair of backends, operation, check and dtype: the largest difference, in ulp and absolute."""
+    loaded = {name: np.load(path) for name, path in files.items() if Path(path).exists()}
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for first, second in itertools.combinations(loaded, 2):
+        for key in sorted(set(loaded[first].files) & set(loaded[second].files)):
+            a, b = loaded[first][key], loaded[second][key]
+            if a.shape != b.shape or not a.size:
+                continue
+            operation, check, dtype, _ = key.split("/", 3)
+            ulp, absolute = _apart(a, b, dtype)
+            row = found.setdefault(
+                (first, second, operation, check, dtype),
+                {"first": first, "second": second, "operation": operation, "check": check, "dtype": dtype}
+                | {"ulp": 0.0, "absolute": 0.0, "cases": 0},
+            )
+            row["ulp"], row["absolute"] = max(row["ulp"], ulp), max(row["absolute"], absolute)
+            row["cases"] += 1
+    return list(found.values())
+
+
+def _apart(a: Any, b: Any, dtype: str) -> tuple[float, float]:
+    fmt = FORMATS[dtype]
+    both = np.isfinite(a) & np.isfinite(b)
+    with np.errstate(all="ignore"):
+        off = np.where(both, np.abs(a - b), 0.0)
+    size = np.maximum(np.maximum(np.abs(a), np.abs(b)), bounds.flushable(fmt))
+    units = off / fmt.ulp(np.where(both, size, 1.0))
+    return float(units.max(initial=0.0)), float(off.max(initial=0.0))

@@ -1,0 +1,197 @@
+"""Exact values of what the operations are made of, row by row.
+
+Values come in double-double arithmetic with a relative error below `doubledouble.RADIUS`, small against every bound.
+`rounded` makes correctly rounded results of them, and asks mpmath (`truth`) where the error could decide the rounding.
+Knows the rows' arithmetic and no operation's name.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import mpmath
+import numpy as np
+
+from polylogit.conformance import doubledouble as dd
+from polylogit.conformance.doubledouble import DD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit.conformance.formats import Array, Format
+
+__all__ = ["Points", "Rows", "rounded", "state_of", "truth"]
+
+_DIGITS = 60
+
+
+class Rows:
+    """Rows of logits along the last axis, and what their softmax is made of.
+
+    Parameters
+    ----------
+    x : array of float64, two-dimensional
+        Where it holds NaN or +inf, or a row nothing but -inf, that row is not `regular` and its values mean nothing.
+    """
+
+    def __init__(self, x: Array) -> None:
+        self.x = x
+        self.length = x.shape[-1]
+        finite_or_low = np.isfinite(x) | np.isneginf(x)
+        self.regular: Array = finite_or_low.all(-1, keepdims=True) & np.isfinite(x).any(-1, keepdims=True)
+        self._x = np.where(self.regular, x, 0.0)
+
+    @functools.cached_property
+    def top(self) -> Array:
+        """Index of one maximum in each row, for indexing along the last axis."""
+        return np.expand_dims(self._x.argmax(-1), -1)
+
+    @functools.cached_property
+    def shifted(self) -> DD:
+        """Logits less the maximum of their row, exactly; -inf where that overflows float64."""
+        with np.errstate(all="ignore"):
+            high, low = dd.two_sum(self._x, -np.take_along_axis(self._x, self.top, -1))
+        return DD(high, np.where(np.isfinite(high), low, 0.0))
+
+    @property
+    def distance(self) -> Array:
+        """How far each logit lies below the maximum."""
+        return -self.shifted.hi
+
+    @functools.cached_property
+    def _exponentials(self) -> DD:
+        return dd.exp(self.shifted)
+
+    @functools.cached_property
+    def _others(self) -> DD:
+        """Sum of the exponentials without that of one maximum."""
+        rest = [part.copy() for part in self._exponentials]
+        for part in rest:
+            np.put_along_axis(part, self.top, 0.0, -1)
+        return dd.total(DD(*rest))
+
+    @functools.cached_property
+    def probabilities(self) -> DD:
+        """Softmax."""
+        return dd.div(self._exponentials, dd.add(self._others, dd.from_float(np.ones_like(self._others.hi))))
+
+    @functools.cached_property
+    def log_probabilities(self) -> DD:
+        """log_softmax."""
+        high, low = dd.add(self.shifted, dd.neg(dd.log1p(self._others)))
+        lost = ~np.isfinite(self.shifted.hi)
+        return DD(np.where(lost, -np.inf, high), np.where(lost, 0.0, low))
+
+    def mean(self, values: DD) -> DD:
+        """Expectation under the probabilities."""
+        return dd.dot(self.probabilities, values)
+
+    def mean_size(self, values: Array, weight: Array | float = 1.0) -> Array:
+        """Expectation of absolute values times a weight, in plain float64: for bounds."""
+        with np.errstate(all="ignore"):
+            terms = self.probabilities.hi * np.abs(values) * weight
+        return np.asarray(np.where(np.isfinite(terms), terms, 0.0).sum(-1, keepdims=True))
+
+
+class Points:
+    """Elements each for itself, and what their sigmoid is made of; NaN is not `regular`."""
+
+    length = 1
+
+    def __init__(self, x: Array) -> None:
+        self.x = x
+        self.regular: Array = ~np.isnan(x)
+        self._x = np.where(self.regular, x, 0.0)
+
+    @property
+    def distance(self) -> Array:
+        """How far a negative logit lies below 0."""
+        return np.maximum(0.0, -self._x)
+
+    @functools.cached_property
+    def _small(self) -> DD:
+        return dd.exp(dd.from_float(-np.abs(self._x)))
+
+    @functools.cached_property
+    def _whole(self) -> DD:
+        return dd.add(self._small, dd.from_float(np.ones_like(self._x)))
+
+    @functools.cached_property
+    def probabilities(self) -> DD:
+        """Sigmoid."""
+        one = dd.from_float(np.ones_like(self._x))
+        top = [np.where(self._x < 0, small, whole) for small, whole in zip(self._small, one, strict=True)]
+        return dd.div(DD(*top), self._whole)
+
+    @functools.cached_property
+    def slopes(self) -> DD:
+        """First derivative."""
+        return dd.div(dd.div(self._small, self._whole), self._whole)
+
+    @functools.cached_property
+    def curvatures(self) -> DD:
+        """Second derivative."""
+        one = dd.from_float(np.ones_like(self._x))
+        tilt = dd.div(dd.add(one, dd.neg(self._small)), self._whole)
+        sign = dd.from_float(np.where(self._x < 0, 1.0, -1.0))
+        return dd.mul(dd.mul(self.slopes, tilt), sign)
+
+
+def truth(formula: Callable[[list[Any], int], Any], row: Array, index: int) -> Any:
+    """A formula's value for one element, with mpmath and many digits; the formula is one of `operations`."""
+    with mpmath.workdps(_DIGITS + 2 * int(np.log10(np.nanmax(np.abs(row[np.isfinite(row)]), initial=1.0)) + 1)):
+        return +formula([mpmath.mpf(float(value)) for value in row], index)
+
+
+def rounded(value: DD, fmt: Format, exactly: Callable[[tuple[int, ...]], Any] | None = None) -> Array:
+    """Correctly rounded to a format.
+
+    Parameters
+    ----------
+    value : DD
+        With a relative error of at most `doubledouble.RADIUS`.
+    fmt : Format
+    exactly : callable, optional
+        ``exactly(index) -> mpf``, asked where that error could decide; without it the pair is believed.
+
+    Returns
+    -------
+    array of float64
+    """
+    with np.errstate(all="ignore"):
+        out = value.hi.copy() if fmt.precision == 53 else fmt.round(value.hi)  # noqa: PLR2004
+        half = 0.5 * fmt.ulp(value.hi)
+        off = np.abs((value.hi - out) + value.lo)
+        unsure = np.isfinite(out) & (np.abs(off - half) <= np.abs(value.hi) * 2.0**-50 * half / fmt.ulp(value.hi))
+        unsure |= (np.abs(value.hi) < 2.0**-960) & (value.hi != 0)
+    if exactly is not None:
+        for position in zip(*np.nonzero(unsure), strict=True):
+            out[position] = _round_one(exactly(position), fmt)
+    return out
+
+
+def _round_one(value: Any, fmt: Format) -> float:
+    if value == 0:
+        return 0.0
+    _, exponent = mpmath.frexp(value)
+    spacing = max(int(exponent) - 1, fmt.low) - (fmt.precision - 1)
+    scaled = mpmath.nint(mpmath.ldexp(value, -spacing))  # ties to even
+    return float(np.ldexp(float(scaled), spacing))
+
+
+_CACHE: dict[tuple[type, tuple[int, ...], bytes], Any] = {}
+_CACHED = 1 << 22  # numbers kept in all
+
+
+def state_of(kind: type, x: Array) -> Any:
+    """`Rows` or `Points` of these logits; kept, since operations and checks ask for the same ones."""
+    key = (kind, x.shape, hashlib.blake2b(np.ascontiguousarray(x).view(np.uint8), digest_size=16).digest())
+    state = _CACHE.get(key)
+    if state is None:
+        state = kind(x)
+        while _CACHE and sum(kept.x.size for kept in _CACHE.values()) + x.size > _CACHED:
+            del _CACHE[next(iter(_CACHE))]
+        _CACHE[key] = state
+    return state

@@ -1,0 +1,169 @@
+"""What the kit found: one `Result` a case, and the `Report` that holds them and says whether all is well.
+
+Plain data, so that it can come from another process as JSON. Knows no framework, no operation and no way of printing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+__all__ = ["BAD", "DISAGREES", "INCONCLUSIVE", "Report", "Result"]
+
+DISAGREES = ("failed", "unexpected-pass", "expired")
+INCONCLUSIVE = ("inconclusive", "crashed", "timeout", "missing")
+BAD = DISAGREES + INCONCLUSIVE
+
+
+@dataclass(slots=True)
+class Result:
+    """What one case showed.
+
+    Attributes
+    ----------
+    subject : str
+        A backend's name, or ``backend+module:function`` for someone's own implementation.
+    operation, check, dtype, case : str
+        What was run; empty where a whole process came to nothing.
+    verdict : str
+        ``passed``, ``failed``, ``unsupported`` (declared, or refused with an error; never counted as passed),
+        ``expected-failure``, ``unexpected-pass``, ``expired``, ``inconclusive`` (could not have failed), ``crashed``,
+        ``timeout``, ``missing`` (framework not installed).
+    error : float or None
+        The worst error as a fraction of its bound; None where nothing was measured.
+    message : str
+        For anything but a pass: what is wrong, in words.
+    details : dict
+        Where: index, inputs, expected, got, bound, row.
+    length, distance : float
+        Of the row with the worst error: how many entries, and how far below the maximum.
+    seed : int
+    cases : int
+        How many numbers were compared.
+    """
+
+    subject: str
+    operation: str = ""
+    check: str = ""
+    dtype: str = ""
+    case: str = ""
+    verdict: str = "passed"
+    error: float | None = None
+    message: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    length: int = 0
+    distance: float = 0.0
+    seed: int = 0
+    cases: int = 0
+
+    @property
+    def id(self) -> str:
+        """As `polylogit replay` takes it; the same at every run."""
+        parts = "/".join((self.subject, self.operation, self.check, self.dtype, self.case))
+        return parts + (f"@{self.seed}" if self.seed else "")
+
+
+@dataclass(slots=True)
+class Report:
+    """All results of a run.
+
+    Attributes
+    ----------
+    results : list of Result
+    pairs : list of dict
+        The largest difference between two backends, by operation and dtype: ``first``, ``second``, ``operation``,
+        ``dtype``, ``ulp``, ``absolute``.
+    environment : dict
+        Versions, level, seed, seconds.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> list[Result]:
+        """Results that disagree, and crashes and the like; what is merely missing or inconclusive is not among them."""
+        return [result for result in self.results if result.verdict in (*DISAGREES, "crashed", "timeout")]
+
+    @property
+    def inconclusive(self) -> list[Result]:
+        """Results from which nothing can be concluded."""
+        return [
+            result
+            for result in self.results
+            if result.verdict in INCONCLUSIVE and not (result.verdict == "missing" and not result.details.get("required"))
+        ]
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was run, nothing disagrees and nothing is inconclusive."""
+        return self.status == 0
+
+    @property
+    def status(self) -> int:
+        """The exit status of the command line: 0 agrees, 1 disagrees, 3 inconclusive."""
+        if any(result.verdict in DISAGREES for result in self.results):
+            return 1
+        if self.inconclusive or not any(result.verdict == "passed" for result in self.results):
+            return 3
+        return 0
+
+    def worst(self, operation: str, subject: str, check: str | None = None) -> float | None:
+        """The largest error as a fraction of its bound."""
+        errors = [
+            result.error
+            for result in self.results
+            if result.operation == operation
+            and result.subject == subject
+            and result.error is not None
+            and (check is None or result.check == check)
+        ]
+        return max(errors) if errors else None
+
+    def summary(self) -> str:
+        """A few lines of text: the verdict, the counts and each failure."""
+        counts = Counter(result.verdict for result in self.results)
+        verdict = {0: "agrees", 1: "disagrees", 3: "inconclusive"}[self.status]
+        lines = [f"{verdict}: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))]
+        for result in [one for one in self.results if one.verdict in BAD][:20]:
+            lines.append(f"  {result.verdict}  {result.id}: {result.message}")
+        return "\n".join(lines)
+
+    # --- reports -----------------------------------------------------------------------------------------------
+
+    def to_json(self, path: str | PathLike[str]) -> None:
+        """Write the report as JSON; the schema is `polylogit.conformance.reports.json_report.SCHEMA`."""
+        from polylogit.conformance.reports import json_report, write  # noqa: PLC0415  only what is asked for
+
+        write(path, json_report.render(self))
+
+    def to_junit(self, path: str | PathLike[str]) -> None:
+        """Write the report as JUnit XML, as continuous-integration services read it."""
+        from polylogit.conformance.reports import junit, write  # noqa: PLC0415
+
+        write(path, junit.render(self))
+
+    def to_html(self, path: str | PathLike[str]) -> None:
+        """Write the report as one HTML file that needs nothing else."""
+        from polylogit.conformance.reports import html, write  # noqa: PLC0415
+
+        write(path, html.render(self))
+
+    def to_markdown(self) -> str:
+        """The report as Markdown, for the summary of a job."""
+        from polylogit.conformance.reports import markdown  # noqa: PLC0415
+
+        return markdown.render(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data: what the JSON report holds."""
+        return {
+            "environment": self.environment,
+            "pairs": self.pairs,
+            "results": [{"id": result.id, **asdict(result)} for result in self.results],
+        }

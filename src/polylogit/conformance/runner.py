@@ -1,0 +1,210 @@
+"""Runs backends, each in a process of its own, as many at once as there are cores, and gathers one `Report`.
+
+A crash, a kill, a hang or a failing import becomes a result with its cause; the other backends complete. Knows processes
+and results; what is checked is the workers' knowledge.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from polylogit.conformance.results import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Progress = Callable[[str, dict[str, Any]], None]
+
+__all__ = ["ENVIRONMENTS", "Job", "run_jobs", "time_limit"]
+
+# What a framework must be told before it is imported; these are settings of the frameworks, not of the checks.
+ENVIRONMENTS: dict[str, dict[str, str]] = {
+    "jax": {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"},
+    "tensorflow": {"TF_CPP_MIN_LOG_LEVEL": "3"},
+}
+_SILENCE = {"quick": 120.0, "full": 300.0}  # seconds without a result after which a process counts as hanging
+_TAIL = 12  # lines of standard error that a crash shows
+
+
+@dataclass(slots=True)
+class Job:
+    """What one process is to do."""
+
+    backend: str
+    operations: Sequence[str]
+    level: str = "full"
+    seed: int = 0
+    device: str | None = None
+    checks: Sequence[str] | None = None
+    values: str | None = None
+    results: list[Result] = field(default_factory=list)
+
+    def as_json(self) -> str:
+        """As the worker reads it."""
+        names = ("backend", "operations", "level", "seed", "device", "checks", "values")
+        return json.dumps({name: getattr(self, name) for name in names})
+
+
+def time_limit(level: str) -> float:
+    """Seconds of silence after which a process is ended; ``POLYLOGIT_TIME_LIMIT`` overrides it."""
+    return float(os.environ.get("POLYLOGIT_TIME_LIMIT", _SILENCE[level]))
+
+
+def cores() -> int:
+    """How many processes run at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
+    """Run the jobs; each one's results are filled in."""
+    waiting = deque(jobs)
+    told = progress or (lambda _backend, _event: None)
+    lock = threading.Lock()
+
+    def work() -> None:
+        while True:
+            try:
+                job = waiting.popleft()
+            except IndexError:
+                return
+            _run_job(job, lambda event, job=job: _locked(lock, told, job.backend, event))  # type: ignore[misc]
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(cores(), len(jobs)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():  # so that Ctrl-C is heard
+            thread.join(0.2)
+
+
+def _locked(lock: threading.Lock, told: Progress, backend: str, event: dict[str, Any]) -> None:
+    with lock:
+        told(backend, event)
+
+
+def _environment(job: Job) -> dict[str, str]:
+    environment = {**os.environ}
+    if job.device is None or job.device.startswith("cpu"):
+        for name, value in ENVIRONMENTS.get(job.backend, {}).items():
+            environment.setdefault(name, value)
+    elif job.backend in ENVIRONMENTS:
+        environment.setdefault("JAX_ENABLE_X64", "1")
+    paths = [path for path in sys.path if path]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    # A worker's own threads compete with the other workers'.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
+        environment.setdefault(name, "1")
+    return environment
+
+
+def _run_job(job: Job, told: Callable[[dict[str, Any]], None]) -> None:
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(  # noqa: S603  our own module
+            [sys.executable, "-m", "polylogit.conformance.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=_environment(job),
+            start_new_session=True,
+        )
+        try:
+            _converse(process, job, told, errors)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+def _converse(process: subprocess.Popen[str], job: Job, told: Callable[[dict[str, Any]], None], errors: Any) -> None:
+    assert process.stdin is not None  # noqa: S101  both are pipes
+    assert process.stdout is not None  # noqa: S101
+    lines: queue.Queue[str | None] = queue.Queue()
+    threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+    try:
+        process.stdin.write(job.as_json())
+        process.stdin.close()
+    except BrokenPipeError:
+        pass
+    limit, phase = time_limit(job.level), "starting"
+    while True:
+        try:
+            line = lines.get(timeout=limit)
+        except queue.Empty:
+            process.kill()
+            job.results.append(_broken(job, "timeout", f"no sign of life for {limit:g} s {_where(job, phase)}; ended"))
+            told({"event": "broken", "result": job.results[-1]})
+            return
+        if line is None:
+            break
+        event = json.loads(line)
+        phase = {"start": "importing", "ready": "running"}.get(event["event"], phase)
+        if event["event"] == "result":
+            job.results.append(Result(**event["result"]))
+        elif event["event"] == "error":
+            job.results.append(_broken(job, "crashed", event["message"]))
+        elif event["event"] == "end":
+            phase = "done"
+        told(event)
+    code = process.wait()
+    if phase != "done" and not any(one.verdict == "crashed" for one in job.results):
+        job.results.append(_broken(job, "crashed", f"{_cause(code)} {_where(job, phase)}", _tail(errors)))
+        told({"event": "broken", "result": job.results[-1]})
+
+
+def _read(stream: Any, lines: queue.Queue[str | None]) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+def _broken(job: Job, verdict: str, message: str, tail: str = "") -> Result:
+    details = {"stderr": tail} if tail else {}
+    return Result(job.backend, verdict=verdict, message=message, details=details, seed=job.seed)
+
+
+def _where(job: Job, phase: str) -> str:
+    if phase != "running" or not job.results:
+        return f"while {phase}" if phase != "running" else "at the first case"
+    return f"after {job.results[-1].id}"
+
+
+def _cause(code: int) -> str:
+    if code >= 0:
+        return f"the process ended with status {code}"
+    name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
+    note = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+    return f"the process was ended by {name}{note}"
+
+
+def _tail(errors: Any) -> str:
+    errors.flush()
+    errors.seek(0)
+    return "\n".join(errors.read().splitlines()[-_TAIL:])
+
+
+def values_folder() -> tempfile.TemporaryDirectory[str]:
+    """Where workers leave the values that are compared between backends."""
+    return tempfile.TemporaryDirectory(prefix="polylogit-")
+
+
+def values_file(folder: str, backend: str) -> str:
+    """One backend's file in it."""
+    return str(Path(folder) / f"{backend}.npz")
+
+
+def elapsed(start: float) -> float:
+    """Seconds since `start`, rounded."""
+    return round(time.monotonic() - start, 2)

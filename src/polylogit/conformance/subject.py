@@ -1,0 +1,230 @@
+"""What is under test: a registered backend through the public API, or someone's own callable on a backend's arrays.
+
+Both are asked in the same way, with float64 NumPy arrays in and out; the subject makes the framework's arrays, in the
+dtype and the memory layout asked for, and notes what came back. Knows the public API and no framework.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import polylogit
+from polylogit.conformance.autodiff import pullback_of
+from polylogit.conformance.layouts import LAYOUTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit.backends.base import Backend
+    from polylogit.conformance.formats import Array, Format
+
+__all__ = ["Answer", "Subject"]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came back from one call.
+
+    Attributes
+    ----------
+    values : array of float64 or None
+        The result on the host; None where an exception was raised.
+    dtype : str
+        The result's dtype.
+    error : Exception or None
+        What was raised.
+    notes : list of str
+        Breaches seen on the way: input modified, another type of array, another device.
+    raw : object
+        The framework's own array.
+    """
+
+    values: Array | None
+    dtype: str = ""
+    error: Exception | None = None
+    notes: list[str] = field(default_factory=list)
+    raw: Any = None
+
+
+class Subject:
+    """An implementation of one operation, on one backend's arrays.
+
+    Parameters
+    ----------
+    backend : Backend
+    operation : str
+    implementation : callable, optional
+        ``implementation(x, axis=-1)``; the public function of polylogit where it is left out.
+    vjp : callable, optional
+        ``vjp(x, cotangent, axis=-1)``, where the framework cannot differentiate the implementation.
+    name : str, optional
+        In results.
+    device : str, optional
+        Where arrays are made.
+    rowwise : bool
+        Whether the operation takes an axis.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        operation: str,
+        implementation: Callable[..., Any] | None = None,
+        vjp: Callable[..., Any] | None = None,
+        name: str | None = None,
+        device: str | None = None,
+        *,
+        rowwise: bool,
+    ) -> None:
+        self.backend, self.operation, self.device, self.rowwise = backend, operation, device, rowwise
+        self.own = implementation is not None
+        self.function: Callable[..., Any] = implementation or getattr(polylogit, operation)
+        self.vjp = vjp
+        self.name = name or backend.name
+        parameters = _parameters(self.function)
+        self.offers_axis = rowwise and (parameters is None or len(parameters) > 1)
+        self._axis_name = _axis_name(parameters)
+        self._vjp_axis = _axis_name(_parameters(vjp), after=2) if vjp is not None else "axis"
+        self.default_axis = parameters is None or _has_default(self.function, self._axis_name)
+        self.offers_where = not self.own or "where" in (parameters or ())
+        self.offers_dtype = not self.own or "dtype" in (parameters or ())
+        if not rowwise:
+            self.offers_where = False
+
+    # --- arrays ------------------------------------------------------------------------------------------------
+
+    def array(self, values: Array, dtype: str, layout: str = "contiguous") -> Any:
+        """A framework's array of these values; `layout` as in `layouts.LAYOUTS`."""
+        host = np.asarray(values).astype(_host_dtype(dtype))
+        if layout != "contiguous" and self.backend.name == "numpy":
+            return LAYOUTS[layout](host)
+        made = self.backend.asarray(host, dtype=dtype, device=self.device)
+        return made
+
+    def keeps(self, fmt: Format) -> bool:
+        """Whether the framework has arrays of this format here (JAX without x64 has no float64)."""
+        if fmt.name not in self.backend.dtypes():
+            return False
+        try:
+            return self.backend.dtype_name(self.array(np.ones(1), fmt.name)) == fmt.name
+        except Exception:  # noqa: BLE001  whatever the framework raises, it has none
+            return False
+
+    def host(self, array: Any) -> Array:
+        """The values as float64."""
+        return np.asarray(self.backend.to_numpy(array)).astype(np.float64)
+
+    # --- calls -------------------------------------------------------------------------------------------------
+
+    def call(self, x: Any, axis: Any = -1, **kwargs: Any) -> Any:
+        """The implementation on a framework's array."""
+        return self.function(x, **self.keywords(axis), **kwargs)
+
+    def keywords(self, axis: Any) -> dict[str, Any]:
+        """How the axis is passed to the implementation."""
+        return {self._axis_name: axis} if self.offers_axis else {}
+
+    def answer(self, x: Any, axis: Any = -1, **kwargs: Any) -> Answer:
+        """The implementation's answer for a framework's array, and whether it left its input alone."""
+        before = self._bits(x)
+        answer = self.guarded(lambda: self.call(x, axis, **kwargs), like=x)
+        if before is not None and self._bits(x) != before:
+            answer.notes.append("the input was modified")
+        return answer
+
+    def _bits(self, x: Any) -> bytes | None:
+        if getattr(x, "size", 0) is None or not hasattr(x, "shape"):
+            return None
+        return bytes(np.ascontiguousarray(self.backend.to_numpy(x)).view(np.uint8)) if int(np.prod(x.shape)) else None
+
+    def guarded(self, run: Callable[[], Any], like: Any) -> Answer:
+        """What a call gives, as an answer; exceptions are caught."""
+        try:
+            with np.errstate(all="ignore"):
+                raw = run()
+            values = self.host(raw)
+        except Exception as error:  # noqa: BLE001  anything may come out of code under test
+            return Answer(None, error=error)
+        answer = Answer(values, self._dtype_of(raw), raw=raw)
+        if not isinstance(raw, (type(like), np.generic if isinstance(like, np.ndarray) else type(like))):
+            answer.notes.append(f"the result is a {type(raw).__name__}, the input a {type(like).__name__}")
+        return answer
+
+    def _dtype_of(self, raw: Any) -> str:
+        try:
+            return self.backend.dtype_name(raw)
+        except Exception:  # noqa: BLE001  a result that is no array of the backend
+            return str(np.asarray(raw).dtype)
+
+    # --- derivatives -------------------------------------------------------------------------------------------
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether gradients can be asked for at all."""
+        return self.vjp is not None or not self.own or self.backend.differentiates
+
+    @property
+    def differentiates_forward(self) -> bool:
+        """Whether forward mode and second order can be asked for."""
+        return not self.own or (self.backend.differentiates and self.vjp is None)
+
+    def pull(self, x: Any, cotangent: Any, axis: Any, **kwargs: Any) -> Any:
+        """The gradient for a cotangent."""
+        if self.vjp is not None:
+            axes = {self._vjp_axis: axis} if self.rowwise and self._vjp_axis else {}
+            gradient = self.vjp(x, cotangent, **axes)
+            return gradient[0] if isinstance(gradient, (tuple, list)) and len(gradient) == 1 else gradient
+        if self.own:
+            return pullback_of(self.backend, self.function, x, {**self.keywords(axis), **kwargs}, cotangent)
+        return polylogit.vjp(self.function, x, **self.keywords(axis), **kwargs)[1](cotangent)
+
+    def push(self, x: Any, tangent: Any, axis: Any, **kwargs: Any) -> Any:
+        """The directional derivative along a tangent."""
+        return polylogit.jvp(self.function, x, tangent, **self.keywords(axis), **kwargs)[1]
+
+    def pull_twice(self, x: Any, cotangent: Any, direction: Any, axis: Any) -> Any:
+        """The pullback of the pullback, reverse over reverse."""
+        slope = polylogit.gradient(self.function, cotangent, **self.keywords(axis))
+        return polylogit.vjp(slope, x)[1](direction)
+
+    def push_pull(self, x: Any, cotangent: Any, direction: Any, axis: Any) -> Any:
+        """The derivative of the pullback along a direction, forward over reverse."""
+        slope = polylogit.gradient(self.function, cotangent, **self.keywords(axis))
+        return polylogit.jvp(slope, x, direction)[1]
+
+
+def _host_dtype(dtype: str) -> np.dtype[Any]:
+    from polylogit.conformance.formats import FORMATS  # noqa: PLC0415
+
+    return FORMATS[dtype].dtype if dtype in FORMATS else np.dtype(dtype)
+
+
+def _parameters(function: Any) -> tuple[str, ...] | None:
+    """Names of the parameters; None for a builtin that does not tell."""
+    try:
+        return tuple(
+            name
+            for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        )
+    except (TypeError, ValueError):
+        return None
+
+
+def _axis_name(parameters: tuple[str, ...] | None, after: int = 1) -> str:
+    """What the axis is called: ``axis``, ``dim``, or whatever comes after the array."""
+    if parameters is None:
+        return "axis"
+    for known in ("axis", "dim"):
+        if known in parameters:
+            return known
+    return parameters[after] if len(parameters) > after and parameters[after] not in ("where", "dtype", "out") else ""
+
+
+def _has_default(function: Any, name: str) -> bool:
+    parameter = inspect.signature(function).parameters.get(name)
+    return parameter is not None and parameter.default is not inspect.Parameter.empty

@@ -1,0 +1,77 @@
+"""One backend in a process of its own: ``python -m polylogit.conformance.worker``.
+
+Reads a job as JSON from standard input and writes results as JSON lines to the stream it was given; whatever the code
+under test prints goes elsewhere. A crash of this process is what the runner makes a row of.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["main"]
+
+_COMPARED_SIZE = 1 << 15
+
+
+def main() -> None:
+    """Run the job on standard input."""
+    job = json.load(sys.stdin)
+    # Results go through a copy of standard output that nobody else knows; prints of the code under test go to stderr.
+    stream = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def send(line: dict[str, Any]) -> None:
+        stream.write(json.dumps(line) + "\n")
+        stream.flush()
+
+    send({"event": "start"})
+    try:
+        _run(job, send)
+    except Exception as error:  # noqa: BLE001  reported as a row
+        send({"event": "error", "message": f"{type(error).__name__}: {error}"})
+    else:
+        send({"event": "end"})
+    stream.close()
+    # Threads of frameworks may hang or abort at a regular exit, after all is done.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _run(job: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
+    import numpy as np  # noqa: PLC0415  a failing import is an event, not the end
+
+    import polylogit  # noqa: PLC0415
+    from polylogit.conformance.examine import examine  # noqa: PLC0415
+    from polylogit.conformance.operations import OPERATIONS  # noqa: PLC0415
+    from polylogit.conformance.subject import Subject  # noqa: PLC0415
+
+    backend = polylogit.get_backend(job["backend"])
+    send({"event": "ready", "devices": list(backend.devices())})
+    kept: dict[str, Any] = {}
+    for operation in job["operations"]:
+        subject = Subject(
+            backend, operation, name=job["backend"], device=job["device"], rowwise=OPERATIONS[operation].rowwise
+        )
+        for result in examine(
+            subject, job["level"], job["seed"], checks=job.get("checks"), keep=lambda r, v: _keep(kept, r, v)
+        ):
+            send({"event": "result", "result": dataclasses.asdict(result)})
+    if job.get("values"):
+        np.savez(Path(job["values"]), **kept)
+
+
+def _keep(kept: dict[str, Any], result: Any, values: Any) -> None:
+    if values.size <= _COMPARED_SIZE:
+        kept[f"{result.operation}/{result.check}/{result.dtype}/{result.case}"] = values
+
+
+if __name__ == "__main__":
+    main()
