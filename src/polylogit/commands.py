@@ -1,0 +1,200 @@
+"""The commands of `polylogit.cli`, with click. Knows the kit's and the porting tools' public functions."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import polylogit as library
+from polylogit.errors import PolylogitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["polylogit"]
+
+
+def _usage(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What polylogit raises on purpose is a wrong use of the command, status 2, and no traceback."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except PolylogitError as error:
+            raise click.UsageError(str(error)) from error
+
+    return wrapped
+
+
+def _reports(function: Callable[..., Any]) -> Callable[..., Any]:
+    for name, words in (
+        ("markdown", "Write Markdown, for the summary of a job."),
+        ("html", "Write one HTML file to look at."),
+        ("junit", "Write JUnit XML."),
+        ("json", "Write JSON, in a documented schema."),
+    ):
+        function = click.option(f"--{name}", f"{name}_path", type=click.Path(dir_okay=False), metavar="F", help=words)(function)
+    return function
+
+
+def _common(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--level", type=click.Choice(["quick", "full"]), default="full", show_default=True, help="How many cases."),
+        click.option("--device", help="Where to make arrays, as the framework calls it, for example cuda."),
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random logits."),
+        click.option(
+            "--expected-failures", type=click.Path(exists=True, dir_okay=False), metavar="F", help="TOML file of what is known to fail."
+        ),
+        click.option("--strict", is_flag=True, help="An expected failure that passes or has expired fails the run."),
+    ):
+        function = option(function)
+    return _reports(function)
+
+
+def _finish(report: Any, paths: dict[str, str | None]) -> None:
+    from polylogit.conformance.reports import terminal, write  # noqa: PLC0415  rich only where it is used
+
+    terminal.show(report)
+    for kind in ("json", "junit", "html"):
+        if paths.get(f"{kind}_path"):
+            getattr(report, f"to_{kind}")(paths[f"{kind}_path"])
+    if paths.get("markdown_path"):
+        write(str(paths["markdown_path"]), report.to_markdown())
+    sys.exit(report.status)
+
+
+@click.group()
+@click.version_option(library.__version__, prog_name="polylogit")
+def polylogit() -> None:
+    """One softmax, log_softmax and sigmoid for four frameworks, and the proof that they agree."""
+
+
+@polylogit.command()
+def backends() -> None:
+    """What is installed, and why something is not available."""
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from polylogit.conformance.reports.terminal import console  # noqa: PLC0415
+
+    table = Table("backend", "version", "status", "devices")
+    for info in library.backends():
+        status, devices = escape(f"{info.reason}; {info.install}"), ""
+        if info.installed:
+            try:
+                devices = ", ".join(library.get_backend(info.name).devices())
+                status = "[green]works[/]"
+            except PolylogitError as error:
+                status = f"[red]{escape(str(error))}[/]"
+        table.add_row(info.name, info.version or "", status, devices)
+    console().print(table)
+
+
+@polylogit.command()
+@click.option("--backend", "names", multiple=True, help="A backend to run; all that are installed by default.")
+@click.option("--operation", "operations", multiple=True, help="An operation to run; all by default.")
+@click.option("--require", multiple=True, metavar="NAME", help="A backend without which the run is inconclusive.")
+@_common
+@_usage
+def conform(names: tuple[str, ...], operations: tuple[str, ...], require: tuple[str, ...], **options: Any) -> None:
+    """Compare every backend with exact values, each in a process of its own."""
+    from polylogit import conformance  # noqa: PLC0415
+    from polylogit.conformance.reports.terminal import Live  # noqa: PLC0415
+
+    known = [info.name for info in library.backends() if info.installed]
+    chosen = list(dict.fromkeys([*(names or known), *require]))
+    with Live([name for name in chosen if name in known]) as live:
+        report = conformance.run(
+            names or None,
+            operations or None,
+            level=options["level"],
+            device=options["device"],
+            seed=options["seed"],
+            require=require,
+            expected_failures=options["expected_failures"],
+            strict=options["strict"],
+            progress=live,
+        )
+    _finish(report, options)
+
+
+@polylogit.command()
+@click.argument("target", metavar="MODULE:FUNCTION")
+@click.option("--operation", required=True, help="What it computes: softmax, log_softmax or sigmoid.")
+@click.option("--backend", default="numpy", show_default=True, help="On whose arrays.")
+@click.option("--vjp", metavar="MODULE:FUNCTION", help="Its gradient: vjp(x, cotangent, axis=-1).")
+@click.option("--dtype", "dtypes", multiple=True, help="A dtype it must serve; those that it serves by default.")
+@_common
+@_usage
+def check(target: str, operation: str, backend: str, vjp: str | None, dtypes: tuple[str, ...], **options: Any) -> None:
+    """Certify a function of your own."""
+    from polylogit import conformance  # noqa: PLC0415
+    from polylogit.conformance.expectations import load  # noqa: PLC0415
+
+    report = conformance.check(
+        load(target),
+        operation,
+        backend=backend,
+        vjp=None if vjp is None else load(vjp),
+        level=options["level"],
+        device=options["device"],
+        dtypes=dtypes or None,
+        expected_failures=options["expected_failures"],
+        seed=options["seed"],
+        name=target,
+        strict=options["strict"],
+    )
+    _finish(report, options)
+
+
+@polylogit.command()
+@click.argument("identifier", metavar="ID")
+@click.option("--vjp", metavar="MODULE:FUNCTION", help="The gradient that was checked.")
+@click.option("--device", help="Where to make arrays.")
+@_usage
+def replay(identifier: str, vjp: str | None, device: str | None) -> None:
+    """Run one failing case again, alone, with its inputs printed."""
+    from polylogit import conformance  # noqa: PLC0415
+    from polylogit.conformance.expectations import load  # noqa: PLC0415
+    from polylogit.conformance.reports import terminal  # noqa: PLC0415
+
+    report = conformance.replay(identifier, vjp=None if vjp is None else load(vjp), device=device)
+    for result in report.results:
+        terminal.show_case(result)
+    sys.exit(report.status)
+
+
+@polylogit.command()
+@click.argument("reference")
+@click.argument("candidate")
+@click.option("--inputs", type=click.Path(exists=True), metavar="F", help="The logits, for two callables.")
+@click.option("--cotangent", type=click.Path(exists=True), metavar="F", help="A cotangent, to compare gradients too.")
+@click.option("--html", type=click.Path(dir_okay=False), metavar="F", help="Write one HTML file to look at.")
+@click.option("--json", "json_path", type=click.Path(dir_okay=False), metavar="F", help="Write JSON.")
+@_usage
+def compare(
+    reference: str,
+    candidate: str,
+    inputs: str | None,
+    cotangent: str | None,
+    html: str | None,
+    json_path: str | None,
+) -> None:
+    """Compare two recorded runs (.npz, .npy, .safetensors) or callables (module:function)."""
+    from polylogit import porting  # noqa: PLC0415
+
+    for path in (reference, candidate):
+        if ":" not in path and not Path(path).exists():
+            raise click.UsageError(f"{path} does not exist")
+    comparison = porting.compare_files(reference, candidate, inputs=inputs, cotangent=cotangent)
+    click.echo(str(comparison))
+    if html:
+        comparison.to_html(html)
+    if json_path:
+        comparison.to_json(json_path)
+    sys.exit(0 if comparison.agrees else 1)

@@ -1,0 +1,78 @@
+"""The report as JSON, in a versioned schema (JSON Schema, `SCHEMA`)."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polylogit.conformance.results import Report
+
+__all__ = ["SCHEMA", "VERSION", "render"]
+
+VERSION = 1
+
+_NUMBER = {"description": "a number, or NaN, inf or -inf as a string", "type": ["number", "string", "null"]}
+
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "polylogit conformance report",
+    "type": "object",
+    "required": ["schema", "status", "passed", "environment", "results", "pairs"],
+    "properties": {
+        "schema": {"const": VERSION},
+        "status": {"enum": [0, 1, 3], "description": "0 agrees, 1 disagrees, 3 inconclusive"},
+        "passed": {"type": "boolean"},
+        "environment": {"type": "object", "description": "versions, level, seed, seconds"},
+        "pairs": {
+            "type": "array",
+            "description": "largest differences between two backends",
+            "items": {
+                "type": "object",
+                "required": ["first", "second", "operation", "check", "dtype", "ulp", "absolute"],
+            },
+        },
+        "results": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "subject", "operation", "check", "dtype", "case", "verdict", "error", "message"],
+                "properties": {
+                    "verdict": {
+                        "enum": [
+                            "passed",
+                            "failed",
+                            "unsupported",
+                            "expected-failure",
+                            "unexpected-pass",
+                            "expired",
+                            "inconclusive",
+                            "crashed",
+                            "timeout",
+                            "missing",
+                        ]
+                    },
+                    "error": {**_NUMBER, "description": "the worst error as a fraction of its bound"},
+                },
+            },
+        },
+    },
+}
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN and no infinities."""
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def render(report: Report) -> str:
+    """The whole report."""
+    body = {"schema": VERSION, "status": report.status, "passed": report.passed, **report.as_dict()}
+    return json.dumps(_plain(body), indent=1) + "\n"

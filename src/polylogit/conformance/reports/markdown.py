@@ -1,0 +1,46 @@
+"""The report as Markdown, for the summary of a continuous-integration job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polylogit.conformance.reports import matrix, replay_command
+from polylogit.conformance.results import BAD
+
+if TYPE_CHECKING:
+    from polylogit.conformance.results import Report
+
+__all__ = ["render"]
+
+_SHOWN = 20
+_VERDICT = {0: "✅ agrees", 1: "❌ disagrees", 3: "⚠️ inconclusive"}
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def render(report: Report) -> str:
+    """The verdict, the table of operation by subject, the failures."""
+    subjects = list(dict.fromkeys(result.subject for result in report.results))
+    operations = list(dict.fromkeys(result.operation for result in report.results if result.operation))
+    cells = matrix(report, "operation", "subject")
+    lines = [f"## polylogit conformance: {_VERDICT[report.status]}", ""]
+    lines += ["| operation | " + " | ".join(map(_cell, subjects)) + " |", "|---" * (len(subjects) + 1) + "|"]
+    for operation in operations:
+        row = []
+        for subject in subjects:
+            cell = cells.get((operation, subject))
+            bad = sum(cell["verdicts"][verdict] for verdict in BAD) if cell else 0
+            error = "" if cell is None or cell["error"] is None else f"{cell['error']:.2g}"
+            row.append("–" if cell is None else f"❌ {bad} bad, worst {error}" if bad else f"{error}")
+        lines.append(f"| {operation} | " + " | ".join(row) + " |")
+    lines += ["", "Numbers are the worst error as a fraction of its bound.", ""]
+    bad_results = [result for result in report.results if result.verdict in BAD]
+    for result in bad_results[:_SHOWN]:
+        lines += [f"- **{result.verdict}** `{result.id}`: {_cell(result.message)}"]
+        if result.verdict == "failed":
+            lines += [f"  `{replay_command(result.id)}`"]
+    if len(bad_results) > _SHOWN:
+        lines.append(f"- and {len(bad_results) - _SHOWN} more")
+    return "\n".join(lines) + "\n"
