@@ -341,7 +341,7 @@ def _check_shapes(r: Array, c: Array, name: str) -> None:
         or (max(r.size, c.size) == 2 * min(r.size, c.size) and 2 in (*r.shape, *c.shape))  # one column for two
         or any(np.delete(r.shape, axis).tolist() == list(_squeezed(c)) for axis in range(r.ndim))  # indices
     )
-    if not possible:
+    if not possible or (r.shape != c.shape and not (r.size and c.size)):
         message = (
             f"{name!r} has the shape {r.shape} in the reference and {c.shape} in the candidate, which cannot "
             "correspond. Compare the same activation on the same inputs."

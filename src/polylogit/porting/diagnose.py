@@ -124,6 +124,8 @@ def diagnose(evidence: Evidence, framework: str = "numpy") -> Verdict:
     framework : str
         The candidate's, for the line of code that mends it.
     """
+    if not evidence.reference.size or not evidence.candidate.size:
+        return Verdict(Agreement(0.0, 0.0, 0, True, True), evidence.reference.shape == evidence.candidate.shape, None)
     if evidence.reference.shape != evidence.candidate.shape:
         raw = Agreement(math.inf, math.inf, evidence.candidate.size, False, False)
         return Verdict(raw, False, _judge(evidence, raw, _try(evidence, RESHAPED), framework))
@@ -223,8 +225,11 @@ def _second_fault(evidence: Evidence, winner: _Tried) -> str:
     rest = dataclasses.replace(evidence, reference=attempt.expected, candidate=attempt.observed, logits=None)
     if attempt.expected.shape != evidence.reference.shape or not np.isfinite(attempt.expected).all():
         return ""
-    left = _try(rest, SMALL)
-    return next((one.attempt.name for one in left if _sees_through(one, winner.found, rest)), "")
+    # A candidate that was normalised again to undo the fault has no epsilon in its denominator.
+    left = _try(rest, SMALL if attempt.observed is evidence.candidate else ROUNDINGS)
+    # Normalising what is noisy leaves a common factor within the noise, which looks like a tiny epsilon.
+    found = (one for one in left if one.attempt.proven or one.level * CLEARLY <= winner.level)
+    return next((one.attempt.name for one in found if _sees_through(one, winner.found, rest)), "")
 
 
 def _named(

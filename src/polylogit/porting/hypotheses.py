@@ -116,7 +116,7 @@ def logarithms(evidence: Evidence) -> Iterator[Attempt]:
     with np.errstate(all="ignore"):
         gain = 1.0 + float(np.max(np.abs(r[np.isfinite(r)]), initial=0.0)) / 10.0
     yield Attempt(name, exp(r), c, measure="relative", gain=min(gain, 3.0))
-    if evidence.kind == "logits" and r.size and np.nanmin(r) >= 0:
+    if evidence.kind == "logits" and np.min(r, initial=np.inf, where=np.isfinite(r)) >= 0:
         # A loss: minus the logarithm of a probability here, minus the probability there.
         yield Attempt("missing-log", -exp(-r), c, measure="relative")
 
@@ -195,7 +195,10 @@ def two_class_sigmoid(evidence: Evidence) -> Iterator[Attempt]:
     for index in (0, 1):
         one = sigmoid(np.take(evidence.logits, [index], axis=axis))
         pair = [1.0 - one, one] if index else [one, 1.0 - one]
-        yield Attempt("binary-sigmoid", np.concatenate(pair, axis=axis), evidence.candidate, {"column": index})
+        expected, reach = np.concatenate(pair, axis=axis), 2.0 * evidence.precision.eps
+        # One minus a sigmoid near 1 is as uncertain as the sigmoid.
+        expected = expected + np.clip(evidence.candidate - expected, -reach, reach)
+        yield Attempt("binary-sigmoid", expected, evidence.candidate, {"column": index})
 
 
 def hard(evidence: Evidence) -> Iterator[Attempt]:
@@ -359,19 +362,22 @@ def epsilon_in_denominator(evidence: Evidence) -> Iterator[Attempt]:
             parameters = {"epsilon": epsilon}
             yield Attempt("epsilon-in-denominator", expected, evidence.candidate, parameters, free=1)
 
-    yield from _row_deficits(evidence)
 
-
-def _row_deficits(evidence: Evidence) -> Iterator[Attempt]:
+def epsilon_in_unshifted_sum(evidence: Evidence) -> Iterator[Attempt]:
     """Epsilon next to a sum of exp(x) that is not known: every row is smaller by a factor of its own, near 1."""
     if not evidence.is_distribution or evidence.rows < 2 or evidence.classes < 3:
         return
     lr, lc = evidence.log_reference, evidence.log_candidate
     difference = np.where(evidence.usable, lr - lc, np.nan)
     deficit = _mean(difference, evidence.axes)
-    spread = np.sqrt(_mean((difference - deficit) ** 2, evidence.axes) / evidence.classes)
-    small = max(1e-6, 8 * evidence.precision.eps)
-    if np.min(deficit) > small and np.max(deficit) < 0.5 and np.all(deficit > 6 * spread):
+    # Noise is what varies within the rows; a deficit is a mean over a row.
+    if not evidence.usable.any():
+        return
+    noise = float(np.sqrt(np.nanmean((difference - deficit) ** 2) / evidence.classes))
+    typical = float(np.sqrt(np.mean(deficit**2)))
+    certain = float(np.mean(deficit)) > 10 * noise / np.sqrt(evidence.rows) and typical > 3 * noise
+    lacking = float(np.mean(deficit)) > max(1e-6, 8 * evidence.precision.eps) and np.min(deficit) > -5 * noise
+    if certain and lacking and np.max(deficit) < 0.5:
         parameters = {"epsilon": float(np.expm1(np.max(deficit)))}
         expected, free = evidence.from_log(lr - deficit), evidence.rows
         yield Attempt("epsilon-in-denominator", expected, evidence.candidate, parameters, free=free, constraints=0)
@@ -392,7 +398,7 @@ def _denominators(evidence: Evidence) -> list[Array]:
 def epsilon_in_log(evidence: Evidence) -> Iterator[Attempt]:
     """log(p + epsilon), or the logarithm of p clipped at epsilon."""
     r, c = evidence.reference, evidence.candidate
-    if evidence.kind not in ("log-probabilities", "logits") or not r.size or np.nanmax(r) > 1e-3:
+    if evidence.kind not in ("log-probabilities", "logits") or np.max(r, initial=-np.inf, where=np.isfinite(r)) > 1e-3:
         return
     p = exp(r)
     good = np.isfinite(c) & (c < 1e-3)
@@ -400,8 +406,10 @@ def epsilon_in_log(evidence: Evidence) -> Iterator[Attempt]:
         found = np.where(good & (c - r > 1e-3 * (1 + np.abs(c))), exp(c) - p, np.nan)
     if not np.isfinite(found).any():
         return
-    # The median is the added epsilon; the least value that occurs is what a clip leaves.
-    for epsilon, clipped in ((float(np.nanmedian(found)), False), (float(np.exp(np.min(c[good]))), True)):
+    # What is added shows in the median; a clip leaves one value wherever the reference is below it.
+    below = c[good & (r < np.min(c[good]) - 1e-2)]
+    clipped_to = float(np.exp(below.mean())) if below.size else 0.0
+    for epsilon, clipped in ((float(np.nanmedian(found)), False), (clipped_to, True)):
         if not 0 < epsilon < 0.1:
             continue
         if not clipped:
@@ -458,6 +466,7 @@ ARITHMETIC = (
     scaled,
     shifted,
     epsilon_in_denominator,
+    epsilon_in_unshifted_sum,
     epsilon_in_log,
     underflow,
 )

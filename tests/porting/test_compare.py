@@ -1,0 +1,220 @@
+"""`compare`: what it takes, how it aligns, when it refuses, and what it reports."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+import polylogit
+from polylogit.errors import ComparisonError
+from polylogit.porting import compare
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((6, 5)).astype(np.float32)
+P = polylogit.softmax(X)
+
+
+def test_equal_outputs_agree_and_have_no_cause() -> None:
+    found = compare(P, P.copy())
+    assert found.agrees
+    assert found.status == "agrees"
+    assert found.cause is None
+    assert found.first_divergence is None
+
+
+def test_float32_noise_agrees_and_a_wrong_element_does_not() -> None:
+    assert compare(P, polylogit.softmax(X.astype(np.float64)).astype(np.float32)).agrees
+    big = polylogit.softmax(RNG.standard_normal((1000, 100)).astype(np.float32))
+    wrong = big.copy()
+    wrong[7, 3] *= 1.01
+    found = compare(big, wrong)
+    assert found.status == "disagrees"
+    assert found.cause is not None
+    assert found.cause.name == "unknown"
+
+
+def test_nan_and_infinities_are_compared_by_position() -> None:
+    with_nan = P.copy()
+    with_nan[2] = np.nan
+    assert compare(with_nan, with_nan.copy()).agrees
+    moved = P.copy()
+    moved[3] = np.nan
+    assert not compare(with_nan, moved).agrees
+    assert not compare(P, with_nan).agrees
+    logits = X.copy()
+    logits[0, 0] = -np.inf
+    assert compare(logits, logits.copy()).agrees
+    assert not compare(logits, -logits).agrees
+
+
+@pytest.mark.parametrize("values", [np.full((4, 3), 0.25), np.zeros((4, 3)), np.full((4, 3), np.nan), np.zeros((0, 3))])
+def test_agreement_that_could_not_fail_is_inconclusive(values: Any) -> None:
+    found = compare(values, values.copy())
+    assert found.status == "inconclusive"
+    assert not found.agrees
+
+
+def test_a_constant_against_something_else_disagrees() -> None:
+    assert compare(P, np.full_like(P, 0.2)).status == "disagrees"
+    assert compare(np.full_like(P, 0.2), P).status == "disagrees"
+
+
+def test_the_first_activation_that_differs_is_named_and_diagnosed() -> None:
+    left = {"hidden": X, "scores": 2 * X, "p": polylogit.softmax(2 * X)}
+    right = {"hidden": X, "scores": X, "p": polylogit.softmax(X)}
+    found = compare(left, right)
+    assert found.first_divergence == "scores"
+    assert [one.status for one in found.activations] == ["agrees", "disagrees", "disagrees"]
+    assert found.cause is not None
+    assert found.cause.name == "scaled-logits"
+
+
+def test_names_map_the_reference_to_the_candidate() -> None:
+    found = compare({"a": X, "p": P}, {"b": X, "q": P, "more": X}, names={"a": "b", "p": "q"})
+    assert found.agrees
+    assert found.unmatched == ("more",)
+
+
+def test_missing_and_unknown_names_are_errors_that_list_what_there_is() -> None:
+    with pytest.raises(ComparisonError, match=r"lacks \['p'\]; it has \['a', 'q'\]"):
+        compare({"a": X, "p": P}, {"a": X, "q": P})
+    with pytest.raises(ComparisonError, match=r"names= maps \['zzz'\]"):
+        compare({"a": X}, {"a": X}, names={"zzz": "a"})
+    with pytest.raises(ComparisonError, match=r"lacks \['nowhere'\]"):
+        compare({"a": X}, {"a": X}, names={"a": "nowhere"})
+    with pytest.raises(ComparisonError, match="no activations"):
+        compare({}, {"a": X})
+
+
+def test_shapes_that_cannot_correspond_are_an_error() -> None:
+    with pytest.raises(ComparisonError, match=r"\(6, 5\) in the reference and \(6, 4\)"):
+        compare(P, P[:, :4])
+    with pytest.raises(ComparisonError, match="cannot correspond"):
+        compare(P, np.zeros((0, 5)))
+
+
+def test_axes_of_size_one_do_not_matter() -> None:
+    assert compare(P, P[:, None, :]).agrees
+
+
+def test_what_is_not_numbers_is_an_error() -> None:
+    for given in (np.array(["a"]), np.array([1j]), np.array([object()])):
+        with pytest.raises(ComparisonError, match="only real numbers"):
+            compare(given, given)
+    with pytest.raises(ComparisonError, match="cannot be compared"):
+        compare(object(), object())
+
+
+# --- callables -------------------------------------------------------------------------------------------------------
+
+
+def test_callables_are_called_with_inputs() -> None:
+    assert compare(polylogit.softmax, lambda x: polylogit.softmax(x), inputs=X).agrees
+    found = compare(polylogit.softmax, lambda x: polylogit.softmax(x, axis=0), inputs=X)
+    assert found.cause is not None
+    assert found.cause.name == "wrong-axis"
+    assert compare(lambda x, y: x + y, lambda x, y: y + x, inputs=(X, X)).agrees
+    assert compare(lambda *, a: 2 * a, lambda *, a: a + a, inputs={"a": X}).agrees
+
+
+def test_callables_need_inputs_and_outputs_do_not() -> None:
+    with pytest.raises(ComparisonError, match="without inputs="):
+        compare(polylogit.softmax, polylogit.softmax)
+    with pytest.raises(ComparisonError, match="one side is callable"):
+        compare(polylogit.softmax, P, inputs=X)
+    with pytest.raises(ComparisonError, match="are for callables"):
+        compare(P, P, inputs=X)
+
+
+def test_a_callable_that_raises_is_an_error_that_quotes_it() -> None:
+    def broken(x: Any) -> Any:
+        raise RuntimeError("no such layer")
+
+    with pytest.raises(ComparisonError, match=r"the candidate could not be called.*no such layer"):
+        compare(polylogit.softmax, broken, inputs=X)
+
+
+def test_gradients_on_numpy_are_compared_by_the_closed_forms() -> None:
+    found = compare(polylogit.softmax, polylogit.softmax, inputs=X, cotangent=X)
+    assert [one.name for one in found.activations] == ["output", "gradient"]
+    assert found.agrees
+
+
+def test_a_gradient_that_cancels_altogether_is_inconclusive() -> None:
+    # The rows of softmax sum to one, so that their sum has no gradient.
+    found = compare(polylogit.softmax, polylogit.softmax, inputs=X, cotangent=1.0)
+    assert found.status == "inconclusive"
+
+
+@pytest.mark.parametrize("factor", [0.5, -1.0, 6.0, 1 / 6])
+def test_gradients_among_the_activations_are_judged_as_gradients(factor: float) -> None:
+    found = compare({"p": P, "weight.grad": X}, {"p": P, "weight.grad": X * np.float32(factor)})
+    assert found.cause is not None
+    assert found.cause.name == "gradient-scale"
+    assert found.cause.parameters["factor"] == pytest.approx(factor, rel=1e-5)
+    if factor == 6.0:
+        assert "batch size" in found.cause.explanation
+
+
+def test_a_gradient_of_zeros_is_missing_and_nan_at_masks_is_named() -> None:
+    masked = np.where(X > 0.5, 0.0, X).astype(np.float32)
+    broken = masked.copy()
+    broken[1] = np.where(masked[1] == 0, np.nan, masked[1])
+    broken[2] = np.where(masked[2] == 0, np.nan, masked[2])
+    assert (masked == 0).any()
+    cases = {"gradient-missing": np.zeros_like(X), "gradient-masked-nan": broken}
+    for name, candidate in cases.items():
+        cause = compare({"x.grad": masked}, {"x.grad": candidate}).cause
+        assert cause is not None
+        assert cause.name == name
+
+
+# --- reports ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_json_report_holds_the_verdict_and_no_nan(tmp_path: Any) -> None:
+    broken = P.copy()
+    broken[0, 0] = np.nan
+    found = compare({"x": X, "p": P}, {"x": X, "p": broken})
+    found.to_json(tmp_path / "report.json")
+    report = json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert report["schema"] == "polylogit.comparison/1"
+    assert report["status"] == "disagrees"
+    assert report["first_divergence"] == "p"
+    assert report["activations"][1]["shape"] == [6, 5]
+    assert report["cause"]["name"] == "unknown"
+
+
+def test_the_page_shows_the_diagnosis_and_escapes_names(tmp_path: Any) -> None:
+    found = compare({"<b>p</b>": P}, {"<b>p</b>": polylogit.softmax(2 * X)})
+    found.to_html(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "scaled-logits" in page
+    assert "x = x / 2" in page
+    assert "&lt;b&gt;p&lt;/b&gt;" in page
+    assert "<b>p</b>" not in page
+    assert "http" not in page  # self-contained
+
+
+def test_an_interrupted_report_leaves_the_old_one(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = compare(P, P)
+    target = tmp_path / "report.json"
+    target.write_text("old")
+
+    def fail(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.replace", fail)
+    with pytest.raises(KeyboardInterrupt):
+        found.to_json(target)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_the_summary_says_what_to_do() -> None:
+    text = str(compare(P, polylogit.log_softmax(X)))
+    assert "log-of-reference" in text
+    assert "fix:" in text

@@ -1,0 +1,121 @@
+"""Outputs from files and from module:callable, and the command that compares them."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import polylogit
+from polylogit.errors import ComparisonError
+from polylogit.porting import compare_files, load
+from polylogit.porting.command import compare_command
+
+X = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", X)
+    np.save("p.npy", polylogit.softmax(X))
+    np.savez("right.npz", z=X, a=polylogit.softmax(X))
+    np.savez("wrong.npz", z=X, a=polylogit.softmax(X, axis=0))
+    return tmp_path
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(compare_command, list(arguments))
+
+
+def test_files_are_read_in_the_order_in_which_they_were_written(folder: Any) -> None:
+    assert list(load("right.npz")) == ["z", "a"]
+    np.testing.assert_array_equal(load("x.npy"), X)
+
+
+def test_safetensors_are_read_with_bfloat16(folder: Any) -> None:
+    import ml_dtypes
+    from safetensors.numpy import save_file
+
+    save_file({"p": X.astype(ml_dtypes.bfloat16), "x": X}, "t.safetensors")
+    found = load("t.safetensors")
+    assert found["p"].dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(found["x"], X)
+
+
+class Bomb:
+    def __reduce__(self) -> Any:
+        return (pytest.fail, ("a pickle was loaded",))
+
+
+def malformed(folder: Any) -> list[str]:
+    (folder / "empty.npz").write_bytes(b"")
+    (folder / "short.npy").write_bytes(b"\x93NUMPY")
+    (folder / "text.npz").write_text("this is no archive")
+    (folder / "cut.npz").write_bytes((folder / "right.npz").read_bytes()[:200])
+    (folder / "pickle.npy").write_bytes(pickle.dumps(Bomb()))
+    np.save(folder / "object.npy", np.array([Bomb()], dtype=object), allow_pickle=True)
+    np.savez(folder / "object.npz", a=np.array([Bomb()], dtype=object))
+    (folder / "header.safetensors").write_bytes((2**40).to_bytes(8, "little") + b"{}")
+    (folder / "text.safetensors").write_text("this is none either")
+    (folder / "npy.npz").write_bytes((folder / "x.npy").read_bytes())
+    names = ["empty.npz", "short.npy", "text.npz", "cut.npz", "pickle.npy", "object.npy", "object.npz"]
+    return [*names, "header.safetensors", "text.safetensors", "npy.npz"]
+
+
+def test_files_that_are_not_what_they_claim_are_errors_and_never_unpickled(folder: Any) -> None:
+    for name in malformed(folder):
+        with pytest.raises(ComparisonError, match="no readable"):
+            load(name)
+        result = run(name, "p.npy")
+        assert result.exit_code == 2, name
+        assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["missing.npy", "no_suffix", "x.csv", "polylogit:nothing_of_the_kind", "no_such_module:f", "polylogit:errors"],
+)
+def test_what_does_not_exist_is_an_error(folder: Any, source: str) -> None:
+    with pytest.raises(ComparisonError):
+        load(source)
+    assert run(source, "p.npy").exit_code == 2
+
+
+def test_the_exit_status_is_the_verdict(folder: Any) -> None:
+    np.save("ones.npy", np.ones((3, 4)))
+    assert run("right.npz", "right.npz").exit_code == 0
+    wrong = run("right.npz", "wrong.npz")
+    assert wrong.exit_code == 1
+    assert "wrong-axis" in wrong.output
+    assert run("ones.npy", "ones.npy").exit_code == 3
+    assert run("right.npz", "p.npy").exit_code == 2
+    assert run("p.npy").exit_code == 2
+
+
+def test_callables_are_named_by_module(folder: Any) -> None:
+    (folder / "my_port.py").write_text("import polylogit\ndef head(x):\n    return polylogit.softmax(2 * x)\n")
+    result = run("polylogit:softmax", "my_port:head", "--inputs", "x.npy")
+    assert result.exit_code == 1
+    assert "scaled-logits" in result.output
+    assert run("polylogit:softmax", "polylogit:softmax", "--inputs", "x.npy", "--cotangent", "x.npy").exit_code == 0
+    assert compare_files("polylogit:softmax", "polylogit:softmax", inputs="x.npy").agrees
+
+
+def test_reports_and_names_from_the_command_line(folder: Any) -> None:
+    np.savez("other.npz", logits=X, a=polylogit.softmax(X))
+    result = run("right.npz", "other.npz", "--name", "z=logits", "--html", "o.html", "--json", "o.json")
+    assert result.exit_code == 0, result.output
+    assert json.loads((folder / "o.json").read_text())["agrees"] is True
+    assert "</html>" in (folder / "o.html").read_text()
+    assert run("right.npz", "other.npz", "--name", "zlogits").exit_code == 2
+
+
+def test_a_report_that_cannot_be_written_is_said_so(folder: Any) -> None:
+    result = run("right.npz", "wrong.npz", "--json", "no/such/folder/o.json")
+    assert result.exit_code == 2
+    assert "cannot be written" in result.output
