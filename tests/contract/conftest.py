@@ -1,4 +1,4 @@
-"""The library as the tests of the contract see it: NumPy arrays in, NumPy arrays out, on one backend and in one mode."""
+"""The library as the tests of the contract see it: NumPy arrays in and out, on one backend and in one mode."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import polylogit
 from .exact import Reference, SigmoidReference, check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from .exact import Expected
 
@@ -73,6 +73,10 @@ class Subject:
 
             torch.compiler.reset()
         return self.backend.compilers()[self.mode](function)
+
+    def function(self, operation: str, **kwargs: Any) -> Callable[[Any], Any]:
+        """An operation of one array, to be compiled; a new function each time."""
+        return lambda x: getattr(polylogit, operation)(x, **kwargs)
 
     def call(self, operation: str, x: Any, *, result: str | None = None, **kwargs: Any) -> Array:
         """An operation on a NumPy array, back as a NumPy array."""

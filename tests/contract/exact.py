@@ -28,7 +28,12 @@ _MPMATH_LIMIT = 20_000
 def _elementwise(function: Callable[[Any], Any]) -> Callable[[Any], Array]:
     """`function` of each element as an array of objects, also for a 0-d and an empty array."""
     apply = np.frompyfunc(function, 1, 1)
-    return lambda values: np.asarray(apply(values), dtype=object).reshape(np.shape(values))
+
+    def elementwise(values: Any) -> Array:
+        with np.errstate(invalid="ignore"):  # NumPy warns where a NaN is made, by whatever function
+            return np.asarray(apply(values), dtype=object).reshape(np.shape(values))
+
+    return elementwise
 
 
 _exp = _elementwise(mpmath.exp)
@@ -86,7 +91,8 @@ def _arithmetic(x: Array) -> Array:
     if x.dtype == np.float64 and x.size <= _MPMATH_LIMIT:
         mpmath.mp.prec = 200
         return _mpf(x.astype(object))
-    return x.astype(np.longdouble)
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return x.astype(np.longdouble)
 
 
 def _rows(x: Array, axes: tuple[int, ...], mask: Any) -> tuple[_Rows, Callable[[Any], Array]]:
@@ -290,9 +296,9 @@ def check(actual: Any, expected: Expected, what: str = "") -> None:
     actual = np.asarray(actual)
     assert actual.shape == expected.value.shape, f"{what}: shape {actual.shape}, expected {expected.value.shape}"
     value, tolerance, flat = expected.value.reshape(-1), expected.tolerance.reshape(-1), actual.reshape(-1)
-    wide, exact = flat.astype(np.longdouble), value.astype(np.longdouble)
-    finite = np.isfinite(wide) & np.isfinite(exact)
     with np.errstate(invalid="ignore"):
+        wide, exact = flat.astype(np.longdouble), value.astype(np.longdouble)
+        finite = np.isfinite(wide) & np.isfinite(exact)
         if value.dtype == object:
             there = np.where(finite, flat.astype(np.float64), 0.0).astype(object)
             error = np.abs(there - np.where(finite, value, mpmath.mpf(0))).astype(np.longdouble)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 import polylogit
 
-from .conftest import Subject
+if TYPE_CHECKING:
+    from .conftest import Subject
 
 IDENTITY = {"softmax": 1.0, "log_softmax": 0.0}
 MASKED = {"softmax": 0.0, "log_softmax": -np.inf}
