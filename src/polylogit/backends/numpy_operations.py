@@ -37,6 +37,10 @@ __all__ = ["log_softmax", "multiply", "sigmoid", "softmax", "subtract_mean", "su
 # As RARELY, where the largest term is in the sum and is subtracted.
 _OFTEN = 1.0
 
+# Rows shorter than this go the long way in log_softmax; see there.
+_MANY = 512
+_LOG_2 = 0.6931471805599453
+
 
 def _known(rows: AnyArray | None) -> AnyArray:
     assert rows is not None  # a sweep has gathered it
@@ -48,7 +52,39 @@ def _is_finite(cell: Cell) -> None:
     np.subtract(cell.inputs[0], cell.inputs[0], out=cell.out)
 
 
-class _Softmax(Kernel):
+class _Rows(Kernel):
+    """What softmax and log_softmax share: exp(x) as it is, where the maximum lies in a range that allows it."""
+
+    def peaks(self, cell: Cell) -> AnyArray:
+        """The maxima of a cell, whose places are remembered."""
+        maxima, cell.place = peak(cell.inputs[0], self.axis)
+        return maxima
+
+    def is_tame(self, top: AnyArray) -> AnyArray:
+        """For each row, whether exp(x) needs no shift."""
+        return np.asarray((top >= TAME[0]) & (top <= TAME[1]))
+
+    def hope(
+        self, sweep: Sweep, place: Callable[[Cell], AnyArray], *, give_up: bool
+    ) -> tuple[AnyArray, AnyArray | None]:
+        """Maxima and, in the same pass, the sums of exp(x), which is left in `place`.
+
+        With `give_up`, there are no sums where some row needs a shift, and little time is lost on them.
+        """
+        lost: list[bool] = []
+
+        def both(cell: Cell) -> tuple[AnyArray, AnyArray | None]:
+            top = self.peaks(cell)
+            if give_up and (lost or not self.is_tame(top).all()):
+                lost.append(True)
+                return top, None
+            return top, sum_along(np.exp(cell.inputs[0], out=place(cell)), self.axis)
+
+        top, total = sweep(both, MaximumAndTotal)
+        return top, None if lost else total
+
+
+class _Softmax(_Rows):
     """exp(x - shift) over its sum, the shift being 0 where the maximum lies in a range in which exp(x) does as well.
 
     Without a subtraction there is nothing to round, and one pass less: of typical logits the exponentials are more
@@ -74,32 +110,14 @@ class _Softmax(Kernel):
             self._keep(cell)
 
         if self.chunked:
-            top, total = self._hope(sweep)
+            top, total = self.hope(sweep, lambda cell: cell.out, give_up=True)
         else:
-            top = sweep(lambda cell: peak(cell.inputs[0], self.axis)[0], Maximum)
-        tame = self._is_tame(top)
+            top = sweep(self.peaks, Maximum)
+        tame = self.is_tame(top)
         shift = None if tame.all() else np.where(tame, 0, top)
         if total is None or shift is not None:
             total = sweep(sums, Total)
         last(quotients)
-
-    def _is_tame(self, top: AnyArray) -> AnyArray:
-        return np.asarray((top >= TAME[0]) & (top <= TAME[1]))
-
-    def _hope(self, sweep: Sweep) -> tuple[AnyArray, AnyArray | None]:
-        """Maxima and, in the same pass, sums with no shift; no sums if some chunk would need one."""
-        lost: list[bool] = []
-
-        def both(cell: Cell) -> tuple[AnyArray, AnyArray | None]:
-            top, _ = peak(cell.inputs[0], self.axis)
-            if lost or not self._is_tame(top).all():
-                lost.append(True)
-                return top, None
-            self._exponentials(cell, None)
-            return top, sum_along(cell.out, self.axis)
-
-        top, total = sweep(both, MaximumAndTotal)
-        return top, None if lost else total
 
     def _exponentials(self, cell: Cell, shift: AnyArray | None) -> None:
         if shift is None:
@@ -118,12 +136,13 @@ class _Softmax(Kernel):
             np.copyto(cell.keep, cell.out.reshape(cell.keep.shape))
 
 
-class _LogSoftmax(Kernel):
-    """(x - max) - log1p(the sum without the maximum).
+class _LogSoftmax(_Rows):
+    """(x - max) - log1p(the sum without the maximum), or x - log(the sum) where that is as good.
 
-    Both terms are negative, so that nothing cancels, and log1p keeps the relative accuracy of a probability close to 1.
-    Where the sum without the maximum is small, it must be summed without, not subtracted; and where it is smaller yet,
-    it consists of terms far from the maximum, and the rounding of their distances shows.
+    Both terms of the first are negative, so that nothing cancels, and log1p keeps the relative accuracy of a
+    probability close to 1. Where the sum without the maximum is small, it must be summed without, not subtracted; and
+    where it is smaller yet, it consists of terms far from the maximum, and the rounding of their distances shows. The
+    second is two passes less. It is as good if no result is much smaller than the logarithm.
     """
 
     filler = -np.inf
@@ -132,37 +151,52 @@ class _LogSoftmax(Kernel):
         if self.problem.length == 1:
             last(self._one)
             return
+        total = None
+        if self.problem.length < _MANY:
+            # Among short rows some have one large probability, in every block: too many for the short way to pay.
+            top = sweep(self.peaks, Maximum)
+        else:
+            # Where a block holds several rows, which way one goes must not depend on another.
+            top, total = self.hope(sweep, Cell.spare, give_up=self.chunked and self.axis == 1)
+        shift, logarithm = top, None
+        if total is not None:
+            logarithm = np.log(total)
+            easy = self.is_tame(top) & (logarithm - top >= np.maximum(_LOG_2, np.abs(logarithm) / 4))
+            if easy.all():
+                last(lambda cell: self._finish(cell, None, logarithm))
+                return
+            shift = np.where(easy, 0, top)
+        hard = self._without_top(sweep, top)
+        if logarithm is not None:
+            hard = np.where(easy, logarithm, hard)
+        last(lambda cell: self._finish(cell, shift, hard))
 
-        def peaks(cell: Cell) -> AnyArray:
-            maxima, cell.place = peak(cell.inputs[0], self.axis)
-            return maxima
+    def _finish(self, cell: Cell, shift: AnyArray | None, logarithm: AnyArray) -> None:
+        distances = cell.inputs[0]
+        if shift is not None:
+            distances = np.subtract(distances, cell.spread(shift), out=cell.out)
+        np.subtract(distances, cell.spread(logarithm), out=cell.out)
+        if cell.keep is not None:
+            np.exp(cell.out.reshape(cell.keep.shape), out=cell.keep)
+
+    def _without_top(self, sweep: Sweep, top: AnyArray) -> AnyArray:
+        """log1p of the sum of exp(x - top) without the top itself."""
 
         def sums(cell: Cell) -> AnyArray:
-            terms = self._terms(cell, cell.spread(top))
+            terms = cell.spare()
+            np.subtract(cell.inputs[0], cell.spread(top), out=terms)
+            exp(terms, out=terms)
             if self.axis:
                 left_out.append(_leave_out_top(cell, terms, top))
             return sum_along(terms, self.axis)
 
-        def logarithms(cell: Cell) -> None:
-            if not cell.stays:
-                np.subtract(cell.inputs[0], cell.spread(top), out=cell.out)
-            np.subtract(cell.out, cell.spread(logarithm), out=cell.out)
-            self._keep(cell)
-
         left_out: list[AnyArray] = []
-        top = sweep(peaks, Maximum)
         rest = sweep(sums, Total)
         rest = rest + (sum(left_out) - 1)
         self._sum_again(sweep, top, rest)
         # Infinity less infinity: a row whose maximum is not finite is NaN throughout.
-        logarithm = np.log1p(rest) + (top - top)
-        last(logarithms)
-
-    def _terms(self, cell: Cell, top: AnyArray) -> AnyArray:
-        terms = cell.spare()
-        distances = cell.out if cell.stays else terms
-        np.subtract(cell.inputs[0], top, out=distances)
-        return exp(distances, out=terms)
+        logarithm: AnyArray = np.log1p(rest) + (top - top)
+        return logarithm
 
     def _sum_again(self, sweep: Sweep, top: AnyArray, rest: AnyArray) -> None:
         """Sum once more, carefully, the rows whose sum without the maximum has lost its relative accuracy."""
@@ -188,9 +222,6 @@ class _LogSoftmax(Kernel):
 
     def _one(self, cell: Cell) -> None:
         _is_finite(cell)
-        self._keep(cell)
-
-    def _keep(self, cell: Cell) -> None:
         if cell.keep is not None:
             np.exp(cell.out.reshape(cell.keep.shape), out=cell.keep)
 

@@ -1,0 +1,304 @@
+"""What polylogit takes over what others take: each pair in turn in one process, medians, a table and JSON.
+
+    python tests/benchmarks/ratios.py                      # everything
+    python tests/benchmarks/ratios.py small arrays --json ratios.json
+    python tests/benchmarks/ratios.py arrays --elements 1e6 --rounds 3
+
+Each figure is the median time of one call over that of the other, the two called alternately. A target is that of the
+design; nothing fails when it is missed, since a time is not a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import os
+import platform
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Call = Callable[[], Any]
+
+SHAPES = ((10**6, 10), (10**5, 100), (10**4, 1000), (312, 32000), (78, 128256), (1, 10**7))
+OPERATIONS = ("softmax", "log_softmax", "sigmoid")
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One figure: what was measured, over what, and what to reach."""
+
+    group: str
+    case: str
+    over: str
+    seconds: float
+    other: float
+    ratio: float
+    target: float | None
+
+
+def alternate(ours: Call, theirs: Call, rounds: int, seconds: float) -> tuple[float, float]:
+    """The median time of a call of each, called in turns of at least `seconds`."""
+    counts = []
+    for function in (ours, theirs):
+        function()
+        start = time.perf_counter()
+        function()
+        counts.append(max(1, round(seconds / max(time.perf_counter() - start, 1e-9))))
+    times: tuple[list[float], list[float]] = ([], [])
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(rounds):
+            for function, count, taken in zip((ours, theirs), counts, times, strict=True):
+                repeat = range(count)
+                start = time.perf_counter()
+                for _ in repeat:
+                    function()
+                taken.append((time.perf_counter() - start) / count)
+    finally:
+        gc.enable()
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def scaled(shape: tuple[int, int], elements: int) -> tuple[int, int]:
+    """The shape with about so many elements, the rows as long as they are or, if need be, shorter."""
+    rows, length = shape
+    if rows == 1:
+        return 1, elements
+    return max(1, elements // length), min(length, elements)
+
+
+# --- the groups of cases ---------------------------------------------------------------------------------------------
+
+Case = tuple[str, str, "Call", "Call", float | None]
+
+
+def dispatch(_: argparse.Namespace) -> Iterator[Case]:
+    """The hot path over a bare table look-up in a Python function."""
+    import numpy as np
+
+    import polylogit
+
+    def nothing(x: Any, axis: Any) -> Any:
+        return x
+
+    table = {np.ndarray: nothing}
+
+    def bare(x: Any, axis: int = -1) -> Any:
+        return table[type(x)](x, axis)
+
+    x = np.zeros(8, np.float32)
+    with polylogit.register_implementation("softmax", "numpy", nothing):
+        implementation = polylogit.softmax
+        implementation(x)
+        from polylogit.registry import TABLES
+
+        TABLES["softmax"][np.ndarray] = nothing  # without the adapter, which is the price of another's function
+        yield "softmax, doing nothing", "a bare table", lambda: implementation(x), lambda: bare(x), 2.0
+
+
+def small(_: argparse.Namespace) -> Iterator[Case]:
+    """Eight float32 over each framework's own function."""
+    import numpy as np
+    from scipy import special
+
+    import polylogit
+
+    x = np.linspace(-2, 3, 8, dtype=np.float32)
+    others = {"softmax": special.softmax, "log_softmax": special.log_softmax}
+    for shape in ((8,), (1, 8)):
+        y = x.reshape(shape)
+        for name, other in others.items():
+            ours = getattr(polylogit, name)
+            yield (
+                f"{name} of {shape} float32",
+                "scipy",
+                lambda f=ours, y=y: f(y),
+                lambda f=other, y=y: f(y, axis=-1),
+                0.5,
+            )
+    for dtype in (np.float32, np.float64):
+        y = x.astype(dtype)
+        naive = lambda y=y: 1 / (1 + np.exp(-y))  # noqa: E731  the expression that it replaces
+        yield f"sigmoid of 8 {y.dtype}", "1 / (1 + exp(-x))", lambda y=y: polylogit.sigmoid(y), naive, 1.2
+
+
+def frameworks(_: argparse.Namespace) -> Iterator[Case]:
+    """Eight float32 over the functions of the frameworks that are installed."""
+    import numpy as np
+
+    import polylogit
+
+    x = np.linspace(-2, 3, 8, dtype=np.float32)
+    for name in ("torch", "tensorflow", "jax"):
+        try:
+            backend = polylogit.get_backend(name)
+        except polylogit.errors.BackendUnavailableError:
+            continue
+        y = backend.asarray(x)
+        target = {"torch": 1.1, "tensorflow": 1.0, "jax": 0.25}[name]
+        for operation in OPERATIONS:
+            own = function_of(name, operation)
+            ours = getattr(polylogit, operation)
+            # JAX returns before it has computed; both sides are made to wait.
+            wait = (lambda z: z.block_until_ready()) if name == "jax" else (lambda z: z)
+            yield (
+                f"{operation} of 8 float32",
+                name,
+                lambda f=ours, y=y, wait=wait: wait(f(y)),
+                lambda f=own, y=y, wait=wait: wait(f(y)),
+                target,
+            )
+
+
+def function_of(framework: str, operation: str) -> Callable[..., Any]:
+    """A framework's own function, along the last axis."""
+    if framework == "torch":
+        import torch
+
+        function = getattr(torch, operation)
+        return function if operation == "sigmoid" else lambda x, axis=-1: function(x, axis)
+    if framework == "tensorflow":
+        import tensorflow as tf
+
+        return getattr(tf.nn, operation)  # type: ignore[no-any-return]
+    import jax
+
+    return getattr(jax.nn, operation)  # type: ignore[no-any-return]
+
+
+def arrays(options: argparse.Namespace) -> Iterator[Case]:
+    """Many elements on the last and the first axis over SciPy, and over torch with as many threads."""
+    import numpy as np
+    from scipy import special
+
+    import polylogit
+
+    polylogit.set_num_threads(options.threads)
+    rng = np.random.default_rng(0)
+    torch = _torch(options.threads)
+    for dtype in (np.float32, np.float64):
+        for shape in SHAPES:
+            x = rng.standard_normal(scaled(shape, options.elements)).astype(dtype)
+            for axis in (-1, 0):
+                for name in ("softmax", "log_softmax"):
+                    case = f"{name} {x.shape} {x.dtype} axis {axis}"
+                    own, other = getattr(polylogit, name), getattr(special, name)
+                    ours = lambda f=own, x=x, axis=axis: f(x, axis)  # noqa: E731
+                    if options.threads == 1:
+                        yield case, "scipy", ours, lambda f=other, x=x, axis=axis: f(x, axis=axis), 0.8
+                    if torch:
+                        tensor, native = torch.from_numpy(x), getattr(torch, name)
+                        theirs = lambda f=native, x=tensor, axis=axis: f(x, axis)  # noqa: E731
+                        yield case, "torch", ours, theirs, None
+        case = f"sigmoid {x.size} {x.dtype}"
+        ours = lambda x=x: polylogit.sigmoid(x)  # noqa: E731
+        if options.threads == 1:
+            yield case, "scipy", ours, lambda x=x: special.expit(x), 0.8
+        if torch:
+            tensor = torch.from_numpy(x)
+            yield case, "torch", ours, lambda x=tensor: torch.sigmoid(x), None
+
+
+def _torch(threads: int) -> Any:
+    try:
+        import torch
+    except ImportError:
+        return None
+    torch.set_num_threads(threads)
+    return torch
+
+
+def gradients(options: argparse.Namespace) -> Iterator[Case]:
+    """A pullback, a jvp and both passes together over the forward pass."""
+    import numpy as np
+
+    import polylogit
+
+    polylogit.set_num_threads(options.threads)
+    rng = np.random.default_rng(0)
+    for shape in SHAPES:
+        x = rng.standard_normal(scaled(shape, options.elements)).astype(np.float32)
+        g = rng.standard_normal(x.shape).astype(np.float32)
+        for name in OPERATIONS:
+            function = getattr(polylogit, name)
+            _, pullback = polylogit.vjp(function, x)
+            forward = lambda f=function, x=x: f(x)  # noqa: E731
+            yield f"pullback of {name} {x.shape}", "the forward", lambda f=pullback, g=g: f(g), forward, 1.5
+            both = lambda f=function, x=x, g=g: polylogit.jvp(f, x, g)  # noqa: E731
+            yield f"value and jvp of {name} {x.shape}", "the forward", both, forward, None
+
+
+GROUPS = {function.__name__: function for function in (dispatch, small, frameworks, arrays, gradients)}
+
+
+# --- measuring and telling -------------------------------------------------------------------------------------------
+
+
+def measure(group: str, options: argparse.Namespace) -> list[Ratio]:
+    """The ratios of one group, printed as they come."""
+    found = []
+    print(f"\n{group}: {(GROUPS[group].__doc__ or '').splitlines()[0]}")
+    for case, over, ours, theirs, target in GROUPS[group](options):
+        taken, other = alternate(ours, theirs, options.rounds, options.seconds)
+        ratio = Ratio(group, case, over, taken, other, taken / other, target)
+        missed = "  missed" if target is not None and ratio.ratio > target else ""
+        goal = "" if target is None else f"(at most {target:.2f})"
+        print(
+            f"  {case:44} over {over:18} {ratio.ratio:6.2f} {goal:15} {taken * 1e6:12.2f} us / {other * 1e6:12.2f} us"
+            f"{missed}",
+            flush=True,
+        )
+        found.append(ratio)
+    for over in dict.fromkeys(ratio.over for ratio in found):
+        ratios = [ratio.ratio for ratio in found if ratio.over == over]
+        mean = math.exp(statistics.fmean(map(math.log, ratios)))
+        print(f"  geometric mean over {over}: {mean:.2f}, largest {max(ratios):.2f}")
+    return found
+
+
+def environment() -> dict[str, Any]:
+    """On what the figures were taken."""
+    versions = {}
+    for package in ("numpy", "scipy", "torch", "tensorflow", "jax"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    load = os.getloadavg() if hasattr(os, "getloadavg") else None
+    return {"python": platform.python_version(), "machine": platform.machine(), "load": load, "versions": versions}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure the groups that were named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("groups", nargs="*", help=f"of {', '.join(GROUPS)}; all by default")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each of a pair")
+    parser.add_argument("--seconds", type=float, default=0.01, help="length of a turn at least")
+    parser.add_argument("--elements", type=lambda text: int(float(text)), default=10**7, help="of the large arrays")
+    parser.add_argument("--threads", type=int, default=1, help="of polylogit on NumPy and of torch")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.groups).difference(GROUPS):
+        parser.error(f"no such group: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
+    if "torch" not in sys.modules and {"frameworks", "arrays"}.intersection(options.groups or GROUPS):
+        _torch(options.threads)  # before TensorFlow, whose libraries can break it
+    before = environment()
+    found = [ratio for group in (options.groups or GROUPS) for ratio in measure(group, options)]
+    if options.json:
+        content = {"environment": before, "ratios": [asdict(ratio) for ratio in found]}
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
