@@ -86,6 +86,16 @@ class Context:
         """Whether a new shape costs the framework a compilation, so that fewer are asked for."""
         return self.subject.backend.name != "numpy"
 
+    @property
+    def hasty(self) -> bool:
+        """Whether such a framework is to be done with soon."""
+        return self.costly and self.level == "quick"
+
+    @property
+    def light(self) -> bool:
+        """Whether, of such a framework, this format is asked for the essentials alone; float32 is asked for all."""
+        return self.costly and self.fmt.name != "float32" and (self.level == "quick" or self.fmt.name != "float16")
+
     def rng(self, *what: object) -> np.random.Generator:
         """Random numbers for one case."""
         from polylogit.conformance.cases import generator  # noqa: PLC0415

@@ -46,7 +46,7 @@ def axes(context: Context) -> Iterator[Trial]:
     if not context.operation.rowwise:
         return
     for shape in cases.SHAPES:
-        if context.costly and context.level == "quick" and (context.fmt.name != "float32" or shape not in cases.SHAPES[:6:2]):
+        if (context.light and shape != (4, 6)) or (context.hasty and shape not in cases.SHAPES[1:6:2]):
             continue
         x = logits(context, shape)
         case = "x".join(map(str, shape))
@@ -65,7 +65,7 @@ def axes(context: Context) -> Iterator[Trial]:
             lambda x=x, axis=axis: context.values(x, axis, optional=True),  # type: ignore[misc]
         )
     # A kernel of one's own may add up along a strided axis one by one, as NumPy does; a backend owes the bound there too.
-    if not context.subject.own:
+    if not context.subject.own and not (context.hasty and context.light):
         n = 65536 if context.level == "quick" else 128256
         x = 5.0 * context.rng("long axis").normal(size=(n, 2))
         yield Trial(f"{n}x2-axis-0", lambda: context.values(x, 0))
@@ -79,22 +79,18 @@ def layouts(context: Context) -> Iterator[Trial]:
     for shape in shapes:
         x = logits(context, shape)
         whole = (-1, 0, 1) if context.subject.offers_axis else (-1,)
-        for layout, axis in itertools.product(LAYOUTS, whole):
+        # Few kernels of one's own tell byte orders apart, and their callers convert; a backend owes it.
+        known = [layout for layout in LAYOUTS if not (context.subject.own and layout == "big-endian")]
+        for layout, axis in itertools.product(known, whole):
             yield Trial(
                 f"{'x'.join(map(str, shape))}-{layout}-axis-{axis}",
-                lambda x=x, layout=layout, axis=axis: _same_layout(context, x, axis, layout),  # type: ignore[misc]
+                lambda x=x, layout=layout, axis=axis: context.values(x, axis, layout, optional=True),  # type: ignore[misc]
             )
     for axis in (-1, 0) if context.subject.offers_axis else (-1,):
         row = logits(context, (1, 9), "broadcast")
         yield Trial(f"broadcast-axis-{axis}", lambda axis=axis: _broadcast(context, row, axis))  # type: ignore[misc]
     yield Trial("strided-vector", lambda: context.values(logits(context, (33,)), -1, "strided", optional=True))
     yield Trial("reversed-vector", lambda: context.values(logits(context, (33,)), -1, "reversed", optional=True))
-
-
-def _same_layout(context: Context, x: Array, axis: int, layout: str) -> Outcome:
-    outcome = context.values(x, axis, layout, optional=True)
-    # In the other byte order a result in the machine's own is as good.
-    return outcome
 
 
 def _broadcast(context: Context, row: Array, axis: int) -> Outcome:
@@ -105,7 +101,7 @@ def _broadcast(context: Context, row: Array, axis: int) -> Outcome:
 
 def shapes(context: Context) -> Iterator[Trial]:
     """Numbers of rows, empty arrays, scalars, size-one axes."""
-    many = cases.BATCHES if not context.costly else (1, 7, 16, 33)
+    many = cases.BATCHES if not context.costly else (7, 33) if context.hasty else (1, 7, 16, 33)
     for batch in many if context.fmt.name in ("float32", "float16") or context.level == "full" else (8, 17):
         for n in (1, 3, 6) if not context.costly else (1, 3):
             x = logits(context, (batch, n))
@@ -116,7 +112,7 @@ def shapes(context: Context) -> Iterator[Trial]:
     for batch, n in ((8, 1), (33, 1), (3, 1), (9, 2)):
         far = np.full((batch, n), -1e4)
         yield Trial(f"{batch}x{n}-far", lambda far=far: context.values(far))  # type: ignore[misc]
-    for shape in ((0,), (3, 0), (0, 3), (2, 0, 3)):
+    for shape in ((0,), (3, 0), (0, 3), (2, 0, 3)) if not context.light else ((3, 0),):
         yield Trial(
             f"empty-{'x'.join(map(str, shape))}",
             lambda shape=shape: context.values(np.zeros(shape), -1, optional=True),  # type: ignore[misc]

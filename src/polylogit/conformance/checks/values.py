@@ -41,7 +41,9 @@ def values(context: Context) -> Iterator[Trial]:
 
 def lengths(context: Context) -> tuple[int, ...]:
     """Row lengths; fewer where each new shape is compiled, except in float32."""
-    if context.costly and (context.level == "quick" or context.fmt.name in ("float16", "float64")):
+    if context.light:
+        return cases.FEW_LENGTHS[::3] if context.hasty else cases.FEW_LENGTHS
+    if context.hasty:
         return cases.FEW_LENGTHS
     return cases.LENGTHS["quick" if context.costly else context.level]
 
@@ -50,22 +52,23 @@ def _rowwise(context: Context) -> Iterator[Trial]:
     fmt = context.fmt
     for n in lengths(context):
         yield _trial(context, f"n{n}", _mixed(context, n))
-    for n in cases.LONG_LENGTHS[context.level]:
-        if context.level == "quick" and n > 65536 and fmt.name not in ("float32", "float16"):  # noqa: PLR2004
+    for n in cases.LONG_LENGTHS["quick" if context.costly else context.level]:
+        if context.level == "quick" and (context.light or n > 65536) and fmt.name not in ("float32", "float16"):  # noqa: PLR2004
+            continue
+        if context.hasty and n > 65536:  # noqa: PLR2004
             continue
         yield _trial(context, f"long-n{n}", _long(context, n))
     # Each kind alone: a kernel that looks at the whole array first must not be saved by the other rows.
-    for n in (3, 20) if context.level == "quick" else (3, 20, 130):
+    for n in (3,) if context.hasty else (3, 20) if context.level == "quick" or context.costly else (3, 20, 130):
         for name, row in cases.rows(n, fmt, context.rng("alone", n)):
             yield _trial(context, f"alone-n{n}-{name.replace(' ', '-')}", [(name, row), (name, row[::-1].copy())])
-    for n in (40, 300) if context.level == "quick" else (20, 40, 130, 300, 1030, 2100):
-        if n == 300 and context.costly and fmt.name in ("float16", "float64"):  # noqa: PLR2004
-            continue
+    blocks = (20, 40, 130, 300, 1030, 2100)
+    for n in blocks[1:2] if context.light else blocks[1::2] if context.level == "quick" or context.costly else blocks:
         yield _trial(context, f"blocks-n{n}", list(cases.blocked_rows(n, fmt, context.rng("blocks", n))))
-    for n in (2, 5, 17, 70) if context.level == "quick" else (2, 3, 4, 5, 8, 9, 16, 17, 33, 70, 130):
-        if not (context.costly and n == 5):  # noqa: PLR2004
-            x = cases.peaked_rows(n)
-            yield _trial(context, f"peaks-n{n}", [(f"peak at {i % n}", x[i]) for i in range(len(x))])
+    peaks = (2, 3, 4, 5, 8, 9, 16, 17, 33, 70, 130)
+    for n in (17,) if context.light else (2, 17, 70) if context.level == "quick" or context.costly else peaks:
+        x = cases.peaked_rows(n)
+        yield _trial(context, f"peaks-n{n}", [(f"peak at {i % n}", x[i]) for i in range(len(x))])
 
 
 def _mixed(context: Context, n: int) -> Iterator[tuple[str, Array]]:
@@ -123,7 +126,7 @@ def special(context: Context) -> Iterator[Trial]:
             yield Trial(f"{value}", lambda x=x: context.values(x))  # type: ignore[misc]
             yield Trial(f"only-{value}", lambda v=value: context.values(np.full(5, v)))  # type: ignore[misc]
         return
-    for n in (1, 2, 3, 8, 33) if context.costly else (1, 2, 3, 4, 5, 8, 9, 16, 17, 33, 64, 65, 129, 257, 517, 1025):
+    for n in (2, 17) if context.light else (1, 2, 3, 8, 33) if context.costly else (1, 2, 3, 4, 5, 8, 9, 16, 17, 33, 64, 65, 129, 257, 517, 1025):
         rng = context.rng("special", n)
         between = [(name, row) for name, row in cases.rows(n, context.fmt, rng) if name in ("normal", "shifted by 60")]
         named = [pair for one in cases.special_rows(n, rng) for pair in (between[0], one, between[1])]
