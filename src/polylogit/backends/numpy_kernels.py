@@ -159,8 +159,9 @@ class Kernel(ABC):
             self._run(*problem.cut())
 
     def _run(self, boxes: list[Box], chunks: list[Chunk]) -> None:
-        self.chunked = len(chunks) > 1
-        if len(chunks) == 1:
+        # Where rows lie side by side several times, what passes leave of them has to be gathered even from one chunk.
+        self.chunked = len(chunks) > 1 or chunks[0].repeats > 1
+        if not self.chunked:
             each(lambda box: self._in_cache(box, chunks[0]), boxes)
         elif len(boxes) >= 2 * _GROUPS:
             each(lambda box: self._in_chunks(box, chunks, _serially), boxes)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["LOG_SOFTMAX", "SIGMOID", "SIZE", "SOFTMAX", "quietly"]
 
 SIZE = 1024  # elements
+_FEW = 16
 
 _LOWEST, _HIGHEST = TAME
 _FLOAT32 = np.dtype(np.float32)
@@ -60,8 +61,8 @@ def _hush() -> None:
 
 
 def _softmax(x: AnyArray, axis: int) -> AnyArray:
-    if x.ndim == 1:
-        return _softmax_of_one(x)
+    if x.size == x.shape[axis]:
+        return _softmax_of_one(x) if x.ndim == 1 else _softmax_of_one(x.reshape(-1)).reshape(x.shape)
     # As in numpy_operations: no shift where none is needed. It is needed nowhere if all entries lie in that range.
     if x.item(x.argmin()) >= _LOWEST and x.item(x.argmax()) <= _HIGHEST:
         y = np.exp(x)
@@ -69,7 +70,15 @@ def _softmax(x: AnyArray, axis: int) -> AnyArray:
         top = np.maximum.reduce(x, axis, keepdims=True)
         y = np.subtract(x, np.where((top >= _LOWEST) & (top <= _HIGHEST), 0, top))
         np.exp(y, y)
-    return np.divide(y, np.add.reduce(y, axis, keepdims=True), y)
+    return np.divide(y, _sum(y, axis), y)
+
+
+def _sum(y: AnyArray, axis: int) -> AnyArray:
+    if y.shape[axis] > _FEW:
+        # NumPy adds in pairs along contiguous rows only; elsewhere the error grows with the length.
+        y = np.ascontiguousarray(y.swapaxes(axis, -1))
+        return np.asarray(np.add.reduce(y, -1, keepdims=True)).swapaxes(axis, -1)
+    return np.asarray(np.add.reduce(y, axis, keepdims=True))
 
 
 def _softmax_of_one(x: AnyArray) -> AnyArray:
@@ -85,11 +94,11 @@ def _softmax_of_one(x: AnyArray) -> AnyArray:
 
 def _log_softmax(x: AnyArray, axis: int) -> AnyArray:
     """In float64: of float32 nothing is lost there, and of float64 `careful_sum` sees to what is."""
-    if x.ndim == 1:
-        return _log_softmax_of_one(x)
+    if x.size == x.shape[axis]:
+        return _log_softmax_of_one(x) if x.ndim == 1 else _log_softmax_of_one(x.reshape(-1)).reshape(x.shape)
     out = np.empty_like(x)
     turned = x.swapaxes(axis, -1)
-    rows = turned.reshape(-1, turned.shape[-1])
+    rows = np.ascontiguousarray(turned.reshape(-1, turned.shape[-1]))
     lines, places = np.arange(len(rows)), rows.argmax(1)
     top = rows[lines, places][:, None]
     distances = np.subtract(rows, top, dtype=_FLOAT64)
