@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
@@ -110,46 +109,3 @@ def test_the_layer_that_was_ported_wrongly_is_named() -> None:
     assert found.cause.name == "missing-bias"
     np.testing.assert_allclose(found.cause.parameters["bias"], B2, rtol=1e-4, atol=1e-5)
     assert first is not second
-
-
-needs_flax = [] if importlib.util.find_spec("flax") else ["flax"]
-
-if not needs_flax:
-
-    @pytest.mark.requires("torch", "jax")
-    def test_flax_linen_intermediates_are_recorded() -> None:
-        import flax.linen as nn
-
-        class Model(nn.Module):
-            @nn.compact
-            def __call__(self, x: Any) -> Any:
-                x = nn.relu(nn.Dense(8)(x))
-                return nn.softmax(nn.Dense(3)(x))
-
-        weights = {"Dense_0": {"kernel": W1, "bias": B1}, "Dense_1": {"kernel": W2, "bias": B2}}
-        variables = polylogit.convert({"params": weights}, "jax")
-        names = {"0": "Dense_0", "2": "Dense_1"}
-        g = RNG.standard_normal((6, 3)).astype(np.float32)
-        found = compare(record(torch_model()), record(Model(), variables), inputs=X, names=names, cotangent=g)
-        assert found.agrees, str(found)
-        with pytest.raises(ComparisonError, match="holds no parameters"):
-            record(Model())
-
-    @pytest.mark.requires("torch", "jax")
-    def test_flax_nnx_modules_are_recorded() -> None:
-        from flax import nnx
-
-        class Model(nnx.Module):
-            def __init__(self) -> None:
-                self.first, self.second = nnx.Linear(4, 8, rngs=nnx.Rngs(0)), nnx.Linear(8, 3, rngs=nnx.Rngs(0))
-
-            def __call__(self, x: Any) -> Any:
-                return nnx.softmax(self.second(nnx.relu(self.first(x))))
-
-        model = Model()
-        for part, weight, bias in ((model.first, W1, B1), (model.second, W2, B2)):
-            part.kernel[...], part.bias[...] = polylogit.convert((weight, bias), "jax")
-        names = {"0": "first", "2": "second"}
-        found = compare(record(torch_model()), record(model), inputs=X, names=names)
-        assert found.agrees, str(found)
-        assert [one.name for one in found.activations] == ["0", "2", "output"]

@@ -270,7 +270,7 @@ class _Judge:
     def add(self, name: str, other: str, reference: Any, candidate: Any) -> None:
         """Judge one pair."""
         r, c = as_numpy(reference, f"reference {name!r}"), as_numpy(candidate, f"candidate {other!r}")
-        if r.shape != c.shape and _squeezed(r) == _squeezed(c):
+        if r.ndim != c.ndim and _squeezed(r) == _squeezed(c):
             c = c.reshape(r.shape)
         _check_shapes(r, c, name)
         dtypes = (r.dtype.name, c.dtype.name)
@@ -339,7 +339,7 @@ def _check_shapes(r: Array, c: Array, name: str) -> None:
         r.shape == c.shape
         or sorted(_squeezed(r)) == sorted(_squeezed(c))  # transposed
         or (max(r.size, c.size) == 2 * min(r.size, c.size) and 2 in (*r.shape, *c.shape))  # one column for two
-        or any(np.delete(r.shape, axis).tolist() == list(_squeezed(c)) for axis in range(r.ndim))  # indices
+        or any(_squeezed(r.take(0, axis)) == _squeezed(c) for axis in range(r.ndim) if r.size)  # indices
     )
     if not possible or (r.shape != c.shape and not (r.size and c.size)):
         message = (

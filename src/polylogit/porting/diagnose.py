@@ -46,6 +46,7 @@ SPECIAL_CASES = {
     "log-of-reference": {"missing-softmax"},
     "one-class-softmax": {"wrong-axis", "hard-argmax", "scaled-logits", "missing-bias"},
     "masked-row-policy": {"mask-missing", "mask-inverted"},
+    "underflow-to-log-zero": {"hard-argmax"},
 }
 
 
@@ -160,7 +161,7 @@ def _try(evidence: Evidence, hypotheses: Iterable[Hypothesis]) -> list[_Tried]:
             constraints = attempt.constraints
             if constraints is None:
                 constraints = evidence.rows if evidence.is_distribution and not attempt.measure else 0
-            enough = found.counted - constraints - attempt.free >= (3 if attempt.free else 2)
+            enough = attempt.proven or found.counted - constraints - attempt.free >= (3 if attempt.free else 2)
             tried.append(_Tried(attempt, found, enough))
     return sorted(tried, key=lambda one: (not one.explains, one.level))
 
@@ -169,7 +170,7 @@ def _sees_through(one: _Tried, raw: Agreement, evidence: Evidence) -> bool:
     """Whether an attempt explains a difference that would otherwise pass as noise."""
     if one.attempt.proven and one.attempt.name in SMALL_NAMES:
         return True
-    if not one.explains or raw.level <= 4 * evidence.precision.eps or raw.counted < 8:
+    if not one.explains or raw.level <= 4 * evidence.precision.eps or raw.counted < 5:
         return False
     if one.attempt.name in SMALL_NAMES:
         # A likelihood ratio: these are expected to hide in noise of their own size.
@@ -191,24 +192,31 @@ def _judge(evidence: Evidence, raw: Agreement, tried: list[_Tried], framework: s
         if not second:
             return _named(winner, raw, shown, framework, evidence)
         why = f"{winner.attempt.name} leaves a difference that {second} would explain: more than one fault"
-    elif ranked and ranked[0].explains:
-        equal = [one.attempt.name for one in ranked if one.explains]
-        why = f"{' and '.join(equal)} explain it equally well" if len(equal) > 1 else f"{equal[0]} explains too little"
+    elif equal := [one.attempt.name for one in _helpful(ranked, raw)]:
+        why = f"{' and '.join(equal)} explain it equally well"
     runner_up = shown[0] if shown else None
     fix = "compare more activations, or pass inputs=: the first that differs is nearest to the fault"
     return Diagnosis("unknown", f"The cause is unknown: {why}.", fix, raw.level, runner_up, raw.level, {}, shown)
 
 
 def _winner(ranked: list[_Tried], raw: Agreement, evidence: Evidence) -> _Tried | None:
-    explaining = [one for one in ranked if one.explains]
+    explaining = _helpful(ranked, raw)
     for one in explaining:
         beaten = SPECIAL_CASES.get(one.attempt.name, set())
         rivals = [other for other in explaining if other is not one and other.attempt.name not in beaten]
         level = max(one.level, evidence.precision.eps)
         if all(_clearly_worse(other, one, level) for other in rivals):
-            clear = one.attempt.proven or one.attempt.name in SMALL_NAMES or level * CLEARLY <= raw.level
-            return one if clear else None
+            return one
     return None
+
+
+def _helpful(ranked: list[_Tried], raw: Agreement) -> list[_Tried]:
+    """Those that explain, and leave clearly less than there was."""
+    return [
+        one
+        for one in ranked
+        if one.explains and (one.attempt.proven or one.attempt.name in SMALL_NAMES or one.level * CLEARLY <= raw.level)
+    ]
 
 
 def _clearly_worse(other: _Tried, one: _Tried, level: float) -> bool:

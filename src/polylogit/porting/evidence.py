@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Agreement", "Evidence", "Precision", "agreement", "log_softmax", "residual", "sigmoid"]
 
-# A difference up to this, in the units above, may be noise if it looks like noise.
-NOISE_LIMIT = 1.5e-4
+# A difference up to this, in the units above, may be noise if it looks like noise. Rounding to float16 makes 2e-4.
+NOISE_LIMIT = 1.2e-4
 # Noise has no outliers; noise in the logits, which grows with them, has some.
 PEAK_OVER_LEVEL = 20.0
 # Rounding within the bound of one operation; models add a little more before and after it.
@@ -131,7 +131,7 @@ def agreement(
     axes: Axes = (),
     *,
     free: int = 0,
-    gain: float = 1.0,
+    gain: float | None = None,
 ) -> Agreement:
     """Whether two arrays agree.
 
@@ -147,8 +147,8 @@ def agreement(
         Normalised over, for the bound.
     free : int
         How many numbers were fitted to make the two alike.
-    gain : float
-        By how much the way from one to the other amplifies noise.
+    gain : float or None
+        By how much the way from one to the other amplifies noise; None for the two as they are.
     """
     errors = residual(expected, observed, measure, precision.floor)
     counted = int(np.isfinite(expected).sum())
@@ -156,9 +156,12 @@ def agreement(
         return Agreement(0.0, 0.0, 0, True, True)
     peak = float(np.max(np.abs(errors)))
     level = float(np.sqrt(np.sum(errors**2) / max(1, counted - free))) if np.isfinite(peak) else np.inf
-    # Few entries may be noisier than many, and exact zeros on both sides make no noise.
+    # Exact zeros on both sides make no noise.
     active = max(1, int(((expected != 0) | (observed != 0)).sum()))
-    limit = max(NOISE_LIMIT, precision.eps) * gain * (1.0 + 2.0 / np.sqrt(active))
+    limit = max(NOISE_LIMIT, precision.eps)
+    if gain is not None:
+        # What explains a difference may leave a little more, and few entries may be noisier than many.
+        limit *= 1.25 * gain * (1.0 + 2.0 / np.sqrt(active))
     typical = level * np.sqrt(errors.size / active)
     within_noise = typical <= limit and peak <= max(PEAK_OVER_LEVEL * typical, limit / PEAK_OVER_LEVEL)
     within_bound = bool(np.all(np.abs(errors) <= _bound(expected, measure, precision, axes)))

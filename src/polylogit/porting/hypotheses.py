@@ -357,10 +357,25 @@ def epsilon_in_denominator(evidence: Evidence) -> Iterator[Attempt]:
         error = float(np.sqrt(np.sum((y - epsilon * x) ** 2) / max(1, x.size - 1) / power))
         effect = epsilon * float(np.sqrt(power / x.size))
         # Below this it is rounding, which may well lean to one side.
-        if epsilon > 6 * error and effect > max(1e-6, 8 * evidence.precision.eps):
+        certain = epsilon > 6 * error and effect > max(1e-6, 8 * evidence.precision.eps)
+        if certain and _lost(evidence) > 0.5 * epsilon * float(np.mean(_heaviest(weight, evidence))):
             expected = evidence.from_log(lr - np.log1p(epsilon * weight))
             parameters = {"epsilon": epsilon}
             yield Attempt("epsilon-in-denominator", expected, evidence.candidate, parameters, free=1)
+
+
+def _lost(evidence: Evidence) -> float:
+    """By how much the candidate's rows sum to less than the reference's; infinite where nothing sums to one."""
+    if not evidence.is_distribution:
+        return float(np.inf)
+    there = np.where(evidence.usable, exp(evidence.log_reference), 0.0).sum(axis=evidence.axes)
+    here = np.where(evidence.usable, exp(evidence.log_candidate), 0.0).sum(axis=evidence.axes)
+    full = there > 0.5
+    return float(np.mean(1.0 - here[full] / there[full])) if full.any() else 0.0
+
+
+def _heaviest(weight: Array, evidence: Evidence) -> Array:
+    return np.asarray(np.max(weight, axis=evidence.axes)) if evidence.is_distribution else weight
 
 
 def epsilon_in_unshifted_sum(evidence: Evidence) -> Iterator[Attempt]:
@@ -377,7 +392,7 @@ def epsilon_in_unshifted_sum(evidence: Evidence) -> Iterator[Attempt]:
     typical = float(np.sqrt(np.mean(deficit**2)))
     certain = float(np.mean(deficit)) > 10 * noise / np.sqrt(evidence.rows) and typical > 3 * noise
     lacking = float(np.mean(deficit)) > max(1e-6, 8 * evidence.precision.eps) and np.min(deficit) > -5 * noise
-    if certain and lacking and np.max(deficit) < 0.5:
+    if certain and lacking and np.max(deficit) < 0.5 and _lost(evidence) > 0.5 * float(np.mean(deficit)):
         parameters = {"epsilon": float(np.expm1(np.max(deficit)))}
         expected, free = evidence.from_log(lr - deficit), evidence.rows
         yield Attempt("epsilon-in-denominator", expected, evidence.candidate, parameters, free=free, constraints=0)
@@ -441,7 +456,8 @@ def underflow(evidence: Evidence) -> Iterator[Attempt]:
         lost = gone & (r < threshold + 1.5)
         if highest < threshold + 1.5 and bool(np.all(lost | ~(r < threshold - 1.5) | np.isneginf(r))):
             expected = np.where(gone, -np.inf, np.where(inexact, c, r))
-            yield Attempt("underflow-to-log-zero", expected, c, {"dtype": dtype, "threshold": highest}, gain=gain)
+            parameters = {"dtype": dtype, "threshold": highest}
+            yield Attempt("underflow-to-log-zero", expected, c, parameters, constraints=0, gain=gain)
 
 
 # dtype of the probabilities, the logarithm of its smallest number, the width of its inexact range, noise amplified

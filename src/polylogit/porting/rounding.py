@@ -44,44 +44,66 @@ def rounded(evidence: Evidence) -> Iterator[Attempt]:
     """The candidate went through a 16-bit dtype, and the reference did not."""
     for name in FORMATS:
         parameters = {"dtype": name}
+        if evidence.dtypes[1] == name:
+            telling = np.isfinite(evidence.candidate) & (evidence.candidate != 0)
+            coarser = evidence.dtypes[0] != name and not np.array_equal(evidence.reference, evidence.candidate)
+            if coarser and _near(evidence, name, telling):
+                shown = round_to(evidence.reference, name)
+                yield Attempt(f"{name}-rounding", shown, evidence.candidate, parameters, proven=True)
+            return
         lattice = _on_lattice(evidence, name)
         if lattice is not None:
             yield Attempt(f"{name}-rounding", lattice, evidence.candidate, parameters, proven=True)
             return  # the lattice of bfloat16 lies within that of float16
-        if evidence.dtypes[1] != name:
-            for expected in _predictions(evidence, name):
-                attempt = _blurred(evidence, expected, name)
-                if attempt is not None:
-                    yield attempt
+        for expected in _predictions(evidence, name):
+            attempt = _blurred(evidence, expected, name)
+            if attempt is not None:
+                yield attempt
 
 
 def _on_lattice(evidence: Evidence, name: str) -> Array | None:
     """The candidate's own lattice points, if it lies on them and near the reference, which does not lie on them."""
     r, c = evidence.reference, evidence.candidate
     bits, low, _ = FORMATS[name]
-    ulp = 2.0 ** (1 - bits)
     with np.errstate(all="ignore"):
         # Below the smallest normal number of float16 its lattice is as coarse as that of bfloat16.
         telling = np.isfinite(r) & np.isfinite(c) & (np.abs(c) > (2.0**-14 if name == "float16" else 2.0**-126))
         if (telling & (np.abs(c) > 2.0**-14)).sum() >= 6:
             telling &= np.abs(c) > 2.0**-14
         telling &= _distance(c, bits - 6, low) > 0  # not on an even coarser lattice: 0.5, 0.75 say nothing
-    if telling.sum() < 6 or _distance(r[telling], bits, low).mean() < 0.15:
+    if telling.sum() < 3 or _systematic(_distance(r[telling], bits, low)):
         return None
-    distance = _distance(c[telling], bits, low)
-    # On the average 0.25 where there is no lattice.
-    if distance.mean() > 0.25 - 8 * 0.1443 / np.sqrt(distance.size) or distance.mean() > 0.15:
+    if not _systematic(_distance(c[telling], bits, low)):
         return None
-    with np.errstate(all="ignore"):
-        width = np.abs(np.log(np.abs(c[telling]))).max(initial=1.0) + 2 * np.log2(max(2, evidence.classes))
-        errors = np.abs(residual(r, c, evidence.measure, max(2.0**low, evidence.precision.floor)))[telling]
-    elsewhere = np.abs(residual(r, c, "scale", 0.0))[~telling]
-    if np.max(elsewhere, initial=0.0) > 2 * ulp * (4.0 + width):
-        return None
-    if np.max(errors, initial=0.0) > ulp * (4.0 + width) or np.median(errors) > ulp * 4.0:
+    if not _near(evidence, name, telling):
         return None
     points = round_to(c, name)
     return np.where(telling, points, np.where(np.isfinite(points), c, points))
+
+
+def _near(evidence: Evidence, name: str, telling: Any) -> bool:
+    """Whether the two are no further apart than arithmetic in that dtype takes them."""
+    r, c = evidence.reference, evidence.candidate
+    bits, low, _ = FORMATS[name]
+    ulp = 2.0 ** (1 - bits)
+    floor = max(2.0**low, evidence.precision.floor)
+    sizes = np.log(np.maximum(np.abs(c[telling]), floor))
+    width = np.abs(sizes).max(initial=1.0) + 2 * np.log2(max(2, evidence.classes))
+    errors = np.abs(residual(r, c, evidence.measure, floor))[telling]
+    elsewhere = np.abs(residual(r, c, "scale", 0.0))[~telling]
+    far = np.max(elsewhere, initial=0.0) > 2 * ulp * (4.0 + width) or np.max(errors, initial=0.0) > ulp * (4.0 + width)
+    return not far and float(np.median(errors) if errors.size else 0.0) <= ulp * 4.0
+
+
+def _systematic(distance: Array) -> bool:
+    """Whether distances to a lattice are too small for numbers that have nothing to do with it.
+
+    For those they are uniform between 0 and 0.5: all below d with the probability (2d)**n, and 0.25 on the average.
+    """
+    n, most = distance.size, float(np.max(distance))
+    mean = float(np.mean(distance))
+    unlikely = n * np.log(max(2 * most, 1e-300)) < np.log(1e-6)
+    return bool(unlikely or mean < min(0.15, 0.25 - 8 * 0.1443 / np.sqrt(n)))
 
 
 def _distance(values: Array, bits: int, low: int) -> Array:
