@@ -88,10 +88,10 @@ def bf16_vector_path_no_max(x, axis=-1):
 
 
 def fma_contracted_scale(x):
-    log2e = np.float64(1.4426950408889634)
+    log2e = 1.4426950408889634
     scaled = (top(x).astype(np.float64) * log2e).astype(x.dtype)
-    # One rounding for product and difference, as an fma has: exact enough in longdouble.
-    exponent = (x.astype(np.longdouble) * log2e - scaled).astype(x.dtype)
+    # One rounding for product and difference, as an fma has; float64 stands in for it.
+    exponent = (x.astype(np.float64) * log2e - scaled).astype(x.dtype)
     e = np.exp2(exponent)
     return e / total(e)
 
@@ -205,12 +205,14 @@ def empty_axis_crash(x, axis=-1):
 
 
 def sigmoid_exp_ratio(x):
+    x = x if x.dtype.kind not in "iub" else x.astype(np.float64)
     with np.errstate(all="ignore"):
         e = np.exp(x.astype(wide(x)))
         return (e / (1 + e)).astype(x.dtype)
 
 
 def sigmoid_one_minus(x):
+    x = x if x.dtype.kind not in "iub" else x.astype(np.float64)
     y = right_sigmoid(np.abs(x)).astype(wide(x))
     return np.where(x < 0, 1 - y, y).astype(x.dtype)
 
@@ -401,10 +403,12 @@ def vjp_writes_cotangent(x, g, axis=-1):
 
 
 def sigmoid_clipped(x):
+    x = x if x.dtype.kind not in "iub" else x.astype(np.float64)
     return right_sigmoid(np.clip(x, -30, 30).astype(x.dtype))
 
 
 def sigmoid_table(x):
+    x = x if x.dtype.kind not in "iub" else x.astype(np.float64)
     grid = np.linspace(-8, 8, 4097)
     return np.interp(x.astype(np.float64), grid, 1 / (1 + np.exp(-grid))).astype(x.dtype)
 

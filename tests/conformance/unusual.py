@@ -98,6 +98,7 @@ def log1p_without_maximum(x):
 
 
 def tanh_with_corrected_tail(x):
+    x = x if x.dtype.kind not in "iub" else x.astype(np.float64)
     w = wide(x)
     work = x.astype(w)
     with np.errstate(all="ignore"):
@@ -149,6 +150,7 @@ def rows_one_by_one(x, axis=-1):
 
 
 def sigmoid_by_logistic(x):
+    x = x if x.dtype.kind not in "iub" else x.astype(np.float32)
     with np.errstate(all="ignore"):
         return (1 / (1 + np.exp(-x.astype(wide(x))))).astype(x.dtype)
 

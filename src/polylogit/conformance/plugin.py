@@ -1,0 +1,143 @@
+"""pytest: the kit's checks as test items, and a fixture that runs users' own tests once for each backend.
+
+``pytest --pyargs polylogit.conformance --polylogit-backend NAME`` collects one item for each operation, check and dtype;
+``--polylogit-implementation module:function --polylogit-operation softmax`` does so for a function of one's own. Loaded
+into every pytest of an environment that has polylogit, so it imports nothing heavy before it is used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["polylogit_backend"]
+
+_FORMATS = ("float64", "float32", "float16", "bfloat16")
+_OPERATIONS = ("softmax", "log_softmax", "sigmoid")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the kit."""
+    group = parser.getgroup("polylogit", "the conformance kit of polylogit")
+    group.addoption("--polylogit-backend", action="append", metavar="NAME", help="a backend to check, or to test on")
+    group.addoption("--polylogit-implementation", metavar="MODULE:FUNCTION", help="a function of your own to check")
+    group.addoption("--polylogit-vjp", metavar="MODULE:FUNCTION", help="its gradient, vjp(x, cotangent, axis=-1)")
+    group.addoption("--polylogit-operation", action="append", metavar="NAME", help="softmax, log_softmax or sigmoid")
+    group.addoption("--polylogit-level", choices=("quick", "full"), default="quick", help="how many cases")
+    group.addoption("--polylogit-device", metavar="NAME", help="where to make arrays, for example cuda")
+    group.addoption("--polylogit-expected-failures", metavar="FILE", help="a TOML file of what is known to fail")
+    group.addoption("--polylogit-strict", action="store_true", help="an expected failure that passes fails the run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker that every item of the kit carries."""
+    config.addinivalue_line("markers", "polylogit(operation, check, dtype): a check of polylogit's conformance kit")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One run of a user's test for each installed backend, or for those that were named."""
+    if "polylogit_backend" not in metafunc.fixturenames:
+        return
+    names = metafunc.config.getoption("--polylogit-backend")
+    if not names:
+        import polylogit  # noqa: PLC0415  only where the fixture is used
+
+        names = [info.name for info in polylogit.backends() if info.installed]
+    metafunc.parametrize("polylogit_backend", names, indirect=True)
+
+
+@pytest.fixture
+def polylogit_backend(request: pytest.FixtureRequest) -> Any:
+    """Each installed backend in turn: `asarray` makes its arrays, `to_numpy` reads them."""
+    import polylogit  # noqa: PLC0415
+
+    return polylogit.get_backend(request.param)
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """The kit's items, where its own package is being collected and something was named to be checked."""
+    config = parent.config
+    wanted = config.getoption("--polylogit-backend") or config.getoption("--polylogit-implementation")
+    if wanted and file_path == Path(__file__).with_name("__init__.py"):
+        found: pytest.Collector = _Kit.from_parent(parent, path=file_path)
+        return found
+    return None
+
+
+class _Kit(pytest.File):
+    """One item for each subject, operation, check and dtype."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Names alone; nothing is imported but the kit."""
+        from polylogit.conformance.checks import CHECKS  # noqa: PLC0415
+
+        option = self.config.getoption
+        target = option("--polylogit-implementation")
+        operations = option("--polylogit-operation") or (_OPERATIONS if target is None else ())
+        if not operations:
+            raise pytest.UsageError("--polylogit-implementation needs --polylogit-operation")
+        for backend in option("--polylogit-backend") or ["numpy"]:
+            for operation in operations:
+                for dtype in _FORMATS:
+                    for check in CHECKS:
+                        what = (backend, target, operation, check, dtype)
+                        label = "-".join((target or backend, operation, check.replace(" ", "_"), dtype))
+                        yield _Check.from_parent(self, name=f"{label}", what=what)
+
+
+class _Check(pytest.Item):
+    """One check on one dtype."""
+
+    def __init__(self, *, what: tuple[Any, ...], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.what = what
+        self.add_marker(pytest.mark.polylogit(*what[2:]))
+
+    def runtest(self) -> None:
+        """Run it; skipped where nothing applies."""
+        import polylogit  # noqa: PLC0415
+        from polylogit.conformance import expectations  # noqa: PLC0415
+        from polylogit.conformance.examine import examine, operation_named  # noqa: PLC0415
+        from polylogit.conformance.results import Report  # noqa: PLC0415
+        from polylogit.conformance.subject import Subject  # noqa: PLC0415
+
+        backend, target, operation, check, dtype = self.what
+        option = self.config.getoption
+        load = expectations.load
+        subject = Subject(
+            polylogit.get_backend(backend),
+            operation,
+            None if target is None else load(target),
+            None if option("--polylogit-vjp") is None else load(option("--polylogit-vjp")),
+            backend if target is None else f"{backend}+{target}",
+            option("--polylogit-device"),
+            rowwise=operation_named(operation).rowwise,
+        )
+        report = Report(list(examine(subject, option("--polylogit-level"), formats=(dtype,), checks=(check,))))
+        expected = expectations.read(option("--polylogit-expected-failures"))
+        expectations.apply(report, expected, strict=option("--polylogit-strict"))
+        bad = [result for result in report.results if result.verdict in ("failed", "inconclusive", "unexpected-pass", "expired")]
+        if bad:
+            raise _FailedError("\n".join(f"{result.verdict} {result.id}\n    {result.message}" for result in bad[:10]))
+        if any(result.verdict == "expected-failure" for result in report.results):
+            pytest.xfail("expected failures")
+        if not any(result.verdict == "passed" for result in report.results):
+            reasons = {result.message for result in report.results} or {"the check does not apply"}
+            pytest.skip("; ".join(sorted(reasons)[:3]))
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """The failures, without the kit's own frames."""
+        return str(excinfo.value) if isinstance(excinfo.value, _FailedError) else super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        """Where the item says it is."""
+        return self.path, None, self.name
+
+
+class _FailedError(Exception):
+    """Carries what failed."""
