@@ -1,0 +1,55 @@
+"""Backends that abort, hang, fail at import or exit: what the runner must survive."""
+
+import ctypes
+import os
+import time
+
+import polylogit
+from polylogit.backends.numpy import NumpyBackend
+
+
+class Broken(NumpyBackend):
+    """NumPy's backend under another name, whose arrays are its own."""
+
+    differentiates = False
+
+    def owns(self, cls):
+        return False
+
+
+class Aborts(Broken):
+    name = "aborts"
+
+    def dtypes(self):
+        os.abort()
+
+
+class Crashes(Broken):
+    name = "crashes"
+
+    def dtypes(self):
+        return ctypes.string_at(0)
+
+
+class Hangs(Broken):
+    name = "hangs"
+
+    def dtypes(self):
+        time.sleep(600)
+
+
+class Exits(Broken):
+    name = "exits"
+
+    def dtypes(self):
+        os._exit(7)
+
+
+class Raises(Broken):
+    name = "raises"
+
+    def __init__(self):
+        raise RuntimeError("the driver is gone")
+
+
+assert polylogit

@@ -1,0 +1,82 @@
+"""Every published fault is caught, and no right implementation is accused."""
+
+import numpy as np
+import pytest
+
+from polylogit import conformance
+
+from .faults import FAULTS, UNPUBLISHED
+from .measure import tolerance_verdict
+from .unusual import UNUSUAL
+
+ALL_FAULTS = {**FAULTS, **UNPUBLISHED}
+
+
+@pytest.mark.parametrize("name", ALL_FAULTS)
+def test_a_fault_is_caught(name):
+    operation, implementation, vjp = ALL_FAULTS[name]
+    report = conformance.check(implementation, operation, vjp=vjp, level="quick", name=name)
+    assert report.status == 1, report.summary()
+    assert not report.passed
+    assert report.failures[0].message
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_a_right_implementation_is_not_accused(name):
+    operation, implementation, vjp = UNUSUAL[name]
+    report = conformance.check(implementation, operation, vjp=vjp, level="quick", name=name.replace(" ", "-"))
+    assert report.passed, report.summary()
+
+
+def test_fixed_tolerances_let_faults_through_and_accuse_the_right():
+    missed = [name for name, entry in FAULTS.items() if tolerance_verdict(*entry)]
+    assert len(missed) > len(FAULTS) / 2
+    accused = [name for name, entry in UNUSUAL.items() if not tolerance_verdict(*entry)]
+    assert accused
+
+
+def test_what_is_refused_is_reported_as_such_and_never_as_passed():
+    def only_float32(x, axis=-1):
+        if x.dtype != np.float32 or axis != -1:
+            raise NotImplementedError("float32 on the last axis")
+        e = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
+        return e / e.sum(axis, keepdims=True)
+
+    report = conformance.check(only_float32, "softmax", level="quick")
+    assert report.passed, report.summary()
+    assert {result.dtype for result in report.results if result.verdict == "passed"} == {"float32"}
+    refused = [result for result in report.results if result.verdict == "unsupported"]
+    assert {result.dtype for result in refused} >= {"float64", "float16", "bfloat16"}
+    assert all("float32 on the last axis" in result.message for result in refused if result.check == "axes")
+
+
+def test_a_dtype_that_was_asked_for_must_be_served():
+    def never(x, axis=-1):
+        raise ValueError("no")
+
+    assert conformance.check(never, "softmax", level="quick", dtypes=["float32"]).status == 1
+    assert conformance.check(never, "softmax", level="quick").status == 1
+
+
+def test_a_kernel_that_serves_nothing_is_inconclusive():
+    def nothing(x, axis=-1):
+        raise NotImplementedError("later")
+
+    assert conformance.check(nothing, "softmax", level="quick").status == 3
+
+
+def test_expected_failures_are_kept_apart_and_stale_ones_fail_under_strict(tmp_path):
+    operation, implementation, _ = FAULTS["empty_axis_crash"]
+    expected = tmp_path / "expected.toml"
+    expected.write_text('[[expected]]\nreason = "known"\ncheck = "shapes"\ncase = "empty*"\n')
+    report = conformance.check(implementation, operation, level="quick", expected_failures=expected)
+    assert report.passed, report.summary()
+    assert any(result.verdict == "expected-failure" for result in report.results)
+
+    right = UNUSUAL["the usual log_softmax"][1]
+    assert conformance.check(right, operation, level="quick", expected_failures=expected).passed
+    strict = conformance.check(right, operation, level="quick", expected_failures=expected, strict=True)
+    assert strict.status == 1
+
+    old = [{"reason": "known", "check": "shapes", "case": "empty*", "expires": "2020-01-01"}]
+    assert conformance.check(implementation, operation, level="quick", expected_failures=old).status == 1

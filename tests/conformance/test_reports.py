@@ -1,0 +1,102 @@
+"""Reports: every form says the same, is written whole or not at all, and the HTML one shows itself in a browser."""
+
+import json
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from polylogit import conformance
+from polylogit.conformance import reports
+from polylogit.conformance.reports import json_report
+
+
+def wrong(x, axis=-1):
+    e = np.exp(x)
+    return e / e.sum(axis, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def report():
+    return conformance.check(wrong, "softmax", level="quick", dtypes=["float32"], name="tests:wrong")
+
+
+def test_the_summary_names_the_verdict_and_each_failure(report):
+    assert report.summary().startswith("disagrees: ")
+    assert report.failures[0].id in report.summary()
+
+
+def test_json_follows_its_schema(report, tmp_path):
+    report.to_json(tmp_path / "report.json")
+    data = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert set(json_report.SCHEMA["required"]) <= set(data)
+    assert data["schema"] == json_report.VERSION
+    known = json_report.SCHEMA["properties"]["results"]["items"]
+    for result in data["results"]:
+        assert set(known["required"]) <= set(result)
+        assert result["verdict"] in known["properties"]["verdict"]["enum"]
+    assert len({result["id"] for result in data["results"]}) == len(data["results"])
+
+
+def test_junit_counts_what_failed(report, tmp_path):
+    report.to_junit(tmp_path / "report.xml")
+    root = ElementTree.parse(tmp_path / "report.xml").getroot()
+    assert int(root.get("tests")) == len(report.results) == len(root.findall(".//testcase"))
+    assert int(root.get("failures")) == sum(one.verdict == "failed" for one in report.results) == len(root.findall(".//failure"))
+
+
+def test_markdown_holds_the_table_and_how_to_replay(report):
+    text = report.to_markdown()
+    assert "| softmax |" in text
+    assert f"polylogit replay '{next(one.id for one in report.failures)}'" in text
+
+
+def test_html_needs_nothing_from_elsewhere(report, tmp_path):
+    report.to_html(tmp_path / "report.html")
+    loads = []
+
+    class Finder(HTMLParser):
+        def handle_starttag(self, tag, attrs):
+            loads.extend(value for name, value in attrs if name in ("src", "href", "data"))
+
+    Finder().feed((tmp_path / "report.html").read_text())
+    assert loads == []
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.mark.parametrize("browser", [BROWSER] if BROWSER else [])
+def test_html_shows_itself_in_a_browser(report, tmp_path, browser):
+    page = tmp_path / "report.html"
+    report.to_html(page)
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert '<span class="status disagrees" id="status">disagrees</span>' in dom
+    assert dom.count("<circle") > 10
+    assert report.failures[0].id in dom
+
+
+def test_an_interrupted_report_leaves_the_old_one(tmp_path, monkeypatch):
+    target = tmp_path / "report.md"
+    reports.write(target, "old")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reports.write(target, "new")
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_a_failing_case_is_replayed_alone(report):
+    failure = next(one for one in report.failures if one.error is not None)
+    again = conformance.replay(failure.id, implementation=wrong)
+    assert [one.id for one in again.results] == [failure.id]
+    assert again.results[0].verdict == "failed"
+    assert again.results[0].details["inputs"] == failure.details["inputs"]

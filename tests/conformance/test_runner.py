@@ -1,0 +1,89 @@
+"""Each backend runs in a process of its own: whatever happens to it is a row, and the rest completes."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from polylogit import conformance, register_backend
+from polylogit.conformance import runner
+from polylogit.conformance.results import Report
+
+HERE = Path(__file__).parent
+
+
+def run_job(name, monkeypatch, limit="20"):
+    monkeypatch.setenv("POLYLOGIT_TIME_LIMIT", limit)
+    # The worker finds a backend by its entry point; a folder with one stands in for an installed package.
+    job = runner.Job(name, ("sigmoid",), "quick")
+    runner.run_jobs([job])
+    return Report(job.results)
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    package = tmp_path / "broken_backends.py"
+    package.write_text((HERE / "broken_backends.py").read_text(encoding="utf-8"), encoding="utf-8")
+    info = tmp_path / "broken_backends-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-backends\nVersion: 1\n")
+    names = ("Aborts", "Crashes", "Hangs", "Exits", "Raises", "Gone")
+    lines = [f"{name.lower()} = broken_backends:{name}" for name in names]
+    (info / "entry_points.txt").write_text("[polylogit.backends]\n" + "\n".join(lines) + "\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict", "words"),
+    [
+        ("aborts", "crashed", "SIGABRT"),
+        ("crashes", "crashed", "SIGSEGV"),
+        ("exits", "crashed", "status 7"),
+        ("raises", "crashed", "the driver is gone"),
+        ("gone", "crashed", "Gone"),
+    ],
+)
+@pytest.mark.usefixtures("broken")
+def test_a_process_that_dies_is_a_row_with_its_cause(name, verdict, words, monkeypatch):
+    report = run_job(name, monkeypatch)
+    assert [result.verdict for result in report.results] == [verdict]
+    assert words in report.results[0].message
+    assert report.status == 3
+    assert report.failures == report.results
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_process_that_hangs_is_ended_after_the_time_limit(monkeypatch):
+    report = run_job("hangs", monkeypatch, limit="6")
+    assert report.results[-1].verdict == "timeout"
+    assert report.status == 3
+
+
+@pytest.mark.usefixtures("broken")
+def test_the_others_complete(monkeypatch):
+    monkeypatch.setenv("POLYLOGIT_TIME_LIMIT", "60")
+    jobs = [runner.Job("aborts", ("sigmoid",), "quick"), runner.Job("numpy", ("sigmoid",), "quick")]
+    events = []
+    runner.run_jobs(jobs, lambda backend, event: events.append((backend, event["event"])))
+    assert [result.verdict for result in jobs[0].results] == ["crashed"]
+    assert len(jobs[1].results) > 100
+    assert ("numpy", "end") in events
+    assert Report([*jobs[0].results, *jobs[1].results]).status == 3
+
+
+@pytest.mark.usefixtures("registry_kept")
+def test_a_missing_framework_is_shown_and_counts_only_where_it_is_required():
+    register_backend("nowhere", "package_that_is_not_there:Backend")
+    assert "package_that_is_not_there" not in sys.modules
+    report = conformance.run(["numpy"], ["sigmoid"], level="quick", require=["nowhere"])
+    missing = [result for result in report.results if result.verdict == "missing"]
+    assert [result.subject for result in missing] == ["nowhere"]
+    assert "pip install package_that_is_not_there" in missing[0].message
+    assert report.status == 3
+
+
+def test_workers_are_told_where_the_caller_finds_its_packages(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    environment = runner._environment(runner.Job("numpy", ("sigmoid",)))
+    assert str(tmp_path) in environment["PYTHONPATH"].split(os.pathsep)
