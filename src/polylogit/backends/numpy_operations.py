@@ -186,7 +186,11 @@ class _LogSoftmax(_Rows):
             terms = cell.spare()
             np.subtract(cell.inputs[0], cell.spread(top), out=terms)
             exp(terms, out=terms)
-            if self.axis:
+            if self.axis and not self.chunked:
+                # Every row's top is here. If it is NaN, so are the other terms of its row.
+                terms[np.arange(len(terms)), cell.place] = 0
+                left_out.append(np.ones(1))
+            elif self.axis:
                 left_out.append(_leave_out_top(cell, terms, top))
             return sum_along(terms, self.axis)
 
