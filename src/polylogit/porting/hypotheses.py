@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit.porting.attempts import Attempt
-from polylogit.porting.evidence import exp, log, log_softmax, sigmoid
+from polylogit.porting.evidence import NOISE_LIMIT, exp, log, log_softmax, sigmoid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -251,7 +251,12 @@ def _forgiven(expected: Array, evidence: Evidence, factor: float = 1.0) -> Array
     """
     r = evidence.reference
     slope = np.abs(factor) * expected * (1.0 - expected) / (r * (1.0 - r))
-    reach = 4.0 * evidence.precision.eps * r * np.where(np.isfinite(slope), slope, np.inf)
+    # How noisy the two are, the sigmoids below a half tell; those are left as they are.
+    low = (r > 0) & (r < 0.5) & (expected > 0)
+    seen = float(np.median(np.abs(evidence.candidate[low] / expected[low] - 1.0))) if low.any() else 0.0
+    noise = max(evidence.precision.eps, min(seen, NOISE_LIMIT))
+    reach = 4.0 * noise * r * np.where(np.isfinite(slope), slope, np.inf)
+    reach = np.where(low, 0.0, reach)
     return np.asarray(expected + np.clip(np.nan_to_num(evidence.candidate - expected), -reach, reach))
 
 
