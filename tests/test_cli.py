@@ -13,7 +13,9 @@ def run(*arguments, cwd=None, block=()):
         f"import sys; sys.modules.update({{name: None for name in {tuple(block)!r}}}); "
         f"sys.argv = ['polylogit', *{list(arguments)!r}]; from polylogit.cli import main; main()"
     )
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, timeout=300, check=False
+    )
 
 
 @pytest.fixture

@@ -30,7 +30,9 @@ def main() -> None:
 
 
 def _say_what_is_missing(name: str) -> None:
-    sys.stderr.write(f'polylogit: the command line needs {name}; install it with: pip install "polylogit[conformance]"\n')
+    sys.stderr.write(
+        f'polylogit: the command line needs {name}; install it with: pip install "polylogit[conformance]"\n'
+    )
     sys.exit(2)
 
 

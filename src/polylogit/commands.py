@@ -11,6 +11,7 @@ import click
 
 import polylogit as library
 from polylogit.errors import PolylogitError
+from polylogit.installation import backends as installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,17 +39,24 @@ def _reports(function: Callable[..., Any]) -> Callable[..., Any]:
         ("junit", "Write JUnit XML."),
         ("json", "Write JSON, in a documented schema."),
     ):
-        function = click.option(f"--{name}", f"{name}_path", type=click.Path(dir_okay=False), metavar="F", help=words)(function)
+        function = click.option(f"--{name}", f"{name}_path", type=click.Path(dir_okay=False), metavar="F", help=words)(
+            function
+        )
     return function
 
 
 def _common(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--level", type=click.Choice(["quick", "full"]), default="full", show_default=True, help="How many cases."),
+        click.option(
+            "--level", type=click.Choice(["quick", "full"]), default="full", show_default=True, help="How many cases."
+        ),
         click.option("--device", help="Where to make arrays, as the framework calls it, for example cuda."),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random logits."),
         click.option(
-            "--expected-failures", type=click.Path(exists=True, dir_okay=False), metavar="F", help="TOML file of what is known to fail."
+            "--expected-failures",
+            type=click.Path(exists=True, dir_okay=False),
+            metavar="F",
+            help="TOML file of what is known to fail.",
         ),
         click.option("--strict", is_flag=True, help="An expected failure that passes or has expired fails the run."),
     ):
@@ -83,7 +91,7 @@ def backends() -> None:
     from polylogit.conformance.reports.terminal import console  # noqa: PLC0415
 
     table = Table("backend", "version", "status", "devices")
-    for info in library.backends():
+    for info in installed():
         status, devices = escape(f"{info.reason}; {info.install}"), ""
         if info.installed:
             try:
@@ -106,7 +114,7 @@ def conform(names: tuple[str, ...], operations: tuple[str, ...], require: tuple[
     from polylogit import conformance  # noqa: PLC0415
     from polylogit.conformance.reports.terminal import Live  # noqa: PLC0415
 
-    known = [info.name for info in library.backends() if info.installed]
+    known = [info.name for info in installed() if info.installed]
     chosen = list(dict.fromkeys([*(names or known), *require]))
     with Live([name for name in chosen if name in known]) as live:
         report = conformance.run(

@@ -68,7 +68,7 @@ def right_sigmoid(x):
 softmax, log_softmax = lanes(right_softmax), lanes(right_log_softmax)
 
 
-# --- softmax -----------------------------------------------------------------------------------------------------------
+# --- softmax --------------------
 
 
 def no_max(x):
@@ -97,7 +97,7 @@ def fma_contracted_scale(x):
 
 
 def online_masked_first_block(x):
-    m = np.full(x.shape[:-1] + (1,), -np.inf, x.dtype)
+    m = np.full((*x.shape[:-1], 1), -np.inf, x.dtype)
     s = np.zeros_like(m)
     for start in range(0, x.shape[-1], 64):
         block = x[:, start : start + 64]
@@ -181,7 +181,7 @@ def unsigned_wraparound(x, axis=-1):
         return e / e.sum(axis, keepdims=True)
 
 
-# --- log_softmax ---------------------------------------------------------------------------------------------------------
+# --- log_softmax --------------------
 
 
 def max_skips_first(x):
@@ -201,7 +201,7 @@ def empty_axis_crash(x, axis=-1):
     return log_softmax(x, axis)
 
 
-# --- sigmoid -------------------------------------------------------------------------------------------------------------
+# --- sigmoid --------------------
 
 
 def sigmoid_exp_ratio(x):
@@ -221,7 +221,7 @@ def sigmoid_skipped_nonnegative(x):
     return right_sigmoid(x) if (x < 0).any() or x.dtype.kind != "f" else x.copy()
 
 
-# --- gradients -----------------------------------------------------------------------------------------------------------
+# --- gradients --------------------
 
 
 def right_vjp_softmax(x, g, axis=-1):
@@ -302,7 +302,7 @@ FAULTS = {
 }
 
 
-# --- faults of the same classes that nobody reported to us: so that the kit is not fitted to a list ------------------------
+# --- faults of the same classes that nobody reported to us, so that the kit is not fitted to a list ---
 
 
 def keepdims_lost(x, axis=-1):

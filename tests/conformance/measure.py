@@ -1,6 +1,6 @@
-"""The kit's own measure: how many faults it catches and how many right implementations it accuses, beside fixed tolerances.
+"""The kit's own measure: faults it catches and right implementations it accuses, beside fixed tolerances.
 
-Run as ``python -m pytest tests/conformance/test_measure.py`` or, for the table, ``python tests/conformance/measure.py``.
+``python tests/conformance/measure.py`` prints the table; the tests hold the kit to it.
 """
 
 import importlib.util
@@ -49,7 +49,9 @@ def main():
     """The two figures, for the documentation."""
     level = sys.argv[1] if len(sys.argv) > 1 else "quick"
     package = Path(__file__).parent
-    spec = importlib.util.spec_from_file_location("corpus", package / "__init__.py", submodule_search_locations=[str(package)])
+    spec = importlib.util.spec_from_file_location(
+        "corpus", package / "__init__.py", submodule_search_locations=[str(package)]
+    )
     sys.modules["corpus"] = importlib.util.module_from_spec(spec)
     from corpus.faults import FAULTS, UNPUBLISHED
     from corpus.unusual import UNUSUAL

@@ -45,7 +45,11 @@ def test_junit_counts_what_failed(report, tmp_path):
     report.to_junit(tmp_path / "report.xml")
     root = ElementTree.parse(tmp_path / "report.xml").getroot()
     assert int(root.get("tests")) == len(report.results) == len(root.findall(".//testcase"))
-    assert int(root.get("failures")) == sum(one.verdict == "failed" for one in report.results) == len(root.findall(".//failure"))
+    assert (
+        int(root.get("failures"))
+        == sum(one.verdict == "failed" for one in report.results)
+        == len(root.findall(".//failure"))
+    )
 
 
 def test_markdown_holds_the_table_and_how_to_replay(report):
@@ -73,7 +77,15 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 def test_html_shows_itself_in_a_browser(report, tmp_path, browser):
     page = tmp_path / "report.html"
     report.to_html(page)
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()]
+    command = [
+        browser,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--dump-dom",
+        page.as_uri(),
+    ]
     dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     assert '<span class="status disagrees" id="status">disagrees</span>' in dom
     assert dom.count("<circle") > 10

@@ -34,7 +34,7 @@ def base_two(x):
 
 def online(size):
     def kernel(x):
-        m = np.full(x.shape[:-1] + (1,), -np.inf, x.dtype)
+        m = np.full((*x.shape[:-1], 1), -np.inf, x.dtype)
         s = np.zeros_like(m)
         for start in range(0, x.shape[-1], size):
             block = x[:, start : start + size]

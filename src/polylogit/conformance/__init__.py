@@ -1,4 +1,4 @@
-"""The conformance kit: is an implementation of softmax, log_softmax or sigmoid right, in values and gradients?
+"""The conformance kit: whether an implementation of softmax, log_softmax or sigmoid is right, gradients included.
 
 `run` examines registered backends, `check` a callable of one's own; both return a `Report`. Needs the extra
 ``conformance``; nothing of it is imported before it is used.

@@ -14,6 +14,7 @@ from polylogit.conformance.operations import OPERATIONS
 from polylogit.conformance.results import Report, Result
 from polylogit.conformance.subject import Subject
 from polylogit.errors import ConformanceError, UnknownBackendError
+from polylogit.installation import backends as installed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -70,7 +71,7 @@ def run(
     chosen = tuple(OPERATIONS) if operations is None else tuple(operations)
     for operation in chosen:
         operation_named(operation)
-    known = {info.name: info for info in polylogit.backends()}
+    known = {info.name: info for info in installed()}
     required = tuple(require)
     names = list(dict.fromkeys([*(known if backends is None else backends), *required]))
     unknown = [name for name in names if name not in known]
@@ -93,7 +94,9 @@ def run(
 
 def _missing(info: Any, *, required: bool) -> Result:
     message = f"{info.reason or 'not installed'}; install it with: {info.install}"
-    return Result(info.name, verdict="missing", message=message, details={"install": info.install, "required": required})
+    return Result(
+        info.name, verdict="missing", message=message, details={"install": info.install, "required": required}
+    )
 
 
 def _run_all(jobs: Sequence[runner.Job], report: Report, *, isolate: bool, progress: Any) -> None:
@@ -186,17 +189,21 @@ def check(
     """
     start = time.monotonic()
     entry = operation_named(operation)
-    if not callable(implementation):
+    if not _is_callable(implementation):
         message = f"check was given {implementation!r}; pass a callable implementation(x, axis=-1)."
         raise ConformanceError(message)
     found = polylogit.get_backend(backend)
     named = f"{found.name}+{name or _name(implementation)}"
     subject = Subject(found, operation, implementation, vjp, named, device, rowwise=entry.rowwise)
-    report = Report(environment=_environment(level, seed, [info for info in polylogit.backends() if info.name == backend]))
+    report = Report(environment=_environment(level, seed, [info for info in installed() if info.name == backend]))
     report.results.extend(examine(subject, level, seed, dtypes, checks))
     expectations.apply(report, expectations.read(expected_failures), strict=strict)
     report.environment["seconds"] = runner.elapsed(start)
     return report
+
+
+def _is_callable(given: Any) -> bool:
+    return callable(given)
 
 
 def _name(function: Any) -> str:
@@ -265,4 +272,3 @@ def _split(identifier: str) -> Mapping[str, str]:
         raise ConformanceError(message)
     names = ("subject", "operation", "check", "dtype", "case")
     return {**dict(zip(names, parts, strict=True)), "seed": seed}
-

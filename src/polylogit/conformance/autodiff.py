@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["pullback_of"]
 
 
-def pullback_of(
-    backend: Backend, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any
-) -> Any:
+def pullback_of(backend: Backend, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
     """The gradient of ``function(x, **kwargs)`` for a cotangent, by the backend's autodiff."""
     tape = _TAPES.get(backend.name)
     if tape is not None:

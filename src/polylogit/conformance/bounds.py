@@ -48,12 +48,12 @@ def gradient_flushable(fmt: Format) -> float:
 def _distance(state: Rows | Points, fmt: Format) -> Array:
     """The distance from the maximum, up to where every probability has underflowed."""
     limit = -np.log(fmt.smallest) + np.log(max(state.length, 1)) + 2.0
-    return np.minimum(np.where(np.isnan(state.distance), 0.0, state.distance), limit)
+    return np.asarray(np.minimum(np.where(np.isnan(state.distance), 0.0, state.distance), limit))
 
 
 def _units(state: Rows, fmt: Format) -> Array:
     """The error of a probability in units of eps: 4 + 2 d + 2 log2 n."""
-    return 4.0 + 2.0 * _distance(state, fmt) + 2.0 * np.log2(max(state.length, 1))
+    return np.asarray(4.0 + 2.0 * _distance(state, fmt) + 2.0 * np.log2(max(state.length, 1)))
 
 
 def softmax(state: Rows, fmt: Format) -> Array:
@@ -151,7 +151,9 @@ def _slack(state: Points, fmt: Format, scale: Array) -> Array:
 def sigmoid_first(state: Points, fmt: Format, g: Array) -> Array:
     """8 ulp where x is at most 0; above, ``eps |g|`` too, since 1 - y cancels."""
     near = _SIGMOID_ULPS * np.abs(fmt.ulp(state.slopes.hi * g))
-    return np.asarray(np.where(state.x > 0, np.maximum(near, fmt.eps * np.abs(g)), near) + _slack(state, fmt, np.abs(g)))
+    return np.asarray(
+        np.where(state.x > 0, np.maximum(near, fmt.eps * np.abs(g)), near) + _slack(state, fmt, np.abs(g))
+    )
 
 
 def sigmoid_second(state: Points, fmt: Format, g: Array, h: Array) -> Array:

@@ -34,10 +34,85 @@ __all__ = [
 
 # Around the widths of vector registers, blocks and tiles, and their multiples.
 LENGTHS = {
-    "quick": (1, 2, 3, 4, 5, 7, 8, 9, 10, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 255, 256, 257, 512, 517)
-    + (1000, 1023, 1024, 1025, 2048, 2049, 4096, 5000),
-    "full": (*range(1, 70), 95, 96, 97, 100, 127, 128, 129, 191, 192, 193, 255, 256, 257, 300, 383, 384, 385, 511, 512)
-    + (513, 517, 640, 768, 1000, 1023, 1024, 1025, 1537, 2047, 2048, 2049, 3000, 4095, 4096, 4097, 5000, 8191, 8192, 8193),
+    "quick": (
+        1,
+        2,
+        3,
+        4,
+        5,
+        7,
+        8,
+        9,
+        10,
+        15,
+        16,
+        17,
+        31,
+        32,
+        33,
+        63,
+        64,
+        65,
+        100,
+        127,
+        128,
+        129,
+        255,
+        256,
+        257,
+        512,
+        517,
+        1000,
+        1023,
+        1024,
+        1025,
+        2048,
+        2049,
+        4096,
+        5000,
+    ),
+    "full": (
+        *range(1, 70),
+        95,
+        96,
+        97,
+        100,
+        127,
+        128,
+        129,
+        191,
+        192,
+        193,
+        255,
+        256,
+        257,
+        300,
+        383,
+        384,
+        385,
+        511,
+        512,
+        513,
+        517,
+        640,
+        768,
+        1000,
+        1023,
+        1024,
+        1025,
+        1537,
+        2047,
+        2048,
+        2049,
+        3000,
+        4095,
+        4096,
+        4097,
+        5000,
+        8191,
+        8192,
+        8193,
+    ),
 }
 # Where compiling for a new shape costs a framework far more than running it.
 FEW_LENGTHS = (1, 2, 3, 17, 33, 64, 129, 517, 1025)
@@ -94,7 +169,7 @@ def rows(n: int, fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, A
     yield "minus zeros", np.full(n, -0.0)
     yield "subnormal", fmt.smallest * rng.integers(-3, 4, n).astype(float)
     yield "extremes", np.where(rng.random(n) < 0.5, -largest, largest)
-    yield "lowest but one", _one(n, -largest, 0.0, rng.integers(n))
+    yield "lowest but one", _one(n, -largest, 0.0, int(rng.integers(n)))
     yield "ascending", np.linspace(-20.0, 5.0, n)
     yield "descending", np.linspace(30.0, -3.0, n)
     yield "linear steps", np.arange(n, dtype=float) % 13 - 6.0
@@ -152,7 +227,7 @@ def blocked_rows(n: int, fmt: Format, rng: np.random.Generator) -> Iterator[tupl
 
 
 def special_rows(n: int, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
-    """Rows with NaN or +inf, at each position for short rows and at block boundaries for long ones; rows of all -inf."""
+    """Rows with NaN or +inf, at each position of short rows and at block boundaries of long ones; all -inf."""
     short = n <= 20  # noqa: PLR2004
     marks = {0, 1, n // 2, n - 1, *(edge + off for edge in (8, 16, 32, 64, 128, 256, 512) for off in (-1, 0))}
     positions = range(n) if short else sorted(mark for mark in marks if 0 <= mark < n)
@@ -179,8 +254,14 @@ def points(fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]
         word = "negative" if sign < 0 else "positive"
         yield f"{word} near 0", sign * np.abs(rng.normal(size=37))
         yield f"{word} moderate", sign * rng.uniform(1.0, 20.0, 64)
-        yield f"{word} tails", sign * np.array([18.0, 30.0, 36.0, 37.0, 40.0, 45.0, 60.0, 80.0, 85.5, 87.0, 88.0, 88.7, 90.0])
-        yield f"{word} beyond", sign * np.array([89.0, 90.0, 100.0, 103.0, 104.0, 120.0, 709.0, 710.0, 745.0, 750.0, 1e4])
+        yield (
+            f"{word} tails",
+            sign * np.array([18.0, 30.0, 36.0, 37.0, 40.0, 45.0, 60.0, 80.0, 85.5, 87.0, 88.0, 88.7, 90.0]),
+        )
+        yield (
+            f"{word} beyond",
+            sign * np.array([89.0, 90.0, 100.0, 103.0, 104.0, 120.0, 709.0, 710.0, 745.0, 750.0, 1e4]),
+        )
         yield f"{word} huge", sign * np.array([fmt.largest, fmt.largest / 2, 3e4, 6e4])
         yield f"{word} tiny", sign * np.array([0.0, fmt.smallest, fmt.tiny, 1e-5, 1e-3])
         yield f"{word} small half tails", sign * np.linspace(7.0, 17.5, 43)
@@ -204,7 +285,7 @@ def cotangents(n: int, fmt: Format, rng: np.random.Generator) -> Iterator[tuple[
     normal = rng.normal(size=n)
     yield "normal", normal
     yield "ones", np.ones(n)
-    yield "one-hot", _one(n, 0.0, 1.0, rng.integers(n))
+    yield "one-hot", _one(n, 0.0, 1.0, int(rng.integers(n)))
     yield "one-hot first", _one(n, 0.0, -2.0, 0)
     yield "huge", normal * (64.0 if half else 1e18)
     yield "small", normal * (0.125 if half else 1e-10)

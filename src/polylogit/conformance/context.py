@@ -198,7 +198,9 @@ class Context:
                 return Outcome("unsupported", message=f"refused with {said}")
             return Outcome("failed", message=f"raised {said}", details={"shape": list(shape), "dtype": fmt.name})
         if answer.values is not None and answer.values.shape != tuple(shape):
-            return Outcome("failed", message=f"the result has the shape {answer.values.shape}, the input {tuple(shape)}")
+            return Outcome(
+                "failed", message=f"the result has the shape {answer.values.shape}, the input {tuple(shape)}"
+            )
         return None
 
     def _axis(self, axis: Any) -> Any:
@@ -221,7 +223,9 @@ class Context:
         either = None
         if self.subject.own and self.operation.infinite is None:
             # A kernel may give the limit beside an infinite logit; only at the logit itself there is no number.
-            either = ~np.isnan(rows).any(-1, keepdims=True) & np.isposinf(rows).any(-1, keepdims=True) & ~np.isposinf(rows)
+            either = (
+                ~np.isnan(rows).any(-1, keepdims=True) & np.isposinf(rows).any(-1, keepdims=True) & ~np.isposinf(rows)
+            )
         if mask is not None:
             empty = ~mask.any(-1, keepdims=True)
             high = np.where(~mask | empty, self.operation.masked, high)
@@ -263,7 +267,10 @@ class Context:
         given = [subject.array(direction, fmt.name, layout) for direction in rounded]
         kwargs = {} if where is None else {"where": subject.array(where, "bool")}
         answer = subject.guarded(lambda: run(array, *given, axis, **kwargs), like=array)
-        for name, before, after in (("the input", x, array), *(("the cotangent", *pair) for pair in zip(rounded, given, strict=True))):
+        for name, before, after in (
+            ("the input", x, array),
+            *(("the cotangent", *pair) for pair in zip(rounded, given, strict=True)),
+        ):
             if not np.array_equal(subject.host(after), before, equal_nan=True):
                 answer.notes.append(f"{name} was modified")
         bad = self.unusable(answer, x.shape, fmt, optional=optional)

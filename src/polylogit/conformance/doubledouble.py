@@ -6,12 +6,13 @@ What the reference computes with where mpmath would take minutes: whole arrays a
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import mpmath
 import numpy as np
 
-from polylogit.conformance.formats import Array
+if TYPE_CHECKING:
+    from polylogit.conformance.formats import Array
 
 __all__ = ["DD", "RADIUS", "absolute", "add", "div", "dot", "exp", "from_float", "log1p", "mul", "neg", "total"]
 

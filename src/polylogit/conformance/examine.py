@@ -48,7 +48,10 @@ def formats_named(names: Iterable[str] | None) -> tuple[Format, ...]:
     """The formats of these names; all that the kit knows for None."""
     if names is None:
         return tuple(FORMATS.values())
-    chosen = [str(getattr(name, "name", None) or getattr(name, "__name__", None) or name).removeprefix("torch.") for name in names]
+    chosen = [
+        str(getattr(name, "name", None) or getattr(name, "__name__", None) or name).removeprefix("torch.")
+        for name in names
+    ]
     unknown = [name for name in chosen if name not in FORMATS]
     if unknown or not chosen:
         message = f"dtypes={list(names)!r} holds what the kit cannot judge; it knows {', '.join(FORMATS)}."

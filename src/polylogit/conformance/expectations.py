@@ -63,7 +63,9 @@ def read(given: Any) -> tuple[Expected, ...]:
         try:
             tables = tomllib.loads(Path(given).read_text(encoding="utf-8")).get("expected", [])
         except (OSError, tomllib.TOMLDecodeError) as error:
-            message = f"expected_failures={str(given)!r} cannot be read: {error}. Give a TOML file with [[expected]] tables."
+            message = (
+                f"expected_failures={str(given)!r} cannot be read: {error}. Give a TOML file with [[expected]] tables."
+            )
             raise ConformanceError(message) from None
     else:
         tables = list(given)

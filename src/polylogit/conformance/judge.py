@@ -71,7 +71,7 @@ def judge(expected: Expectation, got: Array, names: Sequence[str] = ()) -> Outco
         ratio = _ratios(expected, got)
     if not ratio.size:
         return Outcome(cases=0, vacuous=True)
-    at = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+    at = tuple(int(one) for one in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
     worst = float(ratio[at])
     outcome = Outcome(error=worst, cases=int(ratio.size), vacuous=_vacuous(expected))
     outcome.length = ratio.shape[-1]

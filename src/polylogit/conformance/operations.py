@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polylogit.conformance.doubledouble import DD
-    from polylogit.conformance.formats import Array, Format
+    from polylogit.conformance.formats import Array
 
     Bound = Callable[..., Array]
 
@@ -152,7 +152,14 @@ OPERATIONS = {
             masked=0.0,
             top=1.0,
             infinite=None,
-            laws=("rows sum to one", "shift", "order", "permutation", "two entries are a sigmoid", "exp of log_softmax"),
+            laws=(
+                "rows sum to one",
+                "shift",
+                "order",
+                "permutation",
+                "two entries are a sigmoid",
+                "exp of log_softmax",
+            ),
             definition="exp(x_i) / sum_j exp(x_j)",
             domain="rows of reals and -inf with at least one real",
         ),

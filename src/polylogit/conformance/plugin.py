@@ -1,8 +1,8 @@
 """pytest: the kit's checks as test items, and a fixture that runs users' own tests once for each backend.
 
-``pytest --pyargs polylogit.conformance --polylogit-backend NAME`` collects one item for each operation, check and dtype;
-``--polylogit-implementation module:function --polylogit-operation softmax`` does so for a function of one's own. Loaded
-into every pytest of an environment that has polylogit, so it imports nothing heavy before it is used.
+``pytest --pyargs polylogit.conformance --polylogit-backend NAME`` collects an item for each operation, check and dtype;
+``--polylogit-implementation module:function --polylogit-operation softmax`` does so for a function of one's own.
+Loaded into every pytest of an environment that has polylogit, so it imports nothing heavy before it is used.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     names = metafunc.config.getoption("--polylogit-backend")
     if not names:
-        import polylogit  # noqa: PLC0415  only where the fixture is used
+        from polylogit.installation import backends  # noqa: PLC0415  only where the fixture is used
 
-        names = [info.name for info in polylogit.backends() if info.installed]
+        names = [info.name for info in backends() if info.installed]
     metafunc.parametrize("polylogit_backend", names, indirect=True)
 
 
@@ -121,7 +121,11 @@ class _Check(pytest.Item):
         report = Report(list(examine(subject, option("--polylogit-level"), formats=(dtype,), checks=(check,))))
         expected = expectations.read(option("--polylogit-expected-failures"))
         expectations.apply(report, expected, strict=option("--polylogit-strict"))
-        bad = [result for result in report.results if result.verdict in ("failed", "inconclusive", "unexpected-pass", "expired")]
+        bad = [
+            result
+            for result in report.results
+            if result.verdict in ("failed", "inconclusive", "unexpected-pass", "expired")
+        ]
         if bad:
             raise _FailedError("\n".join(f"{result.verdict} {result.id}\n    {result.message}" for result in bad[:10]))
         if any(result.verdict == "expected-failure" for result in report.results):

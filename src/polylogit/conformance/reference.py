@@ -40,7 +40,7 @@ class Rows:
         self.x = x
         self.length = x.shape[-1]
         finite_or_low = np.isfinite(x) | np.isneginf(x)
-        self.regular: Array = finite_or_low.all(-1, keepdims=True) & np.isfinite(x).any(-1, keepdims=True)
+        self.regular: Array = np.asarray(finite_or_low.all(-1, keepdims=True) & np.isfinite(x).any(-1, keepdims=True))
         self._x = np.where(self.regular, x, 0.0)
 
     @functools.cached_property
@@ -187,7 +187,7 @@ _CACHED = 1 << 22  # numbers kept in all
 
 def state_of(kind: type, x: Array) -> Any:
     """`Rows` or `Points` of these logits; kept, since operations and checks ask for the same ones."""
-    key = (kind, x.shape, hashlib.blake2b(np.ascontiguousarray(x).view(np.uint8), digest_size=16).digest())
+    key = (kind, x.shape, hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest())
     state = _CACHE.get(key)
     if state is None:
         state = kind(x)

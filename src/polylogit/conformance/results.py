@@ -96,7 +96,8 @@ class Report:
         return [
             result
             for result in self.results
-            if result.verdict in INCONCLUSIVE and not (result.verdict == "missing" and not result.details.get("required"))
+            if result.verdict in INCONCLUSIVE
+            and not (result.verdict == "missing" and not result.details.get("required"))
         ]
 
     @property

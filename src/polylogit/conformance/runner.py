@@ -1,7 +1,7 @@
 """Runs backends, each in a process of its own, as many at once as there are cores, and gathers one `Report`.
 
-A crash, a kill, a hang or a failing import becomes a result with its cause; the other backends complete. Knows processes
-and results; what is checked is the workers' knowledge.
+A crash, a kill, a hang or a failing import becomes a result with its cause; the other backends complete. Knows
+processes and results; what is checked is the workers' knowledge.
 """
 
 from __future__ import annotations

@@ -102,8 +102,7 @@ class Subject:
         host = np.asarray(values).astype(_host_dtype(dtype))
         if layout != "contiguous" and self.backend.name == "numpy":
             return LAYOUTS[layout](host)
-        made = self.backend.asarray(host, dtype=dtype, device=self.device)
-        return made
+        return self.backend.asarray(host, dtype=dtype, device=self.device)
 
     def keeps(self, fmt: Format) -> bool:
         """Whether the framework has arrays of this format here (JAX without x64 has no float64)."""

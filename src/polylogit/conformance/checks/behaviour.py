@@ -54,6 +54,8 @@ def _threads(context: Context, shape: tuple[int, ...]) -> Outcome:
 
 def repeat(context: Context) -> Iterator[Trial]:
     """The same call again, other shapes and values between; an earlier result stays as it was."""
+    if context.hasty and context.light:
+        return
     yield Trial("same-shape", lambda: _repeat(context, ((5, 33), (5, 33), (5, 33))))
     yield Trial("other-shapes", lambda: _repeat(context, ((5, 33), (33, 5), (3, 11, 5), (165,), (5, 33))))
     yield Trial("growing", lambda: _repeat(context, ((1, 4), (2, 4), (2, 16), (1, 4))))

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from polylogit.conformance.checks.structure import logits
 from polylogit.conformance.context import Trial
-from polylogit.conformance.judge import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from polylogit.conformance.context import Context
     from polylogit.conformance.formats import Array
+    from polylogit.conformance.judge import Outcome
 
 __all__ = ["compiled"]
 
@@ -43,9 +43,11 @@ def _alone(context: Context, x: Array, compile_: Callable[..., Any]) -> Outcome:
 
 
 def _composed(context: Context, x: Array, compile_: Callable[..., Any]) -> Outcome:
-    """Between a doubling and a halving, which are exact, so that a compiler may fuse but nothing else is to be expected."""
+    """Between a doubling and a halving, which are exact: a compiler may fuse, but the values stay."""
     half = context.fmt.round(x)
     subject = context.subject
     function = compile_(lambda a: subject.call(a + a, -1) * 2.0 * 0.5)
-    answer = subject.guarded(lambda: function(subject.array(half, context.fmt.name)), like=subject.array(half, context.fmt.name))
+    answer = subject.guarded(
+        lambda: function(subject.array(half, context.fmt.name)), like=subject.array(half, context.fmt.name)
+    )
     return context.judged(answer, 2.0 * half, -1, optional=True)

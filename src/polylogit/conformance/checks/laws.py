@@ -24,9 +24,19 @@ __all__ = ["LAWS", "laws"]
 def laws(context: Context) -> Iterator[Trial]:
     """Each law of the operation's entry in the table."""
     for name in context.operation.laws:
-        for n in (2, 3, 17, 129, 1000) if not context.costly else (17,) if context.light else (2, 1000):
+        for n in (
+            (2, 3, 17, 129, 1000)
+            if not context.costly
+            else ()
+            if context.hasty and context.light
+            else (17,)
+            if context.light or context.hasty
+            else (2, 1000)
+        ):
             rng = context.rng("laws", name, n)
-            x = context.fmt.round(np.stack([3.0 * rng.normal(size=n), rng.normal(size=n) - 50.0, 10.0 * rng.normal(size=n)]))
+            x = context.fmt.round(
+                np.stack([3.0 * rng.normal(size=n), rng.normal(size=n) - 50.0, 10.0 * rng.normal(size=n)])
+            )
             yield Trial(
                 f"{name.replace(' ', '-')}-n{n}",
                 lambda name=name, x=x, rng=rng: _kept(context, LAWS[name], x, rng),  # type: ignore[misc]
@@ -102,7 +112,9 @@ def _permutation(context: Context, x: Array, rng: np.random.Generator) -> tuple[
 
 
 def _reflection(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
-    return _results(context, x) + _results(context, -x) - 1.0, _bound(context, x) + _bound(context, -x) + context.fmt.eps
+    return _results(context, x) + _results(context, -x) - 1.0, _bound(context, x) + _bound(
+        context, -x
+    ) + context.fmt.eps
 
 
 def _two_entries(context: Context, x: Array, _: Any) -> tuple[Array, Array]:

@@ -24,7 +24,10 @@ _FAILURES = 200
 def render(report: Report) -> str:
     """The whole report."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("polylogit.conformance", "templates"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("polylogit.conformance", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.globals.update(replay=replay_command, number=_number)
     subjects = list(dict.fromkeys(result.subject for result in report.results))
@@ -68,7 +71,11 @@ def _cell(cell: dict[str, Any] | None) -> dict[str, Any]:
     if error is None:
         passed = cell["verdicts"].get("passed")
         text = "✗" if bad else "✓" if passed else "–"
-        return {"text": text, "colour": "hsl(2 70% 55%)" if bad else "hsl(135 50% 62%)" if passed else "transparent", "title": title}
+        return {
+            "text": text,
+            "colour": "hsl(2 70% 55%)" if bad else "hsl(135 50% 62%)" if passed else "transparent",
+            "title": title,
+        }
     text = "∞" if math.isinf(error) else f"{error:.2f}" if error < 100 else f"{error:.0e}"  # noqa: PLR2004
     return {"text": text + (" ✗" if bad else ""), "colour": _shade(max(error, 2.0) if bad else error), "title": title}
 
@@ -89,7 +96,9 @@ def _checks(report: Report, subjects: list[str]) -> list[dict[str, Any]]:
 def _charts(report: Report, subjects: list[str]) -> list[dict[str, Any]]:
     charts = []
     for operation in dict.fromkeys(result.operation for result in report.results if result.operation):
-        measured = [one for one in report.results if one.operation == operation and one.error is not None and one.length > 0]
+        measured = [
+            one for one in report.results if one.operation == operation and one.error is not None and one.length > 0
+        ]
         for attribute, title in (("distance", "distance d from the maximum"), ("length", "row length n")):
             if points := _points(measured, attribute, subjects):
                 charts.append({"operation": operation, "title": title, **points})
@@ -107,13 +116,28 @@ def _points(results: list[Result], attribute: str, subjects: list[str]) -> dict[
         x = _MARGIN + (_WIDTH - _MARGIN - 10) * math.log10(1.0 + min(value, 1e6)) / most
         height = min(result.error if result.error is not None and not math.isnan(result.error) else 2.0, 1.5)
         y = _HEIGHT - _MARGIN + 8 - (_HEIGHT - _MARGIN - 8) * height / 1.5
-        points.append({"x": f"{x:.1f}", "y": f"{y:.1f}", "colour": colours[result.subject], "title": f"{result.id}: {result.error:.3g}"})
+        points.append(
+            {
+                "x": f"{x:.1f}",
+                "y": f"{y:.1f}",
+                "colour": colours[result.subject],
+                "title": f"{result.id}: {result.error:.3g}",
+            }
+        )
     ticks = [10**power for power in range(7) if 10**power <= max(values)]
     places = [
-        {"x": f"{_MARGIN + (_WIDTH - _MARGIN - 10) * math.log10(1.0 + tick) / most:.1f}", "text": f"{tick:g}"} for tick in ticks
+        {"x": f"{_MARGIN + (_WIDTH - _MARGIN - 10) * math.log10(1.0 + tick) / most:.1f}", "text": f"{tick:g}"}
+        for tick in ticks
     ]
     bound = _HEIGHT - _MARGIN + 8 - (_HEIGHT - _MARGIN - 8) / 1.5
-    return {"points": _thinned(points), "ticks": places, "bound": f"{bound:.1f}", "width": _WIDTH, "height": _HEIGHT, "base": _HEIGHT - _MARGIN + 8}
+    return {
+        "points": _thinned(points),
+        "ticks": places,
+        "bound": f"{bound:.1f}",
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "base": _HEIGHT - _MARGIN + 8,
+    }
 
 
 def _thinned(points: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -130,7 +154,9 @@ def _agreement(report: Report) -> list[dict[str, Any]]:
     tables = []
     for operation, dtype in dict.fromkeys((row["operation"], row["dtype"]) for row in rows):
         found = {
-            frozenset((row["first"], row["second"])): row for row in rows if (row["operation"], row["dtype"]) == (operation, dtype)
+            frozenset((row["first"], row["second"])): row
+            for row in rows
+            if (row["operation"], row["dtype"]) == (operation, dtype)
         }
         grid = [[found.get(frozenset((one, two))) if one != two else None for two in names] for one in names]
         tables.append({"operation": operation, "dtype": dtype, "names": names, "grid": grid})

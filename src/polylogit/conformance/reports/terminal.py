@@ -1,4 +1,4 @@
-"""The report in a terminal: a matrix of operation and check by subject, then each failure. Plain where there is none."""
+"""The report in a terminal: a matrix of operation and check by subject, then each failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polylogit.conformance.reports import matrix, replay_command
 from polylogit.conformance.results import BAD, DISAGREES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from polylogit.conformance.results import Report, Result
 
@@ -32,11 +32,17 @@ def console() -> Console:
 
 
 class Live:
-    """A progress bar for each backend, on standard error; one line for each event that matters where there is no terminal."""
+    """A progress bar for each backend, on standard error; a line for each event that matters where that is a file."""
 
     def __init__(self, backends: Sequence[str]) -> None:
         self._console = Console(stderr=True, highlight=False)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[note]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._tasks = {name: self._progress.add_task(name, total=None, note="waiting") for name in backends}
         self._bad = dict.fromkeys(backends, 0)
@@ -53,11 +59,15 @@ class Live:
     def __call__(self, backend: str, event: dict[str, Any]) -> None:
         """One event of a worker."""
         kind, task = event["event"], self._tasks[backend]
-        note = {"start": "importing", "ready": "running", "end": "done", "error": "failed", "broken": "broken"}.get(kind)
+        note = {"start": "importing", "ready": "running", "end": "done", "error": "failed", "broken": "broken"}.get(
+            kind
+        )
         if kind == "result":
             self._bad[backend] += event["result"]["verdict"] in BAD
             words = f"{event['result']['operation']} {event['result']['check']} {event['result']['dtype']}"
-            self._progress.update(task, advance=1, note=words + (f" [red]{self._bad[backend]} bad[/]" if self._bad[backend] else ""))
+            self._progress.update(
+                task, advance=1, note=words + (f" [red]{self._bad[backend]} bad[/]" if self._bad[backend] else "")
+            )
         elif note:
             self._progress.update(task, note=note)
             if kind == "end":
@@ -98,7 +108,9 @@ def show(report: Report, to: Console | None = None) -> None:
         if result.verdict == "missing":
             out.print(f"[yellow]missing[/]  {result.subject}: {escape(result.message)}")
     _failures([result for result in report.results if result.verdict in BAD and result.verdict != "missing"], out)
-    counts = ", ".join(f"{n} {v}" for (v,), cell in sorted(matrix(report, "verdict").items()) for n in cell["verdicts"].values())
+    counts = ", ".join(
+        f"{n} {v}" for (v,), cell in sorted(matrix(report, "verdict").items()) for n in cell["verdicts"].values()
+    )
     seconds = f" in {report.environment['seconds']:.1f} s" if "seconds" in report.environment else ""
     out.print(f"{_VERDICTS[report.status]}: {counts or 'nothing was run'}{seconds}")
 
@@ -114,9 +126,10 @@ def _matrix(report: Report, subjects: Sequence[str], out: Console) -> None:
         table.add_column(escape(subject), justify="right")
     whole, cells = matrix(report, "operation", "subject"), matrix(report, "operation", "check", "subject")
     lost = {result.subject: result.verdict for result in report.results if not result.check}
-    cell: Callable[[dict[str, Any] | None, str], str] = (
-        lambda found, subject: f"[yellow]{lost[subject]}[/]" if found is None and subject in lost else _cell(found)
-    )
+
+    def cell(found: dict[str, Any] | None, subject: str) -> str:
+        return f"[yellow]{lost[subject]}[/]" if found is None and subject in lost else _cell(found)
+
     for operation in dict.fromkeys(result.operation for result in ran):
         table.add_row(
             f"[bold]{operation}[/]", "[bold]all[/]", *(cell(whole.get((operation, one)), one) for one in subjects)
@@ -146,7 +159,9 @@ def _pairs(report: Report, out: Console) -> None:
 
 def _failures(bad: Sequence[Result], out: Console) -> None:
     for result in bad[:_SHOWN]:
-        out.print(f"[red]{result.verdict}[/]  [bold]{escape(result.id)}[/]\n    {escape(result.message)}", soft_wrap=True)
+        out.print(
+            f"[red]{result.verdict}[/]  [bold]{escape(result.id)}[/]\n    {escape(result.message)}", soft_wrap=True
+        )
         if "inputs" in result.details:
             inputs = ", ".join(f"{value:.9g}" for value in result.details["inputs"])
             out.print(f"    inputs: \\[{inputs}]", soft_wrap=True)

@@ -6,11 +6,11 @@ import math
 from itertools import product
 
 import numpy as np
-from polylogit_ledger.ledger import Ledger
 
 from polylogit.backends.base import Backend, host_array
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import DifferentiationError, DTypeError
+from polylogit_ledger.ledger import Ledger
 
 FLOATS = ("float64", "float32")
 
@@ -61,9 +61,11 @@ def lines(shape, axes):
     """The positions of each row: lists of indices into the data."""
     strides = strides_of(shape)
     others = [a for a in range(len(shape)) if a not in axes]
-    offsets = [sum(i * strides[a] for i, a in zip(at, axes)) for at in product(*(range(shape[a]) for a in axes))]
+    offsets = [
+        sum(i * strides[a] for i, a in zip(at, axes, strict=True)) for at in product(*(range(shape[a]) for a in axes))
+    ]
     for at in product(*(range(shape[a]) for a in others)):
-        start = sum(i * strides[a] for i, a in zip(at, others))
+        start = sum(i * strides[a] for i, a in zip(at, others, strict=True))
         yield [start + offset for offset in offsets]
 
 
@@ -71,8 +73,8 @@ def broadcast(mask, shape):
     check_mask(mask.dtype, mask.dtype == "bool")
     check_mask_shape(mask.shape, shape)
     sizes = (1,) * (len(shape) - mask.ndim) + mask.shape
-    strides = [0 if size == 1 else stride for size, stride in zip(sizes, strides_of(sizes))]
-    return [bool(mask.data[sum(i * s for i, s in zip(at, strides))]) for at in product(*map(range, shape))]
+    strides = [0 if size == 1 else stride for size, stride in zip(sizes, strides_of(sizes), strict=True)]
+    return [bool(mask.data[sum(i * s for i, s in zip(at, strides, strict=True))]) for at in product(*map(range, shape))]
 
 
 class LedgerBackend(Backend):
@@ -109,7 +111,7 @@ class LedgerBackend(Backend):
         out = [masked] * len(x.data)
         for line in lines(x.shape, axes):
             kept = [i for i in line if mask[i]]
-            for i, y in zip(kept, kernel([float(x.data[i]) for i in kept])):
+            for i, y in zip(kept, kernel([float(x.data[i]) for i in kept]), strict=True):
                 out[i] = y
         return Ledger(out, x.shape, result)
 
@@ -118,7 +120,7 @@ class LedgerBackend(Backend):
     def asarray(self, value, *, dtype=None, device=None):
         values = host_array(value)
         name = dtype or values.dtype.name
-        if name not in FLOATS + ("bool",):
+        if name not in (*FLOATS, "bool"):
             if values.dtype.kind not in "iu" or dtype not in (None, values.dtype.name):
                 raise DTypeError(f"a Ledger holds float64, float32, int64 or bool, not {name}; pass one of those.")
             name = "int64"
@@ -141,7 +143,9 @@ class LedgerBackend(Backend):
             kwargs, cotangent, function = {**function.kwargs, **kwargs}, function.cotangent, function.operation
         operation = getattr(function, "__polylogit_operation__", None)
         if operation is None:
-            raise DifferentiationError(f"{function!r} cannot be differentiated on a Ledger; use polylogit's operations.")
+            raise DifferentiationError(
+                f"{function!r} cannot be differentiated on a Ledger; use polylogit's operations."
+            )
         y = function(x, **kwargs)
         mask = broadcast(kwargs["where"], x.shape) if kwargs.get("where") is not None else [True] * len(x.data)
         rows = [[i] for i in range(len(x.data))]
@@ -152,7 +156,7 @@ class LedgerBackend(Backend):
         p = [0.0] * len(x.data)
         for row in rows:
             values = [float(x.data[i]) for i in row]
-            for i, value in zip(row, kernel(values) if kernel else map(sigmoid_one, values)):
+            for i, value in zip(row, kernel(values) if kernel else map(sigmoid_one, values), strict=True):
                 p[i] = value
         return y, DERIVATIVES[operation], p, [float(v) for v in x.data], rows, cotangent
 
@@ -160,7 +164,9 @@ class LedgerBackend(Backend):
         out = [0.0] * len(p)
         g = direction.data
         for row in rows:
-            for i, value in zip(row, rule([p[i] for i in row], [logits[i] for i in row], *([d[i] for i in row] for d in g))):
+            for i, value in zip(
+                row, rule([p[i] for i in row], [logits[i] for i in row], *([d[i] for i in row] for d in g)), strict=True
+            ):
                 out[i] = value
         return Ledger(out, x.shape, x.dtype if x.dtype in FLOATS else "float64")
 
@@ -185,24 +191,24 @@ class _Directions:
 
 
 def _mean(p, g):
-    return math.fsum(a * b for a, b in zip(p, g))
+    return math.fsum(a * b for a, b in zip(p, g, strict=True))
 
 
 def _softmax_first(p, _, g):
     mean = _mean(p, g)
-    return [a * (b - mean) for a, b in zip(p, g)]
+    return [a * (b - mean) for a, b in zip(p, g, strict=True)]
 
 
 def _softmax_second(p, _, g, h):
     one, two = _mean(p, g), _mean(p, h)
-    both = [(a - one) * (b - two) for a, b in zip(g, h)]
+    both = [(a - one) * (b - two) for a, b in zip(g, h, strict=True)]
     mean = _mean(p, both)
-    return [a * (b - mean) for a, b in zip(p, both)]
+    return [a * (b - mean) for a, b in zip(p, both, strict=True)]
 
 
 def _log_vjp(p, _, g):
     total = math.fsum(g)
-    return [b - a * total for a, b in zip(p, g)]
+    return [b - a * total for a, b in zip(p, g, strict=True)]
 
 
 def _log_jvp(p, _, t):
@@ -221,11 +227,11 @@ def _slope(x):
 
 
 def _sigmoid_first(_, x, g):
-    return [_slope(a) * b for a, b in zip(x, g)]
+    return [_slope(a) * b for a, b in zip(x, g, strict=True)]
 
 
 def _sigmoid_second(_, x, g, h):
-    return [-math.tanh(a / 2) * _slope(a) * b * c for a, b, c in zip(x, g, h)]
+    return [-math.tanh(a / 2) * _slope(a) * b * c for a, b, c in zip(x, g, h, strict=True)]
 
 
 DERIVATIVES = {
