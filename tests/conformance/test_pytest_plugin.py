@@ -32,7 +32,7 @@ def test_a_users_test_runs_once_for_each_backend_named(tmp_path):
         "    y = polylogit.softmax(polylogit_backend.asarray([1.0, 2.0]))\n"
         "    assert abs(polylogit_backend.to_numpy(y).sum() - 1) < 1e-6\n"
     )
-    found = run(tmp_path, "--polylogit-backend", "numpy", "-v")
+    found = run(tmp_path, "--polylogit-backend", "numpy", "-vv")
     assert "test_my_loss[numpy] PASSED" in found.stdout, found.stdout + found.stderr
 
 

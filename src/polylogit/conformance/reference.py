@@ -164,7 +164,7 @@ def rounded(value: DD, fmt: Format, exactly: Callable[[tuple[int, ...]], Any] | 
         out = value.hi.copy() if fmt.precision == 53 else fmt.round(value.hi)  # noqa: PLR2004
         half = 0.5 * fmt.ulp(value.hi)
         off = np.abs((value.hi - out) + value.lo)
-        unsure = np.isfinite(out) & (np.abs(off - half) <= np.abs(value.hi) * 2.0**-50 * half / fmt.ulp(value.hi))
+        unsure = np.isfinite(out) & (np.abs(off - half) <= np.abs(value.hi) * dd.RADIUS + half * 2.0**-50)
         unsure |= (np.abs(value.hi) < 2.0**-960) & (value.hi != 0)
     if exactly is not None:
         for position in zip(*np.nonzero(unsure), strict=True):
