@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from polylogit.errors import DifferentiationError
-from polylogit.registry import _PYTHON_TYPES, _as_array, _move, get_backend
+from polylogit.registry import _PYTHON_TYPES, _as_array, _move, _named, get_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,7 @@ def _prepare(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Backend, An
         message = f"vjp and jvp take a function first and were given {function!r}; write vjp(polylogit.softmax, x)."
         raise DifferentiationError(message)
     name = kwargs.get("backend")
-    backend = get_backend(x if name is None else name)
+    backend = get_backend(x) if name is None else _named(name)
     if type(x) in _PYTHON_TYPES:
         x = _as_array(backend, x)
     elif name is not None:

@@ -396,7 +396,7 @@ def call(operation: str, x: Any, arguments: dict[str, Any], backend: Any) -> Any
     """
     cls = type(x)
     if backend is not None:
-        owner = get_backend(backend) if isinstance(backend, str) else backend
+        owner = _named(backend)
         x = _move(owner, x, "x")
     elif cls in _PYTHON_TYPES:
         owner = _load(_default_backend.get())
@@ -409,6 +409,16 @@ def call(operation: str, x: Any, arguments: dict[str, Any], backend: Any) -> Any
     if (operation, owner.name) in OVERRIDES:
         return implementation_of(operation, owner)(x, **arguments)
     return getattr(owner, operation)(x, **arguments)
+
+
+def _named(backend: Any) -> Backend:
+    """What ``backend=`` names."""
+    if isinstance(backend, str):
+        return _load(backend)
+    if hasattr(backend, "owns"):
+        return backend  # type: ignore[no-any-return]
+    message = f"backend={backend!r} is no backend; pass a name, one of {', '.join(SPECIFICATIONS)}."
+    raise UnknownBackendError(message)
 
 
 def _owner(cls: type) -> Backend:

@@ -273,3 +273,11 @@ class TestLongRows:
         total = np.sum(tf.nn.softmax(tf.constant(row)).numpy().astype(np.float64))
         xla = np.sum(compiled(tf.nn.softmax, jit_compile=True)(tf.constant(row)).numpy().astype(np.float64))
         assert max(abs(total - 1), abs(xla - 1)) > np.finfo(np.float32).eps * 44
+
+    def test_the_native_call_still_drifts_in_float64(self) -> None:
+        row = np.r_[0.0, np.full(4095, -0.1)]
+        e = np.exp(row.astype(np.longdouble))
+        exact = e / np.sum(e)
+        bound = (4 + 2 * -row + 2 * np.log2(row.size)) * np.spacing(exact.astype(np.float64))
+        assert (np.abs(tf.nn.softmax(tf.constant(row)).numpy() - exact) > bound).any()
+        assert (np.abs(polylogit.softmax(tf.constant(row)).numpy() - exact) <= bound).all()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Pullback = Callable[[Any], Any]
 
-__all__ = ["Backend", "host_array"]
+__all__ = ["Backend", "holds_numpy", "host_array"]
 
 
 class Backend(ABC):
@@ -132,6 +132,15 @@ def host_array(value: Any) -> np.ndarray[Any, Any]:
     except ValueError as error:
         message = f"the sequence {reprlib.repr(value)} is ragged ({error}); give every row the same length."
         raise UnsupportedArrayError(message) from None
+    if array.dtype == object and array.size and all(isinstance(leaf, int) for leaf in array.flat):
+        array = array.astype(np.float64)  # Python integers beyond 64 bits
     if array.dtype.kind in "OSUMm" or array.dtype.names is not None:
         check_logits_dtype(str(array.dtype), "other")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def holds_numpy(value: Any) -> bool:
+    """Whether a nested sequence has NumPy arrays or scalars for leaves."""
+    if isinstance(value, (list, tuple)):
+        return any(holds_numpy(item) for item in value)
+    return type(value).__module__ == "numpy"

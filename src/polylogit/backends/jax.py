@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from polylogit.backends.base import Backend, host_array
+from polylogit.backends.base import Backend, holds_numpy, host_array
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import DifferentiationError, DTypeError
 
@@ -210,9 +210,12 @@ class JaxBackend(Backend):
         target = None if dtype is None else _any_dtype(dtype)
         if not isinstance(value, jax.Array):
             array = host_array(value)
-            value = array if hasattr(value, "dtype") else value
+            value = array if hasattr(value, "dtype") or holds_numpy(value) else value
         try:
             return jnp.array(value, dtype=target, device=device)
+        except OverflowError:  # Python integers beyond the mode's
+            floats = array.astype(np.float64)
+            return jnp.array(floats, dtype=target or jax.dtypes.canonicalize_dtype(np.float64), device=device)
         except TypeError as error:
             message = f"JAX cannot hold {type(value).__name__} of this dtype ({error}); cast it first to float32."
             raise DTypeError(message) from None

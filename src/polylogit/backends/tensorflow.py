@@ -7,6 +7,7 @@ their own form. This module may know TensorFlow and the shared rules.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ import tensorflow as tf
 from tensorflow.python.framework.ops import EagerTensor
 from tensorflow.python.ops import gen_math_ops, gen_nn_ops  # the ops without tf.nn's conversions: half the time
 
-from polylogit.backends.base import Backend, host_array
+from polylogit.backends.base import Backend, holds_numpy, host_array
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import DifferentiationError, DTypeError, UnsupportedArrayError
 
@@ -44,7 +45,6 @@ class _Operation(NamedTuple):
     """What tells softmax and log_softmax apart."""
 
     native: Callable[[Any], Any]
-    long: Callable[[Any], Any]
     masked: float
     normalised: bool  # whether a row of results sums to one
 
@@ -68,13 +68,8 @@ def _long_softmax(x: Any) -> Any:
     return e / _long_sum(e)
 
 
-def _long_log_softmax(x: Any) -> Any:
-    shifted = x - tf.stop_gradient(tf.reduce_max(x, -1, keepdims=True))
-    return shifted - tf.math.log(_long_sum(tf.exp(shifted)))
-
-
-_SOFTMAX = _Operation(gen_nn_ops.softmax, _long_softmax, 0.0, normalised=True)
-_LOG_SOFTMAX = _Operation(gen_nn_ops.log_softmax, _long_log_softmax, -math.inf, normalised=False)
+_SOFTMAX = _Operation(gen_nn_ops.softmax, 0.0, normalised=True)
+_LOG_SOFTMAX = _Operation(gen_nn_ops.log_softmax, -math.inf, normalised=False)
 
 
 # --- the operations --------------------------------------------------------------------------------------------------
@@ -119,12 +114,8 @@ def _eager_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None)
 def _eager_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
     """`log_softmax` of an eager tensor on the CPU."""
     if where is None and dtype is None and type(axis) is int and axis == -1 and x.dtype in _NATIVE:
-        try:
-            r = gen_nn_ops.log_softmax(x)
-        except tf.errors.OpError:
-            return log_softmax(x)
-        if r.numpy().shape[-1] <= _LONGEST:
-            return r
+        with contextlib.suppress(tf.errors.OpError):
+            return gen_nn_ops.log_softmax(x)
     return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
 
 
@@ -227,9 +218,11 @@ def _native_or_long(operation: _Operation, x: Any) -> Any:
     if symbolic:
         x = _sealed(x)
     if length is None or length > _LONGEST:
-        if x.dtype == tf.float32:
+        # In log_softmax the drift matters only under XLA, and there only in float32.
+        if x.dtype == tf.float32 and (symbolic or operation.normalised):
             return tf.cast(operation.native(tf.cast(x, tf.float64)), tf.float32)
-        return operation.long(x)
+        if operation.normalised:
+            return _long_softmax(x)
     y = operation.native(x)
     # Dividing by the sum, which is 1 up to rounding, spreads a NaN or an infinity that oneDNN's float32 kernel keeps to
     # its own index, and makes the 0.99999994 of the other kernel, for a row of one, exactly 1.
@@ -327,8 +320,11 @@ class TensorflowBackend(Backend):
             if isinstance(value, (tf.Tensor, tf.Variable)):
                 return _cast(tf.identity(value), target or value.dtype)
             array = host_array(value)
-            if not hasattr(value, "dtype"):
-                return tf.constant(value, dtype=target)
+            if not hasattr(value, "dtype") and not holds_numpy(value):
+                try:
+                    return tf.constant(value, dtype=target)
+                except (OverflowError, TypeError, ValueError):  # integers beyond 64 bits, or integers as floats
+                    return tf.cast(tf.constant(array.astype(np.float64)), target or tf.float32)
             try:
                 # tf.constant shares the memory of some arrays; a copy is the tensor's own.
                 tensor = tf.constant(array.copy())

@@ -11,18 +11,17 @@ import functools
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import compiler
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from polylogit.backends.base import Backend, host_array
+from polylogit.backends.base import Backend, holds_numpy, host_array
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import DifferentiationError, DTypeError, UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import numpy as np
 
     from polylogit.backends.base import Pullback
 
@@ -249,8 +248,6 @@ def _dtype(given: Any) -> torch.dtype:
 def _dtype_name(given: Any) -> str:
     if isinstance(given, str):
         return given
-    import numpy as np  # noqa: PLC0415  only for a NumPy dtype, which brings it
-
     try:
         return str(np.dtype(given).name)
     except TypeError:
@@ -280,10 +277,12 @@ class TorchBackend(Backend):
         target = None if dtype is None else dtype if isinstance(dtype, torch.dtype) else _any_dtype(dtype)
         if isinstance(value, torch.Tensor):
             return value.to(device=device, dtype=target)
-        if type(value).__module__ != "numpy" and not hasattr(value, "dtype"):
-            host_array(value)  # for its errors
-            return torch.tensor(value, dtype=target, device=device)
         array = host_array(value)
+        if not hasattr(value, "dtype") and not holds_numpy(value):
+            try:
+                return torch.tensor(value, dtype=target, device=device)
+            except (OverflowError, RuntimeError, ValueError):  # integers beyond 64 bits
+                return torch.tensor(array.astype(np.float64), dtype=target or torch.get_default_dtype(), device=device)
         name = array.dtype.name
         if name in _BY_BITS:
             bits = array.view(f"u{array.dtype.itemsize}" if array.dtype.itemsize == 1 else "i2")
