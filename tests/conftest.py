@@ -41,9 +41,11 @@ INSTALLED = tuple(name for name in BACKENDS if importlib.util.find_spec(name) is
 LIBRARIES = (*BACKENDS, "flax")
 MISSING = tuple(name for name in LIBRARIES if importlib.util.find_spec(name) is None)
 
-# TensorFlow's libraries, loaded first, can break those of PyTorch in the same process; the other order is fine.
-if "torch" in INSTALLED:
-    importlib.import_module("torch")
+# TensorFlow's libraries, loaded first, break those of PyTorch in the same process, and those of Triton, which PyTorch's
+# builds for GPUs load when they first compile (a segmentation fault); the other order is fine.
+for library in ("torch", "triton"):
+    if "torch" in INSTALLED and importlib.util.find_spec(library) is not None:
+        importlib.import_module(library)
 
 
 def _named_in(variable: str) -> list[str]:

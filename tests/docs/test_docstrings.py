@@ -57,7 +57,7 @@ def test_the_examples_of_a_module(name: str, tmp_path: Path, monkeypatch: pytest
 def test_everything_public_is_documented(name: str) -> None:
     docstring = inspect.getdoc(getattr(polylogit, name))
     assert docstring
-    assert docstring.splitlines()[0].endswith(".")
+    assert docstring.splitlines()[0].endswith((".", "?"))
 
 
 def test_every_module_says_what_it_is_for() -> None:
