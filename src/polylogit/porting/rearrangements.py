@@ -53,7 +53,9 @@ def _matching(reference: Array, candidate: Array) -> Any:
         distance = np.mean(np.nan_to_num(np.abs(b[:, None] - a[None]) / scale, nan=1.0, posinf=1.0), axis=2)
     order = np.argmin(distance, axis=1)
     if len(set(order.tolist())) != order.size:
-        return None
+        # Slices nearly alike may be nearest to the same one; in the order of their size they match one to one.
+        order = np.empty_like(order)
+        order[np.argsort(b[:, 0], kind="stable")] = np.argsort(a[:, 0], kind="stable")
     if order.size > 2:
         # A slice must be much nearer to its own than to any other, or there are so many that some fit by chance.
         nearest, second = np.partition(distance, 1, axis=1)[:, :2].T
