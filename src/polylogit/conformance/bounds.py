@@ -145,7 +145,7 @@ def log_softmax_second(state: Rows, fmt: Format, g: Array, h: Array) -> Array:
 
 def _slack(state: Points, fmt: Format, scale: Array) -> Array:
     y = state.slopes.hi
-    return np.asarray(np.where(y < flushable(fmt), y, 0.0) * scale + flushable(fmt))
+    return np.asarray(np.where(y < flushable(fmt), 2.0 * y, 0.0) * scale + flushable(fmt))
 
 
 def sigmoid_first(state: Points, fmt: Format, g: Array) -> Array:

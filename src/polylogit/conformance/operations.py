@@ -56,6 +56,8 @@ class Operation:
         ``bound(state, format)``, the largest error of the value.
     vjp, jvp, second : Derivative
         Pullback of a cotangent, push-forward of a tangent, and the derivative along `h` of the pullback of `g`.
+    unit : float
+        Size below which the error is absolute, so that units in the last place say nothing of smaller results.
     masked : float
         Value of an entry that takes no part, and of one at -inf.
     top : float or None
@@ -76,6 +78,7 @@ class Operation:
     vjp: Derivative
     jvp: Derivative
     second: Derivative
+    unit: float
     masked: float
     top: float | None
     infinite: float | None
@@ -149,6 +152,7 @@ OPERATIONS = {
             vjp=_SOFTMAX_FIRST,
             jvp=_SOFTMAX_FIRST,  # the Jacobian is symmetric
             second=Derivative(_softmax_second, bounds.softmax_second),
+            unit=0.0,
             masked=0.0,
             top=1.0,
             infinite=None,
@@ -172,6 +176,7 @@ OPERATIONS = {
             vjp=Derivative(_log_softmax_vjp, bounds.log_softmax_vjp),
             jvp=Derivative(_log_softmax_jvp, bounds.log_softmax_jvp),
             second=Derivative(_log_softmax_second, bounds.log_softmax_second),
+            unit=1.0,
             masked=-np.inf,
             top=0.0,
             infinite=None,
@@ -188,6 +193,7 @@ OPERATIONS = {
             vjp=_SIGMOID_FIRST,
             jvp=_SIGMOID_FIRST,
             second=Derivative(_curvature, bounds.sigmoid_second),
+            unit=0.0,
             masked=0.0,
             top=None,
             infinite=1.0,

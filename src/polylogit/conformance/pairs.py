@@ -13,6 +13,7 @@ import numpy as np
 
 from polylogit.conformance import bounds
 from polylogit.conformance.formats import FORMATS
+from polylogit.conformance.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,7 @@ def differences(files: Mapping[str, str]) -> list[dict[str, Any]]:
             if a.shape != b.shape or not a.size:
                 continue
             operation, check, dtype, _ = key.split("/", 3)
-            ulp, absolute = _apart(a, b, dtype)
+            ulp, absolute = _apart(a, b, dtype, OPERATIONS[operation].unit)
             row = found.setdefault(
                 (first, second, operation, check, dtype),
                 {"first": first, "second": second, "operation": operation, "check": check, "dtype": dtype}
@@ -41,11 +42,12 @@ def differences(files: Mapping[str, str]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _apart(a: Any, b: Any, dtype: str) -> tuple[float, float]:
+def _apart(a: Any, b: Any, dtype: str, unit: float) -> tuple[float, float]:
     fmt = FORMATS[dtype]
     both = np.isfinite(a) & np.isfinite(b)
     with np.errstate(all="ignore"):
         off = np.where(both, np.abs(a - b), 0.0)
-    size = np.maximum(np.maximum(np.abs(a), np.abs(b)), bounds.flushable(fmt))
-    units = off / fmt.ulp(np.where(both, size, 1.0))
+    size = np.where(both, np.maximum(np.abs(a), np.abs(b)), 1.0)
+    # Where either may be flushed to 0, the two may differ by all there is.
+    units = np.where(size < 2.0 * bounds.flushable(fmt), 0.0, off / fmt.ulp(np.maximum(size, unit)))
     return float(units.max(initial=0.0)), float(off.max(initial=0.0))
