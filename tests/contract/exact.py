@@ -73,6 +73,11 @@ def computed_in(result: str, given: str) -> str:
     return "float64" if "float64" in (result, given) else "float32"
 
 
+def largest(dtype: Any) -> float:
+    """The largest finite number; a value beyond it is rounded to an infinity."""
+    return float(ml_dtypes.finfo(dtype).max)
+
+
 def flushed_in(result: Precision, compute: Precision) -> Precision:
     """Whose subnormal numbers may be flushed: a result that is rounded once from a wider precision keeps its own."""
     return compute if result.eps > compute.eps else result
@@ -316,7 +321,8 @@ def check(actual: Any, expected: Expected, what: str = "") -> None:
         error = np.where(finite, error, np.inf)
         same = (np.isnan(wide) & np.isnan(exact)) | (wide == exact)
         flushed = (wide == 0) & (np.abs(exact) < expected.flush)
-        wrong = ~(same | flushed | (error <= tolerance))
+        beyond = np.isinf(wide) & (np.sign(wide) == np.sign(exact)) & (np.abs(exact) > largest(actual.dtype))
+        wrong = ~(same | flushed | beyond | (error <= tolerance))
         excess = np.where(wrong, error / np.maximum(tolerance, 1e-300), -1)
     if wrong.any():
         worst = int(np.argmax(excess))
