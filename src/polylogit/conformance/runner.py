@@ -6,6 +6,7 @@ processes and results; what is checked is the workers' knowledge.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -123,9 +124,12 @@ def _run_job(job: Job, told: Callable[[dict[str, Any]], None]) -> None:
         try:
             _converse(process, job, told, errors)
         finally:
-            if process.poll() is None:
-                process.kill()
+            _end(process)
             process.wait()
+            for stream in (process.stdin, process.stdout):
+                with contextlib.suppress(OSError):  # a pipe whose other end is gone
+                    if stream is not None:
+                        stream.close()
 
 
 def _converse(process: subprocess.Popen[str], job: Job, told: Callable[[dict[str, Any]], None], errors: Any) -> None:
@@ -143,7 +147,7 @@ def _converse(process: subprocess.Popen[str], job: Job, told: Callable[[dict[str
         try:
             line = lines.get(timeout=limit)
         except queue.Empty:
-            process.kill()
+            _end(process)
             job.results.append(_broken(job, "timeout", f"no sign of life for {limit:g} s {_where(job, phase)}; ended"))
             told({"event": "broken", "result": job.results[-1]})
             return
@@ -164,9 +168,20 @@ def _converse(process: subprocess.Popen[str], job: Job, told: Callable[[dict[str
         told({"event": "broken", "result": job.results[-1]})
 
 
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process and what it started, if it runs still."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+
+
 def _read(stream: Any, lines: queue.Queue[str | None]) -> None:
-    for line in stream:
-        lines.put(line)
+    with contextlib.suppress(ValueError):  # closed meanwhile
+        for line in stream:
+            lines.put(line)
     lines.put(None)
 
 
