@@ -302,7 +302,7 @@ class SigmoidReference:
         size = np.abs(cu).astype(np.longdouble)
         near = 16 * self.compute.eps * np.abs(self.slope * cu).astype(np.longdouble)
         tolerance = np.where(self.plain > 0, 2 * self.compute.eps * size, near)
-        return self._expected(value, np.maximum(tolerance, self.compute.smallest), self.given, 16)
+        return self._expected(value, np.maximum(tolerance, 8 * self.compute.smallest), self.given, 16)
 
 
 def check(actual: Any, expected: Expected, what: str = "") -> None:
