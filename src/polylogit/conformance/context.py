@@ -88,13 +88,15 @@ class Context:
 
     @property
     def hasty(self) -> bool:
-        """Whether such a framework is to be done with soon."""
-        return self.costly and self.level == "quick"
+        """Whether such a framework is to be done with soon; a kernel of one's own is one alone, and there is time."""
+        return self.costly and self.level == "quick" and not self.subject.own
 
     @property
     def light(self) -> bool:
         """Whether, of such a framework, this format is asked for the essentials alone; float32 is asked for all."""
-        return self.costly and self.fmt.name != "float32" and (self.level == "quick" or self.fmt.name != "float16")
+        if self.subject.own or not self.costly or self.fmt.name == "float32":
+            return False
+        return self.level == "quick" or self.fmt.name != "float16"
 
     def rng(self, *what: object) -> np.random.Generator:
         """Random numbers for one case."""

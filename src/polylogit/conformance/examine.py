@@ -121,7 +121,7 @@ def _not_served(context: Context, *, asked: bool) -> Result | None:
     if answer.error is None or not refusal(answer.error, subject, optional=True):
         return None
     result.message = f"refused with {type(answer.error).__name__}: {answer.error}"
-    result.details = {"raised": True}
+    result.details = {"raised": not isinstance(answer.error, NotImplementedError)}
     if asked and not isinstance(answer.error, NotImplementedError):
         result.verdict = "failed"
     return result
