@@ -131,11 +131,14 @@ def diagnose(evidence: Evidence, framework: str = "numpy") -> Verdict:
         raw = Agreement(math.inf, math.inf, evidence.candidate.size, False, False)
         return Verdict(raw, False, _judge(evidence, raw, _try(evidence, RESHAPED), framework))
     raw = _agreement(evidence)
-    tried = _try(evidence, (*ARITHMETIC, *REARRANGEMENTS, *ABSENCES, *ROUNDINGS))
     if raw.agrees:
+        # Only arithmetic has faults this small; a wrong order or a mask would show.
+        tried = _try(evidence, (*ARITHMETIC, *ROUNDINGS))
         tried = [one for one in tried if _sees_through(one, raw, evidence)]
         if not tried:
             return Verdict(raw, True, None)
+    else:
+        tried = _try(evidence, (*ARITHMETIC, *REARRANGEMENTS, *ABSENCES, *ROUNDINGS))
     return Verdict(raw, False, _judge(evidence, raw, tried, framework))
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["REARRANGEMENTS", "RESHAPED"]
 
-# Slices are matched by their nearest neighbour among all, so that the work grows with their number squared.
-MOST_SLICES = 4096
+# A slice is looked for among so many others of nearly its size: noise moves it past few of them.
+WINDOW = 64
 
 
 def permuted(evidence: Evidence) -> Iterator[Attempt]:
@@ -30,7 +30,7 @@ def permuted(evidence: Evidence) -> Iterator[Attempt]:
     r, c = evidence.reference, evidence.candidate
     class_axis = evidence.axes[-1] if evidence.axes else None
     for axis, size in enumerate(r.shape):
-        if size < 2 or size > MOST_SLICES:
+        if size < 2:
             continue
         order = _matching(np.moveaxis(r, axis, 0).reshape(size, -1), np.moveaxis(c, axis, 0).reshape(size, -1))
         if order is None or np.array_equal(order, np.arange(size)):
@@ -42,25 +42,29 @@ def permuted(evidence: Evidence) -> Iterator[Attempt]:
 
 def _matching(reference: Array, candidate: Array) -> Any:
     """For each slice of the candidate the one slice of the reference that it equals; None where that is not clear."""
-    columns = min(reference.shape[1], max(4, 2_000_000 // reference.shape[0] ** 2), 64)
     # The columns that differ most between slices tell them apart best.
-    with np.errstate(all="ignore"):
-        spread = np.nan_to_num(np.std(reference, axis=0), nan=-1.0, posinf=-1.0)
-    chosen = np.argsort(-spread)[:columns]
-    a, b = reference[:, chosen], candidate[:, chosen]
-    with np.errstate(all="ignore"):
-        scale = np.maximum(np.abs(a[None]), np.abs(b[:, None])) + 1e-30
-        distance = np.mean(np.nan_to_num(np.abs(b[:, None] - a[None]) / scale, nan=1.0, posinf=1.0), axis=2)
-    order = np.argmin(distance, axis=1)
-    if len(set(order.tolist())) != order.size:
+    spread = np.nan_to_num(np.std(reference, axis=0), nan=-1.0, posinf=-1.0)
+    columns = np.argsort(-spread)[: 1 + max(3, min(63, 1_000_000 // len(reference)))]
+    a, b = reference[:, columns], candidate[:, columns]
+    by_size, by_candidate_size = np.argsort(a[:, 0], kind="stable"), np.argsort(b[:, 0], kind="stable")
+    # For each slice of the candidate, those of the reference that are about as large.
+    center = np.searchsorted(a[by_size, 0], b[:, 0])
+    width = min(WINDOW, len(a))
+    start = np.clip(center - width // 2, 0, len(a) - width)
+    near = by_size[start[:, None] + np.arange(width)]
+    distance = np.zeros(near.shape)
+    for index in range(a.shape[1]):
+        other, own = a[near, index], b[:, index, None]
+        size = np.maximum(np.abs(other), np.abs(own)) + 1e-30
+        distance += np.nan_to_num(np.abs(own - other) / size, nan=1.0, posinf=1.0)
+    order = near[np.arange(len(near)), np.argmin(distance, axis=1)]
+    if len(np.unique(order)) != len(order):
         # Slices nearly alike may be nearest to the same one; in the order of their size they match one to one.
-        order = np.empty_like(order)
-        order[np.argsort(b[:, 0], kind="stable")] = np.argsort(a[:, 0], kind="stable")
+        order[by_candidate_size] = by_size
     if order.size > 2:
         # A slice must be much nearer to its own than to any other, or there are so many that some fit by chance.
         nearest, second = np.partition(distance, 1, axis=1)[:, :2].T
-        clear = nearest <= 0.1 * second
-        if np.mean(clear) < 0.8:
+        if np.mean(nearest <= 0.1 * second) < 0.8:
             return None
     return order
 
