@@ -86,6 +86,7 @@ class TestResolution:
         """
         assert run_python(code).strip() == "[0.5, 0.5]"
 
+    @pytest.mark.contract(29)
     def test_a_broken_framework_is_named_with_its_cause_and_the_command(self) -> None:
         code = """
         import sys, types
@@ -102,6 +103,7 @@ class TestResolution:
         assert 'pip install "polylogit[torch]"' in printed
         assert printed.count("ImportError") + printed.count("AttributeError") >= 2  # in the error and in the list
 
+    @pytest.mark.contract(29)
     def test_a_missing_framework_is_named_with_its_command(self) -> None:
         code = """
         import sys
