@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +11,7 @@ import click
 import polylogit as library
 from polylogit.errors import PolylogitError
 from polylogit.installation import backends as installed
+from polylogit.porting.command import compare_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,32 +177,4 @@ def replay(identifier: str, vjp: str | None, device: str | None) -> None:
     sys.exit(report.status)
 
 
-@polylogit.command()
-@click.argument("reference")
-@click.argument("candidate")
-@click.option("--inputs", type=click.Path(exists=True), metavar="F", help="The logits, for two callables.")
-@click.option("--cotangent", type=click.Path(exists=True), metavar="F", help="A cotangent, to compare gradients too.")
-@click.option("--html", type=click.Path(dir_okay=False), metavar="F", help="Write one HTML file to look at.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False), metavar="F", help="Write JSON.")
-@_usage
-def compare(
-    reference: str,
-    candidate: str,
-    inputs: str | None,
-    cotangent: str | None,
-    html: str | None,
-    json_path: str | None,
-) -> None:
-    """Compare two recorded runs (.npz, .npy, .safetensors) or callables (module:function)."""
-    from polylogit import porting  # noqa: PLC0415
-
-    for path in (reference, candidate):
-        if ":" not in path and not Path(path).exists():
-            raise click.UsageError(f"{path} does not exist")
-    comparison = porting.compare_files(reference, candidate, inputs=inputs, cotangent=cotangent)
-    click.echo(str(comparison))
-    if html:
-        comparison.to_html(html)
-    if json_path:
-        comparison.to_json(json_path)
-    sys.exit(0 if comparison.agrees else 1)
+polylogit.add_command(compare_command)
