@@ -69,6 +69,14 @@ class TestCompiled:
         assert done.stdout.strip() == "['0.622', '0.622']"
         assert "AutoGraph" not in done.stderr
 
+    def test_errors_pass_through_autograph_as_they_are(self) -> None:
+        @tf.function
+        def head(x: tf.Tensor) -> tf.Tensor:
+            return polylogit.softmax(x, 5)
+
+        with pytest.raises(errors.AxisError, match="out of range"):
+            head(tf.ones(2))
+
     @pytest.mark.parametrize("operation", ["softmax", "log_softmax"])
     @pytest.mark.parametrize("shape", [(8,), (3, 100), (64, 1000), (7, 3)])
     @pytest.mark.parametrize("scale", [1e10, 1e20, 1e30])

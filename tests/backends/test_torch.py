@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -179,6 +181,19 @@ class TestTransforms:
         mask = x > 0
         batched = torch.func.vmap(lambda x, mask: polylogit.softmax(x, where=mask))(x, mask)
         torch.testing.assert_close(batched, polylogit.softmax(x, where=mask))
+
+    def test_no_nan_arises_on_the_way_through_a_mask(self) -> None:
+        x = torch.tensor([[1.0, torch.inf, 2.0], [torch.nan] * 3], requires_grad=True)
+        mask = torch.tensor([[True, False, True], [False] * 3])
+        with warnings.catch_warnings(), torch.autograd.detect_anomaly():
+            warnings.simplefilter("ignore")  # that anomalies are looked for
+            (gradient,) = torch.autograd.grad(polylogit.softmax(x, where=mask)[:, 0].sum(), x)
+        assert gradient.isfinite().all()
+
+    def test_forward_mode_warns_of_nothing(self) -> None:
+        code = "import torch, polylogit; x = torch.zeros(2); polylogit.jvp(polylogit.softmax, x, x)"
+        done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
     def test_first_and_second_order_through_autograd(self) -> None:
         x = logits(3, 4, dtype=torch.float64).requires_grad_()
