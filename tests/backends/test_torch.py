@@ -185,8 +185,10 @@ class TestTransforms:
     def test_no_nan_arises_on_the_way_through_a_mask(self) -> None:
         x = torch.tensor([[1.0, torch.inf, 2.0], [torch.nan] * 3], requires_grad=True)
         mask = torch.tensor([[True, False, True], [False] * 3])
-        with warnings.catch_warnings(), torch.autograd.detect_anomaly():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that anomalies are looked for
+            watch = torch.autograd.detect_anomaly()
+        with watch:
             (gradient,) = torch.autograd.grad(polylogit.softmax(x, where=mask)[:, 0].sum(), x)
         assert gradient.isfinite().all()
 
