@@ -345,6 +345,14 @@ class TestLongRows:
         assert (torch.softmax(row.double(), -1).sum() - 1).abs() > 100 * torch.finfo(torch.float64).eps
 
 
+class TestCompilers:
+    def test_compile_any_number_of_closures(self) -> None:
+        for compiler in BACKEND.compilers().values():
+            for count in range(10):
+                compiled = compiler(lambda x, count=count: polylogit.softmax(x * count))
+                torch.testing.assert_close(compiled(torch.ones(2)), torch.full((2,), 0.5))
+
+
 class TestArrays:
     @pytest.mark.parametrize("name", BACKEND.dtypes())
     def test_every_dtype_goes_to_numpy_and_back(self, name: str) -> None:
