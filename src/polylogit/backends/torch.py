@@ -354,8 +354,9 @@ class TorchBackend(Backend):
 
 
 def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function behind a code object that no other shares: Dynamo counts its compilations by code object, and
-    refuses after eight, be they of closures that have nothing but their source in common.
+    """The function behind a code object that no other shares.
+
+    Dynamo counts compilations by code object, and refuses after eight, be they of closures that share only their source.
     """
 
     def call(*arguments: Any) -> Any:
