@@ -356,7 +356,7 @@ class TorchBackend(Backend):
 def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function behind a code object that no other shares.
 
-    Dynamo counts compilations by code object, and refuses after eight, be they of closures that share only their source.
+    Dynamo counts compilations by code object, and refuses after eight, be they of closures that share but their source.
     """
 
     def call(*arguments: Any) -> Any:
