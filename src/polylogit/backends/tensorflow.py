@@ -430,3 +430,20 @@ def _without_float8(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Any,
 def _floating(x: Any) -> Any:
     x = tf.convert_to_tensor(x)
     return x if _kind(x.dtype) not in ("integer", "bool") else tf.cast(x, tf.float32)
+
+
+def _warm_up() -> None:
+    """Call what the backend calls once, in the one thread that imports this module.
+
+    TensorFlow's operator dispatch fills a cache of checked types on first use, which is not safe where many threads
+    make their first calls at once: 2 of 51 processes with 32 threads each died there of a segmentation fault.
+    """
+    with tf.init_scope():
+        x = tf.zeros([1, 2])
+        for function in (softmax, log_softmax):
+            function(x, 0, tf.ones([1, 2], tf.bool))
+        TensorflowBackend().vjp(softmax, x, {})[1](x)
+        sigmoid(x)
+
+
+_warm_up()
