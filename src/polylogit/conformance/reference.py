@@ -181,17 +181,31 @@ def _round_one(value: Any, fmt: Format) -> float:
     return float(np.ldexp(float(scaled), spacing))
 
 
-_CACHE: dict[tuple[type, tuple[int, ...], bytes], Any] = {}
 _CACHED = 1 << 22  # numbers kept in all
+
+
+class _Cache:
+    """The states made last, and how many numbers they hold."""
+
+    def __init__(self) -> None:
+        self.states: dict[tuple[type, tuple[int, ...], bytes], Any] = {}
+        self.size = 0
+
+    def add(self, key: tuple[type, tuple[int, ...], bytes], state: Any) -> None:
+        self.size += state.x.size
+        while self.states and self.size > _CACHED:
+            self.size -= self.states.pop(next(iter(self.states))).x.size
+        self.states[key] = state
+
+
+_CACHE = _Cache()
 
 
 def state_of(kind: type, x: Array) -> Any:
     """`Rows` or `Points` of these logits; kept, since operations and checks ask for the same ones."""
     key = (kind, x.shape, hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest())
-    state = _CACHE.get(key)
+    state = _CACHE.states.get(key)
     if state is None:
         state = kind(x)
-        while _CACHE and sum(kept.x.size for kept in _CACHE.values()) + x.size > _CACHED:
-            del _CACHE[next(iter(_CACHE))]
-        _CACHE[key] = state
+        _CACHE.add(key, state)
     return state
