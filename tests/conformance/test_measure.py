@@ -6,7 +6,8 @@ import pytest
 from polylogit import conformance
 
 from .faults import FAULTS, UNPUBLISHED
-from .measure import ALL, WIDE, tolerance_verdict
+from .measure import ALL, WIDE, first_failure, tolerance_verdict
+from .reported import REPORTED
 from .unusual import UNUSUAL
 
 ALL_FAULTS = {**FAULTS, **UNPUBLISHED}
@@ -19,6 +20,13 @@ def test_a_fault_is_caught(name):
     assert report.status == 1, report.summary()
     assert not report.passed
     assert report.failures[0].message
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_a_fault_that_users_reported_is_caught(name):
+    found = first_failure(*REPORTED[name])
+    assert found is not None
+    assert found.message
 
 
 @pytest.mark.parametrize("name", UNUSUAL)

@@ -22,6 +22,7 @@ __all__ = [
     "GRADIENT_LENGTHS",
     "LENGTHS",
     "LONG_LENGTHS",
+    "ONES",
     "SHAPES",
     "blocked_rows",
     "cotangents",
@@ -124,6 +125,9 @@ GRADIENT_LENGTHS = {
 BATCHES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 33, 64, 65, 100, 129, 257, 1025)
 # Square ones too: where rows and columns are as many, a lost dimension goes unnoticed elsewhere.
 SHAPES = ((5,), (4, 6), (3, 3), (8, 8), (17, 17), (3, 4, 5), (4, 4, 4), (1, 7, 1), (2, 3, 4, 5), (2, 1, 3, 2, 3))
+
+# Where most axes have one entry, and kernels guess which axis is meant.
+ONES = ((2, 3, 1, 1), (1, 1, 1, 9))
 
 
 def generator(seed: int, *what: object) -> np.random.Generator:
@@ -263,6 +267,8 @@ def points(fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]
             sign * np.array([89.0, 90.0, 100.0, 103.0, 104.0, 120.0, 709.0, 710.0, 745.0, 750.0, 1e4]),
         )
         yield f"{word} huge", sign * np.array([fmt.largest, fmt.largest / 2, 3e4, 6e4])
+        # From where integers of 16, 32 and 64 bits end to the largest number: arguments reduced through an integer.
+        yield f"{word} orders", sign * np.append(np.geomspace(1e4, fmt.largest / 2, 96), fmt.largest)
         yield f"{word} tiny", sign * np.array([0.0, fmt.smallest, fmt.tiny, 1e-5, 1e-3])
         yield f"{word} small half tails", sign * np.linspace(7.0, 17.5, 43)
         yield f"{word} infinite", sign * np.array([np.inf, 1.0, np.inf])

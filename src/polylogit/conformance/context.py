@@ -248,6 +248,7 @@ class Context:
         optional: bool = False,
         where: Array | None = None,
         layout: str = "contiguous",
+        at: str = "contiguous",
     ) -> Outcome:
         """Run a derivative of the subject and judge it.
 
@@ -260,12 +261,12 @@ class Context:
         run : callable
             ``run(x, *directions, axis)`` on the framework's arrays.
         axis, names, optional, where, layout
-            As in `values`; `layout` is that of the directions.
+            As in `values`; `layout` is that of the directions, `at` that of the logits.
         """
         subject, fmt = self.subject, self.fmt
         x = fmt.round(x)
         rounded = [fmt.round(direction) for direction in directions]
-        array = subject.array(x, fmt.name)
+        array = subject.array(x, fmt.name, at)
         given = [subject.array(direction, fmt.name, layout) for direction in rounded]
         kwargs = {} if where is None else {"where": subject.array(where, "bool")}
         answer = subject.guarded(lambda: run(array, *given, axis, **kwargs), like=array)

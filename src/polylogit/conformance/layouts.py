@@ -1,6 +1,7 @@
-"""The same values in other memory layouts of NumPy: views that a kernel must read by their strides.
+"""The same values in other memory layouts: views that a kernel must read by their strides.
 
-Every function takes a contiguous array and returns one of equal shape and values. Knows NumPy's memory alone.
+`VIEWS` are a contiguous base and a way of looking at it, which any framework with strides has; `LAYOUTS` are these and
+others of NumPy alone. Each keeps shape and values.
 """
 
 from __future__ import annotations
@@ -14,32 +15,54 @@ if TYPE_CHECKING:
 
     from polylogit.conformance.formats import Array
 
-__all__ = ["LAYOUTS"]
+__all__ = ["LAYOUTS", "VIEWS", "first_row_repeated"]
 
 # What fills the gaps of a strided view: a kernel that reads it by mistake shows it.
 _FILL = 7
 
 
-def _transposed(x: Array) -> Array:
-    return np.ascontiguousarray(x.T).T
+def _with_columns_between(x: Array) -> Array:
+    base = np.full((*x.shape[:-1], 2 * x.shape[-1] + 1), _FILL, dtype=x.dtype)
+    base[..., 1::2] = x
+    return base
+
+
+def _with_rows_between(x: Array) -> Array:
+    base = np.full((3 * x.shape[0], *x.shape[1:]), _FILL, dtype=x.dtype)
+    base[::3] = x
+    return base
+
+
+def _with_margins(x: Array) -> Array:
+    base = np.full((x.shape[0] + 1, *x.shape[1:-1], x.shape[-1] + 3), _FILL, dtype=x.dtype)
+    base[1:, ..., 2:-1] = x
+    return base
+
+
+def _with_rows_before(x: Array) -> Array:
+    base = np.full((x.shape[0] + 2, *x.shape[1:]), _FILL, dtype=x.dtype)
+    base[2:] = x
+    return base
+
+
+# How the base is laid out, and how to look at it to see the array.
+VIEWS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "transposed": (lambda x: np.ascontiguousarray(x.swapaxes(0, -1)), lambda base: base.swapaxes(0, -1)),
+    "strided": (_with_columns_between, lambda base: base[..., 1::2]),
+    "strided-rows": (_with_rows_between, lambda base: base[::3]),
+    "offset": (_with_margins, lambda base: base[1:, ..., 2:-1]),
+    "later-rows": (_with_rows_before, lambda base: base[2:]),  # contiguous, but not from the start of its memory
+}
+
+
+def first_row_repeated(array: Any) -> Any:
+    """The first row in place of each, without a copy, as the gradient of a sum is."""
+    first = array[:1]
+    return np.broadcast_to(first, array.shape) if isinstance(array, np.ndarray) else first.broadcast_to(array.shape)
 
 
 def _fortran(x: Array) -> Array:
     return np.asfortranarray(x)
-
-
-def _strided(x: Array) -> Array:
-    base = np.full((*x.shape[:-1], 2 * x.shape[-1] + 1), _FILL, dtype=x.dtype)
-    view = base[..., 1::2]
-    view[...] = x
-    return view
-
-
-def _strided_rows(x: Array) -> Array:
-    base = np.full((3 * x.shape[0], *x.shape[1:]), _FILL, dtype=x.dtype)
-    view = base[::3]
-    view[...] = x
-    return view
 
 
 def _reversed(x: Array) -> Array:
@@ -48,13 +71,6 @@ def _reversed(x: Array) -> Array:
 
 def _reversed_rows(x: Array) -> Array:
     return np.ascontiguousarray(x[::-1])[::-1]
-
-
-def _offset(x: Array) -> Array:
-    base = np.full((x.shape[0] + 1, *x.shape[1:-1], x.shape[-1] + 3), _FILL, dtype=x.dtype)
-    view = base[1:, ..., 2:-1]
-    view[...] = x
-    return view
 
 
 def _unaligned(x: Array) -> Array:
@@ -78,14 +94,16 @@ def _swapped_axes(x: Array) -> Array:
     return x if x.ndim < 3 else np.ascontiguousarray(x.swapaxes(0, 1)).swapaxes(0, 1)  # noqa: PLR2004
 
 
+def _seen(name: str) -> Callable[[Any], Any]:
+    base, view = VIEWS[name]
+    return lambda x: view(base(x))
+
+
 LAYOUTS: dict[str, Callable[[Any], Any]] = {
-    "transposed": _transposed,
+    **{name: _seen(name) for name in VIEWS},
     "fortran": _fortran,
-    "strided": _strided,
-    "strided-rows": _strided_rows,
     "reversed": _reversed,
     "reversed-rows": _reversed_rows,
-    "offset": _offset,
     "unaligned": _unaligned,
     "read-only": _read_only,
     "big-endian": _swapped,

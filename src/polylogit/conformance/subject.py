@@ -6,6 +6,7 @@ dtype and the memory layout asked for, and notes what came back. Knows the publi
 
 from __future__ import annotations
 
+import functools
 import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 
 import polylogit
 from polylogit.conformance.autodiff import pullback_of
-from polylogit.conformance.layouts import LAYOUTS
+from polylogit.conformance.layouts import LAYOUTS, VIEWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,11 +99,22 @@ class Subject:
     # --- arrays ------------------------------------------------------------------------------------------------
 
     def array(self, values: Array, dtype: str, layout: str = "contiguous") -> Any:
-        """A framework's array of these values; `layout` as in `layouts.LAYOUTS`."""
+        """A framework's array of these values; `layout` as in `layouts`."""
         host = np.asarray(values).astype(_host_dtype(dtype))
-        if layout != "contiguous" and self.backend.name == "numpy":
+        if layout == "contiguous":
+            return self.backend.asarray(host, dtype=dtype, device=self.device)
+        if self.backend.name == "numpy":
             return LAYOUTS[layout](host)
-        return self.backend.asarray(host, dtype=dtype, device=self.device)
+        base, view = VIEWS[layout]
+        return view(self.backend.asarray(base(host), dtype=dtype, device=self.device))
+
+    @functools.cached_property
+    def layouts(self) -> tuple[str, ...]:
+        """The memory layouts that the framework's arrays may have; none where it has no strides."""
+        if self.backend.name == "numpy":
+            return tuple(LAYOUTS)
+        strided = hasattr(self.array(np.zeros(1), "float32"), "stride")
+        return tuple(VIEWS) if strided else ()
 
     def keeps(self, fmt: Format) -> bool:
         """Whether the framework has arrays of this format here (JAX without x64 has no float64)."""

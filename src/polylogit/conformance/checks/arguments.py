@@ -44,10 +44,12 @@ def masks(context: Context) -> Iterator[Trial]:
     mask[0], mask[1], mask[2] = False, True, np.arange(9) == 4  # noqa: PLR2004
     dirty = np.where(mask, x, np.where(rng.random(x.shape) < 0.5, np.nan, np.inf))  # noqa: PLR2004
     high = np.where(mask, x, 0.4 * context.fmt.largest)
+    low = np.where(mask, -0.4 * context.fmt.largest, x)
     for name, values, where in (
         ("plain", x, mask),
         ("over-nan", dirty, mask),
         ("over-high", high, mask),
+        ("under-all", low, mask),
         ("none-left", x, np.zeros_like(mask)),
         ("all", x, np.ones_like(mask)),
         ("broadcast-row", x, mask[3:4]),
@@ -78,6 +80,14 @@ def dtypes(context: Context) -> Iterator[Trial]:
             if context.subject.keeps(into):
                 x = logits(context, (4, 33), "into")
                 yield Trial(f"into-{into.name}", lambda x=x, into=into: context.values(x, into=into, optional=True))  # type: ignore[misc]
+                if into.precision >= context.fmt.precision:
+                    continue
+                # Logits that the narrower format cannot tell apart: they must not be rounded to it first.
+                close = 2048.0 + context.rng("close").integers(0, 8, (4, 33))
+                yield Trial(
+                    f"into-{into.name}-close",
+                    lambda x=close, into=into: context.values(x, into=into, optional=True),  # type: ignore[misc]
+                )
 
 
 def _integers(context: Context, name: str, values: Array) -> Outcome:

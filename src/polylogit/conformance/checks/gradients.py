@@ -10,6 +10,7 @@ from polylogit.conformance import cases
 from polylogit.conformance.checks.structure import logits
 from polylogit.conformance.context import Trial
 from polylogit.conformance.judge import Outcome
+from polylogit.conformance.layouts import first_row_repeated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,19 +34,23 @@ def vjp(context: Context) -> Iterator[Trial]:
         yield Trial("all", lambda: Outcome("unsupported", message=message))
         return
     yield from _first(context, "vjp", subject.pull)
-    for layout in ("strided", "transposed", "reversed") if subject.backend.name == "numpy" else ():
+    for layout in ("strided", "transposed", "offset", "reversed"):
+        if layout not in subject.layouts:
+            continue
         x, g = logits(context, (6, 9)), logits(context, (6, 9), "cotangent")
-        yield Trial(
-            f"cotangent-{layout}",
-            lambda x=x, g=g, layout=layout: context.derivative(  # type: ignore[misc]
-                "vjp", x, [g], -1, subject.pull, optional=True, layout=layout
-            ),
-        )
+        for which, place in (("cotangent", {"layout": layout}), ("logits", {"at": layout})):
+            yield Trial(
+                f"{which}-{layout}",
+                lambda x=x, g=g, place=place: context.derivative(  # type: ignore[misc]
+                    "vjp", x, [g], -1, subject.pull, optional=True, **place
+                ),
+            )
     yield from _broadcast(context)
     if subject.offers_where and subject.vjp is None and not context.light:
         yield from _masked(context, "vjp", subject.pull)
     if context.light and context.fmt.name != "float16":
         return
+    yield from _many(context)
     n = 70000 if context.operation.rowwise else 1000
     for name, g in (("ones", np.ones((1, n))), ("normal", context.rng("long g").normal(size=(1, n)))):
         if name == "normal" and context.subject.own and context.fmt.name != "float16":
@@ -55,6 +60,27 @@ def vjp(context: Context) -> Iterator[Trial]:
             f"long-{name}",
             lambda x=x, g=g: context.derivative("vjp", x, [g], -1, subject.pull, optional=subject.vjp is None),  # type: ignore[misc]
         )
+
+
+def _many(context: Context) -> Iterator[Trial]:
+    """More entries than blocks hold, and not a multiple of anything; more rows than a grid has; 16-bit sums."""
+    if not context.operation.rowwise:
+        return
+    half = context.fmt.name == "float16"
+    shapes = [(2, 10007)]
+    if context.fmt.name == "float32" and not context.hasty:
+        shapes.append((70000, 3))
+    for shape in shapes:
+        x = context.rng("many", shape).normal(size=shape)
+        # Large enough for the gradients of a long float16 row not to count as flushed.
+        g = (32.0 if half else 1.0) * context.rng("many g", shape).normal(size=shape)
+        yield Trial("x".join(map(str, shape)), lambda x=x, g=g: _pulled(context, x, g))  # type: ignore[misc]
+    if half:
+        yield Trial("equal-1x4099", lambda: _pulled(context, np.zeros((1, 4099)), np.full((1, 4099), -3.0)))
+
+
+def _pulled(context: Context, x: Array, g: Array) -> Outcome:
+    return context.derivative("vjp", x, [g], -1, context.subject.pull, optional=_may_refuse(context))
 
 
 def jvp(context: Context) -> Iterator[Trial]:
@@ -113,8 +139,10 @@ def _points(context: Context, n: int) -> Iterator[tuple[str, Array]]:
     edges = np.array(
         [0.0, -0.0, -9.0, -11.5, -17.0, 9.0, 17.0, -37.0, 37.0, -88.0, 88.0, -89.5, -104.0, 710.0, -746.0, 1e4, -1e4]
     )
+    huge = np.array([-1.0, 1.0, -0.5, 0.5]) * context.fmt.largest
     yield "edges", np.resize(edges, n)
     yield "more edges", np.resize(edges[::-1], n)
+    yield "huge", np.resize(huge, n)
 
 
 def _first(context: Context, kind: str, run: Run) -> Iterator[Trial]:
@@ -162,13 +190,13 @@ def _crossed(context: Context, kind: str, run: Run, n: int) -> Outcome:
 
 def _broadcast(context: Context) -> Iterator[Trial]:
     """A cotangent that is a broadcast view, as the gradient of a sum is."""
-    if context.subject.backend.name != "numpy":
+    if not context.subject.layouts:
         return
     x = logits(context, (5, 7), "broadcast")
     row = logits(context, (1, 7), "broadcast g")
 
     def run(x: Any, g: Any, axis: Any) -> Any:
-        return context.subject.pull(x, np.broadcast_to(g[:1], g.shape), axis)
+        return context.subject.pull(x, first_row_repeated(g), axis)
 
     yield Trial(
         "cotangent-broadcast", lambda: context.derivative("vjp", x, [np.tile(row, (5, 1))], -1, run, optional=True)

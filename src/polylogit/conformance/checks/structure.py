@@ -9,7 +9,7 @@ import numpy as np
 
 from polylogit.conformance import cases
 from polylogit.conformance.context import Trial
-from polylogit.conformance.layouts import LAYOUTS
+from polylogit.conformance.layouts import first_row_repeated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,6 +73,14 @@ def axes(context: Context) -> Iterator[Trial]:
             f"{'x'.join(map(str, shape))}-axis-{axis}",
             lambda x=x, axis=axis: context.values(x, axis, optional=True),  # type: ignore[misc]
         )
+    yield from _far_columns(context)
+    for shape in cases.ONES if context.subject.offers_axis and not context.light else ():
+        x = logits(context, shape)
+        for axis in range(len(shape)):
+            yield Trial(
+                f"{'x'.join(map(str, shape))}-axis-{axis}",
+                lambda x=x, axis=axis: context.values(x, axis, optional=True),  # type: ignore[misc]
+            )
     # A kernel of one's own may add up along a strided axis one by one, as NumPy does; a backend owes the bound there.
     if not context.subject.own and (context.level == "full" or context.fmt.name == "float32"):
         n = 65536 if context.level == "quick" else 128256
@@ -80,9 +88,25 @@ def axes(context: Context) -> Iterator[Trial]:
         yield Trial(f"{n}x2-axis-0", lambda: context.values(x, 0))
 
 
+def _far_columns(context: Context) -> Iterator[Trial]:
+    """Along other axes than the last: lanes so far apart that a maximum taken from a neighbour shows; equal logits."""
+    if not context.subject.offers_axis:
+        return
+    for shape, axis in (((9, 70), 0), ((3, 9, 17), 1)) if not context.light else (((9, 70), 0),):
+        x = context.rng("far columns", shape).normal(size=shape)
+        x = x + np.resize([0.0, 1e4, -1e4, 200.0, -200.0], shape[-1])
+        yield Trial(
+            f"far-columns-{'x'.join(map(str, shape))}-axis-{axis}",
+            lambda x=x, axis=axis: context.values(x, axis, optional=True),  # type: ignore[misc]
+        )
+    # Sixteen bits hold no sum of that many; in a wider one even additions one by one stay within the bound.
+    if context.fmt.dtype.itemsize == 2 and not context.costly:  # noqa: PLR2004
+        yield Trial("equal-66000x2-axis-0", lambda: context.values(np.zeros((66000, 2)), 0, optional=True))
+
+
 def layouts(context: Context) -> Iterator[Trial]:
-    """Views of NumPy arrays in every memory layout, with the same values."""
-    if context.subject.backend.name != "numpy":
+    """Views in every memory layout that the framework's arrays may have, with the same values."""
+    if not context.subject.layouts:
         return
     shapes = (
         ((6, 9), (3, 4, 5), (40, 130)) if context.level == "quick" else ((6, 9), (3, 4, 5), (40, 130), (2, 3, 4, 5))
@@ -91,22 +115,23 @@ def layouts(context: Context) -> Iterator[Trial]:
         x = logits(context, shape)
         whole = (-1, 0, 1) if context.subject.offers_axis else (-1,)
         # Few kernels of one's own tell byte orders apart, and their callers convert; a backend owes it.
-        known = [layout for layout in LAYOUTS if not (context.subject.own and layout == "big-endian")]
+        known = [layout for layout in context.subject.layouts if not (context.subject.own and layout == "big-endian")]
         for layout, axis in itertools.product(known, whole):
             yield Trial(
                 f"{'x'.join(map(str, shape))}-{layout}-axis-{axis}",
                 lambda x=x, layout=layout, axis=axis: context.values(x, axis, layout, optional=True),  # type: ignore[misc]
             )
+    yield Trial("strided-vector", lambda: context.values(logits(context, (33,)), -1, "strided", optional=True))
     for axis in (-1, 0) if context.subject.offers_axis else (-1,):
         row = logits(context, (1, 9), "broadcast")
         yield Trial(f"broadcast-axis-{axis}", lambda axis=axis, row=row: _broadcast(context, row, axis))  # type: ignore[misc]
-    yield Trial("strided-vector", lambda: context.values(logits(context, (33,)), -1, "strided", optional=True))
-    yield Trial("reversed-vector", lambda: context.values(logits(context, (33,)), -1, "reversed", optional=True))
+    if "reversed" in context.subject.layouts:
+        yield Trial("reversed-vector", lambda: context.values(logits(context, (33,)), -1, "reversed", optional=True))
 
 
 def _broadcast(context: Context, row: Array, axis: int) -> Outcome:
-    x = context.fmt.round(np.broadcast_to(row, (6, 9)))
-    array = np.broadcast_to(context.fmt.round(row).astype(context.fmt.dtype), (6, 9))
+    x = context.fmt.round(np.tile(row, (6, 1)))
+    array = first_row_repeated(context.subject.array(x, context.fmt.name))
     return context.judged(context.subject.answer(array, axis), x, axis, optional=True)
 
 
