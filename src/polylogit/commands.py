@@ -137,9 +137,14 @@ def conform(names: tuple[str, ...], operations: tuple[str, ...], require: tuple[
 @click.option("--backend", default="numpy", show_default=True, help="On whose arrays.")
 @click.option("--vjp", metavar="MODULE:FUNCTION", help="Its gradient: vjp(x, cotangent, axis=-1).")
 @click.option("--dtype", "dtypes", multiple=True, help="A dtype it must serve; those that it serves by default.")
+@click.option(
+    "--search", type=click.IntRange(0), default=0, metavar="N", help="Try N calls besides that nobody listed."
+)
 @_common
 @_usage
-def check(target: str, operation: str, backend: str, vjp: str | None, dtypes: tuple[str, ...], **options: Any) -> None:
+def check(
+    target: str, operation: str, backend: str, vjp: str | None, dtypes: tuple[str, ...], search: int, **options: Any
+) -> None:
     """Certify a function of your own."""
     from polylogit import conformance  # noqa: PLC0415
     from polylogit.conformance.expectations import load  # noqa: PLC0415
@@ -156,6 +161,7 @@ def check(target: str, operation: str, backend: str, vjp: str | None, dtypes: tu
         seed=options["seed"],
         name=target,
         strict=options["strict"],
+        search=search,
     )
     _finish(report, options)
 

@@ -10,10 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polylogit.conformance.api import check, replay, run, verify_implementation
+    from polylogit.conformance.api import check, replay, run, search, verify_implementation
     from polylogit.conformance.results import Report, Result
 
-__all__ = ["Report", "Result", "check", "replay", "run", "verify_implementation"]
+__all__ = ["Report", "Result", "check", "replay", "run", "search", "verify_implementation"]
 
 _LAZY = {
     "Report": "polylogit.conformance.results",
@@ -21,6 +21,7 @@ _LAZY = {
     "check": "polylogit.conformance.api",
     "replay": "polylogit.conformance.api",
     "run": "polylogit.conformance.api",
+    "search": "polylogit.conformance.api",
     "verify_implementation": "polylogit.conformance.api",
 }
 

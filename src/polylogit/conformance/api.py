@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import polylogit
 from polylogit.__about__ import __version__
-from polylogit.conformance import expectations, pairs, runner
-from polylogit.conformance.examine import LEVELS, examine, operation_named
+from polylogit.conformance import expectations, pairs, runner, searching
+from polylogit.conformance.context import Context
+from polylogit.conformance.examine import LEVELS, examine, formats_named, operation_named
 from polylogit.conformance.operations import OPERATIONS
-from polylogit.conformance.results import Report, Result
+from polylogit.conformance.results import SEARCH, Report, Result
 from polylogit.conformance.subject import Subject
 from polylogit.errors import ConformanceError, UnknownBackendError
 from polylogit.installation import backends as installed
@@ -19,7 +20,7 @@ from polylogit.installation import backends as installed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-__all__ = ["check", "replay", "run", "verify_implementation"]
+__all__ = ["check", "replay", "run", "search", "verify_implementation"]
 
 
 def run(
@@ -142,6 +143,7 @@ def check(
     name: str | None = None,
     strict: bool = False,
     checks: Sequence[str] | None = None,
+    search: int = 0,
 ) -> Report:
     """Certify someone's own implementation of an operation.
 
@@ -172,6 +174,8 @@ def check(
         Whether an expected failure that passes, or has expired, fails the run.
     checks : sequence of str, optional
         The checks to run; all by default.
+    search : int, optional
+        After the listed cases, how many others to try of each dtype, as `search` does.
 
     Returns
     -------
@@ -196,10 +200,67 @@ def check(
     named = f"{found.name}+{name or _name(implementation)}"
     subject = Subject(found, operation, implementation, vjp, named, device, rowwise=entry.rowwise)
     report = Report(environment=_environment(level, seed, [info for info in installed() if info.name == backend]))
-    report.results.extend(examine(subject, level, seed, dtypes, checks))
+    report.results.extend(examine(subject, level, seed, dtypes, checks, search=search))
     expectations.apply(report, expectations.read(expected_failures), strict=strict)
     report.environment["seconds"] = runner.elapsed(start)
     return report
+
+
+def search(
+    implementation: Callable[..., Any],
+    operation: str,
+    *,
+    backend: str = "numpy",
+    vjp: Callable[..., Any] | None = None,
+    max_examples: int = 500,
+    device: str | None = None,
+    dtypes: Iterable[Any] | None = None,
+    seed: int = 0,
+    name: str | None = None,
+) -> Report:
+    """Look for a call that fails among those that nobody listed, and for the smallest one.
+
+    What `check` takes an implementation through is the same at every run. This draws calls with hypothesis instead,
+    judges each by the same exact values and bounds (with room for a sum taken in any order), and shrinks what fails to
+    the shortest row of the plainest numbers that still does. Needs the extra ``search``.
+
+    Parameters
+    ----------
+    implementation, operation, backend, vjp, device, dtypes, name
+        As in `check`.
+    max_examples : int, optional
+        How many calls to try, for each dtype and each of value, vjp and jvp.
+    seed : int, optional
+        The search of one program is the same at every run with the same seed; another one looks elsewhere.
+
+    Returns
+    -------
+    Report
+        A result for each dtype and kind of call. Where one failed, `polylogit replay` runs that call again by its id.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from polylogit import conformance
+    >>> def hasty(x, axis=-1):
+    ...     e = np.exp(x - np.maximum(x.max(axis=axis, keepdims=True), 0))  # the maximum starts at 0
+    ...     return e / e.sum(axis=axis, keepdims=True)
+    >>> report = conformance.search(hasty, "softmax", dtypes=["float32"])
+    >>> report.failures[0].case
+    'x=-104'
+    """
+    return check(
+        implementation,
+        operation,
+        backend=backend,
+        vjp=vjp,
+        device=device,
+        dtypes=dtypes,
+        seed=seed,
+        name=name,
+        checks=(),
+        search=max_examples,
+    )
 
 
 def _is_callable(given: Any) -> bool:
@@ -251,6 +312,11 @@ def replay(
     found = polylogit.get_backend(backend)
     subject = Subject(found, parts["operation"], implementation, vjp, parts["subject"], device, rowwise=entry.rowwise)
     report = Report(environment=_environment("any", int(parts["seed"])))
+    if parts["check"] == SEARCH:
+        (fmt,) = formats_named([parts["dtype"]])
+        context = Context(subject, entry, fmt, "full", int(parts["seed"]))
+        report.results = [searching.replayed(context, parts["case"])]
+        return report
     for level in LEVELS:
         results = list(
             examine(subject, level, int(parts["seed"]), [parts["dtype"]], [parts["check"]], only=parts["case"])
@@ -267,7 +333,7 @@ def _split(identifier: str) -> Mapping[str, str]:
 
     body, _, seed = identifier.rpartition("@") if "@" in identifier else (identifier, "", "0")
     parts = body.split("/")
-    if len(parts) != 5 or parts[2] not in CHECKS or not seed.isdigit():  # noqa: PLR2004
+    if len(parts) != 5 or parts[2] not in (*CHECKS, SEARCH) or not seed.isdigit():  # noqa: PLR2004
         message = f"{identifier!r} is no id of a case; ids look like numpy/softmax/values/float32/n17."
         raise ConformanceError(message)
     names = ("subject", "operation", "check", "dtype", "case")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from polylogit.conformance.reference import Points, Rows
 
 __all__ = [
+    "any_order",
     "flushable",
     "gradient_flushable",
     "log_softmax",
@@ -43,6 +44,16 @@ def flushable(fmt: Format) -> float:
 def gradient_flushable(fmt: Format) -> float:
     """Gradients below this may come out as 0."""
     return _FLUSHED_GRADIENTS * fmt.tiny
+
+
+def any_order(state: Rows | Points, fmt: Format) -> float:
+    """By what factor a bound grows where the terms of a sum may be added in any order, one by one at the worst.
+
+    A search finds the rows in which every addition rounds the same way, up to
+    ``eps (n - 1) / 2`` in float32 at least; the bounds themselves leave room for a sum of ``log2 n`` roundings.
+    """
+    n = max(state.length, 1)
+    return float(1.0 + (n - 1) * min(1.0, 2.0**-23 / fmt.eps) / (4.0 + 2.0 * np.log2(n)))
 
 
 def _distance(state: Rows | Points, fmt: Format) -> Array:

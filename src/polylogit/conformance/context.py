@@ -80,6 +80,7 @@ class Context:
     def __init__(self, subject: Subject, operation: Operation, fmt: Format, level: str, seed: int) -> None:
         self.subject, self.operation, self.fmt, self.level, self.seed = subject, operation, fmt, level, seed
         self.keep_values = False
+        self.any_order = False  # whether sums may be added up one by one; see `bounds.any_order`
 
     @property
     def costly(self) -> bool:
@@ -208,6 +209,9 @@ class Context:
     def _axis(self, axis: Any) -> Any:
         return axis if self.operation.rowwise else None
 
+    def _room(self, state: Any, fmt: Format) -> float:
+        return bounds.any_order(state, fmt) if self.any_order else 1.0
+
     def expectation(self, x: Array, axis: Any, fmt: Format, where: Array | None = None) -> Expectation:
         """What the table says of these logits, in rows."""
         axis = self._axis(axis)
@@ -220,7 +224,7 @@ class Context:
             return Expectation(rows, DD(rows, rows), rows, fmt)
         state = state_of(self.operation.state, rows)
         high, low = self.operation.value(state)
-        bound = self.operation.bound(state, fmt)
+        bound = self.operation.bound(state, fmt) * self._room(state, fmt)
         high, low = np.where(state.regular, high, np.nan), np.where(state.regular, low, 0.0)
         either = None
         if self.subject.own and self.operation.infinite is None:
@@ -303,7 +307,7 @@ class Context:
         state = state_of(self.operation.state, rows)
         entry = getattr(self.operation, kind)
         high, low = entry.value(state, *flat)
-        bound = entry.bound(state, fmt, *flat)
+        bound = entry.bound(state, fmt, *flat) * self._room(state, fmt)
         got = to_rows(np.asarray(answer.values), axis)
         masked = ~mask | (where is not None and ~mask.any(-1, keepdims=True))
         high, low, bound = (np.where(masked, 0.0, part) for part in (high, low, bound))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Keep = Callable[[Result, Array], None]
 
-__all__ = ["LEVELS", "examine", "formats_named", "operation_named"]
+__all__ = ["LEVELS", "examine", "formats_named", "not_served", "operation_named", "quietly", "result_of"]
 
 LEVELS = ("quick", "full")
 
@@ -68,6 +68,7 @@ def examine(
     only: str | None = None,
     keep: Keep | None = None,
     formats: Sequence[str] | None = None,
+    search: int = 0,
 ) -> Iterator[Result]:
     """Every check on one subject, result by result.
 
@@ -86,6 +87,8 @@ def examine(
         ``keep(result, values)`` gets the values of the cases that backends are compared on.
     formats : sequence of str, optional
         Of the dtypes that the subject serves, those to run; unlike `dtypes`, not serving them is no failure.
+    search : int, optional
+        How many calls that nobody listed to try besides, of each dtype and kind; see `polylogit.conformance.searching`.
     """
     if level not in LEVELS:
         message = f"level={level!r} does not exist; the levels are {' and '.join(LEVELS)}."
@@ -95,13 +98,17 @@ def examine(
     refused: list[Result] = []
     for fmt in formats_named(formats or dtypes):
         context = Context(subject, entry, fmt, level, seed)
-        no = _not_served(context, asked=dtypes is not None)
+        no = not_served(context, asked=dtypes is not None)
         if no is not None:
             refused.append(no)
             continue
         served += 1
-        for name in checks or CHECKS:
+        for name in CHECKS if checks is None else checks:
             yield from _check(context, name, only, keep)
+        if search:
+            from polylogit.conformance.searching import searched  # noqa: PLC0415  it needs this module
+
+            yield from searched(context, search)
     if not served and formats is None:
         for result in refused:
             if result.details.pop("raised", False):
@@ -109,7 +116,7 @@ def examine(
     yield from refused
 
 
-def _not_served(context: Context, *, asked: bool) -> Result | None:
+def not_served(context: Context, *, asked: bool) -> Result | None:
     """Why a format is not asked for, if it is not."""
     subject, fmt = context.subject, context.fmt
     result = Result(subject.name, subject.operation, "dtypes", fmt.name, "served", "unsupported", seed=context.seed)
@@ -149,9 +156,8 @@ def _check(context: Context, name: str, only: str | None, keep: Keep | None) -> 
     for trial in CHECKS[name](context):
         if only is not None and trial.case != only:
             continue
-        with _quiet():
-            outcome = _run(trial.run)
-        result = _result(context, name, trial.case, outcome)
+        outcome = quietly(trial.run)
+        result = result_of(context, name, trial.case, outcome)
         verdicts[outcome.verdict] += 1
         told |= outcome.verdict == "passed" and not outcome.vacuous
         if keep is not None and outcome.values is not None:
@@ -159,19 +165,22 @@ def _check(context: Context, name: str, only: str | None, keep: Keep | None) -> 
         yield result
     if verdicts["passed"] and not told and not verdicts["failed"] and only is None:
         message = "no case of this check could have failed: a constant would have passed each"
-        yield _result(context, name, "all", Outcome("inconclusive", message=message))
+        yield result_of(context, name, "all", Outcome("inconclusive", message=message))
 
 
-def _run(run: Callable[[], Outcome]) -> Outcome:
+def quietly(run: Callable[[], Outcome]) -> Outcome:
+    """Run a trial; warnings of the code under test are not what is being checked."""
     try:
-        return run()
+        with _quiet():
+            return run()
     except MemoryError:
         raise
     except Exception as error:  # noqa: BLE001  the framework may refuse to make the array
         return Outcome("inconclusive", message=f"the case could not be set up: {type(error).__name__}: {error}")
 
 
-def _result(context: Context, check: str, case: str, outcome: Outcome) -> Result:
+def result_of(context: Context, check: str, case: str, outcome: Outcome) -> Result:
+    """What a case came to, under its full name."""
     return Result(
         subject=context.subject.name,
         operation=context.operation.name,

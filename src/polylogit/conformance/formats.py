@@ -30,6 +30,8 @@ class Format:
         Exponents of the smallest and the largest normal number.
     flushed : int
         Results below this many smallest normal numbers may be flushed to zero.
+    infinite : bool
+        Whether it has infinities; without them, what is too large becomes NaN.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Format:
     low: int
     high: int
     flushed: int = 4
+    infinite: bool = True
 
     @property
     def eps(self) -> float:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from os import PathLike
 
-__all__ = ["BAD", "DISAGREES", "INCONCLUSIVE", "Report", "Result"]
+__all__ = ["BAD", "DISAGREES", "INCONCLUSIVE", "SEARCH", "Report", "Result"]
 
 DISAGREES = ("failed", "unexpected-pass", "expired")
 INCONCLUSIVE = ("inconclusive", "crashed", "timeout", "missing")
 BAD = DISAGREES + INCONCLUSIVE
+SEARCH = "search"  # stands for the check in results of a search
 
 
 @dataclass(slots=True)

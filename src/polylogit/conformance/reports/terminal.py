@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from polylogit.conformance.reports import matrix, replay_command
-from polylogit.conformance.results import BAD, DISAGREES
+from polylogit.conformance.results import BAD, DISAGREES, SEARCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +107,9 @@ def show(report: Report, to: Console | None = None) -> None:
     for result in report.results:
         if result.verdict == "missing":
             out.print(f"[yellow]missing[/]  {result.subject}: {escape(result.message)}")
-    _failures([result for result in report.results if result.verdict in BAD and result.verdict != "missing"], out)
+    bad = [result for result in report.results if result.verdict in BAD and result.verdict != "missing"]
+    # What a search has shrunk says most in the fewest numbers.
+    _failures(sorted(bad, key=lambda result: result.check != SEARCH), out)
     counts = ", ".join(
         f"{n} {v}" for (v,), cell in sorted(matrix(report, "verdict").items()) for n in cell["verdicts"].values()
     )

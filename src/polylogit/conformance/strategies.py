@@ -1,0 +1,363 @@
+"""Hypothesis strategies for what the operations are called with, and the search for the smallest draw that fails.
+
+Drawn so as to reach the edges: ties, infinities, NaN, subnormals, huge offsets, sums that drift, long tails; shrunk
+towards short rows of plain numbers. The only module that imports hypothesis; it knows formats and no implementation.
+
+Examples
+--------
+>>> import numpy as np
+>>> from hypothesis import given, settings
+>>> import polylogit
+>>> from polylogit.conformance import strategies
+>>> @settings(max_examples=20, derandomize=True)
+... @given(strategies.logits("float32", special=False))
+... def test_rows_sum_to_one(x):
+...     assert np.allclose(polylogit.softmax(x).sum(-1), 1)
+>>> test_rows_sum_to_one()
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+from typing import TYPE_CHECKING, Any
+
+import hypothesis
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.errors import Flaky, NoSuchExample
+
+from polylogit.conformance.calls import Call
+from polylogit.conformance.examine import formats_named, operation_named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from polylogit.conformance.formats import Array, Format
+
+    Draw = Callable[[st.SearchStrategy[Any]], Any]
+    Shape = tuple[int, ...]
+
+__all__ = ["axes", "calls", "cotangents", "logits", "masks", "shapes", "smallest"]
+
+# Where exponentials, sums and tables of the usual formats give out, and what people clip at.
+_TURNS = (9.0, 10.5, 11.1, 16.7, 17.4, 20.0, 30.0, 37.0, 60.0, 87.4, 88.8, 89.5, 103.3, 104.0, 150.0, 709.8, 745.2)
+_SIZES = (1e3, 1e4, 3e4, 1e5, 1e7, 1e9, 1e16, 1e30, 1e38, 1e300)
+# Every addition to a sum of these rounds the same way.
+_DRIFTING = (-0.35, -1.1, -2.3)
+_LISTED = 24  # numbers drawn one by one; longer rows are filled
+_LONGEST = 2100
+_LONGEST_DERIVATIVE = 130
+
+
+def _format(dtype: Any) -> Format:
+    return formats_named([dtype])[0]
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def _within(fmt: Format, values: Sequence[float]) -> list[float]:
+    return [float(fmt.round(value)) for value in values if abs(value) <= fmt.largest]
+
+
+@functools.cache
+def _numbers(fmt: Format, *, special: bool) -> st.SearchStrategy[float]:
+    """Single logits: plain ones first, so that shrinking ends there."""
+    edges = [fmt.smallest, fmt.tiny, fmt.largest, fmt.largest / 2, *_within(fmt, _TURNS), *_within(fmt, _SIZES)]
+    signed = [*(-one for one in edges), *edges, -0.0]
+    extreme = [-fmt.largest, fmt.largest, *([-np.inf] if special and fmt.infinite else [])]
+    kinds = [
+        st.integers(-8, 8).map(float),
+        st.integers(-120, 120).map(float),
+        st.floats(-40.0, 40.0).map(lambda value: float(fmt.round(value))),
+        st.sampled_from(signed),
+        st.sampled_from(extreme),
+    ]
+    return st.one_of(kinds)
+
+
+@functools.cache
+def _several(fmt: Format, most: int, *, special: bool) -> st.SearchStrategy[list[float]]:
+    return st.lists(_numbers(fmt, special=special), max_size=most)
+
+
+@functools.cache
+def _fills(fmt: Format, *, special: bool) -> st.SearchStrategy[float]:
+    return st.one_of(st.just(0.0), _numbers(fmt, special=special), st.sampled_from(_DRIFTING))
+
+
+@functools.cache
+def _offsets(fmt: Format) -> st.SearchStrategy[float]:
+    return st.sampled_from([*_within(fmt, _TURNS), *_within(fmt, _SIZES), 0.9 * fmt.largest])
+
+
+def _length(longest: int) -> st.SearchStrategy[int]:
+    """Short rows most often; every range begins at 1, so that shrinking may pass from one to the other."""
+    return st.one_of([st.integers(1, most) for most in (8, 70, 300, longest) if most <= longest])
+
+
+@functools.cache
+def _shape_of_rows(longest: int) -> st.SearchStrategy[Shape]:
+    """Matrices of rows along the last axis, and vectors, to which they shrink."""
+    sides = st.tuples(st.integers(0, 9), _length(longest))
+    return sides.map(lambda found: found if found[0] else found[1:])
+
+
+def shapes(max_dims: int = 4, max_side: int = 6) -> st.SearchStrategy[tuple[int, ...]]:
+    """Shapes of one to `max_dims` dimensions without an empty one.
+
+    Parameters
+    ----------
+    max_dims, max_side : int, optional
+
+    Returns
+    -------
+    strategy of tuples of int
+    """
+    sides = st.integers(1, max_side)
+    return st.integers(1, max_dims).flatmap(lambda ndim: st.tuples(*[sides] * ndim))
+
+
+# --- arrays ----------------------------------------------------------------------------------------------------------
+
+
+def _listed(draw: Draw, size: int, fmt: Format, *, special: bool) -> Array:
+    """The first numbers one by one, the rest alike."""
+    row = np.full(size, draw(_fills(fmt, special=special)))
+    first = draw(_several(fmt, min(size, _LISTED), special=special))
+    row[: len(first)] = first
+    return row
+
+
+def _blocks(draw: Draw, size: int, fmt: Format, *, special: bool) -> Array:
+    """Blocks of one value each over a background; where kernels work in blocks, their borders matter."""
+    numbers = _numbers(fmt, special=special)
+    row = np.full(size, draw(numbers))
+    for _ in range(draw(st.integers(1, 4))):
+        start = draw(st.integers(0, size - 1))
+        row[start : start + draw(st.one_of(st.integers(1, 8), st.integers(1, size)))] = draw(numbers)
+    return row
+
+
+def _offset(draw: Draw, size: int, fmt: Format, *, special: bool) -> Array:
+    """A huge offset, and a few spacings of the format between neighbours; ties where the spacing is wide."""
+    del special
+    base = draw(_offsets(fmt))
+    step = float(fmt.ulp(np.asarray(base)))
+    counts = draw(st.lists(st.integers(0, max(1, int(min(12.0 / step, 1000)))), min_size=1, max_size=min(size, 12)))
+    return np.asarray(draw(_SIGNS) * (base - step * np.resize(counts, size)))
+
+
+def _tails(draw: Draw, size: int, fmt: Format, *, special: bool) -> Array:
+    """Falling steadily from the maximum, so that terms of every size are added up."""
+    del special, fmt
+    return np.asarray(draw(_SLOPES) * -(np.arange(size, dtype=float) % draw(_PERIODS)))
+
+
+_SIGNS, _SLOPES, _PERIODS = (st.sampled_from(one) for one in ((1.0, -1.0), (1.0, 0.5, 0.1, 3.0, 0.01), (64, 16, 7)))
+_TEXTURES = st.sampled_from((_listed, _blocks, _offset, _tails))
+
+
+@st.composite
+def _rows(draw: Draw, shape: Shape, fmt: Format, special: bool) -> Array:
+    size = int(np.prod(shape, dtype=int))
+    flat = fmt.round(draw(_TEXTURES)(draw, size, fmt, special=special)) if size else np.zeros(0)
+    if size and special and draw(st.integers(0, 15)) == 15:  # noqa: PLR2004
+        # NaN and +inf by themselves: a whole row is lost to one of them, and with it what the rest would show.
+        flat[draw(st.integers(0, size - 1))] = draw(st.sampled_from([np.nan, *([np.inf] if fmt.infinite else [])]))
+    return np.asarray(flat.reshape(shape))
+
+
+def logits(dtype: Any = "float32", shape: Any = None, *, special: bool = True) -> st.SearchStrategy[Any]:
+    """Arrays of logits.
+
+    Parameters
+    ----------
+    dtype : optional
+        A floating dtype that the kit knows, or its name.
+    shape : tuple of int or strategy of them, optional
+        By default vectors and matrices of short and long rows.
+    special : bool, optional
+        Whether infinities and NaN are among them.
+
+    Returns
+    -------
+    strategy of NumPy arrays
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> from polylogit.conformance.strategies import logits
+    >>> find(logits("float16", (2, 3)), lambda x: True)  # what every draw shrinks to
+    array([[0., 0., 0.],
+           [0., 0., 0.]], dtype=float16)
+    """
+    fmt = _format(dtype)
+    return _float64_logits(fmt, shape, special=special).map(lambda x: x.astype(fmt.dtype))
+
+
+def _float64_logits(fmt: Format, shape: Any, *, special: bool) -> st.SearchStrategy[Any]:
+    drawn: st.SearchStrategy[Shape] = _shape_of_rows(_LONGEST)
+    if shape is not None:
+        drawn = shape if isinstance(shape, st.SearchStrategy) else st.just(tuple(shape))
+    return drawn.flatmap(lambda found: _rows(found, fmt, special))
+
+
+@functools.cache
+def axes(shape: tuple[int, ...]) -> st.SearchStrategy[Any]:
+    """What ``axis=`` may be for a shape: integers of either sign, tuples of them, None.
+
+    Parameters
+    ----------
+    shape : tuple of int
+
+    Returns
+    -------
+    strategy of int, tuples of int and None
+    """
+    ndim = len(shape)
+    if not ndim:
+        return st.sampled_from([-1, 0, None])
+    single = [-1, *range(ndim), *range(-ndim, -1)]
+    joint = [found for count in range(2, ndim + 1) for found in itertools.combinations(range(ndim), count)]
+    joint += [tuple(one - ndim for one in reversed(found)) for found in joint]
+    return st.sampled_from([*single, *single, None, *joint])  # single ones are as many as all others together
+
+
+@st.composite
+def masks(draw: Draw, shape: tuple[int, ...]) -> Any:
+    """Masks that broadcast to a shape: of its own shape, of fewer dimensions, with sides of 1.
+
+    Parameters
+    ----------
+    shape : tuple of int
+
+    Returns
+    -------
+    strategy of NumPy arrays of bool
+    """
+    kept = draw(st.integers(0, len(shape)))
+    sides = [1 if draw(st.booleans()) else side for side in shape[kept:]]
+    size = int(np.prod(sides, dtype=int))
+    mask = np.full(size, True)
+    hidden = draw(st.lists(st.integers(0, size - 1), max_size=min(size, _LISTED), unique=True)) if size else []
+    mask[hidden] = False
+    return (~mask if draw(st.booleans()) else mask).reshape(sides)
+
+
+def cotangents(shape: tuple[int, ...], dtype: Any = "float32") -> st.SearchStrategy[Any]:
+    """Cotangents and tangents of a shape: signs mixed, one-hot, constant, large and small.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : optional
+
+    Returns
+    -------
+    strategy of NumPy arrays
+    """
+    fmt = _format(dtype)
+    return _float64_cotangents(shape, fmt).map(lambda g: g.astype(fmt.dtype))
+
+
+_WEIGHTS = st.one_of(st.integers(-3, 3).map(float), st.floats(-4.0, 4.0))
+
+
+@st.composite
+def _float64_cotangents(draw: Draw, shape: Shape, fmt: Format) -> Array:
+    size = int(np.prod(shape, dtype=int))
+    row = np.full(size, draw(_WEIGHTS))
+    first = draw(st.lists(_WEIGHTS, max_size=min(size, _LISTED)))
+    row[: len(first)] = first
+    # Neither sums of them nor their products with a result may leave the range of the format.
+    scale = draw(st.sampled_from([1.0, 16.0, 0.125] if fmt.largest < 1e5 else [1.0, 1e10, 1e-5]))  # noqa: PLR2004
+    return np.asarray(fmt.round(row * scale).reshape(shape))
+
+
+# --- calls -----------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def calls(
+    draw: Draw,
+    operation: str = "softmax",
+    dtype: Any = "float32",
+    kind: str = "values",
+    *,
+    axis: bool = True,
+    where: bool = False,
+) -> Any:
+    """Whole calls: logits with an axis, a mask and a cotangent.
+
+    Parameters
+    ----------
+    operation : {"softmax", "log_softmax", "sigmoid"}
+    dtype : optional
+    kind : {"values", "vjp", "jvp"}, optional
+        For a derivative the logits are finite or -inf, and `g` is drawn.
+    axis, where : bool, optional
+        Whether other axes than the last, and masks, are drawn.
+
+    Returns
+    -------
+    strategy of `polylogit.conformance.calls.Call`
+    """
+    fmt, rowwise = _format(dtype), operation_named(operation).rowwise
+    along = -1
+    # Rows along the last axis are what other calls shrink to.
+    if rowwise and axis and draw(st.booleans()):
+        shape = draw(shapes())
+        along = draw(axes(shape))
+    else:
+        shape = draw(_shape_of_rows(_LONGEST if kind == "values" else _LONGEST_DERIVATIVE))
+    x = draw(_rows(shape, fmt, kind == "values"))
+    mask = draw(masks(shape)) if rowwise and where and draw(st.booleans()) else None
+    g = draw(_float64_cotangents(shape, fmt)) if kind != "values" else None
+    return Call(x, kind, along, mask, g)
+
+
+# --- the search ------------------------------------------------------------------------------------------------------
+
+
+def smallest(
+    strategy: st.SearchStrategy[Any],
+    fails: Callable[[Any], bool],
+    *,
+    max_examples: int,
+    seed: int = 0,
+) -> Any:
+    """The smallest draw that fails; the same at every run with that seed and the same modules loaded.
+
+    (Hypothesis tries the constants in the source of what is loaded, thresholds of a kernel among them.)
+
+    Parameters
+    ----------
+    strategy : strategy
+    fails : callable
+        ``fails(value) -> bool``.
+    max_examples : int
+        How many draws to try before giving up.
+    seed : int, optional
+
+    Returns
+    -------
+    The draw, or None where none failed. One that failed and then did not is returned too.
+    """
+    seen: list[Any] = []
+
+    def condition(value: Any) -> bool:
+        failed = fails(value)
+        if failed:
+            seen[:] = [value]
+        return failed
+
+    settings = hypothesis.settings(max_examples=max_examples, deadline=None, database=None)
+    try:
+        return hypothesis.find(strategy, condition, settings=settings, random=random.Random(seed))
+    except NoSuchExample:
+        return None
+    except Flaky:
+        return seen[0]
