@@ -225,3 +225,20 @@ class TestTypes:
         x = BACKEND.asarray([0.5, 1.0, -2.0], dtype=name)
         assert BACKEND.dtype_name(BACKEND.asarray(BACKEND.to_numpy(x))) == name
         assert polylogit.softmax(x).dtype == x.dtype
+
+
+class TestNumPyArrays:
+    def test_cross_without_a_compilation(self, caplog: pytest.LogCaptureFixture) -> None:
+        with jax.log_compiles():
+            x = BACKEND.asarray(np.zeros((3, 1, 4, 1, 5, 9), np.float32))
+            assert not caplog.records
+            polylogit.softmax(x)
+        assert any("ompiling" in record.getMessage() for record in caplog.records)
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int32", "bool"])
+    def test_are_copied(self, dtype: str) -> None:
+        numbers = np.ones(4096, dtype=jnp.dtype(dtype))  # aligned as JAX would share it
+        x = BACKEND.asarray(numbers)
+        numbers[:] = 0
+        assert (np.array(x) == 1).all()
+        assert x.dtype == numbers.dtype

@@ -45,6 +45,11 @@ _log_softmax = jax.jit(jax.nn.log_softmax, static_argnums=1, inline=True)
 _sigmoid = jax.jit(jax.nn.sigmoid, inline=True)
 
 
+@functools.partial(jax.jit, static_argnums=(1, 2), inline=True)
+def _sigmoid_within(x: Any, compute: Any, result: Any) -> Any:
+    return jax.nn.sigmoid(x.astype(compute)).astype(result)
+
+
 # --- the operations --------------------------------------------------------------------------------------------------
 
 
@@ -63,7 +68,7 @@ def sigmoid(x: Any, dtype: Any = None) -> Any:
     if dtype is None and x.dtype in _NATIVE:
         return _sigmoid(x)
     result, compute = _dtypes(x, dtype)
-    return _sigmoid(x.astype(compute)).astype(result)
+    return _sigmoid_within(x, compute, result)
 
 
 def _concrete_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
@@ -211,6 +216,10 @@ class JaxBackend(Backend):
         if not isinstance(value, jax.Array):
             array = host_array(value)
             value = array if hasattr(value, "dtype") or holds_numpy(value) else value
+            if value is array and device is None and _crosses(array.dtype, target):
+                # jnp.array compiles a copy for every new shape, which takes longer than the copy. This one is nobody
+                # else's, so that JAX may share its memory.
+                return jax.device_put(array.copy())
         try:
             return jnp.array(value, dtype=target, device=device)
         except OverflowError:  # Python integers beyond the mode's
@@ -262,6 +271,11 @@ class JaxBackend(Backend):
     def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
         """``jax.jit``."""
         return {"jit": jax.jit}
+
+
+def _crosses(dtype: Any, target: Any) -> bool:
+    """Whether a NumPy array of this dtype becomes one of JAX's as it is."""
+    return _kind(dtype) != "other" and dtype == (jax.dtypes.canonicalize_dtype(dtype) if target is None else target)
 
 
 def _floating(x: Any) -> Any:

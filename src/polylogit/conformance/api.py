@@ -111,10 +111,10 @@ def _run_all(jobs: Sequence[runner.Job], report: Report, *, isolate: bool, progr
     with runner.values_folder() as folder:
         for job in jobs:
             job.values = runner.values_file(folder, job.backend)
-        # The slowest to start first.
-        runner.run_jobs(sorted(jobs, key=lambda job: job.backend in ("numpy",)), progress)
+        runner.run_jobs(jobs, progress)
+        order = {name: position for position, name in enumerate(OPERATIONS)}
         for job in jobs:
-            report.results.extend(job.results)
+            report.results.extend(sorted(job.results, key=lambda one: order.get(one.operation, len(order))))
         report.pairs = pairs.differences({job.backend: job.values or "" for job in jobs})
 
 

@@ -1,7 +1,8 @@
 """Gradients of other people's callables, where the backend's own transform cannot take them.
 
 Knows one thing of PyTorch: an ``autograd.Function`` in the old style, which ``torch.func`` refuses, still
-differentiates through the tape.
+differentiates through the tape. And one of JAX: it compiles every operation of a derivative by itself, unless the
+whole is compiled at once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from polylogit.backends.base import Backend
 
-__all__ = ["pullback_of"]
+__all__ = ["as_one_program", "pullback_of"]
 
 
 def pullback_of(backend: Backend, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
@@ -37,3 +38,23 @@ def _torch(function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotange
 
 
 _TAPES: dict[str, Callable[..., Any]] = {"torch": _torch}
+
+
+def as_one_program(backend: Backend, run: Callable[..., Any]) -> Callable[..., Any]:
+    """``run(x, *directions, axis, **kwargs)``, compiled where the framework would compile its operations one by one."""
+    name = _WHOLE.get(backend.name)
+    if name is None:
+        return run
+    compile_ = backend.compilers()[name]
+    programs: dict[Any, Callable[..., Any]] = {}
+
+    def compiled(x: Any, *rest: Any, **kwargs: Any) -> Any:
+        *directions, axis = rest
+        if axis not in programs:
+            programs[axis] = compile_(lambda x, *directions, **kwargs: run(x, *directions, axis, **kwargs))
+        return programs[axis](x, *directions, **kwargs)
+
+    return compiled
+
+
+_WHOLE = {"jax": "jit"}

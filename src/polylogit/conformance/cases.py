@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BATCHES",
     "COTANGENTS",
+    "ENOUGH",
     "GRADIENT_LENGTHS",
+    "LARGE",
     "LENGTHS",
     "LONG_LENGTHS",
     "ONES",
@@ -123,6 +125,9 @@ GRADIENT_LENGTHS = {
     "full": (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 127, 128, 129, 257, 517, 1000, 1024, 1025, 2049, 5000),
 }
 BATCHES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 33, 64, 65, 100, 129, 257, 1025)
+# XLA unrolls the loops over arrays of fewer numbers, and takes three times as long to compile them.
+ENOUGH = 4096
+LARGE = (66, 65)
 # Square ones too: where rows and columns are as many, a lost dimension goes unnoticed elsewhere.
 SHAPES = ((5,), (4, 6), (3, 3), (8, 8), (17, 17), (3, 4, 5), (4, 4, 4), (1, 7, 1), (2, 3, 4, 5), (2, 1, 3, 2, 3))
 
@@ -256,8 +261,8 @@ def points(fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]
     """Elements for a function of each element: homogeneous groups, so that no other value can hide a fault."""
     for sign in (-1.0, 1.0):
         word = "negative" if sign < 0 else "positive"
-        yield f"{word} near 0", sign * np.abs(rng.normal(size=37))
-        yield f"{word} moderate", sign * rng.uniform(1.0, 20.0, 64)
+        yield f"{word} near 0", sign * np.abs(rng.normal(size=67))
+        yield f"{word} moderate", sign * rng.uniform(1.0, 20.0, 67)
         yield (
             f"{word} tails",
             sign * np.array([18.0, 30.0, 36.0, 37.0, 40.0, 45.0, 60.0, 80.0, 85.5, 87.0, 88.0, 88.7, 90.0]),
@@ -272,10 +277,10 @@ def points(fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]
         yield f"{word} tiny", sign * np.array([0.0, fmt.smallest, fmt.tiny, 1e-5, 1e-3])
         yield f"{word} small half tails", sign * np.linspace(7.0, 17.5, 43)
         yield f"{word} infinite", sign * np.array([np.inf, 1.0, np.inf])
-    yield "grid", np.linspace(-30.0, 30.0, 1201)
-    yield "fine grid", np.linspace(-3.0, 3.0, 777)
+    yield "grid", np.linspace(-30.0, 30.0, 2001)
+    yield "fine grid", np.linspace(-3.0, 3.0, 2001)
     yield "wide grid", np.linspace(-110.0, 110.0, 2001)
-    yield "mixed", 10.0 * rng.normal(size=1000)
+    yield "mixed", 10.0 * rng.normal(size=2001)
     yield "nan among others", np.array([1.0, np.nan, -2.0, np.nan, 0.0])
     yield "one element", np.array([-1.25])
 

@@ -35,6 +35,7 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
     "jax": {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"},
     "tensorflow": {"TF_CPP_MIN_LOG_LEVEL": "3"},
 }
+_LENGTHY = ("jax", "tensorflow", "numpy", "torch")  # the longest first
 _SILENCE = {"quick": 120.0, "full": 300.0}  # seconds without a result after which a process counts as hanging
 _TAIL = 12  # lines of standard error that a crash shows
 
@@ -69,8 +70,8 @@ def cores() -> int:
 
 
 def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
-    """Run the jobs; each one's results are filled in."""
-    waiting = deque(jobs)
+    """Run the jobs, those that take longest first; each one's results are filled in."""
+    waiting = deque(sorted(jobs, key=lambda job: _LENGTHY.index(job.backend) if job.backend in _LENGTHY else -1))
     told = progress or (lambda _backend, _event: None)
     lock = threading.Lock()
 

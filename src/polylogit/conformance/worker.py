@@ -7,6 +7,7 @@ under test prints goes elsewhere. A crash of this process is what the runner mak
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import sys
@@ -50,18 +51,25 @@ def _run(job: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
 
     import polylogit  # noqa: PLC0415
     from polylogit.conformance.examine import examine  # noqa: PLC0415
+    from polylogit.conformance.formats import FORMATS  # noqa: PLC0415
     from polylogit.conformance.operations import OPERATIONS  # noqa: PLC0415
     from polylogit.conformance.subject import Subject  # noqa: PLC0415
 
     backend = polylogit.get_backend(job["backend"])
     send({"event": "ready", "devices": list(backend.devices())})
     kept: dict[str, Any] = {}
-    for operation in job["operations"]:
+    # Format by format, since operations ask for the same exact values there, which are kept for a while.
+    for fmt, operation in itertools.product(FORMATS, job["operations"]):
         subject = Subject(
             backend, operation, name=job["backend"], device=job["device"], rowwise=OPERATIONS[operation].rowwise
         )
         for result in examine(
-            subject, job["level"], job["seed"], checks=job.get("checks"), keep=lambda r, v: _keep(kept, r, v)
+            subject,
+            job["level"],
+            job["seed"],
+            checks=job.get("checks"),
+            keep=lambda r, v: _keep(kept, r, v),
+            formats=(fmt,),
         ):
             send({"event": "result", "result": dataclasses.asdict(result)})
     if job.get("values"):

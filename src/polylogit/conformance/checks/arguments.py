@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polylogit.conformance import cases
 from polylogit.conformance.checks.structure import logits
 from polylogit.conformance.context import Trial, refusal
 from polylogit.conformance.formats import FORMATS, format_of
@@ -30,6 +31,7 @@ _INTEGERS: dict[str, tuple[tuple[int, ...], ...]] = {
     "int64": ((1, 2, 3), (-7, 0, 5)),
     "bool": ((0, 1, 1),),
 }
+_FEW_INTEGERS = ("uint8", "uint64", "int8", "int64", "bool")
 
 
 def masks(context: Context) -> Iterator[Trial]:
@@ -39,9 +41,9 @@ def masks(context: Context) -> Iterator[Trial]:
     if context.hasty and context.light:
         return
     rng = context.rng("masks")
-    x = logits(context, (7, 9))
+    x = logits(context, cases.LARGE if context.hasty else (7, 9))
     mask: Array = np.asarray(rng.random(x.shape) < 0.6)  # noqa: PLR2004
-    mask[0], mask[1], mask[2] = False, True, np.arange(9) == 4  # noqa: PLR2004
+    mask[0], mask[1], mask[2] = False, True, np.arange(x.shape[1]) == 4  # noqa: PLR2004
     dirty = np.where(mask, x, np.where(rng.random(x.shape) < 0.5, np.nan, np.inf))  # noqa: PLR2004
     high = np.where(mask, x, 0.4 * context.fmt.largest)
     low = np.where(mask, -0.4 * context.fmt.largest, x)
@@ -68,6 +70,8 @@ def dtypes(context: Context) -> Iterator[Trial]:
     """Integers, which must not wrap; ``dtype=``, which is computed in at least that precision; complex refused."""
     if context.fmt.name == "float32":
         for name, rows in _INTEGERS.items():
+            if context.hasty and name not in _FEW_INTEGERS:
+                continue
             for number, row in enumerate(rows):
                 yield Trial(
                     f"{name}-{number}",
@@ -77,8 +81,10 @@ def dtypes(context: Context) -> Iterator[Trial]:
             yield Trial("complex", lambda: _refused(context, "complex64"))
     if context.subject.offers_dtype:
         for into in FORMATS.values():
+            if context.hasty and (into is context.fmt or (context.light and into.name != "float32")):
+                continue
             if context.subject.keeps(into):
-                x = logits(context, (4, 33), "into")
+                x = logits(context, (130, 33), "into")
                 yield Trial(f"into-{into.name}", lambda x=x, into=into: context.values(x, into=into, optional=True))  # type: ignore[misc]
                 if into.precision >= context.fmt.precision:
                     continue

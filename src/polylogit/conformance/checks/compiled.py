@@ -28,12 +28,12 @@ def compiled(context: Context) -> Iterator[Trial]:
         if name in _SLOW and (context.level == "quick" or context.fmt.name != "float32"):
             continue
         compile_ = subject.backend.compilers()[name]
-        shapes = ((4, 33),) if context.level == "quick" or name in _SLOW else ((4, 33), (2, 1025), (8, 1))
+        shapes = ((130, 33),) if context.level == "quick" or name in _SLOW else ((4, 33), (2, 1025), (8, 1))
         for shape in shapes:
             x = logits(context, shape)
             case = f"{name}-{'x'.join(map(str, shape))}"
             yield Trial(case, lambda x=x, c=compile_: _alone(context, x, c))  # type: ignore[misc]
-        x = logits(context, (4, 33), "composed")
+        x = logits(context, shapes[0], "composed")
         yield Trial(f"{name}-composed", lambda x=x, c=compile_: _composed(context, x, c))  # type: ignore[misc]
 
 

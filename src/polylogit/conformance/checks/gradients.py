@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit.conformance import cases
+from polylogit.conformance.autodiff import as_one_program
 from polylogit.conformance.checks.structure import logits
+from polylogit.conformance.checks.values import together
 from polylogit.conformance.context import Trial
 from polylogit.conformance.judge import Outcome
 from polylogit.conformance.layouts import first_row_repeated
@@ -33,7 +35,8 @@ def vjp(context: Context) -> Iterator[Trial]:
         message = f"{subject.backend.name} has no autodiff; pass vjp= to have the gradient checked"
         yield Trial("all", lambda: Outcome("unsupported", message=message))
         return
-    yield from _first(context, "vjp", subject.pull)
+    run = _program(context, subject.pull)
+    yield from _first(context, "vjp", subject.pull, run)
     for layout in ("strided", "transposed", "offset", "reversed"):
         if layout not in subject.layouts:
             continue
@@ -47,10 +50,10 @@ def vjp(context: Context) -> Iterator[Trial]:
             )
     yield from _broadcast(context)
     if subject.offers_where and subject.vjp is None and not context.light:
-        yield from _masked(context, "vjp", subject.pull)
+        yield from _masked(context, "vjp", run)
     if context.light and context.fmt.name != "float16":
         return
-    yield from _many(context)
+    yield from _many(context, run)
     n = 70000 if context.operation.rowwise else 1000
     for name, g in (("ones", np.ones((1, n))), ("normal", context.rng("long g").normal(size=(1, n)))):
         if name == "normal" and context.subject.own and context.fmt.name != "float16":
@@ -62,7 +65,7 @@ def vjp(context: Context) -> Iterator[Trial]:
         )
 
 
-def _many(context: Context) -> Iterator[Trial]:
+def _many(context: Context, run: Run) -> Iterator[Trial]:
     """More entries than blocks hold, and not a multiple of anything; more rows than a grid has; 16-bit sums."""
     if not context.operation.rowwise:
         return
@@ -74,21 +77,22 @@ def _many(context: Context) -> Iterator[Trial]:
         x = context.rng("many", shape).normal(size=shape)
         # Large enough for the gradients of a long float16 row not to count as flushed.
         g = (32.0 if half else 1.0) * context.rng("many g", shape).normal(size=shape)
-        yield Trial("x".join(map(str, shape)), lambda x=x, g=g: _pulled(context, x, g))  # type: ignore[misc]
+        yield Trial("x".join(map(str, shape)), lambda x=x, g=g: _pulled(context, x, g, run))  # type: ignore[misc]
     if half:
-        yield Trial("equal-1x4099", lambda: _pulled(context, np.zeros((1, 4099)), np.full((1, 4099), -3.0)))
+        yield Trial("equal-1x4099", lambda: _pulled(context, np.zeros((1, 4099)), np.full((1, 4099), -3.0), run))
 
 
-def _pulled(context: Context, x: Array, g: Array) -> Outcome:
-    return context.derivative("vjp", x, [g], -1, context.subject.pull, optional=_may_refuse(context))
+def _pulled(context: Context, x: Array, g: Array, run: Run) -> Outcome:
+    return context.derivative("vjp", x, [g], -1, run, optional=_may_refuse(context))
 
 
 def jvp(context: Context) -> Iterator[Trial]:
     """The push-forward, likewise."""
     if context.subject.differentiates_forward:
-        yield from _first(context, "jvp", context.subject.push)
+        run = _program(context, context.subject.push)
+        yield from _first(context, "jvp", context.subject.push, run)
         if context.subject.offers_where and not context.light:
-            yield from _masked(context, "jvp", context.subject.push)
+            yield from _masked(context, "jvp", run)
 
 
 def second_order(context: Context) -> Iterator[Trial]:
@@ -96,10 +100,11 @@ def second_order(context: Context) -> Iterator[Trial]:
     subject = context.subject
     if not subject.differentiates_forward or (context.hasty and context.light):
         return
-    for name, run in (("reverse", subject.pull_twice), ("forward", subject.push_pull)):
+    for name, function in (("reverse", subject.pull_twice), ("forward", subject.push_pull)):
+        run = _program(context, function)
         for n in (
             (3,)
-            if context.light
+            if context.light or context.hasty
             else (3, 17)
             if context.level == "quick" or context.costly
             else (2, 3, 8, 17, 130, 517)
@@ -114,7 +119,7 @@ def second_order(context: Context) -> Iterator[Trial]:
                     "second", x, [g, h], -1, run, [one for one, _ in named], optional=True
                 ),
             )
-        x, g, h = (logits(context, (3, 4), what) for what in "xgh")
+        x, g, h = (logits(context, cases.LARGE if context.hasty else (3, 4), what) for what in "xgh")
         for axis in (0, -1) if context.operation.rowwise and not context.light else ():
             yield Trial(
                 f"{name}-axis-{axis}",
@@ -145,7 +150,12 @@ def _points(context: Context, n: int) -> Iterator[tuple[str, Array]]:
     yield "huge", np.resize(huge, n)
 
 
-def _first(context: Context, kind: str, run: Run) -> Iterator[Trial]:
+def _program(context: Context, run: Run) -> Run:
+    """The derivative as most users run it, where there is little time; single cotangents go operation by operation."""
+    return as_one_program(context.subject.backend, run) if context.hasty else run
+
+
+def _first(context: Context, kind: str, eager: Run, run: Run) -> Iterator[Trial]:
     lengths = cases.GRADIENT_LENGTHS["quick" if context.costly else context.level]
     if context.costly:
         lengths = (1, 3, 17) if context.level == "quick" else (1, 2, 3, 8, 17, 64, 129, 517)
@@ -156,12 +166,16 @@ def _first(context: Context, kind: str, run: Run) -> Iterator[Trial]:
         x = logits(context, (5, 7), "alone")
         yield Trial(
             f"alone-{name.replace(' ', '-')}",
-            lambda x=x, g=g: context.derivative(kind, x, [np.tile(g, (5, 1))], -1, run, optional=_may_refuse(context)),  # type: ignore[misc]
+            lambda x=x, g=g: context.derivative(  # type: ignore[misc]
+                kind, x, [np.tile(g, (5, 1))], -1, eager, optional=_may_refuse(context)
+            ),
         )
     if not context.operation.rowwise or not context.subject.offers_axis:
         return
-    shapes = ((4, 6), (4, 4, 4), (2, 3, 4)) if context.costly else ((4, 6), (8, 8), (3, 4, 5), (4, 4, 4), (2, 3, 4, 5))
-    for shape in shapes[: 1 if context.hasty else None] if not context.light else ():
+    shapes: tuple[tuple[int, ...], ...] = ((4, 6), (8, 8), (3, 4, 5), (4, 4, 4), (2, 3, 4, 5))
+    if context.costly:
+        shapes = (cases.LARGE,) if context.hasty else ((4, 6), (4, 4, 4), (2, 3, 4))
+    for shape in shapes if not context.light else ():
         x, g = logits(context, shape), logits(context, shape, "g")
         for axis in (0, None) if context.hasty else (*range(-len(shape), len(shape)), None, (0, 1)):
             yield Trial(
@@ -177,7 +191,9 @@ def _may_refuse(context: Context) -> bool:
 
 def _crossed(context: Context, kind: str, run: Run, n: int) -> Outcome:
     """Every kind of row with every kind of cotangent, in one array."""
-    names, x, g = [], [], []
+    names: list[str] = []
+    x: Any = []
+    g: Any = []
     kinds = list(cases.cotangents(n, context.fmt, context.rng("cotangents", n)))
     for position, (name, row) in enumerate(_points(context, n)):
         some = kinds if n <= 20 else [kinds[(position + step) % len(kinds)] for step in (0, 3, 7)]  # noqa: PLR2004
@@ -185,7 +201,8 @@ def _crossed(context: Context, kind: str, run: Run, n: int) -> Outcome:
             names.append(f"{name}; cotangent {other}")
             x.append(row)
             g.append(cotangent)
-    return context.derivative(kind, np.stack(x), [np.stack(g)], -1, run, names, optional=_may_refuse(context))
+    x, g = (together(context, np.stack(rows)) for rows in (x, g))
+    return context.derivative(kind, x, [g], -1, run, names, optional=_may_refuse(context))
 
 
 def _broadcast(context: Context) -> Iterator[Trial]:
@@ -205,7 +222,7 @@ def _broadcast(context: Context) -> Iterator[Trial]:
 
 def _masked(context: Context, kind: str, run: Run) -> Iterator[Trial]:
     rng = context.rng("masked gradient")
-    for shape in ((6, 9),):
+    for shape in (cases.LARGE if context.hasty else (6, 9),):
         x, g = logits(context, shape, "masked"), logits(context, shape, "masked g")
         mask = rng.random(shape) < 0.6  # noqa: PLR2004
         mask[0], mask[1], mask[2] = False, True, np.arange(shape[1]) == 4  # noqa: PLR2004
