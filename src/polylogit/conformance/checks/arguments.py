@@ -89,7 +89,7 @@ def dtypes(context: Context) -> Iterator[Trial]:
                 if into.precision >= context.fmt.precision:
                     continue
                 # Logits that the narrower format cannot tell apart: they must not be rounded to it first.
-                close = 2048.0 + context.rng("close").integers(0, 8, (4, 33))
+                close = 2048.0 + context.rng("close").integers(0, 8, x.shape)
                 yield Trial(
                     f"into-{into.name}-close",
                     lambda x=close, into=into: context.values(x, into=into, optional=True),  # type: ignore[misc]
