@@ -223,7 +223,7 @@ class NumpyBackend(Backend):
         if type(x) is _ARRAY and x.size <= small.SIZE and dtype is None:
             function = small.SIGMOID.get(x.dtype)
             if function is not None and x.ndim:
-                return small.quietly(function, x)
+                return small.quietly(function, x, 0)
         array = np.asarray(x)
         result, work = _dtypes(array, dtype)
         out = np.empty_like(array, dtype=result)

@@ -12,19 +12,25 @@ import numpy as np
 from numpy.lib.introspect import opt_func_info
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from polylogit.backends.numpy_geometry import AnyArray
 
 __all__ = [
+    "COLUMNS",
     "RARELY",
     "TAME",
-    "VECTOR_EXPM1",
+    "TAME_SUMS",
     "Maximum",
     "MaximumAndTotal",
     "Parts",
     "Total",
+    "across",
     "careful_sum",
     "exp",
-    "one_plus_exp_of_negative",
+    "log_softmax_of_rows",
+    "logistic",
+    "logistic_slope",
     "peak",
     "sum_along",
 ]
@@ -34,6 +40,12 @@ _FLOAT64 = np.dtype(np.float64)
 _LOG2_E = np.float32(1.4426950408889634)
 _CHUNK = 2048  # sums of this many are left to one dot product, whose chains of additions are then 32 long or so
 _LEVEL = 16  # and along axis 0, chains of this length
+_BEYOND_ONE = 88.0  # from 45 on, exp(x) / (1 + exp(x)) is 1 in any precision, here without overflow
+_PIECE = 4096  # of a row, in what needs several temporaries
+_FEW = 4  # NumPy's inner loops along rows shorter than this cost more than strided ones along their columns
+COLUMNS = 32  # and maxima of rows shorter than this more than those over their columns
+_SHORT = 64  # and its dot products of rows shorter than this more than einsum's
+_LONG = 256  # numbers are repeated along rows shorter than this rather than broadcast
 _ONES = {dtype: np.ones(_CHUNK, dtype) for dtype in (_FLOAT32, _FLOAT64)}
 
 
@@ -46,11 +58,13 @@ def _vectorised(name: str) -> bool:
 # NumPy's vectorised float32 exp2 is faster than its exp and errs by 1 ulp where that errs by 2.3. The product with
 # log2(e) costs an error that grows with the distance to the maximum by half as much as that of the subtraction.
 VECTOR_EXP2 = _vectorised("exp2")
-VECTOR_EXPM1 = _vectorised("expm1")
 
 # Maxima between which exp(x) needs no shift: no sum of it overflows, and what underflows is a probability below four
 # smallest normal numbers, in any precision from float32 on.
 TAME = (-4.0, 40.0)
+
+# The same of sums of exp(x). What underflows is a probability below four smallest normal numbers.
+TAME_SUMS = (0.25, 1e26)
 
 # Below this sum of all terms but the largest they are far from it, and the rounding of their distances shows in the
 # logarithm: the sum is then worth making once more by `careful_sum`.
@@ -65,20 +79,65 @@ def exp(block: AnyArray, out: AnyArray) -> AnyArray:
     return np.exp(block, out=out)
 
 
-def one_plus_exp_of_negative(block: AnyArray, out: AnyArray) -> AnyArray:
-    """1 + exp(-x); where it overflows, its reciprocal is below the smallest normal number."""
-    np.negative(block, out=out)
-    if VECTOR_EXPM1 and block.dtype == _FLOAT32:
-        np.expm1(out, out=out)
-        return np.add(out, 2, out=out)
-    np.exp(out, out=out)
-    return np.add(out, 1, out=out)
+def logistic(block: AnyArray, out: AnyArray, spare: AnyArray) -> None:
+    """1 / (1 + exp(-x)) of a column, with another one to work in; at most 1.5 ulp."""
+    if block.dtype == _FLOAT32:
+        # NumPy's float32 exponentials err by more than all the rest; those of float64 do not.
+        np.negative(block, out=out)
+        for part, terms in _halves(out, spare):
+            np.copyto(terms, part)
+            np.exp(terms, out=terms)
+            np.add(terms, 1, out=terms)
+            np.copyto(part, terms, casting="unsafe")
+        np.reciprocal(out, out=out)
+    else:
+        # exp(x) / (1 + exp(x)) errs by half an ulp less. Where exp would overflow, the quotient has long been 1.
+        np.minimum(block, _BEYOND_ONE, out=out)
+        np.exp(out, out=out)
+        np.add(out, 1, out=spare)
+        np.divide(out, spare, out=out)
+
+
+def logistic_slope(block: AnyArray, out: AnyArray, spare: AnyArray) -> None:
+    """e / (1 + e)^2 with e = exp(-|x|) of a column: nothing cancels, and nothing overflows."""
+    np.abs(block, out=out)
+    np.negative(out, out=out)
+    if block.dtype != _FLOAT32:
+        np.exp(out, out=out)
+        np.add(out, 1, out=spare)
+        np.divide(out, spare, out=out)
+        np.divide(out, spare, out=out)
+        return
+    for part, terms in _halves(out, spare):
+        np.copyto(terms, part)
+        np.exp(terms, out=terms)
+        np.copyto(part, terms, casting="unsafe")
+        np.add(terms, 1, out=terms)
+        np.multiply(terms, terms, out=terms)
+        np.divide(part, terms, out=part, casting="unsafe")
+
+
+def _halves(column: AnyArray, spare: AnyArray) -> Iterator[tuple[AnyArray, AnyArray]]:
+    """The halves of a float32 column, each with as much room in float64, which is that of another such column."""
+    half = len(column) // 2
+    if not half:
+        yield column, np.empty(column.shape)
+        return
+    room = spare.reshape(-1)[: 2 * half].view(_FLOAT64)[:, None]
+    for start in range(0, len(column), half):
+        part = column[start : start + half]
+        yield part, room[: len(part)]
 
 
 def peak(block: AnyArray, axis: int) -> tuple[AnyArray, AnyArray | None]:
-    """The maximum of each row, NaN where there is one, and along axis 1 its first place."""
+    """The maximum of each row, NaN where there is one, and along axis 1, if the rows are not short, its first place."""
     if axis == 0:
         return np.maximum.reduce(block, axis=0, keepdims=True), None
+    if block.shape[1] < COLUMNS:
+        top = block[:, 0].copy()
+        for column in range(1, block.shape[1]):
+            np.maximum(top, block[:, column], out=top)
+        return top[:, None], None
     # argmax is faster than maximum.reduce along contiguous rows, and takes NaN for the maximum as well.
     place = block.argmax(axis=1)
     return block[np.arange(len(block)), place][:, None], place
@@ -94,6 +153,14 @@ def sum_along(block: AnyArray, axis: int) -> AnyArray:
         return wide
     length = block.shape[1]
     total: AnyArray
+    if length <= _FEW:
+        total = block[:, 0].astype(_FLOAT64)
+        for column in range(1, length):
+            total += block[:, column]
+        return total[:, None]
+    if length < _SHORT:
+        total = np.einsum("ij->i", block)[:, None].astype(_FLOAT64)
+        return total
     if length <= _CHUNK:
         total = np.vecdot(block, ones[:length])[:, None].astype(_FLOAT64)
         return total
@@ -120,11 +187,50 @@ def _sum_down(block: AnyArray) -> AnyArray:
     return total
 
 
+def across(ufunc: np.ufunc, block: AnyArray, rows: AnyArray, out: AnyArray, axis: int) -> AnyArray:
+    """``ufunc(block, rows, out=out)``, where `rows` has a number for each row, in the fastest way for their length."""
+    rows = rows.astype(block.dtype, copy=False)
+    length = block.shape[1]
+    if axis == 0 or length >= _LONG or len(rows) == 1:
+        ufunc(block, rows, out=out)
+    elif length <= _FEW:
+        for column in range(length):
+            ufunc(block[:, column], rows[:, 0], out=out[:, column])
+    else:
+        repeated = np.repeat(rows[:, 0], length)
+        ufunc(block, repeated.reshape(block.shape), out=out)
+    return out
+
+
+def log_softmax_of_rows(rows: AnyArray) -> AnyArray:
+    """log_softmax along axis 1 of a contiguous array, in float64 at least, with relative accuracy near 0.
+
+    It is (x - max) - log1p(the sum without the maximum): both terms are negative, so that nothing cancels. Of float32
+    nothing is lost in float64; of float64 `careful_sum` sees to what is.
+    """
+    lines, places = np.arange(len(rows)), rows.argmax(1)
+    top = rows[lines, places][:, None]
+    distances = np.subtract(rows, top, dtype=np.promote_types(rows.dtype, _FLOAT64))
+    terms = np.exp(distances)
+    terms[lines, places] = 0
+    rest = sum_along(terms, 1)
+    if rows.dtype != _FLOAT32 and (few := np.flatnonzero(rest < RARELY)).size:
+        below, ties = careful_sum(rows[few], top[few])
+        rest[few, 0] = below + (ties - 1)
+    # Infinity less infinity: all is NaN where the maximum is not finite.
+    result: AnyArray = across(np.subtract, distances, np.log1p(rest) + (top - top), distances, 1)
+    return result
+
+
 def careful_sum(block: AnyArray, top: AnyArray) -> AnyArray:
     """For each row of exp(x - top), the sum of what is below the top to full precision, and how often the top occurs.
 
     The rounding of x - top, which exp would multiply by the distance, is made good.
     """
+    if block.shape[1] > _PIECE:
+        pieces = [careful_sum(block[:, i : i + _PIECE], top) for i in range(0, block.shape[1], _PIECE)]
+        together: AnyArray = np.add.reduce(np.stack(pieces))
+        return together
     if block.dtype == _FLOAT32:
         distance = block.astype(_FLOAT64)
         distance -= top

@@ -24,9 +24,8 @@ AnyArray: TypeAlias = np.ndarray[Any, Any]
 AnyDType: TypeAlias = np.dtype[Any]
 Box: TypeAlias = tuple[int | slice, ...]
 
-BLOCK = 256 * 1024  # bytes: two or three blocks fit the second-level cache, and a call's overhead is lost in them
-SHORT = 64  # rows shorter than this are worked class-major: reductions along a short last axis are slow
-WIDE = 1024  # columns that are to lie side by side in a block that holds them whole
+BLOCK = 512 * 1024  # bytes: two or three blocks fit the second-level cache, and a call's overhead is lost in them
+WIDE = 512  # columns that are to lie side by side in a block that holds them whole
 DEEP = 8  # rows in a chunk of long columns: as few as do not lose in the work for each chunk, for the longest runs
 
 
@@ -77,7 +76,7 @@ class Problem:
         strides = next(view for view in self.views if view is not None).strides
         neighbours = self.kept[-1] > 1 and abs(strides[len(self.kept) - 1]) < abs(strides[-1])
         if not neighbours:
-            self.columns = self.length < SHORT
+            self.columns = False
             self._whole = self.length <= self.block
             return
         # Of columns, as much as one block holds must be wide: memory is slow in short runs, and so are inner loops.

@@ -150,6 +150,10 @@ class Kernel(ABC):
         ``last(step)`` goes over them once more; `step` leaves the result in the cell.
         """
 
+    def solve_whole(self, cell: Cell) -> None:
+        """Compute the rows of a cell that holds them whole, and leave the result in it."""
+        self.solve(lambda step, _: step(cell), lambda step: step(cell))
+
     def run(self) -> None:
         """Compute all rows."""
         problem = self.problem
@@ -172,12 +176,8 @@ class Kernel(ABC):
     def _in_cache(self, box: Box, chunk: Chunk) -> None:
         buffer = _lend(self._size)
         cell = Cell(self, box, chunk, buffer, stays=True)
-
-        def last(step: Step) -> None:
-            step(cell)
-            cell.finish()
-
-        self.solve(lambda step, _: step(cell), last)
+        self.solve_whole(cell)
+        cell.finish()
         _take_back(buffer)
 
     def _in_chunks(self, box: Box, chunks: list[Chunk], over: Callable[..., list[Any]]) -> None:

@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polylogit.backends.numpy_arithmetic import (
+    COLUMNS,
     RARELY,
     TAME,
+    TAME_SUMS,
     Maximum,
     MaximumAndTotal,
     Parts,
     Total,
+    across,
     careful_sum,
     exp,
-    one_plus_exp_of_negative,
+    log_softmax_of_rows,
+    logistic,
+    logistic_slope,
     peak,
     sum_along,
 )
@@ -37,14 +42,23 @@ __all__ = ["log_softmax", "multiply", "sigmoid", "softmax", "subtract_mean", "su
 # As RARELY, where the largest term is in the sum and is subtracted.
 _OFTEN = 1.0
 
-# Rows shorter than this go the long way in log_softmax; see there.
-_MANY = 512
+_AT_ONCE = 2**15  # elements of the rows that go the long way, in float64
 _LOG_2 = 0.6931471805599453
 
 
-def _known(rows: AnyArray | None) -> AnyArray:
-    assert rows is not None  # a sweep has gathered it
-    return rows
+def _is_tame(total: AnyArray) -> AnyArray:
+    # For each row, whether its exp(x) needs no shift.
+    return np.asarray((total >= TAME_SUMS[0]) & (total <= TAME_SUMS[1]))
+
+
+def _has_tame_top(top: AnyArray) -> AnyArray:
+    # The same, by its maximum.
+    return np.asarray((top >= TAME[0]) & (top <= TAME[1]))
+
+
+def _nearest(logarithm: AnyArray) -> AnyArray:
+    # How near 0 a result may be for x less this logarithm to be as good as the long way.
+    return np.asarray(np.maximum(_LOG_2, np.abs(logarithm) / 4))
 
 
 def _is_finite(cell: Cell) -> None:
@@ -52,70 +66,71 @@ def _is_finite(cell: Cell) -> None:
     np.subtract(cell.inputs[0], cell.inputs[0], out=cell.out)
 
 
-class _Rows(Kernel):
-    """What softmax and log_softmax share: exp(x) as it is, where the maximum lies in a range that allows it."""
-
-    def peaks(self, cell: Cell) -> AnyArray:
-        """The maxima of a cell, whose places are remembered."""
-        maxima, cell.place = peak(cell.inputs[0], self.axis)
-        return maxima
-
-    def is_tame(self, top: AnyArray) -> AnyArray:
-        """For each row, whether exp(x) needs no shift."""
-        return np.asarray((top >= TAME[0]) & (top <= TAME[1]))
-
-    def hope(
-        self, sweep: Sweep, place: Callable[[Cell], AnyArray], *, give_up: bool
-    ) -> tuple[AnyArray, AnyArray | None]:
-        """Maxima and, in the same pass, the sums of exp(x), which is left in `place`.
-
-        With `give_up`, there are no sums where some row needs a shift, and little time is lost on them.
-        """
-        lost: list[bool] = []
-
-        def both(cell: Cell) -> tuple[AnyArray, AnyArray | None]:
-            top = self.peaks(cell)
-            if give_up and (lost or not self.is_tame(top).all()):
-                lost.append(True)
-                return top, None
-            return top, sum_along(np.exp(cell.inputs[0], out=place(cell)), self.axis)
-
-        top, total = sweep(both, MaximumAndTotal)
-        return top, None if lost else total
+def _take(block: AnyArray, rows: AnyArray, axis: int) -> AnyArray:
+    """Some rows of a block, copied."""
+    if axis:
+        return block[rows]
+    # NumPy would add a single column in another order than one among others.
+    return block[:, rows if rows.size > 1 else np.repeat(rows, 2)]
 
 
-class _Softmax(_Rows):
-    """exp(x - shift) over its sum, the shift being 0 where the maximum lies in a range in which exp(x) does as well.
+def _put(block: AnyArray, rows: AnyArray, axis: int, values: AnyArray) -> None:
+    if axis:
+        block[rows] = values
+    else:
+        block[:, rows] = values[:, : rows.size]
 
-    Without a subtraction there is nothing to round, and one pass less: of typical logits the exponentials are more
+
+class _Softmax(Kernel):
+    """exp(x - shift) over its sum, the shift being 0 where that sum lies in a range in which exp(x) does as well.
+
+    Without a subtraction there is nothing to round, and two passes less: of typical logits the exponentials are more
     accurate so, and sooner there. The shift depends on the row alone, not on what else is in its block.
     """
 
-    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+    def solve_whole(self, cell: Cell) -> None:
         if self.problem.length == 1:
-            last(self._one)
+            self._one(cell)
             return
+        total = sum_along(np.exp(cell.inputs[0], out=cell.out), self.axis)
+        wild = np.flatnonzero(~_is_tame(total))
+        if wild.size == total.size:
+            total = self._shifted(cell.inputs[0], cell.out)
+        elif wild.size:
+            some = _take(cell.inputs[0], wild, self.axis)
+            total.reshape(-1)[wild] = self._shifted(some, some).reshape(-1)[: wild.size]
+            _put(cell.out, wild, self.axis, some)
+        across(np.divide, cell.out, total, cell.out, self.axis)
+        self._keep(cell)
 
+    def _shifted(self, block: AnyArray, out: AnyArray) -> AnyArray:
+        """exp(x - top) into `out`; its sum."""
+        across(np.subtract, block, peak(block, self.axis)[0], out, self.axis)
+        return sum_along(np.exp(out, out=out), self.axis)
+
+    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
         shift: AnyArray | None = None
-        total: AnyArray | None = None
+        lost: list[bool] = []
 
         def sums(cell: Cell) -> AnyArray:
-            self._exponentials(cell, shift)
-            return sum_along(cell.out, self.axis)
+            if not lost:
+                self._exponentials(cell, shift)
+            total = sum_along(cell.out, self.axis)
+            # Of a single row the rest need not be known; which way one of several goes must not depend on another.
+            if shift is None and self.axis and not total[0, 0] < TAME_SUMS[1]:
+                lost.append(True)
+            return total
 
         def quotients(cell: Cell) -> None:
             if not cell.stays:
                 self._exponentials(cell, shift)
-            np.divide(cell.out, cell.spread(_known(total)), out=cell.out)
+            np.divide(cell.out, cell.spread(total), out=cell.out)
             self._keep(cell)
 
-        if self.chunked:
-            top, total = self.hope(sweep, lambda cell: cell.out, give_up=True)
-        else:
-            top = sweep(self.peaks, Maximum)
-        tame = self.is_tame(top)
-        shift = None if tame.all() else np.where(tame, 0, top)
-        if total is None or shift is not None:
+        total: AnyArray = sweep(sums, Total)
+        if not (tame := _is_tame(total)).all():
+            lost.clear()
+            shift = np.where(tame, 0, sweep(lambda cell: peak(cell.inputs[0], self.axis)[0], Maximum))
             total = sweep(sums, Total)
         last(quotients)
 
@@ -136,32 +151,64 @@ class _Softmax(_Rows):
             np.copyto(cell.keep, cell.out.reshape(cell.keep.shape))
 
 
-class _LogSoftmax(_Rows):
-    """(x - max) - log1p(the sum without the maximum), or x - log(the sum) where that is as good.
+class _LogSoftmax(Kernel):
+    """x - log(the sum of exp(x)), or (x - max) - log1p(the sum without the maximum) where that is not as good.
 
-    Both terms of the first are negative, so that nothing cancels, and log1p keeps the relative accuracy of a
+    Both terms of the second are negative, so that nothing cancels, and log1p keeps the relative accuracy of a
     probability close to 1. Where the sum without the maximum is small, it must be summed without, not subtracted; and
     where it is smaller yet, it consists of terms far from the maximum, and the rounding of their distances shows. The
-    second is two passes less. It is as good if no result is much smaller than the logarithm.
+    first is half the work. It is as good if no result is much smaller than the logarithm.
     """
 
     filler = -np.inf
 
-    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+    def solve_whole(self, cell: Cell) -> None:
         if self.problem.length == 1:
-            last(self._one)
+            self._one(cell)
             return
-        total = None
-        if self.problem.length < _MANY:
-            # Among short rows some have one large probability, in every block: too many for the short way to pay.
-            top = sweep(self.peaks, Maximum)
-        else:
-            # Where a block holds several rows, which way one goes must not depend on another.
-            top, total = self.hope(sweep, Cell.spare, give_up=self.chunked and self.axis == 1)
+        x, out = cell.inputs[0], cell.out
+        total = sum_along(np.exp(x, out=out), self.axis)
+        logarithm = np.log(total)
+        across(np.subtract, x, logarithm, out, self.axis)
+        hard = self._hard(out, total, logarithm)
+        step = max(1, _AT_ONCE // self.problem.length)
+        for start in range(0, hard.size, step):
+            some = hard[start : start + step]
+            if self.axis:
+                out[some] = log_softmax_of_rows(x[some])
+            else:
+                out[:, some] = log_softmax_of_rows(np.ascontiguousarray(x[:, some].T)).T
+        self._keep(cell)
+
+    def _hard(self, out: AnyArray, total: AnyArray, logarithm: AnyArray) -> AnyArray:
+        """The rows that must go the long way."""
+        hard = ~_is_tame(total)
+        nearest = _nearest(logarithm)
+        if self.axis == 0 or self.problem.length < COLUMNS:
+            hard |= peak(out, self.axis)[0] > -nearest
+            return np.flatnonzero(hard)
+        # Few entries are candidates; looking for the largest of each row would take longer.
+        hard, nearest = hard.reshape(-1), np.where(hard, 0, nearest).reshape(-1)
+        place = np.flatnonzero(out >= out.dtype.type(-nearest.max()))
+        row = place // self.problem.length
+        hard[row[out[row, place % self.problem.length] > -nearest[row]]] = True
+        return np.flatnonzero(hard)
+
+    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        def both(cell: Cell) -> tuple[AnyArray, AnyArray | None]:
+            top = self._peaks(cell)
+            # Of a single row the rest need not be known; which way one of several goes must not depend on another.
+            if self.axis and (lost or not _has_tame_top(top).all()):
+                lost.append(True)
+                return top, None
+            return top, sum_along(np.exp(cell.inputs[0], out=cell.spare()), self.axis)
+
+        lost: list[bool] = []
+        top, total = sweep(both, MaximumAndTotal)
         shift, logarithm = top, None
-        if total is not None:
+        if not lost:
             logarithm = np.log(total)
-            easy = self.is_tame(top) & (logarithm - top >= np.maximum(_LOG_2, np.abs(logarithm) / 4))
+            easy = _has_tame_top(top) & (logarithm - top >= _nearest(logarithm))
             if easy.all():
                 last(lambda cell: self._finish(cell, None, logarithm))
                 return
@@ -171,11 +218,19 @@ class _LogSoftmax(_Rows):
             hard = np.where(easy, logarithm, hard)
         last(lambda cell: self._finish(cell, shift, hard))
 
+    def _peaks(self, cell: Cell) -> AnyArray:
+        """The maxima of a cell, whose places are remembered."""
+        maxima, cell.place = peak(cell.inputs[0], self.axis)
+        return maxima
+
     def _finish(self, cell: Cell, shift: AnyArray | None, logarithm: AnyArray) -> None:
         distances = cell.inputs[0]
         if shift is not None:
             distances = np.subtract(distances, cell.spread(shift), out=cell.out)
         np.subtract(distances, cell.spread(logarithm), out=cell.out)
+        self._keep(cell)
+
+    def _keep(self, cell: Cell) -> None:
         if cell.keep is not None:
             np.exp(cell.out.reshape(cell.keep.shape), out=cell.keep)
 
@@ -186,11 +241,7 @@ class _LogSoftmax(_Rows):
             terms = cell.spare()
             np.subtract(cell.inputs[0], cell.spread(top), out=terms)
             exp(terms, out=terms)
-            if self.axis and not self.chunked:
-                # Every row's top is here. If it is NaN, so are the other terms of its row.
-                terms[np.arange(len(terms)), cell.place] = 0
-                left_out.append(np.ones(1))
-            elif self.axis:
+            if self.axis:
                 left_out.append(_leave_out_top(cell, terms, top))
             return sum_along(terms, self.axis)
 
@@ -226,8 +277,7 @@ class _LogSoftmax(_Rows):
 
     def _one(self, cell: Cell) -> None:
         _is_finite(cell)
-        if cell.keep is not None:
-            np.exp(cell.out.reshape(cell.keep.shape), out=cell.keep)
+        self._keep(cell)
 
 
 def _leave_out_top(cell: Cell, terms: AnyArray, top: AnyArray) -> AnyArray:
@@ -244,25 +294,13 @@ def _leave_out_top(cell: Cell, terms: AnyArray, top: AnyArray) -> AnyArray:
 class _Sigmoid(Kernel):
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
         def values(cell: Cell) -> None:
+            x = cell.inputs[0]
             if cell.keep is not None:
-                self._slope(cell)
-            one_plus_exp_of_negative(cell.inputs[0], out=cell.out)
-            np.divide(1, cell.out, out=cell.out)
+                logistic_slope(x, cell.out, cell.spare())
+                np.copyto(cell.keep, cell.out.reshape(cell.keep.shape))
+            logistic(x, cell.out, cell.spare())
 
         last(values)
-
-    @staticmethod
-    def _slope(cell: Cell) -> None:
-        """e / (1 + e)^2 with e = exp(-|x|): nothing cancels, and nothing overflows."""
-        terms, below = cell.spare(), cell.out
-        np.abs(cell.inputs[0], out=terms)
-        np.negative(terms, out=terms)
-        np.exp(terms, out=terms)
-        np.add(terms, 1, out=below)
-        np.divide(terms, below, out=terms)
-        np.divide(terms, below, out=terms)
-        assert cell.keep is not None  # asked for by the caller
-        np.copyto(cell.keep, terms.reshape(cell.keep.shape))
 
 
 class _Multiply(Kernel):

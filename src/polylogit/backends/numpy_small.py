@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextvars
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polylogit.backends.numpy_arithmetic import RARELY, TAME, VECTOR_EXPM1, careful_sum
+from polylogit.backends.numpy_arithmetic import RARELY, TAME, careful_sum, log_softmax_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +29,7 @@ _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 _ONES = {dtype: np.ones(SIZE, dtype) for dtype in (_FLOAT32, _FLOAT64)}
 # Arrays without dimensions: a ufunc takes them faster than Python's numbers and NumPy's scalars.
-_ONE = {dtype: np.array(1, dtype) for dtype in (_FLOAT32, _FLOAT64)}
-_TWO = np.array(2, _FLOAT32)
+_ONE, _MINUS_ONE, _BEYOND_ONE = np.array(1.0), np.array(-1.0), np.array(88.0)
 
 
 # --- without warnings ------------------------------------------------------------------------------------------------
@@ -40,15 +39,16 @@ _TWO = np.array(2, _FLOAT32)
 _contexts: list[contextvars.Context] = []
 
 
-def quietly(function: Callable[..., Any], *arguments: Any) -> Any:
-    """``function(*arguments)``, silent about floating-point exceptions whatever the caller has set."""
+def quietly(function: Callable[[AnyArray, int], AnyArray], x: AnyArray, axis: int) -> AnyArray:
+    """``function(x, axis)``, silent about floating-point exceptions whatever the caller has set."""
+    # Not for any arguments: packing and unpacking them would take longer than all the rest here.
     try:
         context = _contexts.pop()
     except IndexError:
         context = contextvars.Context()
         context.run(_hush)
     try:
-        return context.run(function, *arguments)
+        return context.run(function, x, axis)
     finally:
         _contexts.append(context)
 
@@ -99,17 +99,7 @@ def _log_softmax(x: AnyArray, axis: int) -> AnyArray:
     out = np.empty_like(x)
     turned = x.swapaxes(axis, -1)
     rows = np.ascontiguousarray(turned.reshape(-1, turned.shape[-1]))
-    lines, places = np.arange(len(rows)), rows.argmax(1)
-    top = rows[lines, places][:, None]
-    distances = np.subtract(rows, top, dtype=_FLOAT64)
-    terms = np.exp(distances)
-    terms[lines, places] = 0
-    rest = np.add.reduce(terms, 1, keepdims=True)
-    if x.dtype is not _FLOAT32 and (few := np.flatnonzero(rest < RARELY)).size:
-        below, ties = careful_sum(rows[few], top[few])
-        rest[few, 0] = below + (ties - 1)
-    np.subtract(distances, np.log1p(rest) + (top - top), distances)
-    out.swapaxes(axis, -1)[...] = distances.reshape(turned.shape)
+    out.swapaxes(axis, -1)[...] = log_softmax_of_rows(rows).reshape(turned.shape)
     return out
 
 
@@ -129,20 +119,23 @@ def _log_softmax_of_one(x: AnyArray) -> AnyArray:
     return out
 
 
-def _sigmoid(x: AnyArray) -> AnyArray:
-    y = np.negative(x)
+def _sigmoid(x: AnyArray, _: int) -> AnyArray:
+    y = np.minimum(x, _BEYOND_ONE)
     np.exp(y, y)
-    np.add(y, _ONE[y.dtype], y)
-    return np.reciprocal(y, y)
+    below = np.add(y, _ONE)
+    out: AnyArray = np.divide(y, below, y)
+    return out
 
 
-def _sigmoid_by_expm1(x: AnyArray) -> AnyArray:
-    y = np.negative(x)
-    np.expm1(y, y)
-    np.add(y, _TWO, y)
-    return np.reciprocal(y, y)
+def _sigmoid_of_float32(x: AnyArray, _: int) -> AnyArray:
+    # A product with a float64 is one, without a cast beside it.
+    y = np.multiply(x, _MINUS_ONE)
+    np.exp(y, y)
+    np.add(y, _ONE, y)
+    out: AnyArray = np.reciprocal(y, y).astype(_FLOAT32)
+    return out
 
 
 SOFTMAX = {_FLOAT32: _softmax, _FLOAT64: _softmax}
 LOG_SOFTMAX = {_FLOAT32: _log_softmax, _FLOAT64: _log_softmax}
-SIGMOID = {_FLOAT32: _sigmoid_by_expm1 if VECTOR_EXPM1 else _sigmoid, _FLOAT64: _sigmoid}
+SIGMOID = {_FLOAT32: _sigmoid_of_float32, _FLOAT64: _sigmoid}
