@@ -14,8 +14,8 @@ import numpy as np
 
 from polylogit.backends import numpy_derivatives as derivatives
 from polylogit.backends import numpy_operations as operations
-from polylogit.backends import numpy_small as small
 from polylogit.backends.base import Backend
+from polylogit.backends.numpy_small import LOG_SOFTMAX, SIGMOID, SIZE, SOFTMAX, quietly
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import (
     BackendUnavailableError,
@@ -192,10 +192,10 @@ class NumpyBackend(Backend):
     def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
         """exp(x) over its sum along `axis`."""
         # Looked at first, since the rest would take longer than the arithmetic; here and below.
-        if type(x) is _ARRAY and 0 < x.size <= small.SIZE and where is dtype is None and type(axis) is int:
-            function = small.SOFTMAX.get(x.dtype)
+        if type(x) is _ARRAY and 0 < x.size <= SIZE and where is dtype is None and type(axis) is int:
+            function = SOFTMAX.get(x.dtype)
             if function is not None and -x.ndim <= axis < x.ndim:
-                return small.quietly(function, x, axis)
+                return quietly(function, x, axis)
         array = np.asarray(x)
         result, work = _dtypes(array, dtype)
         axes = normalize_axis(axis, array.ndim)
@@ -206,10 +206,10 @@ class NumpyBackend(Backend):
 
     def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
         """The logarithm of softmax, with relative accuracy near 0."""
-        if type(x) is _ARRAY and 0 < x.size <= small.SIZE and where is dtype is None and type(axis) is int:
-            function = small.LOG_SOFTMAX.get(x.dtype)
+        if type(x) is _ARRAY and 0 < x.size <= SIZE and where is dtype is None and type(axis) is int:
+            function = LOG_SOFTMAX.get(x.dtype)
             if function is not None and -x.ndim <= axis < x.ndim:
-                return small.quietly(function, x, axis)
+                return quietly(function, x, axis)
         array = np.asarray(x)
         result, work = _dtypes(array, dtype)
         axes = normalize_axis(axis, array.ndim)
@@ -220,10 +220,10 @@ class NumpyBackend(Backend):
 
     def sigmoid(self, x: Any, dtype: Any = None) -> Any:
         """1 / (1 + exp(-x))."""
-        if type(x) is _ARRAY and x.size <= small.SIZE and dtype is None:
-            function = small.SIGMOID.get(x.dtype)
+        if type(x) is _ARRAY and x.size <= SIZE and dtype is None:
+            function = SIGMOID.get(x.dtype)
             if function is not None and x.ndim:
-                return small.quietly(function, x, 0)
+                return quietly(function, x, 0)
         array = np.asarray(x)
         result, work = _dtypes(array, dtype)
         out = np.empty_like(array, dtype=result)

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy import add, divide, exp, minimum, multiply, reciprocal, subtract  # a look-up less at each call
 
 from polylogit.backends.numpy_arithmetic import RARELY, TAME, careful_sum, log_softmax_of_rows
 
@@ -65,30 +66,30 @@ def _softmax(x: AnyArray, axis: int) -> AnyArray:
         return _softmax_of_one(x) if x.ndim == 1 else _softmax_of_one(x.reshape(-1)).reshape(x.shape)
     # As in numpy_operations: no shift where none is needed. It is needed nowhere if all entries lie in that range.
     if x.item(x.argmin()) >= _LOWEST and x.item(x.argmax()) <= _HIGHEST:
-        y = np.exp(x)
+        y = exp(x)
     else:
         top = np.maximum.reduce(x, axis, keepdims=True)
-        y = np.subtract(x, np.where((top >= _LOWEST) & (top <= _HIGHEST), 0, top))
-        np.exp(y, y)
-    return np.divide(y, _sum(y, axis), y)
+        y = subtract(x, np.where((top >= _LOWEST) & (top <= _HIGHEST), 0, top))
+        exp(y, y)
+    return divide(y, _sum(y, axis), y)
 
 
 def _sum(y: AnyArray, axis: int) -> AnyArray:
     if y.shape[axis] > _FEW:
         # NumPy adds in pairs along contiguous rows only; elsewhere the error grows with the length.
         y = np.ascontiguousarray(y.swapaxes(axis, -1))
-        return np.asarray(np.add.reduce(y, -1, keepdims=True)).swapaxes(axis, -1)
-    return np.asarray(np.add.reduce(y, axis, keepdims=True))
+        return np.asarray(add.reduce(y, -1, keepdims=True)).swapaxes(axis, -1)
+    return np.asarray(add.reduce(y, axis, keepdims=True))
 
 
 def _softmax_of_one(x: AnyArray) -> AnyArray:
     top = x.item(x.argmax())
     if _LOWEST <= top <= _HIGHEST:
-        y = np.exp(x)
+        y = exp(x)
     else:
-        y = np.subtract(x, top)
-        np.exp(y, y)
-    out: AnyArray = np.divide(y, y.dot(_ONES[y.dtype][: x.size]), y)
+        y = subtract(x, top)
+        exp(y, y)
+    out: AnyArray = divide(y, y.dot(_ONES[y.dtype][: x.size]), y)
     return out
 
 
@@ -106,8 +107,8 @@ def _log_softmax(x: AnyArray, axis: int) -> AnyArray:
 def _log_softmax_of_one(x: AnyArray) -> AnyArray:
     place = x.argmax()
     top = x.item(place)
-    distances = np.subtract(x, top, dtype=_FLOAT64)
-    terms = np.exp(distances)
+    distances = subtract(x, top, dtype=_FLOAT64)
+    terms = exp(distances)
     terms[place] = 0
     rest = terms.dot(_ONES[_FLOAT64][: x.size]).item()
     if rest < RARELY and x.dtype is not _FLOAT32:
@@ -115,24 +116,24 @@ def _log_softmax_of_one(x: AnyArray) -> AnyArray:
         rest = below + (ties - 1)
     # Infinity less infinity: all is NaN where the maximum is not finite.
     logarithm = math.log1p(rest) + (top - top)
-    out: AnyArray = np.subtract(distances, logarithm, distances).astype(x.dtype, copy=False)
+    out: AnyArray = subtract(distances, logarithm, distances).astype(x.dtype, copy=False)
     return out
 
 
 def _sigmoid(x: AnyArray, _: int) -> AnyArray:
-    y = np.minimum(x, _BEYOND_ONE)
-    np.exp(y, y)
-    below = np.add(y, _ONE)
-    out: AnyArray = np.divide(y, below, y)
+    y = minimum(x, _BEYOND_ONE)
+    exp(y, y)
+    below = add(y, _ONE)
+    out: AnyArray = divide(y, below, y)
     return out
 
 
 def _sigmoid_of_float32(x: AnyArray, _: int) -> AnyArray:
     # A product with a float64 is one, without a cast beside it.
-    y = np.multiply(x, _MINUS_ONE)
-    np.exp(y, y)
-    np.add(y, _ONE, y)
-    out: AnyArray = np.reciprocal(y, y).astype(_FLOAT32)
+    y = multiply(x, _MINUS_ONE)
+    exp(y, y)
+    add(y, _ONE, y)
+    out: AnyArray = reciprocal(y, y).astype(_FLOAT32)
     return out
 
 
