@@ -252,8 +252,8 @@ class NumpyBackend(Backend):
 
     # --- derivatives -------------------------------------------------------------------------------------------
 
-    def _linearize(self, function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Any, derivatives.Linearization]:
-        """The value, wrapped as `x` is, and the closed-form derivative at `x`."""
+    def _point(self, function: Any, x: Any, kwargs: dict[str, Any]) -> derivatives.Point:
+        """Which operation is to be differentiated where, with which arguments; an error for what has no closed form."""
         cotangent = None
         if getattr(function, "__polylogit_gradient__", False):
             kwargs = {**function.kwargs, **kwargs}
@@ -280,10 +280,9 @@ class NumpyBackend(Backend):
             )
             raise DifferentiationError(message)
         given = array.dtype if kind_of(array.dtype) == "floating" else _FLOAT64
-        linear = derivatives.linearize(operation, array, axes, mask, result, given, work)
         if cotangent is not None:
-            linear = derivatives.second_order(linear, array, self._direction(cotangent, array.shape, "the cotangent"))
-        return _wrap(x, linear.value), linear
+            cotangent = self._direction(cotangent, array.shape, "the cotangent")
+        return derivatives.Point(operation, array, axes, mask, result, given, work, cotangent)
 
     def _direction(self, value: Any, shape: tuple[int, ...], name: str) -> AnyArray:
         """A tangent or cotangent as an array of the logits' shape."""
@@ -296,17 +295,19 @@ class NumpyBackend(Backend):
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """The value and its pullback, by the closed forms; the pullback uses what the forward kept."""
-        value, linear = self._linearize(function, x, kwargs)
+        linear = derivatives.linearize(self._point(function, x, kwargs))
 
         def pullback(cotangent: Any) -> Any:
             return _wrap(x, linear.pull(self._direction(cotangent, linear.value.shape, "the cotangent")))
 
-        return value, pullback
+        return _wrap(x, linear.value), pullback
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """The value and its derivative along `tangent`, by the closed forms."""
-        value, linear = self._linearize(function, x, kwargs)
-        return value, _wrap(x, linear.push(self._direction(tangent, linear.value.shape, "the tangent")))
+        point = self._point(function, x, kwargs)
+        tangent = self._direction(tangent, point.array.shape, "the tangent")
+        value, pushed = derivatives.along(point, tangent)
+        return _wrap(x, value), _wrap(x, pushed)
 
     # --- for the conformance kit -------------------------------------------------------------------------------
 

@@ -27,10 +27,10 @@ __all__ = [
     "Total",
     "across",
     "careful_sum",
+    "dot_along",
     "exp",
     "log_softmax_of_rows",
     "logistic",
-    "logistic_slope",
     "peak",
     "sum_along",
 ]
@@ -41,6 +41,7 @@ _LOG2_E = np.float32(1.4426950408889634)
 _CHUNK = 2048  # sums of this many are left to one dot product, whose chains of additions are then 32 long or so
 _LEVEL = 16  # and along axis 0, chains of this length
 _BEYOND_ONE = 88.0  # from 45 on, exp(x) / (1 + exp(x)) is 1 in any precision, here without overflow
+_HIGHEST = 700.0  # whose exponential float64 can hold, and whose sigmoid's derivative float32 can not
 _PIECE = 4096  # of a row, in what needs several temporaries
 _FEW = 4  # NumPy's inner loops along rows shorter than this cost more than strided ones along their columns
 COLUMNS = 32  # and maxima of rows shorter than this more than those over their columns
@@ -79,54 +80,54 @@ def exp(block: AnyArray, out: AnyArray) -> AnyArray:
     return np.exp(block, out=out)
 
 
-def logistic(block: AnyArray, out: AnyArray, spare: AnyArray) -> None:
-    """1 / (1 + exp(-x)) of a column, with another one to work in; at most 1.5 ulp."""
-    if block.dtype == _FLOAT32:
-        # NumPy's float32 exponentials err by more than all the rest; those of float64 do not.
-        np.negative(block, out=out)
-        for part, terms in _halves(out, spare):
-            np.copyto(terms, part)
+def logistic(x: AnyArray, out: AnyArray, spare: AnyArray, slope: AnyArray | None = None) -> None:
+    """1 / (1 + exp(-x)) of a column, with another one to work in; at most 1.5 ulp. Into `slope`, its derivative."""
+    if x.dtype == _FLOAT32:
+        _logistic_of_float32(x, out, spare, slope)
+        return
+    # exp(x) / (1 + exp(x)) errs by half an ulp less than the reciprocal. Where exp would overflow it has long been 1.
+    np.minimum(x, _BEYOND_ONE, out=out)
+    np.exp(out, out=out)
+    np.add(out, 1, out=spare)
+    np.divide(out, spare, out=out)
+    if slope is not None:
+        np.divide(out, spare, out=slope)
+        if (beyond := x > _BEYOND_ONE).any():
+            np.exp(-x, out=slope, where=beyond)
+
+
+def _logistic_of_float32(x: AnyArray, out: AnyArray, spare: AnyArray, slope: AnyArray | None) -> None:
+    # NumPy's float32 exponentials err by more than all the rest; those of float64 do not.
+    np.negative(x, out=out)
+    for start, terms in _halves(out, spare):
+        part = out[start : start + len(terms)]
+        np.copyto(terms, part)
+        if slope is None:
             np.exp(terms, out=terms)
             np.add(terms, 1, out=terms)
             np.copyto(part, terms, casting="unsafe")
-        np.reciprocal(out, out=out)
-    else:
-        # exp(x) / (1 + exp(x)) errs by half an ulp less. Where exp would overflow, the quotient has long been 1.
-        np.minimum(block, _BEYOND_ONE, out=out)
-        np.exp(out, out=out)
-        np.add(out, 1, out=spare)
-        np.divide(out, spare, out=out)
-
-
-def logistic_slope(block: AnyArray, out: AnyArray, spare: AnyArray) -> None:
-    """e / (1 + e)^2 with e = exp(-|x|) of a column: nothing cancels, and nothing overflows."""
-    np.abs(block, out=out)
-    np.negative(out, out=out)
-    if block.dtype != _FLOAT32:
-        np.exp(out, out=out)
-        np.add(out, 1, out=spare)
-        np.divide(out, spare, out=out)
-        np.divide(out, spare, out=out)
-        return
-    for part, terms in _halves(out, spare):
-        np.copyto(terms, part)
+            continue
+        # e / (1 + e)^2, where e would otherwise overflow and the quotient is 0.
+        np.minimum(terms, _HIGHEST, out=terms)
         np.exp(terms, out=terms)
-        np.copyto(part, terms, casting="unsafe")
-        np.add(terms, 1, out=terms)
-        np.multiply(terms, terms, out=terms)
-        np.divide(part, terms, out=part, casting="unsafe")
+        below = terms + 1
+        np.copyto(part, below, casting="unsafe")
+        np.reciprocal(below, out=below)
+        np.multiply(terms, below, out=terms)
+        np.multiply(terms, below, out=terms)
+        np.copyto(slope[start : start + len(terms)], terms, casting="unsafe")
+    np.reciprocal(out, out=out)
 
 
-def _halves(column: AnyArray, spare: AnyArray) -> Iterator[tuple[AnyArray, AnyArray]]:
-    """The halves of a float32 column, each with as much room in float64, which is that of another such column."""
+def _halves(column: AnyArray, spare: AnyArray) -> Iterator[tuple[int, AnyArray]]:
+    """Where each half of a float32 column begins, and as much room in float64, which is that of another column."""
     half = len(column) // 2
     if not half:
-        yield column, np.empty(column.shape)
+        yield 0, np.empty(column.shape)
         return
     room = spare.reshape(-1)[: 2 * half].view(_FLOAT64)[:, None]
     for start in range(0, len(column), half):
-        part = column[start : start + half]
-        yield part, room[: len(part)]
+        yield start, room[: len(column) - start]
 
 
 def peak(block: AnyArray, axis: int) -> tuple[AnyArray, AnyArray | None]:
@@ -169,6 +170,27 @@ def sum_along(block: AnyArray, axis: int) -> AnyArray:
     total = np.add.reduce(parts, axis=1, dtype=_FLOAT64, keepdims=True)
     if length > whole * _CHUNK:
         total += np.vecdot(block[:, whole * _CHUNK :], ones[: length - whole * _CHUNK])[:, None]
+    return total
+
+
+def dot_along(block: AnyArray, other: AnyArray, axis: int, spare: AnyArray) -> AnyArray:
+    """The sum of the products in each row, as `sum_along`; `spare` is a block to work in."""
+    length = block.shape[1]
+    if axis == 0 or length <= _FEW or block.dtype not in _ONES:
+        return sum_along(np.multiply(block, other, out=spare), axis)
+    total: AnyArray
+    if length < _SHORT:
+        total = np.einsum("ij,ij->i", block, other)[:, None].astype(_FLOAT64)
+        return total
+    if length <= _CHUNK:
+        total = np.vecdot(block, other)[:, None].astype(_FLOAT64)
+        return total
+    whole = length // _CHUNK * _CHUNK
+    shape = (len(block), -1, _CHUNK)
+    parts = np.vecdot(block[:, :whole].reshape(shape), other[:, :whole].reshape(shape))
+    total = np.add.reduce(parts, axis=1, dtype=_FLOAT64, keepdims=True)
+    if length > whole:
+        total += np.vecdot(block[:, whole:], other[:, whole:])[:, None]
     return total
 
 

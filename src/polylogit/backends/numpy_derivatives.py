@@ -8,7 +8,7 @@ pullback is its derivative along a direction. It knows NumPy and the operations 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,25 @@ from polylogit.errors import DifferentiationError
 if TYPE_CHECKING:
     from polylogit.backends.numpy_geometry import AnyArray, AnyDType
 
-__all__ = ["OPERATIONS", "Linearization", "linearize", "second_order"]
+__all__ = ["OPERATIONS", "Linearization", "Point", "along", "linearize"]
+
+_PLAIN = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+class Point(NamedTuple):
+    """An operation and where it is to be differentiated: the value's dtype is `result`, that of gradients `given`.
+
+    With a cotangent it is ``x -> pull(cotangent)`` that is to be differentiated.
+    """
+
+    operation: str
+    array: AnyArray
+    axes: tuple[int, ...]
+    mask: AnyArray | None
+    result: AnyDType
+    given: AnyDType
+    work: AnyDType
+    cotangent: AnyArray | None = None
 
 
 class Linearization(ABC):
@@ -26,18 +44,10 @@ class Linearization(ABC):
 
     operation: ClassVar[str] = ""
 
-    def __init__(
-        self,
-        array: AnyArray,
-        axes: tuple[int, ...],
-        mask: AnyArray | None,
-        result: AnyDType,
-        given: AnyDType,
-        work: AnyDType,
-    ) -> None:
-        self.axes, self.mask, self.result, self.given, self.work = axes, mask, result, given, work
-        self.value = np.empty_like(array, dtype=result)
-        self.kept = np.empty_like(array, dtype=work)
+    def __init__(self, point: Point) -> None:
+        _, array, self.axes, self.mask, self.result, self.given, self.work, _ = point
+        self.value = np.empty_like(array, dtype=self.result)
+        self.kept = np.empty_like(array, dtype=self.work)
         self.forward(array)
 
     @abstractmethod
@@ -167,19 +177,18 @@ class _SecondOrder(Linearization):
 OPERATIONS: dict[str, type[Linearization]] = {cls.operation: cls for cls in (_Softmax, _LogSoftmax, _Sigmoid)}
 
 
-def linearize(
-    operation: str,
-    array: AnyArray,
-    axes: tuple[int, ...],
-    mask: AnyArray | None,
-    result: AnyDType,
-    given: AnyDType,
-    work: AnyDType,
-) -> Linearization:
-    """The linearisation of an operation: the value in the dtype `result`, gradients in the dtype `given`."""
-    return OPERATIONS[operation](array, axes, mask, result, given, work)
+def linearize(point: Point) -> Linearization:
+    """The linearisation of an operation or, with a cotangent, of its pullback."""
+    first = OPERATIONS[point.operation](point)
+    return first if point.cotangent is None else _SecondOrder(first, point.array, point.cotangent)
 
 
-def second_order(first: Linearization, array: AnyArray, cotangent: AnyArray) -> Linearization:
-    """The linearisation of ``x -> pull(cotangent)``, where `first` is that of the operation at `array`."""
-    return _SecondOrder(first, array, cotangent)
+def along(point: Point, tangent: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """The value and its derivative along a tangent; in one pass where nothing is masked, converted or too long."""
+    dtype = point.array.dtype
+    if point.mask is point.cotangent is None and dtype == tangent.dtype == point.result and dtype in _PLAIN:
+        value, pushed = np.empty_like(point.array), np.empty_like(point.array)
+        if operations.along(point.operation, point.array, tangent, value, point.axes, pushed):
+            return value, pushed
+    linear = linearize(point)
+    return linear.value, linear.push(tangent)

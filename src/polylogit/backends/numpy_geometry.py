@@ -50,6 +50,8 @@ class Problem:
         How many rows, and how long they are.
     block : int
         How many elements make a block.
+    whole : bool
+        Whether a block holds whole rows.
     columns : bool
         Whether blocks are class-major: the reduced axis first, and neighbours belonging to different rows.
     """
@@ -77,19 +79,19 @@ class Problem:
         neighbours = self.kept[-1] > 1 and abs(strides[len(self.kept) - 1]) < abs(strides[-1])
         if not neighbours:
             self.columns = False
-            self._whole = self.length <= self.block
+            self.whole = self.length <= self.block
             return
         # Of columns, as much as one block holds must be wide: memory is slow in short runs, and so are inner loops.
-        self._whole = self.length * WIDE <= 2 * self.block
+        self.whole = self.length * WIDE <= 2 * self.block
         # Copying turns a few whole columns into rows; chunks of them would be too small for what a chunk costs.
-        turn = not self._whole and self.length * self.kept[-1] <= self.block
-        self.columns, self._whole = not turn, self._whole or turn
+        turn = not self.whole and self.length * self.kept[-1] <= self.block
+        self.columns, self.whole = not turn, self.whole or turn
         if self.columns:
             self.block *= 2
 
     def cut(self) -> tuple[list[Box], list[Chunk]]:
         """The kept axes in boxes and the reduced ones in chunks; a single chunk when whole rows fit a block."""
-        if self._whole:
+        if self.whole:
             whole = (slice(None),) * len(self.reduced)
             return list(_boxes(self.kept, max(1, self.block // self.length))), [Chunk(self.views, whole)]
         width = min(self.kept[-1], max(1, self.block // DEEP)) if self.columns else 1

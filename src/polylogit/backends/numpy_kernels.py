@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polylogit.backends.numpy_arithmetic import across
 from polylogit.backends.numpy_geometry import AnyArray, AnyDType, Chunk, Problem, each, set_num_threads
 
 if TYPE_CHECKING:
@@ -99,19 +100,23 @@ class Cell:
         first = piece.ndim - self._rows if self._kernel.columns else self._rows
         return loaded.reshape(math.prod(piece.shape[:first]), -1)
 
-    def spare(self) -> AnyArray:
+    def spare(self, number: int = 0) -> AnyArray:
         """A block to work in that is none of the others."""
-        return self._block(len(self.inputs) + 1, self.inputs[0].shape)
+        return self._block(len(self.inputs) + 1 + number, self.inputs[0].shape)
 
-    def spread(self, rows: AnyArray) -> AnyArray:
-        """A number for each row, in the dtype of the work, to be broadcast over the block."""
-        rows = rows.astype(self._kernel.work, copy=False)
-        return rows if self.repeats == 1 else np.tile(rows, self.repeats)
+    def across(self, ufunc: np.ufunc, block: AnyArray, rows: AnyArray, out: AnyArray) -> AnyArray:
+        """``ufunc(block, rows, out=out)``, where `rows` has a number for each row."""
+        return across(ufunc, block, rows if self.repeats == 1 else np.tile(rows, self.repeats), out, self._kernel.axis)
+
+    def put(self, target: AnyArray | None, block: AnyArray) -> None:
+        """Copy a block to where it belongs."""
+        if target is not None:
+            np.copyto(target, block.reshape(target.shape), casting="unsafe")
 
     def finish(self) -> None:
         """Put the result where it belongs; what the mask leaves out gets what it gets."""
         if self.out is not self._target:
-            np.copyto(self._target, self.out.reshape(self._target.shape), casting="unsafe")
+            self.put(self._target, self.out)
         if self.mask is not None:
             hidden = ~self.mask
             np.copyto(self._target, self._kernel.filler, where=hidden, casting="unsafe")
@@ -124,6 +129,7 @@ class Kernel(ABC):
 
     absent: float = -np.inf  # what the first input holds where the mask leaves out
     filler: float = 0.0  # what the result holds there
+    blocks = 2  # that it works in, with the result's, beside the inputs'
 
     def __init__(
         self,
@@ -139,9 +145,8 @@ class Kernel(ABC):
         self.columns = self.problem.columns
         self.axis = 0 if self.columns else 1
         elements = min(self.problem.block, self.problem.count * self.problem.length)
-        # The result and one block to work in, beside the inputs.
         self.share = -(-elements * work.itemsize // _ALIGNMENT) * _ALIGNMENT
-        self._size = self.share * (len(inputs) + 2)
+        self._size = self.share * (len(inputs) + self.blocks)
 
     @abstractmethod
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:

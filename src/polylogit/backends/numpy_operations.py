@@ -22,10 +22,10 @@ from polylogit.backends.numpy_arithmetic import (
     Total,
     across,
     careful_sum,
+    dot_along,
     exp,
     log_softmax_of_rows,
     logistic,
-    logistic_slope,
     peak,
     sum_along,
 )
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from polylogit.backends.numpy_geometry import AnyArray, AnyDType
     from polylogit.backends.numpy_kernels import Step, Sweep
 
-__all__ = ["log_softmax", "multiply", "sigmoid", "softmax", "subtract_mean", "subtract_share"]
+__all__ = ["along", "log_softmax", "multiply", "sigmoid", "softmax", "subtract_mean", "subtract_share"]
 
 # As RARELY, where the largest term is in the sum and is subtracted.
 _OFTEN = 1.0
@@ -100,7 +100,7 @@ class _Softmax(Kernel):
             some = _take(cell.inputs[0], wild, self.axis)
             total.reshape(-1)[wild] = self._shifted(some, some).reshape(-1)[: wild.size]
             _put(cell.out, wild, self.axis, some)
-        across(np.divide, cell.out, total, cell.out, self.axis)
+        cell.across(np.divide, cell.out, total, cell.out)
         self._keep(cell)
 
     def _shifted(self, block: AnyArray, out: AnyArray) -> AnyArray:
@@ -124,7 +124,7 @@ class _Softmax(Kernel):
         def quotients(cell: Cell) -> None:
             if not cell.stays:
                 self._exponentials(cell, shift)
-            np.divide(cell.out, cell.spread(total), out=cell.out)
+            cell.across(np.divide, cell.out, total, cell.out)
             self._keep(cell)
 
         total: AnyArray = sweep(sums, Total)
@@ -138,7 +138,7 @@ class _Softmax(Kernel):
         if shift is None:
             np.exp(cell.inputs[0], out=cell.out)
         else:
-            np.subtract(cell.inputs[0], cell.spread(shift), out=cell.out)
+            cell.across(np.subtract, cell.inputs[0], shift, cell.out)
             np.exp(cell.out, out=cell.out)
 
     def _one(self, cell: Cell) -> None:
@@ -148,7 +148,16 @@ class _Softmax(Kernel):
 
     def _keep(self, cell: Cell) -> None:
         if cell.keep is not None:
-            np.copyto(cell.keep, cell.out.reshape(cell.keep.shape))
+            cell.put(cell.keep, cell.out)
+
+
+class _SoftmaxAlong(_Softmax):
+    """With the derivative along the second input for what is kept; of rows that are whole in a block."""
+
+    def _keep(self, cell: Cell) -> None:
+        p, tangent, spare = cell.out, cell.inputs[1], cell.spare()
+        cell.across(np.subtract, tangent, dot_along(p, tangent, self.axis, spare), spare)
+        cell.put(cell.keep, np.multiply(spare, p, out=spare))
 
 
 class _LogSoftmax(Kernel):
@@ -169,7 +178,7 @@ class _LogSoftmax(Kernel):
         x, out = cell.inputs[0], cell.out
         total = sum_along(np.exp(x, out=out), self.axis)
         logarithm = np.log(total)
-        across(np.subtract, x, logarithm, out, self.axis)
+        cell.across(np.subtract, x, logarithm, out)
         hard = self._hard(out, total, logarithm)
         step = max(1, _AT_ONCE // self.problem.length)
         for start in range(0, hard.size, step):
@@ -226,20 +235,20 @@ class _LogSoftmax(Kernel):
     def _finish(self, cell: Cell, shift: AnyArray | None, logarithm: AnyArray) -> None:
         distances = cell.inputs[0]
         if shift is not None:
-            distances = np.subtract(distances, cell.spread(shift), out=cell.out)
-        np.subtract(distances, cell.spread(logarithm), out=cell.out)
+            distances = cell.across(np.subtract, distances, shift, cell.out)
+        cell.across(np.subtract, distances, logarithm, cell.out)
         self._keep(cell)
 
     def _keep(self, cell: Cell) -> None:
         if cell.keep is not None:
-            np.exp(cell.out.reshape(cell.keep.shape), out=cell.keep)
+            cell.put(cell.keep, np.exp(cell.out, out=cell.spare()))
 
     def _without_top(self, sweep: Sweep, top: AnyArray) -> AnyArray:
         """log1p of the sum of exp(x - top) without the top itself."""
 
         def sums(cell: Cell) -> AnyArray:
             terms = cell.spare()
-            np.subtract(cell.inputs[0], cell.spread(top), out=terms)
+            cell.across(np.subtract, cell.inputs[0], top, terms)
             exp(terms, out=terms)
             if self.axis:
                 left_out.append(_leave_out_top(cell, terms, top))
@@ -280,6 +289,15 @@ class _LogSoftmax(Kernel):
         self._keep(cell)
 
 
+class _LogSoftmaxAlong(_LogSoftmax):
+    """With the derivative along the second input for what is kept; of rows that are whole in a block."""
+
+    def _keep(self, cell: Cell) -> None:
+        p, tangent = np.exp(cell.out, out=cell.spare()), cell.inputs[1]
+        mean = dot_along(p, tangent, self.axis, p)
+        cell.put(cell.keep, cell.across(np.subtract, tangent, mean, p))
+
+
 def _leave_out_top(cell: Cell, terms: AnyArray, top: AnyArray) -> AnyArray:
     """Set the first of each row's largest terms to 0, if it is in this cell; 1 for each row where it was."""
     if cell.place is None:
@@ -292,15 +310,28 @@ def _leave_out_top(cell: Cell, terms: AnyArray, top: AnyArray) -> AnyArray:
 
 
 class _Sigmoid(Kernel):
-    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
-        def values(cell: Cell) -> None:
-            x = cell.inputs[0]
-            if cell.keep is not None:
-                logistic_slope(x, cell.out, cell.spare())
-                np.copyto(cell.keep, cell.out.reshape(cell.keep.shape))
-            logistic(x, cell.out, cell.spare())
+    blocks = 3
 
-        last(values)
+    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        last(self._value_and_slope)
+
+    def _value_and_slope(self, cell: Cell) -> None:
+        if cell.keep is None:
+            logistic(cell.inputs[0], cell.out, cell.spare())
+            return
+        slope = cell.spare(1)
+        logistic(cell.inputs[0], cell.out, cell.spare(), slope)
+        self._keep(cell, slope)
+
+    def _keep(self, cell: Cell, slope: AnyArray) -> None:
+        cell.put(cell.keep, slope)
+
+
+class _SigmoidAlong(_Sigmoid):
+    """With the derivative along the second input for what is kept."""
+
+    def _keep(self, cell: Cell, slope: AnyArray) -> None:
+        cell.put(cell.keep, np.multiply(slope, cell.inputs[1], out=slope))
 
 
 class _Multiply(Kernel):
@@ -321,11 +352,11 @@ class _SubtractMean(Kernel):
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
         def products(cell: Cell) -> AnyArray:
             g, p = cell.inputs
-            return sum_along(np.multiply(g, p, out=cell.spare()), self.axis)
+            return dot_along(g, p, self.axis, cell.spare())
 
         def differences(cell: Cell) -> None:
             g, p = cell.inputs
-            np.subtract(g, cell.spread(mean), out=cell.out)
+            cell.across(np.subtract, g, mean, cell.out)
             if self.times_p:
                 np.multiply(cell.out, p, out=cell.out)
 
@@ -345,7 +376,7 @@ class _SubtractShare(Kernel):
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
         def differences(cell: Cell) -> None:
             g, p = cell.inputs
-            np.multiply(p, cell.spread(total), out=cell.out)
+            cell.across(np.multiply, p, total, cell.out)
             np.subtract(g, cell.out, out=cell.out)
 
         total = sweep(lambda cell: sum_along(cell.inputs[0], self.axis), Total)
@@ -379,6 +410,24 @@ def log_softmax(
 def sigmoid(x: AnyArray, out: AnyArray, work: AnyDType, keep: AnyArray | None = None) -> None:
     """Sigmoid of `x` into `out`, and its derivative into `keep`."""
     _Sigmoid([x], out, (), None, work, keep).run()
+
+
+_ALONG: dict[str, type[Kernel]] = {
+    "softmax": _SoftmaxAlong,
+    "log_softmax": _LogSoftmaxAlong,
+    "sigmoid": _SigmoidAlong,
+}
+
+
+def along(
+    operation: str, x: AnyArray, tangent: AnyArray, out: AnyArray, axes: tuple[int, ...], pushed: AnyArray
+) -> bool:
+    """An operation of `x` into `out` and its derivative along `tangent` into `pushed`, where both fit one pass."""
+    kernel = _ALONG[operation]([x, tangent], out, axes, None, out.dtype, pushed)
+    if not kernel.problem.whole:
+        return False
+    kernel.run()
+    return True
 
 
 def multiply(g: AnyArray, p: AnyArray, out: AnyArray) -> None:
