@@ -20,6 +20,7 @@ import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,15 +151,10 @@ def frameworks(_: argparse.Namespace) -> Iterator[Case]:
         for operation in OPERATIONS:
             own = function_of(name, operation)
             ours = getattr(polylogit, operation)
-            # JAX returns before it has computed; both sides are made to wait.
-            wait = (lambda z: z.block_until_ready()) if name == "jax" else (lambda z: z)
-            yield (
-                f"{operation} of 8 float32",
-                name,
-                lambda f=ours, y=y, wait=wait: wait(f(y)),
-                lambda f=own, y=y, wait=wait: wait(f(y)),
-                target,
-            )
+            calls = [partial(function, y) for function in (ours, own)]
+            if name == "jax":  # returns before it has computed; both sides are made to wait
+                calls = [lambda call=call: call().block_until_ready() for call in calls]
+            yield f"{operation} of 8 float32", name, *calls, target
 
 
 def function_of(framework: str, operation: str) -> Callable[..., Any]:
@@ -167,7 +163,7 @@ def function_of(framework: str, operation: str) -> Callable[..., Any]:
         import torch
 
         function = getattr(torch, operation)
-        return function if operation == "sigmoid" else lambda x, axis=-1: function(x, axis)
+        return function if operation == "sigmoid" else partial(function, dim=-1)
     if framework == "tensorflow":
         import tensorflow as tf
 

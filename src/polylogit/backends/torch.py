@@ -28,8 +28,12 @@ if TYPE_CHECKING:
 # The dtypes that the native calls serve as they are. A tuple: Dynamo compares its items by identity.
 _NATIVE = (torch.float32, torch.float64)
 
-# Up to this many elements in all, whatever the axis, no sum is long enough to break the bound.
-_SMALL = 64
+# A tensor of up to so many bytes, 64 elements in single precision, holds no row whose sum breaks the bound.
+_SMALL_BYTES = 256
+
+# Module-level names: looking them up in torch would take as long as the rest of what is done before the call.
+_FLOAT32 = torch.float32
+_native_sigmoid = torch.sigmoid
 
 # The CPU kernels add a row up in one running sum a vector lane (last axis) or in a single one (any other axis). A sum
 # of n equal terms then drifts by up to n/2 ulp over the number of lanes: at 128,256 classes the float32 probabilities
@@ -106,39 +110,36 @@ _LOG_SOFTMAX = _Operation(torch.log_softmax, _long_log_softmax, float("-inf"))
 # --- the operations --------------------------------------------------------------------------------------------------
 
 
+def _at_once(native: Callable[..., torch.Tensor], general: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation with an axis and nothing else, on plain tensors: one look at the size, and the native call.
+
+    So small, the native kernels keep the bound in every precision; what they refuse is said again by the rules. This is
+    not for tracing, where a look at a size would become a constraint: by its attribute Dynamo takes the general form.
+    """
+
+    def call(x: torch.Tensor, axis: int) -> Any:
+        try:
+            if x.nbytes <= _SMALL_BYTES:
+                return native(x, axis, False)  # half precision stays half
+        except (IndexError, RuntimeError, TypeError):
+            pass
+        return general(x, axis)
+
+    call._torchdynamo_inline = general  # type: ignore[attr-defined]  # noqa: SLF001
+    return call
+
+
+def _sigmoid_at_once(x: torch.Tensor) -> Any:
+    return _native_sigmoid(x) if x.dtype is _FLOAT32 else sigmoid(x)
+
+
 def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
     """See `polylogit.softmax`."""
-    # torch.export must not see a comparison with a size: it would become a constraint on a dynamic dimension. The flag
-    # is what torch.compiler.is_exporting returns, without the cost of the call.
-    if (
-        where is None
-        and dtype is None
-        and type(axis) is int
-        and x.dtype in _NATIVE
-        and not compiler._is_exporting_flag  # noqa: SLF001
-        and x.numel() <= _SMALL
-    ):
-        try:
-            return torch.softmax(x, axis)
-        except (IndexError, ValueError, RuntimeError):
-            pass  # an axis out of range or a sparse tensor; the rules below say so in their own words
     return _along_axes(_SOFTMAX, x, axis, where, dtype)
 
 
 def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
     """See `polylogit.log_softmax`."""
-    if (
-        where is None
-        and dtype is None
-        and type(axis) is int
-        and x.dtype in _NATIVE
-        and not compiler._is_exporting_flag  # noqa: SLF001
-        and x.numel() <= _SMALL
-    ):
-        try:
-            return torch.log_softmax(x, axis)
-        except (IndexError, ValueError, RuntimeError):
-            pass
     return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
 
 
@@ -258,6 +259,16 @@ def _dtype_name(given: Any) -> str:
 # --- the backend -----------------------------------------------------------------------------------------------------
 
 
+_sigmoid_at_once._torchdynamo_inline = sigmoid  # type: ignore[attr-defined]  # noqa: SLF001
+
+_AT_ONCE = {
+    "softmax": _at_once(torch._softmax, softmax),  # noqa: SLF001  what torch.softmax calls, for two thirds of its overhead
+    "log_softmax": _at_once(torch._log_softmax, log_softmax),  # noqa: SLF001
+    "sigmoid": _sigmoid_at_once,
+}
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
 class TorchBackend(Backend):
     """PyTorch; see `polylogit.backends.base.Backend`."""
 
@@ -271,6 +282,10 @@ class TorchBackend(Backend):
     def owns(self, cls: type) -> bool:
         """Tensors and all that derives from them."""
         return issubclass(cls, torch.Tensor)
+
+    def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
+        """See `Backend.implementation`."""
+        return _AT_ONCE[operation] if cls in _PLAIN else getattr(self, operation)
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """See `Backend.asarray`; Python floats get torch's default dtype."""
