@@ -550,7 +550,14 @@ def test_there_is_one_device(numpy_backend: Any) -> None:
 
 def test_dtype_names_are_plain(numpy_backend: Any) -> None:
     assert numpy_backend.dtype_name(np.ones(2, ">f4")) == "float32"
-    assert numpy_backend.dtypes() == ("float64", "float32", "float16", "bfloat16")
+    assert numpy_backend.dtypes()[:4] == ("float64", "float32", "float16", "bfloat16")
+    assert {"float8_e4m3fn", "float8_e5m2"} < set(numpy_backend.dtypes())
+
+
+def test_every_dtype_it_names_is_served(numpy_backend: Any) -> None:
+    for name in numpy_backend.dtypes():
+        y = polylogit.softmax(numpy_backend.asarray([0.0, 1.0], dtype=name))
+        assert numpy_backend.dtype_name(y) == name
 
 
 # --- derivatives -----------------------------------------------------------------------------------------------------

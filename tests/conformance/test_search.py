@@ -245,7 +245,7 @@ EDGES = {
     "nan": lambda x, fmt: np.isnan(x).any(),
     "subnormal": lambda x, fmt: ((x != 0) & (np.abs(x) < fmt.tiny)).any(),
     "the largest": lambda x, fmt: (x == fmt.largest).any(),
-    "a huge offset": lambda x, fmt: x.min() > fmt.largest / 1e4 and np.ptp(x) > 0,
+    "a huge offset": lambda x, fmt: x.min() > min(1e6, fmt.largest / 8) and np.ptp(x) > 0,
     "a long tail": lambda x, fmt: x.size > 1000 and np.ptp(x) > 0,
     "a drifting sum": lambda x, fmt: x.size > 50 and (x == fmt.round(-1.1)).sum() > 40 and x.max() > -1,
     "a gap beyond the exponential": lambda x, fmt: np.isfinite(x).all() and np.ptp(x) > 104,

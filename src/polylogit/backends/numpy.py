@@ -40,6 +40,8 @@ _MEANINGFUL = {
     "matrix": "its products and indexing differ from those of an array; pass numpy.asarray(x)",
     "MaskedArray": "its mask would be lost; pass x.filled(0) with where=~numpy.ma.getmaskarray(x)",
 }
+# Those of ml_dtypes that a framework has too.
+_OF_ML_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
 _ARRAY = np.ndarray
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
@@ -312,8 +314,8 @@ class NumpyBackend(Backend):
     # --- for the conformance kit -------------------------------------------------------------------------------
 
     def dtypes(self) -> tuple[str, ...]:
-        """float64, float32, float16 and, with ml_dtypes, bfloat16."""
-        extra = ("bfloat16",) if importlib.util.find_spec("ml_dtypes") else ()
+        """float64, float32, float16 and, with ml_dtypes, bfloat16 and float8."""
+        extra = _OF_ML_DTYPES if importlib.util.find_spec("ml_dtypes") else ()
         return ("float64", "float32", "float16", *extra)
 
     def dtype_name(self, x: Any) -> str:

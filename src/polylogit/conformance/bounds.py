@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from polylogit.conformance.formats import FORMATS
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from polylogit.conformance.formats import Array, Format
     from polylogit.conformance.reference import Points, Rows
 
 __all__ = [
+    "allowed",
     "any_order",
     "flushable",
     "gradient_flushable",
@@ -43,7 +48,15 @@ def flushable(fmt: Format) -> float:
 
 def gradient_flushable(fmt: Format) -> float:
     """Gradients below this may come out as 0."""
-    return _FLUSHED_GRADIENTS * fmt.tiny
+    return _FLUSHED_GRADIENTS * fmt.tiny if fmt.flushed else 0.0
+
+
+def allowed(bound: Callable[..., Array], state: Rows | Points, exact: Array, fmt: Format, *directions: Array) -> Array:
+    """One of the bounds below; for a storage format, that of the format it is computed in and one rounding."""
+    if not fmt.through:
+        return bound(state, fmt, *directions)
+    computed = bound(state, FORMATS[fmt.through], *directions)
+    return np.where(computed == 0, 0.0, computed + 0.5 * fmt.ulp(exact))
 
 
 def any_order(state: Rows | Points, fmt: Format) -> float:

@@ -90,14 +90,21 @@ class Context:
     @property
     def hasty(self) -> bool:
         """Whether such a framework is to be done with soon; a kernel of one's own is one alone, and there is time."""
-        return self.costly and self.level == "quick" and not self.subject.own
+        return (self.costly or self.sparse) and self.level == "quick" and not self.subject.own
 
     @property
     def light(self) -> bool:
         """Whether, of such a framework, this format is asked for the essentials alone; float32 is asked for all."""
+        if self.sparse:
+            return True
         if self.subject.own or not self.costly or self.fmt.name == "float32":
             return False
         return self.level == "quick" or self.fmt.name != "float16"
+
+    @property
+    def sparse(self) -> bool:
+        """Whether it is a storage format of a backend: what shows how results are rounded is all that can go wrong."""
+        return bool(self.fmt.through) and not self.subject.own
 
     def rng(self, *what: object) -> np.random.Generator:
         """Random numbers for one case."""
@@ -152,7 +159,7 @@ class Context:
         call : callable, optional
             In place of the subject: takes the framework's array.
         """
-        x = self.fmt.round(x)
+        x = self.fmt.logits(x)
         array = self.subject.array(x, self.fmt.name, layout)
         kwargs: dict[str, Any] = {}
         if where is not None:
@@ -224,7 +231,7 @@ class Context:
             return Expectation(rows, DD(rows, rows), rows, fmt)
         state = state_of(self.operation.state, rows)
         high, low = self.operation.value(state)
-        bound = self.operation.bound(state, fmt) * self._room(state, fmt)
+        bound = bounds.allowed(self.operation.bound, state, high, fmt) * self._room(state, fmt)
         high, low = np.where(state.regular, high, np.nan), np.where(state.regular, low, 0.0)
         either = None
         if self.subject.own and self.operation.infinite is None:
@@ -268,8 +275,8 @@ class Context:
             As in `values`; `layout` is that of the directions, `at` that of the logits.
         """
         subject, fmt = self.subject, self.fmt
-        x = fmt.round(x)
-        rounded = [fmt.round(direction) for direction in directions]
+        x = fmt.logits(x)
+        rounded = [fmt.logits(direction) for direction in directions]
         array = subject.array(x, fmt.name, at)
         given = [subject.array(direction, fmt.name, layout) for direction in rounded]
         kwargs = {} if where is None else {"where": subject.array(where, "bool")}
@@ -307,7 +314,7 @@ class Context:
         state = state_of(self.operation.state, rows)
         entry = getattr(self.operation, kind)
         high, low = entry.value(state, *flat)
-        bound = entry.bound(state, fmt, *flat) * self._room(state, fmt)
+        bound = bounds.allowed(entry.bound, state, high, fmt, *flat) * self._room(state, fmt)
         got = to_rows(np.asarray(answer.values), axis)
         masked = ~mask | (where is not None and ~mask.any(-1, keepdims=True))
         high, low, bound = (np.where(masked, 0.0, part) for part in (high, low, bound))

@@ -31,7 +31,10 @@ class Format:
     flushed : int
         Results below this many smallest normal numbers may be flushed to zero.
     infinite : bool
-        Whether it has infinities; without them, what is too large becomes NaN.
+        Whether it has infinities; without them, what is too large becomes NaN, and the last number of the top binade is
+        taken for that.
+    through : str
+        The format in which results are computed before they are rounded to this one; empty where that is its own.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Format:
     high: int
     flushed: int = 4
     infinite: bool = True
+    through: str = ""
 
     @property
     def eps(self) -> float:
@@ -59,7 +63,7 @@ class Format:
     @property
     def largest(self) -> float:
         """Largest finite number."""
-        return float(np.ldexp(2.0 - self.eps, self.high))
+        return float(np.ldexp(2.0 - self.eps * (1.0 if self.infinite else 2.0), self.high))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -76,6 +80,11 @@ class Format:
         """The nearest numbers of the format, as float64."""
         with np.errstate(all="ignore"):
             return np.asarray(values, dtype=np.float64).astype(self.dtype).astype(np.float64)
+
+    def logits(self, values: Any) -> Array:
+        """The same, but finite numbers stay finite, so that a row of a narrow format is not lost to one of them."""
+        given = np.asarray(values, dtype=np.float64)
+        return self.round(np.where(np.isfinite(given), np.clip(given, -self.largest, self.largest), given))
 
 
 @functools.cache
@@ -96,6 +105,9 @@ FORMATS = {
         Format("float32", 24, -126, 127),
         Format("float16", 11, -14, 15, flushed=1),
         Format("bfloat16", 8, -126, 127),
+        # Storage formats: nobody computes in them, so that flushing to 0 has no reason either.
+        Format("float8_e4m3fn", 4, -6, 8, flushed=0, infinite=False, through="float16"),
+        Format("float8_e5m2", 3, -14, 15, flushed=0, through="float16"),
     )
 }
 

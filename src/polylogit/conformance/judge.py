@@ -95,6 +95,7 @@ def _ratios(expected: Expectation, got: Array) -> Array:
     if special.any():
         same = (got == high) | (np.isnan(got) & np.isnan(high))
         beyond = (np.abs(high) > expected.fmt.largest * (1 - expected.fmt.eps)) & (np.sign(got) == np.sign(high))
+        same |= np.isnan(got) & (np.abs(high) > expected.fmt.largest) & (not expected.fmt.infinite)
         same |= beyond & (np.isinf(got) | (np.abs(got) >= expected.fmt.largest * (1 - 2 * expected.fmt.eps)))
         if expected.either is not None:
             same |= expected.either & (got == expected.other)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["polylogit_backend"]
 
 _FORMATS = ("float64", "float32", "float16", "bfloat16")
+_OF_BACKENDS = ("float8_e4m3fn", "float8_e5m2")  # of a kernel only where it is asked for
 _OPERATIONS = ("softmax", "log_softmax", "sigmoid")
 
 
@@ -83,7 +84,7 @@ class _Kit(pytest.File):
             raise pytest.UsageError("--polylogit-implementation needs --polylogit-operation")
         for backend in option("--polylogit-backend") or ["numpy"]:
             for operation in operations:
-                for dtype in _FORMATS:
+                for dtype in _FORMATS if target else (*_FORMATS, *_OF_BACKENDS):
                     for check in CHECKS:
                         what = (backend, target, operation, check, dtype)
                         label = "-".join((target or backend, operation, check.replace(" ", "_"), dtype))

@@ -90,7 +90,7 @@ def _fills(fmt: Format, *, special: bool) -> st.SearchStrategy[float]:
 
 @functools.cache
 def _offsets(fmt: Format) -> st.SearchStrategy[float]:
-    return st.sampled_from([*_within(fmt, _TURNS), *_within(fmt, _SIZES), 0.9 * fmt.largest])
+    return st.one_of(st.sampled_from(_within(fmt, _TURNS)), st.sampled_from([*_within(fmt, _SIZES), 0.9 * fmt.largest]))
 
 
 def _length(longest: int) -> st.SearchStrategy[int]:

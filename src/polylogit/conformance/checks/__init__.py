@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from polylogit.conformance.context import Context, Trial
 
-__all__ = ["CHECKS"]
+__all__ = ["CHECKS", "OF_STORAGE"]
 
 CHECKS: dict[str, Callable[[Context], Iterator[Trial]]] = {
     "threads": behaviour.threads,  # first, so that the first calls of the process come from many threads
@@ -34,3 +34,6 @@ CHECKS: dict[str, Callable[[Context], Iterator[Trial]]] = {
     "second order": gradients.second_order,
     "compiled": compiled.compiled,
 }
+
+# What a backend's storage formats (float8) are asked; the rest is the arithmetic of the wider formats.
+OF_STORAGE = ("values", "exhaustive", "special", "masks", "vjp", "jvp")

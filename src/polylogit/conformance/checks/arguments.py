@@ -81,9 +81,9 @@ def dtypes(context: Context) -> Iterator[Trial]:
             yield Trial("complex", lambda: _refused(context, "complex64"))
     if context.subject.offers_dtype:
         for into in FORMATS.values():
-            if context.hasty and (into is context.fmt or (context.light and into.name != "float32")):
+            if context.hasty and (into is context.fmt or into.through or (context.light and into.name != "float32")):
                 continue
-            if context.subject.keeps(into):
+            if context.subject.keeps(into) and not (into.through and context.subject.own):
                 x = logits(context, (130, 33), "into")
                 yield Trial(f"into-{into.name}", lambda x=x, into=into: context.values(x, into=into, optional=True))  # type: ignore[misc]
                 if into.precision >= context.fmt.precision:

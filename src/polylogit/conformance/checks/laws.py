@@ -94,8 +94,9 @@ def _sum_of_exponentials(context: Context, x: Array, _: Any) -> tuple[Array, Arr
 
 
 def _shift(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
-    # In whole numbers, so that the shifted logits are the same ones exactly.
-    whole = np.round(x)
+    # In whole numbers, or what the format has of them there, so that the shifted logits are the same ones exactly.
+    step = max(1.0, float(context.fmt.ulp(np.abs(x).max(initial=0.0) + 64.0)))
+    whole = step * np.round(x / step)
     return _results(context, whole + 64.0) - _results(context, whole), 2.0 * _bound(context, whole)
 
 

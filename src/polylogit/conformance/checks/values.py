@@ -74,6 +74,8 @@ def _rowwise(context: Context) -> Iterator[Trial]:
     fmt = context.fmt
     for n in lengths(context):
         yield _together(context, f"n{n}", _mixed(context, n))
+    if context.sparse:
+        return
     for n in cases.LONG_LENGTHS["quick" if context.costly else context.level]:
         if context.hasty and context.light and fmt.name != "float16":
             continue
@@ -137,6 +139,8 @@ def _long(context: Context, n: int) -> Iterator[tuple[str, Array]]:
 def _elementwise(context: Context) -> Iterator[Trial]:
     for name, x in cases.points(context.fmt, context.rng("points")):
         x = x[np.isfinite(x)] if np.isfinite(x).any() else x
+        if context.sparse:
+            break  # every number of the format is asked for elsewhere
         if 1 < x.size < _GROUP:  # in one shape, too; odd, so that vector registers are not filled
             x = np.resize(x, _GROUP)
         yield Trial(name.replace(" ", "-"), lambda x=x: context.values(x))  # type: ignore[misc]
@@ -147,22 +151,24 @@ def _elementwise(context: Context) -> Iterator[Trial]:
         for sign, word in ((1.0, "positive"), (-1.0, "negative")):
             y = sign * np.abs(x)
             yield Trial(f"n{n}-{word}", lambda y=y: context.values(y))  # type: ignore[misc]
-    for n in cases.LONG_LENGTHS[context.level][:1]:
+    for n in cases.LONG_LENGTHS[context.level][: 0 if context.sparse else 1]:
         x = 30.0 * context.rng("long", n).normal(size=n)
         yield Trial(f"long-n{n}", lambda x=x: context.values(x))  # type: ignore[misc]
 
 
 def exhaustive(context: Context) -> Iterator[Trial]:
-    """Every number of a 16-bit format."""
-    if context.operation.rowwise or context.fmt.dtype.itemsize != 2:  # noqa: PLR2004
+    """Every number of a format of 16 or 8 bits."""
+    bits = 8 * context.fmt.dtype.itemsize
+    if context.operation.rowwise or bits > 16:  # noqa: PLR2004
         return
     with np.errstate(invalid="ignore"):
-        every = np.arange(1 << 16, dtype=np.uint16).view(context.fmt.dtype).astype(np.float64)
+        every = np.arange(1 << bits, dtype=f"uint{bits}").view(context.fmt.dtype).astype(np.float64)
     every = every[np.isfinite(every)]
+    side = 1 << (bits // 2)
     for name, x in (
         ("all", every),
         ("all-by-size", np.sort(every)),
-        ("finite-in-rows", every[: 248 * 256].reshape(248, 256)),
+        ("finite-in-rows", every[: every.size // side // 8 * 8 * side].reshape(-1, side)),
     ):
         yield Trial(name, lambda x=x: context.values(x))  # type: ignore[misc]
 
@@ -188,6 +194,8 @@ def special(context: Context) -> Iterator[Trial]:
         between = [(name, row) for name, row in cases.rows(n, context.fmt, rng) if name in ("normal", "shifted by 60")]
         named = [pair for one in cases.special_rows(n, rng) for pair in (between[0], one, between[1])]
         yield _together(context, f"n{n}", named)
+    if context.sparse:
+        return
     for name, row in cases.special_rows(3, context.rng("special alone")):
         yield _trial(context, f"alone-{name.replace(' ', '-')}", [(name, row)])
         if context.hasty and context.light:
