@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import tracemalloc
 from typing import Any
 
 import ml_dtypes
@@ -810,8 +811,6 @@ def test_the_number_of_threads_comes_from_the_environment(monkeypatch: pytest.Mo
 )
 @BOTH
 def test_memory_beyond_the_result_does_not_grow(name: str, dtype: str, shape: Any, axis: Any, where: bool) -> None:
-    import tracemalloc
-
     x = (RNG(16).standard_normal(shape) * 10).astype(dtype)
     kwargs = {"where": np.ones(shape, bool)} if where else {}
     tracemalloc.start()
@@ -909,3 +908,68 @@ def test_a_mask_is_the_same_as_leaving_entries_out(x: np.ndarray, data: st.DataO
         np.testing.assert_allclose(
             masked[mask].astype(float), left.astype(float), 8 * float(np.finfo(x.dtype).eps), 1e-7
         )
+
+
+# --- which way a row goes --------------------------------------------------------------------------------------------
+
+
+MIXED = {
+    "tame": lambda rng, n: rng.standard_normal(n),
+    "peaked": lambda rng, n: np.where(np.arange(n) == n // 3, 25.0, rng.standard_normal(n)),
+    "large": lambda rng, n: rng.standard_normal(n) * 200,
+    "far below 0": lambda rng, n: rng.standard_normal(n) - 70,
+    "infinite": lambda rng, n: np.where(np.arange(n) == 1, np.inf, rng.standard_normal(n)),
+    "nan": lambda rng, n: np.where(np.arange(n) == 2, np.nan, rng.standard_normal(n)),
+    "masked out": lambda rng, n: np.full(n, -np.inf),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("length", [3, 10, 40, 100, 700])
+def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(name: str, dtype: Any, axis: int, length: int) -> None:
+    rng = RNG(21)
+    rows = np.stack([draw(rng, length) for draw in MIXED.values() for _ in range(60)]).astype(dtype)
+    rows = rows[rng.permutation(len(rows))]
+    together = call(name, np.ascontiguousarray(rows.T) if axis == 0 else rows, axis=axis)
+    together = together.T if axis == 0 else together
+    for row, found in list(zip(rows, together, strict=True))[:40]:
+        same = np.tile(row, (len(rows), 1))
+        alone = call(name, np.ascontiguousarray(same.T) if axis == 0 else same, axis=axis)
+        np.testing.assert_array_equal(found, alone.T[5] if axis == 0 else alone[5])
+    finite = np.isfinite(rows).all(1)
+    assert_within(name, together[finite], rows[finite], (1,))
+
+
+@BOTH
+@pytest.mark.parametrize(("shape", "axis"), [((3, 300_000), 1), ((5000, 40), 0), ((700, 900), 0), ((2000, 7), 1)])
+def test_a_jvp_is_that_of_the_pullback_and_keeps_nothing(name: str, shape: tuple[int, ...], axis: int) -> None:
+    x, tangent = RNG(22).standard_normal((2, *shape)) * 3
+    mask = RNG(23).random(shape) < 0.9
+    tangent[~mask] = np.nan
+    function = getattr(polylogit, name)
+    tracemalloc.start()
+    try:
+        y, pushed = polylogit.jvp(function, x, tangent, axis=axis, where=mask)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - y.nbytes - pushed.nbytes <= 4 * 2**20
+    np.testing.assert_array_equal(y, function(x, axis, where=mask))
+    p = polylogit.softmax(x, axis, where=mask)
+    centred = np.where(mask, tangent, 0) - (p * np.where(mask, tangent, 0)).sum(axis, keepdims=True)
+    expected = np.where(mask, p * centred if name == "softmax" else centred, 0)
+    np.testing.assert_allclose(pushed, expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sigmoid_errs_by_less_than_two_units(dtype: Any) -> None:
+    rng = RNG(24)
+    x = np.concatenate([rng.uniform(-80, 20, 2000), rng.uniform(-1, 1, 2000) * 1e-3, rng.uniform(-4, 4, 2000)])
+    x = x.astype(dtype)
+    with mpmath.workdps(40):
+        exact = [1 / (1 + mpmath.exp(-mpmath.mpf(float(value)))) for value in x]
+        for y in (polylogit.sigmoid(x), np.concatenate([polylogit.sigmoid(part) for part in np.split(x, 12)])):
+            units = [abs(mpmath.mpf(float(a)) - b) / float(np.spacing(dtype(b))) for a, b in zip(y, exact, strict=True)]
+            assert max(units) < 2

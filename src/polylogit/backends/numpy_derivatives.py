@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["OPERATIONS", "Linearization", "Point", "along", "linearize"]
 
-_PLAIN = (np.dtype(np.float32), np.dtype(np.float64))
-
 
 class Point(NamedTuple):
     """An operation and where it is to be differentiated: the value's dtype is `result`, that of gradients `given`.
@@ -184,11 +182,11 @@ def linearize(point: Point) -> Linearization:
 
 
 def along(point: Point, tangent: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """The value and its derivative along a tangent; in one pass where nothing is masked, converted or too long."""
-    dtype = point.array.dtype
-    if point.mask is point.cotangent is None and dtype == tangent.dtype == point.result and dtype in _PLAIN:
-        value, pushed = np.empty_like(point.array), np.empty_like(point.array)
-        if operations.along(point.operation, point.array, tangent, value, point.axes, pushed):
-            return value, pushed
-    linear = linearize(point)
-    return linear.value, linear.push(tangent)
+    """The value and its derivative along a tangent, for which nothing has to be kept."""
+    if point.cotangent is not None:
+        linear = linearize(point)
+        return linear.value, linear.push(tangent)
+    operation, array, axes, mask, result, _, work, _ = point
+    value, pushed = np.empty_like(array, dtype=result), np.empty_like(array, dtype=result)
+    operations.along(operation, array, tangent, value, axes, mask, work, pushed)
+    return value, pushed

@@ -25,7 +25,8 @@ AnyDType: TypeAlias = np.dtype[Any]
 Box: TypeAlias = tuple[int | slice, ...]
 
 BLOCK = 512 * 1024  # bytes: two or three blocks fit the second-level cache, and a call's overhead is lost in them
-WIDE = 512  # columns that are to lie side by side in a block that holds them whole
+COLUMNS = 640 * 1024  # the same of columns, whose runs in memory are to be long; four blocks stay below 4 MiB
+WIDE = 256  # columns that are to lie side by side in a block that holds them whole
 DEEP = 8  # rows in a chunk of long columns: as few as do not lose in the work for each chunk, for the longest runs
 
 
@@ -82,12 +83,13 @@ class Problem:
             self.whole = self.length <= self.block
             return
         # Of columns, as much as one block holds must be wide: memory is slow in short runs, and so are inner loops.
-        self.whole = self.length * WIDE <= 2 * self.block
+        columns = self.block * COLUMNS // BLOCK
+        self.whole = self.length * WIDE <= columns
         # Copying turns a few whole columns into rows; chunks of them would be too small for what a chunk costs.
         turn = not self.whole and self.length * self.kept[-1] <= self.block
         self.columns, self.whole = not turn, self.whole or turn
         if self.columns:
-            self.block *= 2
+            self.block = columns
 
     def cut(self) -> tuple[list[Box], list[Chunk]]:
         """The kept axes in boxes and the reduced ones in chunks; a single chunk when whole rows fit a block."""

@@ -90,13 +90,13 @@ class Cell:
 
     def _load(self, view: AnyArray, number: int) -> AnyArray:
         piece = self._piece(view)
-        masked = self.mask is not None and number == 0
+        masked = self.mask is not None and number < len(self._kernel.absent)
         if self._direct(piece) and not masked:
             return piece
         loaded = self._block(number, piece.shape)
         np.copyto(loaded, piece, casting="unsafe")
         if masked:
-            np.copyto(loaded, self._kernel.absent, where=~self.mask)  # type: ignore[operator]
+            np.copyto(loaded, self._kernel.absent[number], where=~self.mask)  # type: ignore[operator]
         first = piece.ndim - self._rows if self._kernel.columns else self._rows
         return loaded.reshape(math.prod(piece.shape[:first]), -1)
 
@@ -127,7 +127,7 @@ class Cell:
 class Kernel(ABC):
     """Passes over cells, and the numbers for each row that they leave."""
 
-    absent: float = -np.inf  # what the first input holds where the mask leaves out
+    absent: tuple[float, ...] = (-np.inf, 0.0)  # what the first inputs hold where the mask leaves out
     filler: float = 0.0  # what the result holds there
     blocks = 2  # that it works in, with the result's, beside the inputs'
 

@@ -70,8 +70,8 @@ def _take(block: AnyArray, rows: AnyArray, axis: int) -> AnyArray:
     """Some rows of a block, copied."""
     if axis:
         return block[rows]
-    # NumPy would add a single column in another order than one among others.
-    return block[:, rows if rows.size > 1 else np.repeat(rows, 2)]
+    # NumPy would add a single column, and those of an array that is not in C order, in another order.
+    return block.take(rows if rows.size > 1 else np.repeat(rows, 2), axis=1)
 
 
 def _put(block: AnyArray, rows: AnyArray, axis: int, values: AnyArray) -> None:
@@ -109,6 +109,11 @@ class _Softmax(Kernel):
         return sum_along(np.exp(out, out=out), self.axis)
 
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        shift, total = self._normalize(sweep)
+        last(lambda cell: self._quotients(cell, shift, total))
+
+    def _normalize(self, sweep: Sweep) -> tuple[AnyArray | None, AnyArray]:
+        """The shift, if any, and the sum of the exponentials."""
         shift: AnyArray | None = None
         lost: list[bool] = []
 
@@ -121,18 +126,18 @@ class _Softmax(Kernel):
                 lost.append(True)
             return total
 
-        def quotients(cell: Cell) -> None:
-            if not cell.stays:
-                self._exponentials(cell, shift)
-            cell.across(np.divide, cell.out, total, cell.out)
-            self._keep(cell)
-
         total: AnyArray = sweep(sums, Total)
         if not (tame := _is_tame(total)).all():
             lost.clear()
             shift = np.where(tame, 0, sweep(lambda cell: peak(cell.inputs[0], self.axis)[0], Maximum))
             total = sweep(sums, Total)
-        last(quotients)
+        return shift, total
+
+    def _quotients(self, cell: Cell, shift: AnyArray | None, total: AnyArray) -> None:
+        if not cell.stays:
+            self._exponentials(cell, shift)
+        cell.across(np.divide, cell.out, total, cell.out)
+        self._keep(cell)
 
     def _exponentials(self, cell: Cell, shift: AnyArray | None) -> None:
         if shift is None:
@@ -152,11 +157,22 @@ class _Softmax(Kernel):
 
 
 class _SoftmaxAlong(_Softmax):
-    """With the derivative along the second input for what is kept; of rows that are whole in a block."""
+    """With the derivative along the second input for what is kept."""
+
+    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        def products(cell: Cell) -> AnyArray:
+            if not cell.stays:
+                self._exponentials(cell, shift)
+            return dot_along(cell.out, cell.inputs[1], self.axis, cell.spare())
+
+        shift, total = self._normalize(sweep)
+        self._mean = sweep(products, Total) / total
+        last(lambda cell: self._quotients(cell, shift, total))
 
     def _keep(self, cell: Cell) -> None:
         p, tangent, spare = cell.out, cell.inputs[1], cell.spare()
-        cell.across(np.subtract, tangent, dot_along(p, tangent, self.axis, spare), spare)
+        mean = self._mean if self.chunked else dot_along(p, tangent, self.axis, spare)
+        cell.across(np.subtract, tangent, mean, spare)
         cell.put(cell.keep, np.multiply(spare, p, out=spare))
 
 
@@ -204,6 +220,12 @@ class _LogSoftmax(Kernel):
         return np.flatnonzero(hard)
 
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        shift, logarithm = self._normalize(sweep)
+        last(lambda cell: self._finish(cell, shift, logarithm))
+
+    def _normalize(self, sweep: Sweep) -> tuple[AnyArray | None, AnyArray]:
+        """What to subtract first, if anything, and what to subtract then."""
+
         def both(cell: Cell) -> tuple[AnyArray, AnyArray | None]:
             top = self._peaks(cell)
             # Of a single row the rest need not be known; which way one of several goes must not depend on another.
@@ -214,18 +236,13 @@ class _LogSoftmax(Kernel):
 
         lost: list[bool] = []
         top, total = sweep(both, MaximumAndTotal)
-        shift, logarithm = top, None
-        if not lost:
-            logarithm = np.log(total)
-            easy = _has_tame_top(top) & (logarithm - top >= _nearest(logarithm))
-            if easy.all():
-                last(lambda cell: self._finish(cell, None, logarithm))
-                return
-            shift = np.where(easy, 0, top)
-        hard = self._without_top(sweep, top)
-        if logarithm is not None:
-            hard = np.where(easy, logarithm, hard)
-        last(lambda cell: self._finish(cell, shift, hard))
+        if lost:
+            return top, self._without_top(sweep, top)
+        logarithm = np.log(total)
+        easy = _has_tame_top(top) & (logarithm - top >= _nearest(logarithm))
+        if easy.all():
+            return None, logarithm
+        return np.where(easy, 0, top), np.where(easy, logarithm, self._without_top(sweep, top))
 
     def _peaks(self, cell: Cell) -> AnyArray:
         """The maxima of a cell, whose places are remembered."""
@@ -233,11 +250,14 @@ class _LogSoftmax(Kernel):
         return maxima
 
     def _finish(self, cell: Cell, shift: AnyArray | None, logarithm: AnyArray) -> None:
+        self._subtract(cell, shift, logarithm)
+        self._keep(cell)
+
+    def _subtract(self, cell: Cell, shift: AnyArray | None, logarithm: AnyArray) -> None:
         distances = cell.inputs[0]
         if shift is not None:
             distances = cell.across(np.subtract, distances, shift, cell.out)
         cell.across(np.subtract, distances, logarithm, cell.out)
-        self._keep(cell)
 
     def _keep(self, cell: Cell) -> None:
         if cell.keep is not None:
@@ -290,12 +310,24 @@ class _LogSoftmax(Kernel):
 
 
 class _LogSoftmaxAlong(_LogSoftmax):
-    """With the derivative along the second input for what is kept; of rows that are whole in a block."""
+    """With the derivative along the second input for what is kept."""
+
+    def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
+        def products(cell: Cell) -> AnyArray:
+            self._subtract(cell, shift, logarithm)
+            return self._product(cell)
+
+        shift, logarithm = self._normalize(sweep)
+        self._mean = sweep(products, Total)
+        last(lambda cell: self._finish(cell, shift, logarithm))
+
+    def _product(self, cell: Cell) -> AnyArray:
+        p = np.exp(cell.out, out=cell.spare())
+        return dot_along(p, cell.inputs[1], self.axis, p)
 
     def _keep(self, cell: Cell) -> None:
-        p, tangent = np.exp(cell.out, out=cell.spare()), cell.inputs[1]
-        mean = dot_along(p, tangent, self.axis, p)
-        cell.put(cell.keep, cell.across(np.subtract, tangent, mean, p))
+        mean = self._mean if self.chunked else self._product(cell)
+        cell.put(cell.keep, cell.across(np.subtract, cell.inputs[1], mean, cell.spare()))
 
 
 def _leave_out_top(cell: Cell, terms: AnyArray, top: AnyArray) -> AnyArray:
@@ -346,7 +378,7 @@ class _Multiply(Kernel):
 class _SubtractMean(Kernel):
     """g less its mean under p, and, if asked for, times p."""
 
-    absent = 0.0
+    absent = (0.0,)
     times_p = False
 
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
@@ -371,7 +403,7 @@ class _SubtractMeanTimesP(_SubtractMean):
 class _SubtractShare(Kernel):
     """g less p times the sum of g."""
 
-    absent = 0.0
+    absent = (0.0,)
 
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
         def differences(cell: Cell) -> None:
@@ -420,14 +452,17 @@ _ALONG: dict[str, type[Kernel]] = {
 
 
 def along(
-    operation: str, x: AnyArray, tangent: AnyArray, out: AnyArray, axes: tuple[int, ...], pushed: AnyArray
-) -> bool:
-    """An operation of `x` into `out` and its derivative along `tangent` into `pushed`, where both fit one pass."""
-    kernel = _ALONG[operation]([x, tangent], out, axes, None, out.dtype, pushed)
-    if not kernel.problem.whole:
-        return False
-    kernel.run()
-    return True
+    operation: str,
+    x: AnyArray,
+    tangent: AnyArray,
+    out: AnyArray,
+    axes: tuple[int, ...],
+    mask: AnyArray | None,
+    work: AnyDType,
+    pushed: AnyArray,
+) -> None:
+    """An operation of `x` into `out`, and its derivative along `tangent` into `pushed`."""
+    _ALONG[operation]([x, tangent], out, axes, mask, work, pushed).run()
 
 
 def multiply(g: AnyArray, p: AnyArray, out: AnyArray) -> None:
