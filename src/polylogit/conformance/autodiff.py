@@ -37,6 +37,26 @@ def _torch(function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotange
     return gradient
 
 
+def tangent_of(backend: Backend, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
+    """The directional derivative of ``function(x, **kwargs)``, by the backend's autodiff."""
+    forward = _FORWARD.get(backend.name)
+    if forward is not None:
+        return forward(function, x, kwargs, tangent)
+    return backend.jvp(function, x, tangent, kwargs)[1]
+
+
+def _torch_forward(function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
+    from torch.autograd import forward_ad  # noqa: PLC0415  torch is loaded: its tensors are here
+
+    with forward_ad.dual_level():
+        along = forward_ad.unpack_dual(function(forward_ad.make_dual(x, tangent), **kwargs)).tangent
+    if along is None:
+        message = "the result does not depend on the input for forward mode"
+        raise NotImplementedError(message)
+    return along
+
+
+_FORWARD: dict[str, Callable[..., Any]] = {"torch": _torch_forward}
 _TAPES: dict[str, Callable[..., Any]] = {"torch": _torch}
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from polylogit.conformance.formats import FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from polylogit.conformance.formats import Array, Format
     from polylogit.conformance.reference import Points, Rows
@@ -35,6 +35,7 @@ __all__ = [
     "softmax",
     "softmax_first",
     "softmax_second",
+    "through_maximum",
 ]
 
 _SIGMOID_ULPS = 8.0
@@ -144,6 +145,21 @@ def log_softmax_jvp(state: Rows, fmt: Format, t: Array) -> Array:
     """``eps (2 |t_i| + sum_j y_j |t_j| (4 + 2 d_j + 2 log2 n))``."""
     weighted = state.mean_size(t, _units(state, fmt))
     return np.asarray(fmt.eps * (2.0 * np.abs(t) + weighted) + _lost_sum(state, fmt, t) + flushable(fmt))
+
+
+def through_maximum(state: Rows, fmt: Format, bound: Array, directions: Sequence[Array]) -> Array:
+    """What differentiating ``x - max(x)`` step by step adds to a bound of a derivative.
+
+    Backwards, the maximum receives the sum of all gradients of its row, which is 0 but for their roundings; forwards,
+    its own tangent is subtracted from every other. Both cancel, and leave errors of the size of what cancelled.
+    """
+    highest = state.distance == 0
+    roundings = 4.0 + 2.0 * np.log2(max(state.length, 1))
+    backwards = np.where(highest, 4.0 * bound.sum(-1, keepdims=True) / roundings, 0.0)
+    size = np.ones_like(state.x)
+    for direction in directions:
+        size = size * np.where(highest, np.abs(direction), 0.0).max(-1, keepdims=True)
+    return np.asarray(backwards + 4.0 * fmt.eps * state.probabilities.hi * size)
 
 
 def softmax_second(state: Rows, fmt: Format, g: Array, h: Array) -> Array:

@@ -141,6 +141,7 @@ class Context:
         where: Array | None = None,
         into: Format | None = None,
         call: Callable[[Any], Any] | None = None,
+        slack: float = 1.0,
     ) -> Outcome:
         """Run the subject on logits and judge the values.
 
@@ -158,6 +159,8 @@ class Context:
             Passed as ``dtype=``.
         call : callable, optional
             In place of the subject: takes the framework's array.
+        slack : float, optional
+            How many times the bound the error may be.
         """
         x = self.fmt.logits(x)
         array = self.subject.array(x, self.fmt.name, layout)
@@ -170,7 +173,7 @@ class Context:
             answer = self.subject.answer(array, axis, **kwargs)
         else:
             answer = self.subject.guarded(lambda: call(array), like=array)
-        return self.judged(answer, x, axis, names, optional=optional, where=where, into=into)
+        return self.judged(answer, x, axis, names, optional=optional, where=where, into=into, slack=slack)
 
     def judged(
         self,
@@ -182,6 +185,7 @@ class Context:
         optional: bool = False,
         where: Array | None = None,
         into: Format | None = None,
+        slack: float = 1.0,
     ) -> Outcome:
         """Judge an answer for logits `x`."""
         bad = self.unusable(answer, x.shape, into or self.fmt, optional=optional)
@@ -191,6 +195,7 @@ class Context:
         target = into or self.fmt
         fmt = min(target, format_of(answer.dtype) or target, key=lambda one: one.precision)
         expected = self.expectation(x, axis, fmt, where)
+        expected.bound = expected.bound * slack
         outcome = judge(expected, to_rows(answer.values, self._axis(axis)), names)
         if outcome.verdict == "passed" and answer.dtype != target.name:
             outcome.verdict, outcome.message = "failed", f"the result is {answer.dtype}; it should be {target.name}"
@@ -315,6 +320,8 @@ class Context:
         entry = getattr(self.operation, kind)
         high, low = entry.value(state, *flat)
         bound = bounds.allowed(entry.bound, state, high, fmt, *flat) * self._room(state, fmt)
+        if self.subject.composed and self.operation.rowwise:
+            bound = bound + bounds.through_maximum(state, fmt, bound, flat)
         got = to_rows(np.asarray(answer.values), axis)
         masked = ~mask | (where is not None and ~mask.any(-1, keepdims=True))
         high, low, bound = (np.where(masked, 0.0, part) for part in (high, low, bound))

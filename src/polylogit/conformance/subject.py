@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import polylogit
-from polylogit.conformance.autodiff import pullback_of
+from polylogit.conformance.autodiff import pullback_of, tangent_of
 from polylogit.conformance.layouts import LAYOUTS, VIEWS
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Subject:
     ) -> None:
         self.backend, self.operation, self.device, self.rowwise = backend, operation, device, rowwise
         self.own = implementation is not None
-        self.function: Callable[..., Any] = implementation or getattr(polylogit, operation)
+        self.function: Callable[..., Any] = _by_name(implementation or getattr(polylogit, operation))
         self.vjp = vjp
         self.name = name or backend.name
         parameters = _parameters(self.function)
@@ -179,6 +179,11 @@ class Subject:
         return self.vjp is not None or not self.own or self.backend.differentiates
 
     @property
+    def composed(self) -> bool:
+        """Whether the gradient is that of the steps that the kernel is written in, by the framework's autodiff."""
+        return self.own and self.vjp is None
+
+    @property
     def differentiates_forward(self) -> bool:
         """Whether forward mode and second order can be asked for."""
         return not self.own or (self.backend.differentiates and self.vjp is None)
@@ -195,6 +200,8 @@ class Subject:
 
     def push(self, x: Any, tangent: Any, axis: Any, **kwargs: Any) -> Any:
         """The directional derivative along a tangent."""
+        if self.own:
+            return tangent_of(self.backend, self.function, x, {**self.keywords(axis), **kwargs}, tangent)
         return polylogit.jvp(self.function, x, tangent, **self.keywords(axis), **kwargs)[1]
 
     def pull_twice(self, x: Any, cotangent: Any, direction: Any, axis: Any) -> Any:
@@ -212,6 +219,20 @@ def _host_dtype(dtype: str) -> np.dtype[Any]:
     from polylogit.conformance.formats import FORMATS  # noqa: PLC0415
 
     return FORMATS[dtype].dtype if dtype in FORMATS else np.dtype(dtype)
+
+
+def _by_name(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function whose axis can be passed by name, also where it takes it by position alone."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return function
+    if len(parameters) != 2 or parameters[1].kind is not inspect.Parameter.POSITIONAL_ONLY:  # noqa: PLR2004
+        return function
+    default = parameters[1].default
+    if default is inspect.Parameter.empty:
+        return lambda x, axis: function(x, axis)
+    return lambda x, axis=default: function(x, axis)
 
 
 def _parameters(function: Any) -> tuple[str, ...] | None:
