@@ -67,12 +67,12 @@ def _rows(lowest: float) -> Iterator[Case]:
     """Float64 logits for softmax and log_softmax, to be rounded to a dtype."""
     rng = np.random.default_rng(SEED)
     spread = rng.uniform(lowest, 0.0, (3000, 64))
-    yield Case("64 logits, spread evenly", spread + rng.normal(0.0, 10.0, (3000, 1)), "distance")
+    yield Case("logits spread evenly", spread + rng.normal(0.0, 10.0, (3000, 1)), "distance")
     for length in (2, 3, 8, 16):
         for scale in (1.0, 10.0):
-            yield Case(f"{length} normal logits, scale {scale:g}", rng.normal(0.0, scale, (2000, length)))
+            yield Case(f"normal logits, scale {scale:g}", rng.normal(0.0, scale, (2000, length)))
         for row in rng.normal(0.0, 3.0, (100, 1, length)):
-            yield Case(f"{length} normal logits alone", row)
+            yield Case("one row of normal logits", row)
     for length in LENGTHS:
         count = int(np.clip(10**5 // length, 2, 200))
         level = rng.normal(0.0, 3.0, (count, 1))
@@ -88,16 +88,16 @@ def _near_zero() -> Iterator[Case]:
         lead = rng.uniform(0.0, 69.0, (6000, 1))
         rest = -lead - rng.uniform(0.0, 2.0, (6000, length - 1))
         top = np.where(rng.random((6000, 1)) < 0.5, 0.0, rng.normal(0.0, 10.0, (6000, 1)))
-        yield Case(f"one of {length} logits leads", top + np.concatenate([np.zeros((6000, 1)), rest], 1), "near zero")
+        yield Case("one logit leads", top + np.concatenate([np.zeros((6000, 1)), rest], 1), "near zero")
 
 
 def _points(lowest: float) -> Iterator[Case]:
     """Float64 logits for sigmoid."""
     rng = np.random.default_rng(SEED + 2)
-    yield Case("logits, spread evenly", rng.uniform(lowest, 40.0, (48, 2000)), "sigmoid")
+    yield Case("logits spread evenly", rng.uniform(lowest, 40.0, (48, 2000)), "sigmoid")
     yield Case("small logits", rng.normal(0.0, 1.0, (10, 2000)), "sigmoid")
     for row in rng.normal(0.0, 3.0, (100, 8)):
-        yield Case("8 logits alone", row)
+        yield Case("8 logits", row)
 
 
 def _gradients() -> Iterator[Case]:
@@ -106,8 +106,8 @@ def _gradients() -> Iterator[Case]:
     for length in (2, 10, 100, 1000, 10**5):
         count = int(np.clip(10**5 // length, 2, 500))
         for scale in (1.0, 5.0):
-            yield Case(f"{length} normal logits, scale {scale:g}", rng.normal(0.0, scale, (count, length)))
-    yield Case("logits, spread evenly", rng.uniform(-80.0, 20.0, (200, 64)))
+            yield Case(f"normal logits, scale {scale:g}", rng.normal(0.0, scale, (count, length)))
+    yield Case("logits spread evenly", rng.uniform(-80.0, 20.0, (200, 64)))
 
 
 # --- who is measured --------------------------------------------------------------------------------------------------
