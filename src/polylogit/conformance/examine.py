@@ -126,6 +126,9 @@ def not_served(context: Context, *, asked: bool) -> Result | None:
     if not subject.keeps(fmt):
         result.message = f"{subject.backend.name} has no {fmt.name} arrays here"
         return result
+    if said := subject.declines(fmt):
+        result.message = said
+        return result
     with _quiet():
         answer = subject.answer(subject.array(np.array([[0.0, 1.0, 2.0], [3.0, -1.0, 0.5]]), fmt.name))
     if answer.error is None or not refusal(answer.error, subject, optional=True):

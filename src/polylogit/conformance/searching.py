@@ -5,7 +5,9 @@ Knows how a call is put to a subject and judged; what is drawn is the strategies
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from polylogit.conformance.calls import KINDS, Call
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["answered", "kinds", "replayed", "searched"]
 
+_PLAINER = 24  # so many logits of what was found are looked at one by one
 _TRIES = re.compile(r"(\d+) tries of (\w+)")
 
 
@@ -81,11 +84,41 @@ def _search(context: Context, kind: str, max_examples: int) -> Result:
     found = strategies.smallest(drawn, tries.fails, max_examples=max_examples, seed=context.seed)
     if found is None:
         return result_of(context, SEARCH, f"{max_examples} tries of {kind}", tries.verdict())
+    found = _plainer(found, lambda call: quietly(lambda: answered(context, call)).verdict == "failed")
     outcome = quietly(lambda: answered(context, found))
     if outcome.verdict != "failed":
         outcome = tries.last
         outcome.message += "; the same call has passed as well: the implementation does not repeat itself"
     return result_of(context, SEARCH, found.line(context.fmt), outcome)
+
+
+def _plainer(call: Call, fails: Callable[[Call], bool]) -> Call:
+    """Each logit as near to 0 as it fails still; hypothesis does not leave the list that it drew one from."""
+    for index in range(min(call.x.size, _PLAINER)):
+        value = float(call.x.flat[index])
+        size = min(abs(value), 2.0**60) if value == value else 2.0**60
+        for step in (0.0, *(2.0**power for power in range(61))):
+            if step >= size:
+                break
+            nearer = _with(call, index, math.copysign(step, value))
+            if not fails(nearer):
+                continue
+            low, high = step / 2.0, step
+            while high - low > 1.0:
+                middle = (low + high) // 2.0
+                if fails(closer := _with(call, index, math.copysign(middle, value))):
+                    high, nearer = middle, closer
+                else:
+                    low = middle
+            call = nearer
+            break
+    return call
+
+
+def _with(call: Call, index: int, value: float) -> Call:
+    x = call.x.copy()
+    x.flat[index] = value + 0.0  # no minus zero
+    return replace(call, x=x)
 
 
 class _Tries:

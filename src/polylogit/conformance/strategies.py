@@ -79,6 +79,13 @@ def _numbers(fmt: Format, *, special: bool) -> st.SearchStrategy[float]:
 
 
 @functools.cache
+def _levels(fmt: Format, *, special: bool) -> st.SearchStrategy[float]:
+    """Of a whole block: nothing, or what a kernel may take for nothing, as often as a number."""
+    lowest = [-np.inf, -fmt.largest] if special and fmt.infinite else [-fmt.largest]
+    return st.one_of(_numbers(fmt, special=special), st.sampled_from(lowest))
+
+
+@functools.cache
 def _several(fmt: Format, most: int, *, special: bool) -> st.SearchStrategy[list[float]]:
     return st.lists(_numbers(fmt, special=special), max_size=most)
 
@@ -133,11 +140,11 @@ def _listed(draw: Draw, size: int, fmt: Format, *, special: bool) -> Array:
 
 def _blocks(draw: Draw, size: int, fmt: Format, *, special: bool) -> Array:
     """Blocks of one value each over a background; where kernels work in blocks, their borders matter."""
-    numbers = _numbers(fmt, special=special)
-    row = np.full(size, draw(numbers))
+    values = _levels(fmt, special=special)
+    row = np.full(size, draw(_fills(fmt, special=special)))
     for _ in range(draw(st.integers(1, 4))):
-        start = draw(st.integers(0, size - 1))
-        row[start : start + draw(st.one_of(st.integers(1, 8), st.integers(1, size)))] = draw(numbers)
+        start = draw(st.one_of(st.just(0), st.integers(0, size - 1)))
+        row[start : start + draw(st.one_of(st.integers(1, size), st.integers(1, min(size, 8))))] = draw(values)
     return row
 
 
@@ -263,6 +270,7 @@ def cotangents(shape: tuple[int, ...], dtype: Any = "float32") -> st.SearchStrat
     return _float64_cotangents(shape, fmt).map(lambda g: g.astype(fmt.dtype))
 
 
+_SELDOM = st.sampled_from((False, False, True))
 _WEIGHTS = st.one_of(st.integers(-3, 3).map(float), st.floats(-4.0, 4.0))
 
 
@@ -308,7 +316,7 @@ def calls(
     fmt, rowwise = _format(dtype), operation_named(operation).rowwise
     along = -1
     # Rows along the last axis are what other calls shrink to.
-    if rowwise and axis and draw(st.booleans()):
+    if rowwise and axis and draw(_SELDOM):
         shape = draw(shapes())
         along = draw(axes(shape))
     else:

@@ -125,6 +125,16 @@ class Subject:
         except Exception:  # noqa: BLE001  whatever the framework raises, it has none
             return False
 
+    def declines(self, fmt: Format) -> str:
+        """What a universal function says by its loops: with none for this format, it is for others alone."""
+        types = getattr(self.function, "types", ()) if self.own and _is_ufunc(self.function) else ()
+        loops = [loop.partition("->")[0] for loop in types]
+        return (
+            ""
+            if not loops or fmt.dtype.char in loops
+            else f"the ufunc has no loop for {fmt.name}, only for {', '.join(loops)}"
+        )
+
     def host(self, array: Any) -> Array:
         """The values as float64."""
         return np.asarray(self.backend.to_numpy(array)).astype(np.float64)
@@ -235,8 +245,15 @@ def _by_name(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, axis=default: function(x, axis)
 
 
+def _is_ufunc(function: Any) -> bool:
+    """Whether it is a universal function: of NumPy, or of Numba, whose classes are no ``np.ufunc``."""
+    return getattr(function, "nin", None) == 1 and getattr(function, "nout", None) == 1
+
+
 def _parameters(function: Any) -> tuple[str, ...] | None:
     """Names of the parameters; None for a builtin that does not tell."""
+    if _is_ufunc(function):  # what its signature names is the code of a row, output included
+        return ("x", "axis") if getattr(function, "signature", None) else ("x",)
     try:
         return tuple(
             name
@@ -258,5 +275,7 @@ def _axis_name(parameters: tuple[str, ...] | None, after: int = 1) -> str:
 
 
 def _has_default(function: Any, name: str) -> bool:
+    if _is_ufunc(function):
+        return True
     parameter = inspect.signature(function).parameters.get(name)
     return parameter is not None and parameter.default is not inspect.Parameter.empty

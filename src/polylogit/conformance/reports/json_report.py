@@ -37,8 +37,31 @@ SCHEMA: dict[str, Any] = {
             "type": "array",
             "items": {
                 "type": "object",
-                "required": ["id", "subject", "operation", "check", "dtype", "case", "verdict", "error", "message"],
+                "required": [
+                    "id",
+                    "subject",
+                    "operation",
+                    "check",
+                    "dtype",
+                    "case",
+                    "verdict",
+                    "error",
+                    "message",
+                    "details",
+                    "length",
+                    "distance",
+                    "seed",
+                    "cases",
+                ],
                 "properties": {
+                    "id": {"type": "string", "description": "what polylogit replay takes"},
+                    "subject": {"type": "string", "description": "a backend, or backend+module:function"},
+                    "message": {"type": "string", "description": "of anything but a pass, what is wrong"},
+                    "details": {"type": "object", "description": "inputs, expected, got, bound, row, index"},
+                    "length": {"type": "integer", "description": "entries of the row with the worst error"},
+                    "distance": {**_NUMBER, "description": "how far below the maximum the worst error is"},
+                    "seed": {"type": "integer"},
+                    "cases": {"type": "integer", "description": "how many numbers were compared"},
                     "verdict": {
                         "enum": [
                             "passed",
