@@ -4,6 +4,7 @@
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -181,6 +182,158 @@ def vjp_log_softmax_in_logs(x, g, axis=-1):
     return (g.astype(w) - y * g.astype(w).sum(axis, keepdims=True)).astype(x.dtype)
 
 
+def split_and_merged(x):
+    """Maximum and sum of each half, merged; halves of halves down to 16 entries."""
+
+    def parts(block):
+        if block.shape[-1] <= 16:
+            m = top(block)
+            return m, total(np.exp(block - np.where(np.isneginf(m), 0, m).astype(x.dtype)))
+        half = block.shape[-1] // 2
+        (m1, s1), (m2, s2) = parts(block[:, :half]), parts(block[:, half:])
+        m = np.maximum(m1, m2)
+        safe = np.where(np.isneginf(m), 0, m).astype(x.dtype)
+        return m, s1 * np.exp(m1 - safe) + s2 * np.exp(m2 - safe)
+
+    m, s = parts(x)
+    return np.exp(x - np.where(np.isneginf(m), 0, m).astype(x.dtype)) / s
+
+
+def smallest_first(x):
+    e = np.exp(x - top(x))
+    return e / total(np.sort(e, axis=-1))
+
+
+def extended(x):
+    return right_softmax(x.astype(np.longdouble)).astype(x.dtype)
+
+
+def sum_as_product(x):
+    """By a matrix product with ones, which adds in a few lanes."""
+    e = np.exp(x - top(x))
+    return e / (e @ np.ones((x.shape[-1], 1), x.dtype))
+
+
+def polynomial(x):
+    """The exponential of float32 by reduction with a constant in two parts and a polynomial of degree 7."""
+    if x.dtype != np.float32:
+        return right_softmax(x)
+    shifted = x - top(x)
+    k = np.where(shifted > -200, np.rint(shifted * np.float32(1.44269504)), 0).astype(np.float32)
+    r = np.where(shifted > -200, (shifted - k * np.float32(0.693359375)) - k * np.float32(-2.12194440e-4), 0)
+    p = np.full_like(x, 1.9875691500e-4)
+    for c in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        p = p * r + np.float32(c)
+    e = np.ldexp((p * r * r + r + np.float32(1)).astype(np.float32), k.astype(int))
+    e = np.where(shifted > -200, e, np.where(np.isnan(shifted), np.nan, 0)).astype(np.float32)
+    return e / total(e)
+
+
+def newton(x):
+    """The reciprocal of the sum by Newton's iteration from a rough start."""
+    if x.shape[-1] == 1:
+        return np.where(np.isfinite(x), 1, np.nan).astype(x.dtype)
+    e = np.exp(x - top(x))
+    s = total(e)
+    r = (1 / s) * x.dtype.type(1.001)
+    for _ in range(3):
+        r = r * (2 - s * r)
+    return e * r
+
+
+def rounding_towards_zero(x, axis=-1):
+    if x.dtype.name != "bfloat16":
+        return softmax(x, axis)
+    y = softmax(x.astype(np.float32), axis)
+    return (y.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32).astype(x.dtype)
+
+
+def half_exponentials(x, axis=-1):
+    """Exponentials kept in 16 bits, summed in more."""
+    if x.dtype.itemsize != 2 or x.dtype.kind in "iu" or not x.size:
+        return softmax(x, axis)
+    w = x.astype(np.float32)
+    with np.errstate(all="ignore"):
+        e = np.exp(w - w.max(axis, keepdims=True)).astype(x.dtype).astype(np.float32)
+        return (e / e.sum(axis, keepdims=True, dtype=np.float64).astype(np.float32)).astype(x.dtype)
+
+
+def subnormals_are_zero(x, axis=-1):
+    if x.dtype.kind == "f":
+        x = np.where(np.abs(x) < np.finfo(x.dtype).tiny, 0, x).astype(x.dtype)
+    return softmax(x, axis)
+
+
+def spread_result(x, axis=-1):
+    """A result with gaps in memory, which must not be written to."""
+    y = softmax(x, axis)
+    if y.ndim == 0:
+        return y
+    out = np.zeros((*y.shape[:-1], 2 * y.shape[-1]), y.dtype)[..., ::2]
+    out[...] = y
+    out.flags.writeable = False
+    return out
+
+
+def by_keyword(x, *, axis=-1):
+    return softmax(x, axis)
+
+
+def by_position(x, axis=-1, /):
+    return softmax(x, axis)
+
+
+def matrices_of_float32(x, axis=-1):
+    if x.dtype != np.float32 or x.ndim != 2:
+        raise TypeError("matrices of float32 alone")
+    return softmax(x, axis)
+
+
+def with_mask(x, axis=-1, where=None):
+    if where is None:
+        return softmax(x, axis)
+    x = x.astype(np.float64) if x.dtype.kind in "iub" else x
+    kept = np.broadcast_to(where, x.shape)
+    y = softmax(np.where(kept, x, -np.inf).astype(x.dtype), axis)
+    return np.where(kept & kept.any(axis, keepdims=True), y, 0).astype(x.dtype)
+
+
+def with_dtype(x, axis=-1, dtype=None):
+    return softmax(x, axis) if dtype is None else softmax(x.astype(np.float64), axis).astype(dtype)
+
+
+def on_two_threads(x, axis=-1):
+    if x.ndim != 2 or axis not in (-1, 1) or len(x) < 4:
+        return softmax(x, axis)
+    with ThreadPoolExecutor(2) as pool:
+        return np.concatenate(list(pool.map(softmax, np.array_split(x, 2))))
+
+
+def sigmoid_by_halves(x):
+    """Through the exponential of half the argument, squared."""
+    x = x.astype(np.float64) if x.dtype.kind in "iub" else x
+    h = np.exp(-np.abs(x.astype(wide(x))) / 2)
+    y = 1 / (1 + h * h)
+    return np.where(x < 0, h * h * y, y).astype(x.dtype)
+
+
+def vjp_softmax_from_result(x, g, axis=-1):
+    """From the probabilities as they were returned, rounded; in a tuple, as automatic differentiation has it."""
+    w = wide(x)
+    y, g = softmax(x, axis).astype(w), g.astype(w)
+    return ((y * (g - (g * y).sum(axis, keepdims=True))).astype(x.dtype),)
+
+
+def vjp_softmax_two_products(x, grad_output, dim=-1):
+    products = softmax(x.astype(wide(x)), dim) * grad_output.astype(wide(x))
+    return (products - softmax(x.astype(wide(x)), dim) * products.sum(dim, keepdims=True)).astype(x.dtype)
+
+
+def vjp_sigmoid_by_reflection(x, g):
+    w = wide(x)
+    return (g.astype(w) * right_sigmoid(x.astype(w)) * right_sigmoid(-x.astype(w))).astype(x.dtype)
+
+
 UNUSUAL = {
     "the usual softmax": ("softmax", softmax, right_vjp_softmax),
     "the usual log_softmax": ("log_softmax", log_softmax, right_vjp_log_softmax),
@@ -205,5 +358,26 @@ UNUSUAL = {
     "sigmoid by its formula": ("sigmoid", sigmoid_by_logistic, vjp_sigmoid_by_value),
     "sigmoid as a softmax of two": ("sigmoid", sigmoid_as_softmax, None),
     "gradient by the Jacobian": ("softmax", softmax, vjp_softmax_by_jacobian),
+    "online, blocks of 8": ("softmax", lanes(online(8)), None),
+    "split and merged": ("softmax", lanes(split_and_merged), None),
+    "smallest first": ("softmax", lanes(smallest_first), None),
+    "extended precision": ("softmax", lanes(extended), None),
+    "sum as a product": ("softmax", lanes(sum_as_product), None),
+    "polynomial exponential": ("softmax", lanes(polynomial), None),
+    "Newton's reciprocal": ("softmax", lanes(newton), None),
+    "rounding towards zero": ("softmax", rounding_towards_zero, None),
+    "16-bit exponentials": ("softmax", half_exponentials, None),
+    "subnormal logits are zero": ("softmax", subnormals_are_zero, None),
+    "result with gaps": ("softmax", spread_result, None),
+    "axis by keyword": ("softmax", by_keyword, None),
+    "axis by position": ("softmax", by_position, None),
+    "matrices of float32": ("softmax", matrices_of_float32, None),
+    "with a mask": ("softmax", with_mask, None),
+    "with a dtype": ("softmax", with_dtype, None),
+    "on two threads": ("softmax", on_two_threads, None),
+    "sigmoid by halves": ("sigmoid", sigmoid_by_halves, None),
+    "gradient from the result": ("softmax", softmax, vjp_softmax_from_result),
+    "gradient by two products": ("softmax", softmax, vjp_softmax_two_products),
+    "gradient by reflection": ("sigmoid", right_sigmoid, vjp_sigmoid_by_reflection),
     "gradient from logarithms": ("log_softmax", log_softmax, vjp_log_softmax_in_logs),
 }

@@ -23,8 +23,8 @@ _GROUP = 67
 # What a kernel of one's own may be off, in bounds, where each addition to a running sum loses the same way. Sums kept
 # in four lanes or more are right by the usual standards and stay below; a single running sum is off by 16 and more.
 _DRIFTING, _DRIFT = 2049, 6.0
-# And where additions lose either way, in 100,000 of them: four lanes stay below 1.5, a single sum is off by 7.
-_LONG_DRIFT = 3.0
+# And where additions lose either way: in 100,000 of them four lanes stay below 1.5, and a single sum is off by 7.
+_MANY, _LONG_DRIFT = 4096, 3.0
 
 
 def _stack(named: Iterable[tuple[str, Array]]) -> tuple[list[str], Array]:
@@ -48,12 +48,12 @@ def together(context: Context, x: Array) -> Array:
     return np.resize(x, (-(-len(x) // unit) * unit, x.shape[-1]))
 
 
-def _together(context: Context, case: str, named: Iterable[tuple[str, Array]]) -> Trial:
+def _together(context: Context, case: str, named: Iterable[tuple[str, Array]], slack: float = 1.0) -> Trial:
     """As `_trial`, for rows that need not be alone."""
 
     def run() -> Outcome:
         names, x = _stack(named)
-        outcome = context.values(together(context, x), names=names)
+        outcome = context.values(together(context, x), names=names, slack=slack)
         if outcome.values is not None:
             outcome.values = outcome.values[: len(x)]
         return outcome
@@ -78,7 +78,8 @@ def lengths(context: Context) -> tuple[int, ...]:
 def _rowwise(context: Context) -> Iterator[Trial]:
     fmt = context.fmt
     for n in lengths(context):
-        yield _together(context, f"n{n}", _mixed(context, n))
+        drift = _LONG_DRIFT if context.subject.own and n > _MANY else 1.0
+        yield _together(context, f"n{n}", _mixed(context, n), drift)
     if context.sparse:
         return
     for n in cases.LONG_LENGTHS["quick" if context.costly else context.level]:
