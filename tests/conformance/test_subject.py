@@ -7,6 +7,7 @@ from scipy.special import expit
 import polylogit
 from polylogit import conformance
 from polylogit.conformance.subject import Subject
+from polylogit.errors import ConformanceError
 
 from .faults import softmax
 
@@ -75,3 +76,8 @@ def test_a_custom_operator_without_a_forward_mode_is_not_taken_for_a_wrong_one()
     of_jvp = [result for result in report.results if result.check == "jvp"]
     assert {result.verdict for result in of_jvp} == {"unsupported"}
     assert "forward mode" in of_jvp[0].message
+
+
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ConformanceError, match="device='cuda': numpy makes no array there"):
+        conformance.check(softmax, "softmax", device="cuda")

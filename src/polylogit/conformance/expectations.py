@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polylogit.conformance.results import SEARCH
 from polylogit.errors import ConformanceError
 
 if TYPE_CHECKING:
@@ -61,12 +62,18 @@ def read(given: Any) -> tuple[Expected, ...]:
         return ()
     if isinstance(given, (str, os.PathLike)):
         try:
-            tables = tomllib.loads(Path(given).read_text(encoding="utf-8")).get("expected", [])
+            found = tomllib.loads(Path(given).read_text(encoding="utf-8"))
         except (OSError, tomllib.TOMLDecodeError) as error:
             message = (
                 f"expected_failures={str(given)!r} cannot be read: {error}. Give a TOML file with [[expected]] tables."
             )
             raise ConformanceError(message) from None
+        if set(found) - {"expected"} or not isinstance(found.get("expected", []), list):
+            message = (
+                f"expected_failures={str(given)!r} holds {', '.join(found)}; give [[expected]] tables and nothing else."
+            )
+            raise ConformanceError(message)
+        tables = found.get("expected", [])
     else:
         tables = list(given)
     return tuple(one if isinstance(one, Expected) else _expected(one) for one in tables)
@@ -82,8 +89,25 @@ def _expected(table: Any) -> Expected:
     if isinstance(expires, datetime.datetime):
         expires = expires.date()
     elif isinstance(expires, str):
-        expires = datetime.date.fromisoformat(expires)
+        try:
+            expires = datetime.date.fromisoformat(expires)
+        except ValueError:
+            message = f"an expected failure has expires={expires!r}; write a date, as 2031-01-31: {dict(table)!r}"
+            raise ConformanceError(message) from None
+    _check_patterns(table)
     return Expected(**{**table, "expires": expires})
+
+
+def _check_patterns(table: Any) -> None:
+    """A misspelt name would match nothing, for good and without a word."""
+    from polylogit.conformance.checks import CHECKS  # noqa: PLC0415  only where a file is given
+    from polylogit.conformance.formats import FORMATS  # noqa: PLC0415
+    from polylogit.conformance.operations import OPERATIONS  # noqa: PLC0415
+
+    for key, known in (("operation", OPERATIONS), ("check", (*CHECKS, SEARCH)), ("dtype", FORMATS)):
+        if key in table and not fnmatch.filter(known, table[key]):
+            message = f"an expected failure has {key}={table[key]!r}, which matches none of {', '.join(known)}."
+            raise ConformanceError(message)
 
 
 def apply(report: Report, expected: Sequence[Expected], *, strict: bool) -> None:

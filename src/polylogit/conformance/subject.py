@@ -16,6 +16,7 @@ import numpy as np
 import polylogit
 from polylogit.conformance.autodiff import pullback_of, tangent_of
 from polylogit.conformance.layouts import LAYOUTS, VIEWS
+from polylogit.errors import ConformanceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +83,7 @@ class Subject:
         rowwise: bool,
     ) -> None:
         self.backend, self.operation, self.device, self.rowwise = backend, operation, device, rowwise
+        _check_device(backend, device)
         self.own = implementation is not None
         self.function: Callable[..., Any] = _by_name(implementation or getattr(polylogit, operation))
         self.vjp = vjp
@@ -223,6 +225,16 @@ class Subject:
         """The derivative of the pullback along a direction, forward over reverse."""
         slope = polylogit.gradient(self.function, cotangent, **self.keywords(axis))
         return polylogit.jvp(slope, x, direction)[1]
+
+
+def _check_device(backend: Backend, device: str | None) -> None:
+    if device is None:
+        return
+    try:
+        backend.asarray(np.ones(1, np.float32), device=device)
+    except Exception as error:
+        message = f"device={device!r}: {backend.name} makes no array there ({error}); it has {backend.devices()}."
+        raise ConformanceError(message) from error
 
 
 def _host_dtype(dtype: str) -> np.dtype[Any]:

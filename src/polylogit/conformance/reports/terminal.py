@@ -109,6 +109,11 @@ def show(report: Report, to: Console | None = None) -> None:
     for result in report.results:
         if result.verdict == "missing":
             out.print(f"[yellow]missing[/]  {result.subject}: {escape(result.message)}")
+    for result in report.results:
+        if result.verdict == "unsupported" and result.case == "served":  # a whole dtype, which the table does not show
+            out.print(
+                f"[dim]unsupported[/]  {result.operation} {result.dtype}: {escape(result.message)}", soft_wrap=True
+            )
     bad = [result for result in report.results if result.verdict in BAD and result.verdict != "missing"]
     # What a search has shrunk says most in the fewest numbers.
     _failures(sorted(bad, key=lambda result: result.check != SEARCH), out)
