@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 import polylogit
-from polylogit import conformance
 from polylogit.conformance.examine import examine
 from polylogit.conformance.operations import OPERATIONS
 from polylogit.conformance.subject import Subject
@@ -37,7 +36,7 @@ def tolerance_verdict(operation, implementation, vjp, dtypes):
                     exact = entry.vjp.value(state, g.astype(np.float64).reshape(rows.shape)).hi
                     if not np.allclose(np.asarray(vjp(x, g)).astype(np.float64).reshape(rows.shape), exact):
                         return False
-            except NotImplementedError:
+            except (NotImplementedError, TypeError):
                 continue
     return True
 
@@ -51,12 +50,11 @@ def first_failure(operation, implementation, vjp, backend="numpy", level="quick"
 
 
 def measure(entries, level="quick"):
-    """name -> (status of the kit, verdicts of fixed tolerances on 32 and 64 bits, and on 16 bits as well)."""
+    """name -> (whether the kit finds a fault, verdicts of fixed tolerances on 32 and 64 bits, and on 16 bits too)."""
     found = {}
-    for name, (operation, implementation, vjp) in entries.items():
-        report = conformance.check(implementation, operation, vjp=vjp, level=level, name=name.replace(" ", "-"))
-        fixed = [tolerance_verdict(operation, implementation, vjp, dtypes) for dtypes in (WIDE, ALL)]
-        found[name] = (report.status, *fixed)
+    for name, entry in entries.items():
+        fixed = [tolerance_verdict(*entry, dtypes) for dtypes in (WIDE, ALL)]
+        found[name] = (first_failure(*entry, level=level) is not None, *fixed)
     return found
 
 
@@ -74,15 +72,15 @@ def main():
 
     print(f"{'':40} {'the kit':>14} {'np.allclose':>14} {'and on float16':>14}")
     rows = (
-        ("published faults caught", FAULTS, 1),
-        ("other faults that users reported caught", REPORTED, 1),
-        ("faults of our own making caught", UNPUBLISHED, 1),
-        ("right implementations accused", UNUSUAL, 1),
+        ("published faults caught", FAULTS),
+        ("other faults that users reported caught", REPORTED),
+        ("faults of our own making caught", UNPUBLISHED),
+        ("right implementations accused", UNUSUAL),
     )
-    for title, entries, status in rows:
+    for title, entries in rows:
         found = measure(entries, level).values()
         counts = [
-            sum(kit == status for kit, *_ in found),
+            sum(kit for kit, *_ in found),
             *(sum(not verdicts[column] for _, *verdicts in found) for column in (0, 1)),
         ]
         print(f"{title:40} " + " ".join(f"{count:>6} of {len(found):<4}" for count in counts), flush=True)

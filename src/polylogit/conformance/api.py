@@ -181,6 +181,11 @@ def check(
     -------
     Report
 
+    Notes
+    -----
+    The implementation runs in the caller's process, so one that hangs or aborts takes it along; what `run` examines,
+    registered backends, runs in processes of its own.
+
     Examples
     --------
     >>> import numpy as np

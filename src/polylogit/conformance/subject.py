@@ -170,6 +170,8 @@ class Subject:
             with np.errstate(all="ignore"):
                 raw = run()
             values = self.host(raw)
+        except SystemExit as error:
+            return Answer(None, error=RuntimeError(f"called sys.exit({error.code!r})"))
         except Exception as error:  # noqa: BLE001  anything may come out of code under test
             return Answer(None, error=error)
         answer = Answer(values, self._dtype_of(raw), raw=raw)
