@@ -235,7 +235,44 @@ def gradients(options: argparse.Namespace) -> Iterator[Case]:
             yield f"value and jvp of {name} {x.shape}", "the forward", both, forward, None
 
 
-GROUPS = {function.__name__: function for function in (dispatch, small, frameworks, arrays, gradients)}
+def threads(options: argparse.Namespace) -> Iterator[Case]:
+    """Two threads over one, and over torch with two."""
+    import numpy as np
+
+    import polylogit
+
+    rng = np.random.default_rng(0)
+    torch = _torch(2)
+    for shape in SHAPES:
+        x = rng.standard_normal(scaled(shape, options.elements)).astype(np.float32)
+        for name in OPERATIONS:
+            function = getattr(polylogit, name)
+
+            def on(count: int, function: Any = function, x: Any = x) -> Any:
+                polylogit.set_num_threads(count)
+                return function(x)
+
+            case = f"{name} {x.shape} {x.dtype}"
+            yield case, "one thread", partial(on, 2), partial(on, 1), None
+            if torch:
+                tensor = torch.from_numpy(x)
+                yield case, "torch", partial(on, 2), partial(function_of("torch", name), tensor), None
+    polylogit.set_num_threads(1)
+
+
+def imports(_: argparse.Namespace) -> Iterator[Case]:
+    """A process that imports polylogit over one that imports nothing; the difference is to be at most 15 ms."""
+    import subprocess
+
+    def start(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    yield "import polylogit", "an interpreter", partial(start, "import polylogit"), partial(start, ""), None
+
+
+GROUPS = {
+    function.__name__: function for function in (dispatch, small, frameworks, arrays, threads, gradients, imports)
+}
 
 
 # --- measuring and telling -------------------------------------------------------------------------------------------
@@ -287,12 +324,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if unknown := set(options.groups).difference(GROUPS):
         parser.error(f"no such group: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
-    if "torch" not in sys.modules and {"frameworks", "arrays"}.intersection(options.groups or GROUPS):
+    if "torch" not in sys.modules and {"frameworks", "arrays", "threads"}.intersection(options.groups or GROUPS):
         _torch(options.threads)  # before TensorFlow, whose libraries can break it
     before = environment()
     found = [ratio for group in (options.groups or GROUPS) for ratio in measure(group, options)]
     if options.json:
         content = {"environment": before, "ratios": [asdict(ratio) for ratio in found]}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(content, indent=1) + "\n")
 
 

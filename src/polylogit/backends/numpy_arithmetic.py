@@ -29,9 +29,11 @@ __all__ = [
     "careful_sum",
     "dot_along",
     "exp",
+    "log_softmax_by_terms",
     "log_softmax_of_rows",
     "logistic",
     "peak",
+    "replace",
     "sum_along",
 ]
 
@@ -47,6 +49,7 @@ _FEW = 4  # NumPy's inner loops along rows shorter than this cost more than stri
 COLUMNS = 32  # and maxima of rows shorter than this more than those over their columns
 _SHORT = 64  # and its dot products of rows shorter than this more than einsum's
 _LONG = 256  # numbers are repeated along rows shorter than this rather than broadcast
+_BITS: dict[Any, np.dtype[Any]] = {_FLOAT32: np.dtype(np.uint32), _FLOAT64: np.dtype(np.uint64)}
 _ONES = {dtype: np.ones(_CHUNK, dtype) for dtype in (_FLOAT32, _FLOAT64)}
 
 
@@ -148,19 +151,20 @@ def sum_along(block: AnyArray, axis: int) -> AnyArray:
     """The sum of each row, its dimension kept, in float64 at least; its error grows as the logarithm of the length."""
     if axis == 0:
         return _sum_down(block)
-    ones = _ONES.get(block.dtype)
-    if ones is None:
-        wide: AnyArray = np.add.reduce(block, axis=1, keepdims=True)
-        return wide
     length = block.shape[1]
+    wide = np.promote_types(block.dtype, _FLOAT64)
     total: AnyArray
     if length <= _FEW:
-        total = block[:, 0].astype(_FLOAT64)
+        total = block[:, 0].astype(wide)
         for column in range(1, length):
             total += block[:, column]
         return total[:, None]
     if length < _SHORT:
-        total = np.einsum("ij->i", block)[:, None].astype(_FLOAT64)
+        total = np.einsum("ij->i", block)[:, None].astype(wide)
+        return total
+    ones = _ONES.get(block.dtype)
+    if ones is None:
+        total = np.add.reduce(block, axis=1, keepdims=True, dtype=wide)
         return total
     if length <= _CHUNK:
         total = np.vecdot(block, ones[:length])[:, None].astype(_FLOAT64)
@@ -225,7 +229,7 @@ def across(ufunc: np.ufunc, block: AnyArray, rows: AnyArray, out: AnyArray, axis
 
 
 def log_softmax_of_rows(rows: AnyArray) -> AnyArray:
-    """log_softmax along axis 1 of a contiguous array, in float64 at least, with relative accuracy near 0.
+    """log_softmax along axis 1 of contiguous rows, in float64 at least, with relative accuracy near 0.
 
     It is (x - max) - log1p(the sum without the maximum): both terms are negative, so that nothing cancels. Of float32
     nothing is lost in float64; of float64 `careful_sum` sees to what is.
@@ -242,6 +246,41 @@ def log_softmax_of_rows(rows: AnyArray) -> AnyArray:
     # Infinity less infinity: all is NaN where the maximum is not finite.
     result: AnyArray = across(np.subtract, distances, np.log1p(rest) + (top - top), distances, 1)
     return result
+
+
+def log_softmax_by_terms(x: AnyArray, terms: AnyArray, axis: int) -> None:
+    """The same where exp(x) itself is at hand, in `terms`, which gives way to the result.
+
+    As x is not shifted, nothing of it is rounded: the sum without the maximum is as accurate as the exponentials.
+    """
+    if axis and x.shape[1] >= COLUMNS:
+        lines, places = np.arange(len(x)), x.argmax(1)
+        top = x[lines, places][:, None]
+        terms[lines, places] = 0
+        ties: AnyArray | int = 1
+    else:
+        top, _ = peak(x, axis)
+        others = np.empty(x.shape, bool)
+        across(np.not_equal, x, top, others, axis)
+        np.multiply(terms, others, out=terms)  # much sooner than a masked copy
+        ties = x.shape[axis] - sum_along(others.view(np.uint8), axis)
+    largest = np.exp(top, dtype=np.promote_types(x.dtype, _FLOAT64))
+    logarithm = np.log1p(sum_along(terms, axis) / largest + (ties - 1))
+    across(np.subtract, x, top, terms, axis)
+    across(np.subtract, terms, logarithm, terms, axis)
+
+
+def replace(block: AnyArray, values: AnyArray, marked: AnyArray, axis: int) -> None:
+    """Put the values of the marked rows into a block; they are lost on the way."""
+    bits = _BITS.get(block.dtype)
+    if bits is None:
+        np.copyto(block, values, where=marked)
+        return
+    # A masked copy takes ten times as long where the marks come and go.
+    old, new = block.view(bits), values.view(bits)
+    np.bitwise_xor(old, new, out=new)
+    across(np.bitwise_and, new, np.negative(marked.astype(bits)), new, axis)  # all ones where marked
+    np.bitwise_xor(old, new, out=old)
 
 
 def careful_sum(block: AnyArray, top: AnyArray) -> AnyArray:

@@ -24,9 +24,11 @@ from polylogit.backends.numpy_arithmetic import (
     careful_sum,
     dot_along,
     exp,
+    log_softmax_by_terms,
     log_softmax_of_rows,
     logistic,
     peak,
+    replace,
     sum_along,
 )
 from polylogit.backends.numpy_kernels import Cell, Kernel
@@ -192,32 +194,49 @@ class _LogSoftmax(Kernel):
             self._one(cell)
             return
         x, out = cell.inputs[0], cell.out
-        total = sum_along(np.exp(x, out=out), self.axis)
+        terms = np.exp(x, out=cell.spare())
+        total = sum_along(terms, self.axis)
         logarithm = np.log(total)
         cell.across(np.subtract, x, logarithm, out)
-        hard = self._hard(out, total, logarithm)
+        tame = _is_tame(total)
+        self._go_the_long_way(x, out, terms, self._hard(out, tame, logarithm))
+        self._shift(x, out, np.flatnonzero(~tame))
+        self._keep(cell)
+
+    def _go_the_long_way(self, x: AnyArray, out: AnyArray, terms: AnyArray, hard: AnyArray) -> None:
+        """Replace the rows that are marked."""
+        some = np.flatnonzero(hard)
+        if 4 * some.size > hard.size:
+            # Of many, those between them are computed as well: that costs less than to pick and to place.
+            log_softmax_by_terms(x, terms, self.axis)
+            replace(out, terms, hard, self.axis)
+        elif some.size:
+            found = _take(terms, some, self.axis)
+            log_softmax_by_terms(_take(x, some, self.axis), found, self.axis)
+            _put(out, some, self.axis, found)
+
+    def _shift(self, x: AnyArray, out: AnyArray, wild: AnyArray) -> None:
+        """Replace the rows that need a shift, a few at a time."""
         step = max(1, _AT_ONCE // self.problem.length)
-        for start in range(0, hard.size, step):
-            some = hard[start : start + step]
+        for start in range(0, wild.size, step):
+            some = wild[start : start + step]
             if self.axis:
                 out[some] = log_softmax_of_rows(x[some])
             else:
                 out[:, some] = log_softmax_of_rows(np.ascontiguousarray(x[:, some].T)).T
-        self._keep(cell)
 
-    def _hard(self, out: AnyArray, total: AnyArray, logarithm: AnyArray) -> AnyArray:
-        """The rows that must go the long way."""
-        hard = ~_is_tame(total)
-        nearest = _nearest(logarithm)
+    def _hard(self, out: AnyArray, tame: AnyArray, logarithm: AnyArray) -> AnyArray:
+        """For each row, whether x less the logarithm does not do."""
+        nearest = np.where(tame, _nearest(logarithm), np.inf)
         if self.axis == 0 or self.problem.length < COLUMNS:
-            hard |= peak(out, self.axis)[0] > -nearest
-            return np.flatnonzero(hard)
+            return np.asarray(peak(out, self.axis)[0] > -nearest) & tame
         # Few entries are candidates; looking for the largest of each row would take longer.
-        hard, nearest = hard.reshape(-1), np.where(hard, 0, nearest).reshape(-1)
-        place = np.flatnonzero(out >= out.dtype.type(-nearest.max()))
-        row = place // self.problem.length
-        hard[row[out[row, place % self.problem.length] > -nearest[row]]] = True
-        return np.flatnonzero(hard)
+        hard, limit = np.zeros(len(out), bool), -nearest[:, 0]
+        if tame.any():
+            place = np.flatnonzero(out >= out.dtype.type(limit[tame[:, 0]].min()))
+            row = place // self.problem.length
+            hard[row[out[row, place % self.problem.length] > limit[row]]] = True
+        return (hard & tame[:, 0])[:, None]
 
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
         shift, logarithm = self._normalize(sweep)
