@@ -57,13 +57,15 @@ def vjp(context: Context) -> Iterator[Trial]:
     if subject.own and context.fmt.dtype.itemsize > 2:  # noqa: PLR2004
         return  # the framework's own sum over that many, in its own precision, is not the kernel's doing
     n = 70000 if context.operation.rowwise else 1000
+    # In one program, XLA adds that many equal float32 up in an order of its own, one after another.
+    pull = run if context.light else subject.pull
     for name, g in (("ones", np.ones((1, n))), ("normal", context.rng("long g").normal(size=(1, n)))):
         if name == "normal" and context.subject.own and context.fmt.name != "float16":
             continue
         x = context.rng("long", name).normal(size=(1, n)) if name == "normal" else np.zeros((1, n))
         yield Trial(
             f"long-{name}",
-            lambda x=x, g=g: context.derivative("vjp", x, [g], -1, subject.pull, optional=subject.vjp is None),  # type: ignore[misc]
+            lambda x=x, g=g: context.derivative("vjp", x, [g], -1, pull, optional=subject.vjp is None),  # type: ignore[misc]
         )
 
 
@@ -122,7 +124,7 @@ def second_order(context: Context) -> Iterator[Trial]:
                 ),
             )
         x, g, h = (logits(context, cases.LARGE if context.hasty else (3, 4), what) for what in "xgh")
-        for axis in (0, -1) if subject.offers_axis and not context.light else ():
+        for axis in ((0,) if context.hasty else (0, -1)) if subject.offers_axis and not context.light else ():
             yield Trial(
                 f"{name}-axis-{axis}",
                 lambda x=x, g=g, h=h, run=run, axis=axis: context.derivative(  # type: ignore[misc]

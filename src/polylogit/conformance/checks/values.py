@@ -96,6 +96,13 @@ def _rowwise(context: Context) -> Iterator[Trial]:
     for n in (3,) if context.hasty else (3, 20) if context.level == "quick" or context.costly else (3, 20, 130):
         for name, row in cases.rows(n, fmt, context.rng("alone", n)):
             yield _trial(context, f"alone-n{n}-{name.replace(' ', '-')}", [(name, row), (name, row[::-1].copy())])
+    yield from _blocks_and_peaks(context)
+
+
+def _blocks_and_peaks(context: Context) -> Iterator[Trial]:
+    if context.hasty and context.light:  # float32 is asked these
+        return
+    fmt = context.fmt
     blocks = (20, 40, 130, 300, 1030, 2100)
     for n in (
         blocks[3:4]
