@@ -113,15 +113,15 @@ _LOG_SOFTMAX = _Operation(torch.log_softmax, _long_log_softmax, float("-inf"))
 def _at_once(native: Callable[..., torch.Tensor], general: Callable[..., Any]) -> Callable[..., Any]:
     """An operation with an axis and nothing else, on plain tensors: one look at the size, and the native call.
 
-    So small, the native kernels keep the bound in every precision; what they refuse is said again by the rules. This is
+    So small, the native kernels keep the bound; what they refuse is said again by the rules. This is
     not for tracing, where a look at a size would become a constraint: by its attribute Dynamo takes the general form.
     """
 
     def call(x: torch.Tensor, axis: int) -> Any:
         try:
-            if x.nbytes <= _SMALL_BYTES:
-                return native(x, axis, False)  # half precision stays half
-        except (IndexError, RuntimeError, TypeError):
+            if x.dtype is _FLOAT32 and 0 < x.nbytes <= _SMALL_BYTES:
+                return native(x, axis, False)  # in the dtype that it has
+        except (IndexError, RuntimeError, TypeError, ValueError):
             pass
         return general(x, axis)
 
