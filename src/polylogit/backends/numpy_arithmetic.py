@@ -34,6 +34,7 @@ __all__ = [
     "logistic",
     "peak",
     "replace",
+    "shifted_exp",
     "sum_along",
 ]
 
@@ -44,6 +45,7 @@ _CHUNK = 2048  # sums of this many are left to one dot product, whose chains of 
 _LEVEL = 16  # and along axis 0, chains of this length
 _BEYOND_ONE = 88.0  # from 45 on, exp(x) / (1 + exp(x)) is 1 in any precision, here without overflow
 _HIGHEST = 700.0  # whose exponential float64 can hold, and whose sigmoid's derivative float32 can not
+_AT_ONCE = 2**14  # elements, where there are temporaries of them
 _PIECE = 4096  # of a row, in what needs several temporaries
 _FEW = 4  # NumPy's inner loops along rows shorter than this cost more than strided ones along their columns
 COLUMNS = 32  # and maxima of rows shorter than this more than those over their columns
@@ -166,6 +168,10 @@ def sum_along(block: AnyArray, axis: int) -> AnyArray:
     if ones is None:
         total = np.add.reduce(block, axis=1, keepdims=True, dtype=wide)
         return total
+    if block.dtype == _FLOAT64:
+        # A dot product has long chains of additions for the precision, and equal terms all round the same way.
+        total = np.add.reduce(block, axis=1, keepdims=True)
+        return total
     if length <= _CHUNK:
         total = np.vecdot(block, ones[:length])[:, None].astype(_FLOAT64)
         return total
@@ -226,6 +232,30 @@ def across(ufunc: np.ufunc, block: AnyArray, rows: AnyArray, out: AnyArray, axis
         repeated = np.repeat(rows[:, 0], length)
         ufunc(block, repeated.reshape(block.shape), out=out)
     return out
+
+
+def shifted_exp(block: AnyArray, top: AnyArray, out: AnyArray, axis: int) -> None:
+    """exp(x - top), the rounding of the difference made good, which exp would multiply by the distance."""
+    lines = max(1, _AT_ONCE // block.shape[1])
+    for line in range(0, len(block), lines):
+        for column in range(0, block.shape[1], _AT_ONCE):
+            part = slice(line, line + lines), slice(column, column + _AT_ONCE)
+            x, distance = block[part], out[part]
+            tops = top[part[0]] if axis else top[:, part[1]]
+            lost = np.empty(x.shape, x.dtype)
+            back = np.empty(x.shape, x.dtype)
+            # Both halves of the rounding error of a difference (Knuth).
+            across(np.subtract, x, tops, distance, axis)
+            np.subtract(distance, x, out=back)
+            np.subtract(distance, back, out=lost)
+            np.subtract(x, lost, out=lost)
+            across(np.add, back, tops, back, axis)
+            np.subtract(lost, back, out=lost)
+            np.exp(distance, out=distance)
+            # Infinite distances have no error but NaN; their terms are 0.
+            np.fmax(lost, -1, out=lost)
+            np.multiply(lost, distance, out=lost)
+            np.add(distance, lost, out=distance)
 
 
 def log_softmax_of_rows(rows: AnyArray) -> AnyArray:

@@ -20,7 +20,6 @@ from polylogit.backends.numpy_arithmetic import (
     MaximumAndTotal,
     Parts,
     Total,
-    across,
     careful_sum,
     dot_along,
     exp,
@@ -29,6 +28,7 @@ from polylogit.backends.numpy_arithmetic import (
     logistic,
     peak,
     replace,
+    shifted_exp,
     sum_along,
 )
 from polylogit.backends.numpy_kernels import Cell, Kernel
@@ -100,15 +100,16 @@ class _Softmax(Kernel):
             total = self._shifted(cell.inputs[0], cell.out)
         elif wild.size:
             some = _take(cell.inputs[0], wild, self.axis)
-            total.reshape(-1)[wild] = self._shifted(some, some).reshape(-1)[: wild.size]
-            _put(cell.out, wild, self.axis, some)
+            terms = np.empty_like(some)
+            total.reshape(-1)[wild] = self._shifted(some, terms).reshape(-1)[: wild.size]
+            _put(cell.out, wild, self.axis, terms)
         cell.across(np.divide, cell.out, total, cell.out)
         self._keep(cell)
 
     def _shifted(self, block: AnyArray, out: AnyArray) -> AnyArray:
         """exp(x - top) into `out`; its sum."""
-        across(np.subtract, block, peak(block, self.axis)[0], out, self.axis)
-        return sum_along(np.exp(out, out=out), self.axis)
+        shifted_exp(block, peak(block, self.axis)[0], out, self.axis)
+        return sum_along(out, self.axis)
 
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
         shift, total = self._normalize(sweep)
@@ -145,8 +146,8 @@ class _Softmax(Kernel):
         if shift is None:
             np.exp(cell.inputs[0], out=cell.out)
         else:
-            cell.across(np.subtract, cell.inputs[0], shift, cell.out)
-            np.exp(cell.out, out=cell.out)
+            shift = shift if cell.repeats == 1 else np.tile(shift, cell.repeats)
+            shifted_exp(cell.inputs[0], shift, cell.out, self.axis)
 
     def _one(self, cell: Cell) -> None:
         _is_finite(cell)

@@ -69,9 +69,19 @@ def _softmax(x: AnyArray, axis: int) -> AnyArray:
         y = exp(x)
     else:
         top = np.maximum.reduce(x, axis, keepdims=True)
-        y = subtract(x, np.where((top >= _LOWEST) & (top <= _HIGHEST), 0, top))
-        exp(y, y)
+        y = np.where((top >= _LOWEST) & (top <= _HIGHEST), exp(x), _shifted_exp(x, top))
     return divide(y, _sum(y, axis), y)
+
+
+def _shifted_exp(x: AnyArray, shift: AnyArray | float) -> AnyArray:
+    """As that of numpy_arithmetic, by way of float64 or with the error of the difference."""
+    if x.dtype is _FLOAT32:
+        return np.asarray(exp(subtract(x, shift, dtype=_FLOAT64)).astype(_FLOAT32))
+    distance = subtract(x, shift)
+    back = subtract(distance, x)
+    lost = (x - (distance - back)) - (back + shift)
+    y = exp(distance)
+    return np.asarray(y + y * np.fmax(lost, -1))
 
 
 def _sum(y: AnyArray, axis: int) -> AnyArray:
@@ -84,11 +94,7 @@ def _sum(y: AnyArray, axis: int) -> AnyArray:
 
 def _softmax_of_one(x: AnyArray) -> AnyArray:
     top = x.item(x.argmax())
-    if _LOWEST <= top <= _HIGHEST:
-        y = exp(x)
-    else:
-        y = subtract(x, top)
-        exp(y, y)
+    y = exp(x) if _LOWEST <= top <= _HIGHEST else _shifted_exp(x, top)
     out: AnyArray = divide(y, y.dot(_ONES[y.dtype][: x.size]), y)
     return out
 
