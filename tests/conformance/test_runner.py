@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 
 from polylogit import conformance, register_backend
-from polylogit.conformance import runner
+from polylogit.conformance import pairs, runner
+from polylogit.conformance.formats import FORMATS
 from polylogit.conformance.results import Report
 
 HERE = Path(__file__).parent
 
 
-def run_job(name, monkeypatch, limit="20"):
+def run_job(name, monkeypatch, limit="20", level="quick"):
     monkeypatch.setenv("POLYLOGIT_TIME_LIMIT", limit)
     # The worker finds a backend by its entry point; a folder with one stands in for an installed package.
-    job = runner.Job(name, ("sigmoid",), "quick")
+    job = runner.Job(name, ("sigmoid",), level)
     runner.run_jobs([job])
     return Report(job.results)
 
@@ -87,3 +88,35 @@ def test_workers_are_told_where_the_caller_finds_its_packages(monkeypatch, tmp_p
     monkeypatch.syspath_prepend(str(tmp_path))
     environment = runner._environment(runner.Job("numpy", ("sigmoid",)))
     assert str(tmp_path) in environment["PYTHONPATH"].split(os.pathsep)
+
+
+def test_a_backend_shared_out_among_processes_gives_what_one_process_gives(monkeypatch, tmp_path):
+    def examined(alone):
+        monkeypatch.setattr(runner, "_ALONE", {"numpy": alone})
+        folder = tmp_path / f"values-{len(alone)}"
+        folder.mkdir()
+        job = runner.Job("numpy", ("sigmoid",), values=str(folder))
+        events = []
+        runner.run_jobs([job], lambda _, event: events.append(event["event"]))
+        assert [events.count(kind) for kind in ("start", "ready", "end")] == [1, 1, 1]
+        assert events[-1] == "end"
+        values = pairs.loaded(folder)
+        return {(result.id, result.verdict, result.error) for result in job.results}, {*values}
+
+    monkeypatch.setattr(runner, "cores", lambda: 2)
+    assert examined(("float32", "bfloat16")) == examined(())
+
+
+def test_the_report_is_in_the_order_of_the_formats_whichever_process_ends_first(monkeypatch):
+    monkeypatch.setattr(runner, "_ALONE", {"numpy": ("bfloat16", "float32")})
+    monkeypatch.setattr(runner, "cores", lambda: 2)
+    report = conformance.run(["numpy"], ["sigmoid"])
+    assert list(dict.fromkeys(result.dtype for result in report.results)) == list(FORMATS)
+
+
+@pytest.mark.usefixtures("broken")
+def test_of_a_backend_shared_out_each_process_that_dies_is_a_row(monkeypatch):
+    monkeypatch.setattr(runner, "_ALONE", {"aborts": ("float32",)})
+    monkeypatch.setattr(runner, "cores", lambda: 2)
+    report = run_job("aborts", monkeypatch, level="full")
+    assert [result.verdict for result in report.results] == ["crashed", "crashed"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polylogit
@@ -11,6 +12,7 @@ from polylogit.__about__ import __version__
 from polylogit.conformance import expectations, pairs, runner, searching
 from polylogit.conformance.context import Context
 from polylogit.conformance.examine import LEVELS, examine, formats_named, operation_named
+from polylogit.conformance.formats import FORMATS
 from polylogit.conformance.operations import OPERATIONS
 from polylogit.conformance.results import SEARCH, Report, Result
 from polylogit.conformance.subject import Subject
@@ -109,13 +111,15 @@ def _run_all(jobs: Sequence[runner.Job], report: Report, *, isolate: bool, progr
                 report.results.extend(examine(subject, job.level, job.seed))
         return
     with runner.values_folder() as folder:
+        folders = {job.backend: Path(folder, job.backend) for job in jobs}
         for job in jobs:
-            job.values = runner.values_file(folder, job.backend)
+            folders[job.backend].mkdir()
+            job.values = str(folders[job.backend])
         runner.run_jobs(jobs, progress)
-        order = {name: position for position, name in enumerate(OPERATIONS)}
+        order = {name: position for position, name in enumerate((*OPERATIONS, *FORMATS, ""))}
         for job in jobs:
-            report.results.extend(sorted(job.results, key=lambda one: order.get(one.operation, len(order))))
-        report.pairs = pairs.differences({job.backend: job.values or "" for job in jobs})
+            report.results.extend(sorted(job.results, key=lambda one: (order[one.operation], order[one.dtype])))
+        report.pairs = pairs.differences(folders)
 
 
 def _environment(level: str, seed: int, infos: Iterable[Any] = ()) -> dict[str, Any]:

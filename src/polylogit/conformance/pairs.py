@@ -6,7 +6,6 @@ A by-product of the run: what counts is each one's distance from the exact value
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,17 +16,21 @@ from polylogit.conformance.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
-__all__ = ["differences"]
+__all__ = ["differences", "loaded"]
 
 
-def differences(files: Mapping[str, str]) -> list[dict[str, Any]]:
-    """For each pair of backends, operation, check and dtype: the largest difference, in ulp and absolute."""
-    loaded = {name: np.load(path) for name, path in files.items() if Path(path).exists()}
+def differences(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
+    """For each pair of backends, operation, check and dtype: the largest difference, in ulp and absolute.
+
+    `folders` are those of the backends, with the values that their processes left.
+    """
+    values = {name: loaded(folder) for name, folder in folders.items()}
     found: dict[tuple[str, ...], dict[str, Any]] = {}
-    for first, second in itertools.combinations(loaded, 2):
-        for key in sorted(set(loaded[first].files) & set(loaded[second].files)):
-            a, b = loaded[first][key], loaded[second][key]
+    for first, second in itertools.combinations(values, 2):
+        for key in sorted(set(values[first]) & set(values[second])):
+            a, b = values[first][key], values[second][key]
             if a.shape != b.shape or not a.size:
                 continue
             operation, check, dtype, _ = key.split("/", 3)
@@ -40,6 +43,15 @@ def differences(files: Mapping[str, str]) -> list[dict[str, Any]]:
             row["ulp"], row["absolute"] = max(row["ulp"], ulp), max(row["absolute"], absolute)
             row["cases"] += 1
     return list(found.values())
+
+
+def loaded(folder: Path) -> dict[str, Any]:
+    """What the processes of a backend left in its folder, by case."""
+    values: dict[str, Any] = {}
+    for path in sorted(folder.glob("*.npz")):
+        with np.load(path) as file:
+            values.update(file)
+    return values
 
 
 def _apart(a: Any, b: Any, dtype: str, unit: float) -> tuple[float, float]:

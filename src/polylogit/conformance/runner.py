@@ -1,4 +1,4 @@
-"""Runs backends, each in a process of its own, as many at once as there are cores, and gathers one `Report`.
+"""Runs backends, each in processes of its own, as many at once as there are cores, and fills in their results.
 
 A crash, a kill, a hang or a failing import becomes a result with its cause; the other backends complete. Knows
 processes and results; what is checked is the workers' knowledge.
@@ -17,10 +17,10 @@ import tempfile
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from polylogit.conformance.formats import FORMATS
 from polylogit.conformance.results import Result
 
 if TYPE_CHECKING:
@@ -36,13 +36,19 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
     "tensorflow": {"TF_CPP_MIN_LOG_LEVEL": "3"},
 }
 _LENGTHY = ("jax", "tensorflow", "numpy", "torch")  # the longest first
+# At level full, formats that a process of their own examines, so that the other cores do not wait for one backend. What
+# takes seconds is not worth another import.
+_ALONE = {"jax": ("float32", "float16")}
 _SILENCE = {"quick": 120.0, "full": 300.0}  # seconds without a result after which a process counts as hanging
 _TAIL = 12  # lines of standard error that a crash shows
 
 
 @dataclass(slots=True)
 class Job:
-    """What one process is to do."""
+    """What is to be done of one backend, by one process or, each with some of the formats, by several.
+
+    `values` names a folder, where each process leaves a file.
+    """
 
     backend: str
     operations: Sequence[str]
@@ -51,12 +57,20 @@ class Job:
     device: str | None = None
     checks: Sequence[str] | None = None
     values: str | None = None
+    formats: Sequence[str] = tuple(FORMATS)
     results: list[Result] = field(default_factory=list)
 
     def as_json(self) -> str:
         """As the worker reads it."""
-        names = ("backend", "operations", "level", "seed", "device", "checks", "values")
+        names = ("backend", "operations", "level", "seed", "device", "checks", "values", "formats")
         return json.dumps({name: getattr(self, name) for name in names})
+
+    def shares(self) -> list[Job]:
+        """The job of each process."""
+        worth = self.level == "full" and cores() > 1
+        alone = [fmt for fmt in _ALONE.get(self.backend, ()) if worth and fmt in self.formats]
+        rest = [fmt for fmt in self.formats if fmt not in alone]
+        return [replace(self, formats=formats, results=[]) for formats in (*([fmt] for fmt in alone), rest) if formats]
 
 
 def time_limit(level: str) -> float:
@@ -71,29 +85,49 @@ def cores() -> int:
 
 def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
     """Run the jobs, those that take longest first; each one's results are filled in."""
-    waiting = deque(sorted(jobs, key=lambda job: _LENGTHY.index(job.backend) if job.backend in _LENGTHY else -1))
-    told = progress or (lambda _backend, _event: None)
     lock = threading.Lock()
+    waiting: deque[tuple[Job, _Told]] = deque()
+    filled = []
+    for job in sorted(jobs, key=lambda job: _LENGTHY.index(job.backend) if job.backend in _LENGTHY else -1):
+        shares = job.shares()
+        told = _Told(job.backend, len(shares), progress, lock)
+        waiting.extend((share, told) for share in shares)
+        filled.append((job, shares))
 
     def work() -> None:
         while True:
             try:
-                job = waiting.popleft()
+                share, told = waiting.popleft()
             except IndexError:
                 return
-            _run_job(job, lambda event, job=job: _locked(lock, told, job.backend, event))  # type: ignore[misc]
+            _run_job(share, told)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(cores(), len(jobs)))]
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(cores(), len(waiting)))]
     for thread in threads:
         thread.start()
     for thread in threads:
         while thread.is_alive():  # so that Ctrl-C is heard
             thread.join(0.2)
+    for job, shares in filled:
+        job.results.extend(result for share in shares for result in share.results)
 
 
-def _locked(lock: threading.Lock, told: Progress, backend: str, event: dict[str, Any]) -> None:
-    with lock:
-        told(backend, event)
+class _Told:
+    """What is told of a backend: the events of its processes, as if they were those of one."""
+
+    def __init__(self, backend: str, processes: int, progress: Progress | None, lock: threading.Lock) -> None:
+        self._backend, self._running, self._progress, self._lock = backend, processes, progress, lock
+        self._begun: set[str] = set()
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        with self._lock:
+            self._running -= kind == "end"
+            again = kind in self._begun or (kind == "end" and self._running > 0)
+            if kind in ("start", "ready"):
+                self._begun.add(kind)
+            if self._progress is not None and not again:
+                self._progress(self._backend, event)
 
 
 def _environment(job: Job) -> dict[str, str]:
@@ -212,13 +246,8 @@ def _tail(errors: Any) -> str:
 
 
 def values_folder() -> tempfile.TemporaryDirectory[str]:
-    """Where workers leave the values that are compared between backends."""
+    """Where workers leave the values that are compared between backends, each backend in a folder of its own."""
     return tempfile.TemporaryDirectory(prefix="polylogit-")
-
-
-def values_file(folder: str, backend: str) -> str:
-    """One backend's file in it."""
-    return str(Path(folder) / f"{backend}.npz")
 
 
 def elapsed(start: float) -> float:

@@ -1,4 +1,4 @@
-"""One backend in a process of its own: ``python -m polylogit.conformance.worker``.
+"""One backend, or some of its formats, in a process of its own: ``python -m polylogit.conformance.worker``.
 
 Reads a job as JSON from standard input and writes results as JSON lines to the stream it was given; whatever the code
 under test prints goes elsewhere. A crash of this process is what the runner makes a row of.
@@ -51,7 +51,6 @@ def _run(job: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
 
     import polylogit  # noqa: PLC0415
     from polylogit.conformance.examine import examine  # noqa: PLC0415
-    from polylogit.conformance.formats import FORMATS  # noqa: PLC0415
     from polylogit.conformance.operations import OPERATIONS  # noqa: PLC0415
     from polylogit.conformance.subject import Subject  # noqa: PLC0415
 
@@ -59,7 +58,7 @@ def _run(job: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
     send({"event": "ready", "devices": list(backend.devices())})
     kept: dict[str, Any] = {}
     # Format by format, since operations ask for the same exact values there, which are kept for a while.
-    for fmt, operation in itertools.product(FORMATS, job["operations"]):
+    for fmt, operation in itertools.product(job["formats"], job["operations"]):
         subject = Subject(
             backend, operation, name=job["backend"], device=job["device"], rowwise=OPERATIONS[operation].rowwise
         )
@@ -73,7 +72,7 @@ def _run(job: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
         ):
             send({"event": "result", "result": dataclasses.asdict(result)})
     if job.get("values"):
-        np.savez(Path(job["values"]), **kept)
+        np.savez(Path(job["values"]) / f"{job['formats'][0]}.npz", **kept)
 
 
 def _keep(kept: dict[str, Any], result: Any, values: Any) -> None:
