@@ -41,10 +41,11 @@ __all__ = [
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 _LOG2_E = np.float32(1.4426950408889634)
+_MINUS_LOG2_E = -1.4426950408889634
 _CHUNK = 2048  # sums of this many are left to one dot product, whose chains of additions are then 32 long or so
 _LEVEL = 16  # and along axis 0, chains of this length
 _BEYOND_ONE = 88.0  # from 45 on, exp(x) / (1 + exp(x)) is 1 in any precision, here without overflow
-_HIGHEST = 700.0  # whose exponential float64 can hold, and whose sigmoid's derivative float32 can not
+_HIGHEST = 1000.0  # whose power of 2 float64 can hold, and where sigmoid's derivative is 0 in float32
 _AT_ONCE = 2**14  # elements, where there are temporaries of them
 _PIECE = 4096  # of a row, in what needs several temporaries
 _FEW = 4  # NumPy's inner loops along rows shorter than this cost more than strided ones along their columns
@@ -102,19 +103,19 @@ def logistic(x: AnyArray, out: AnyArray, spare: AnyArray, slope: AnyArray | None
 
 
 def _logistic_of_float32(x: AnyArray, out: AnyArray, spare: AnyArray, slope: AnyArray | None) -> None:
-    # NumPy's float32 exponentials err by more than all the rest; those of float64 do not.
-    np.negative(x, out=out)
-    for start, terms in _halves(out, spare):
+    # NumPy's float32 exponentials err by more than all the rest; those of float64 do not, and to base 2 are the sooner.
+    for start, terms in _halves(x, spare):
         part = out[start : start + len(terms)]
-        np.copyto(terms, part)
+        np.copyto(terms, x[start : start + len(terms)])
+        np.multiply(terms, _MINUS_LOG2_E, out=terms)
         if slope is None:
-            np.exp(terms, out=terms)
+            np.exp2(terms, out=terms)
             np.add(terms, 1, out=terms)
             np.copyto(part, terms, casting="unsafe")
             continue
         # e / (1 + e)^2, where e would otherwise overflow and the quotient is 0.
         np.minimum(terms, _HIGHEST, out=terms)
-        np.exp(terms, out=terms)
+        np.exp2(terms, out=terms)
         below = terms + 1
         np.copyto(part, below, casting="unsafe")
         np.reciprocal(below, out=below)

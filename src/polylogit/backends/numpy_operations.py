@@ -73,7 +73,7 @@ def _take(block: AnyArray, rows: AnyArray, axis: int) -> AnyArray:
     if axis:
         return block[rows]
     # NumPy would add a single column, and those of an array that is not in C order, in another order.
-    return block.take(rows if rows.size > 1 else np.repeat(rows, 2), axis=1)
+    return np.ascontiguousarray(block[:, rows if rows.size > 1 else np.repeat(rows, 2)])
 
 
 def _put(block: AnyArray, rows: AnyArray, axis: int, values: AnyArray) -> None:
@@ -195,12 +195,13 @@ class _LogSoftmax(Kernel):
             self._one(cell)
             return
         x, out = cell.inputs[0], cell.out
-        terms = np.exp(x, out=cell.spare())
+        np.copyto(out, x)  # of another array once only: nothing else waits for memory
+        terms = np.exp(out, out=cell.spare())
         total = sum_along(terms, self.axis)
         logarithm = np.log(total)
-        cell.across(np.subtract, x, logarithm, out)
+        cell.across(np.subtract, out, logarithm, out)
         tame = _is_tame(total)
-        self._go_the_long_way(x, out, terms, self._hard(out, tame, logarithm))
+        self._go_the_long_way(x, out, terms, self._hard(out, terms, tame, logarithm))
         self._shift(x, out, np.flatnonzero(~tame))
         self._keep(cell)
 
@@ -226,18 +227,19 @@ class _LogSoftmax(Kernel):
             else:
                 out[:, some] = log_softmax_of_rows(np.ascontiguousarray(x[:, some].T)).T
 
-    def _hard(self, out: AnyArray, tame: AnyArray, logarithm: AnyArray) -> AnyArray:
+    def _hard(self, out: AnyArray, terms: AnyArray, tame: AnyArray, logarithm: AnyArray) -> AnyArray:
         """For each row, whether x less the logarithm does not do."""
-        nearest = np.where(tame, _nearest(logarithm), np.inf)
+        nearest = np.where(tame, _nearest(logarithm), 0)
         if self.axis == 0 or self.problem.length < COLUMNS:
-            return np.asarray(peak(out, self.axis)[0] > -nearest) & tame
+            return np.asarray(peak(terms, self.axis)[0] > np.exp(logarithm - nearest)) & tame
         # Few entries are candidates; looking for the largest of each row would take longer.
-        hard, limit = np.zeros(len(out), bool), -nearest[:, 0]
-        if tame.any():
-            place = np.flatnonzero(out >= out.dtype.type(limit[tame[:, 0]].min()))
+        hard, limit = np.zeros(len(out), bool), np.where(tame, -nearest, np.inf)[:, 0]
+        lowest = out.dtype.type(limit.min())
+        if not out.max() < lowest:  # or NaN
+            place = np.flatnonzero(out >= lowest)
             row = place // self.problem.length
             hard[row[out[row, place % self.problem.length] > limit[row]]] = True
-        return (hard & tame[:, 0])[:, None]
+        return hard[:, None]
 
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
         shift, logarithm = self._normalize(sweep)
