@@ -22,7 +22,9 @@ from hypothesis.extra import numpy as hnp
 
 import polylogit
 from polylogit import errors
+from polylogit.backends import numpy as backend_module
 from polylogit.backends import numpy_arithmetic, numpy_geometry
+from polylogit.backends.numpy_small import SIZE
 
 OPERATIONS = ("softmax", "log_softmax")
 BOTH = pytest.mark.parametrize("name", OPERATIONS)
@@ -790,10 +792,28 @@ def test_the_number_of_threads_comes_from_the_environment(monkeypatch: pytest.Mo
     monkeypatch.setattr(numpy_geometry, "_threads", None)
     monkeypatch.setenv("POLYLOGIT_NUM_THREADS", "many")
     with pytest.raises(ValueError, match="many"):
-        polylogit.softmax(np.ones((3000, 3)))
+        polylogit.softmax(np.ones((3000, 300)))
     for count in (0, True, 1.0):
         with pytest.raises(ValueError, match="integer of at least 1"):
             polylogit.set_num_threads(count)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((5000,), 0), ((300, 20), -1), ((30, 700), 0), ((9, 30, 40), 2), ((30, 20, 10), 0)]
+)
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_an_array_of_one_block_gives_the_bits_of_one_in_blocks(
+    monkeypatch: pytest.MonkeyPatch, dtype: Any, shape: tuple[int, ...], axis: int, scale: float
+) -> None:
+    x = (np.random.default_rng(0).standard_normal(shape) * scale).astype(dtype)
+    assert x.size > SIZE
+    for name, arguments in (("softmax", (axis,)), ("log_softmax", (axis,)), ("sigmoid", ())):
+        function = getattr(polylogit, name)
+        at_once = function(x, *arguments)
+        with monkeypatch.context() as patch:
+            patch.setattr(backend_module, "as_block", lambda *_: None)
+            np.testing.assert_array_equal(function(x, *arguments), at_once)
 
 
 @pytest.mark.parametrize(

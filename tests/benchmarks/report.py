@@ -3,7 +3,7 @@
     python tests/benchmarks/report.py FOLDER
 
 Reads ``ratios.json`` and ``scale.json`` there and writes ``speed.md`` and, with matplotlib, ``speed.svg`` and
-``scale.svg`` beside them. Nothing is measured here.
+``scale.svg``, each also for a dark ground, beside them. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-COLOURS = {"softmax": "#0969da", "log_softmax": "#bc4c00", "sigmoid": "#1a7f37"}
+# On a light ground and on a dark one.
+COLOURS = {
+    "softmax": ("#0969da", "#4493f8"),
+    "log_softmax": ("#bc4c00", "#f0883e"),
+    "sigmoid": ("#1a7f37", "#3fb950"),
+    "scipy": ("#0969da", "#4493f8"),
+    "torch": ("#bc4c00", "#f0883e"),
+}
 # group -> its heading; where a group has many cases, they are drawn and the table has their geometric mean alone.
 HEADINGS = {
     "dispatch": "Dispatch",
@@ -61,49 +68,54 @@ def table(measured: dict[str, Any]) -> str:
     return "\n".join([*lines, f"Measured with Python {environment['python']}, {versions} on {environment['machine']}."])
 
 
-def _axes(plt: Any, height: float) -> tuple[Any, Any]:
+def _axes(plt: Any, height: float, dark: bool) -> tuple[Any, Any]:
+    ink, paper = ("#e6edf3", "#14181e") if dark else ("#1f2328", "#ffffff")
+    names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    plt.rcParams.update(dict.fromkeys(names, ink) | dict.fromkeys(("axes.facecolor", "savefig.facecolor"), paper))
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "speed", "font.size": 9, "font.family": "sans-serif"})
+    plt.rcParams.update({"grid.color": "#3d444d" if dark else "#d1d9e0"})
     figure, axes = plt.subplots(figsize=(8, height), layout="constrained")
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     return figure, axes
 
 
-def draw_ratios(plt: Any, measured: dict[str, Any], path: Path) -> None:
+def draw_ratios(plt: Any, measured: dict[str, Any], path: Path, *, dark: bool) -> None:
     """A point for each case of the large arrays, by what it is over; 1 is a line."""
     ratios = [one for one in measured["ratios"] if one["group"] == "arrays"]
     cases = list(dict.fromkeys(one["case"] for one in ratios))
-    figure, axes = _axes(plt, 0.17 * len(cases) + 1)
-    for over, marker, colour in (("scipy", "o", "#0969da"), ("torch", "D", "#bc4c00")):
+    figure, axes = _axes(plt, 0.17 * len(cases) + 1, dark)
+    for over, name, marker in (("scipy", "SciPy", "o"), ("torch", "PyTorch on one thread", "D")):
         some = [one for one in ratios if one["over"] == over]
         if some:
-            label = f"over {'SciPy' if over == 'scipy' else 'PyTorch, one thread'}: geometric mean {_mean(some):.2f}"
             places = [cases.index(one["case"]) for one in some]
+            colour = COLOURS[over][dark]
+            label = f"over {name}: geometric mean {_mean(some):.2f}"
             axes.scatter([one["ratio"] for one in some], places, marker=marker, s=18, color=colour, label=label)
-    axes.axvline(1, color="#59636e", linewidth=1)
+    axes.axvline(1, color="#8b949e", linewidth=1)
     axes.set_yticks(range(len(cases)), cases, fontsize=7)
     axes.set_ylim(len(cases) - 0.5, -0.5)
     axes.set_xlim(left=0)
-    axes.grid(axis="x", color="#d1d9e0")
+    axes.grid(axis="x")
     axes.set_xlabel("time of polylogit over that of the other (left of 1 is faster)")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
 
-def draw_scale(plt: Any, found: list[dict[str, Any]], path: Path) -> None:
+def draw_scale(plt: Any, found: list[dict[str, Any]], path: Path, *, dark: bool) -> None:
     """Time against size, both logarithmic, and the memory beyond the result."""
-    figure, axes = _axes(plt, 3.6)
-    for operation, colour in COLOURS.items():
+    figure, axes = _axes(plt, 3.6, dark)
+    for operation in dict.fromkeys(one["operation"] for one in found):
         some = [one for one in found if one["operation"] == operation]
         sizes, times = [one["elements"] for one in some], [one["seconds"] for one in some]
         memory = max(one["bytes_beyond_result"] or 0 for one in some) / 2**20
         label = f"{operation} (at most {memory:.1f} MiB beyond the result)"
-        axes.loglog(sizes, times, marker="o", markersize=4, color=colour, label=label)
+        axes.loglog(sizes, times, marker="o", markersize=4, color=COLOURS[operation][dark], label=label)
     largest = max(found, key=lambda one: one["elements"])
-    slope = [largest["seconds"] * size / largest["elements"] for size in (1e4, largest["elements"])]
-    axes.loglog([1e4, largest["elements"]], slope, color="#59636e", linewidth=1, linestyle=":", label="proportional")
-    axes.grid(color="#d1d9e0")
+    line = [largest["seconds"] * size / largest["elements"] for size in (1e4, largest["elements"])]
+    axes.loglog([1e4, largest["elements"]], line, color="#8b949e", linewidth=1, linestyle=":", label="proportional")
+    axes.grid()
     axes.set_xlabel("elements, float32 in rows of 1,000; beyond 2 * 10^8 mapped from a file")
     axes.set_ylabel("seconds a call")
     axes.legend(frameon=False)
@@ -124,8 +136,9 @@ def main(folder: Path) -> None:
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    draw_ratios(plt, measured, folder / "speed.svg")
-    draw_scale(plt, found, folder / "scale.svg")
+    for dark, suffix in ((False, ""), (True, "-dark")):
+        draw_ratios(plt, measured, folder / f"speed{suffix}.svg", dark=dark)
+        draw_scale(plt, found, folder / f"scale{suffix}.svg", dark=dark)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ import numpy as np
 from polylogit.backends import numpy_derivatives as derivatives
 from polylogit.backends import numpy_operations as operations
 from polylogit.backends.base import Backend
+from polylogit.backends.numpy_geometry import as_block
+from polylogit.backends.numpy_operations import OF_BLOCK
 from polylogit.backends.numpy_small import LOG_SOFTMAX, SIGMOID, SIZE, SOFTMAX, quietly
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import (
@@ -194,10 +196,13 @@ class NumpyBackend(Backend):
     def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
         """exp(x) over its sum along `axis`."""
         # Looked at first, since the rest would take longer than the arithmetic; here and below.
-        if type(x) is _ARRAY and 0 < x.size <= SIZE and where is dtype is None and type(axis) is int:
+        if type(x) is _ARRAY and where is dtype is None and type(axis) is int:
             function = SOFTMAX.get(x.dtype)
             if function is not None and -x.ndim <= axis < x.ndim:
-                return quietly(function, x, axis)
+                if 0 < x.size <= SIZE:
+                    return quietly(function, x, axis)
+                if block := as_block(x, axis):
+                    return quietly(OF_BLOCK["softmax"], *block).reshape(x.shape)
         array = np.asarray(x)
         result, work = _dtypes(array, dtype)
         axes = normalize_axis(axis, array.ndim)
@@ -208,10 +213,13 @@ class NumpyBackend(Backend):
 
     def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
         """The logarithm of softmax, with relative accuracy near 0."""
-        if type(x) is _ARRAY and 0 < x.size <= SIZE and where is dtype is None and type(axis) is int:
+        if type(x) is _ARRAY and where is dtype is None and type(axis) is int:
             function = LOG_SOFTMAX.get(x.dtype)
             if function is not None and -x.ndim <= axis < x.ndim:
-                return quietly(function, x, axis)
+                if 0 < x.size <= SIZE:
+                    return quietly(function, x, axis)
+                if block := as_block(x, axis):
+                    return quietly(OF_BLOCK["log_softmax"], *block).reshape(x.shape)
         array = np.asarray(x)
         result, work = _dtypes(array, dtype)
         axes = normalize_axis(axis, array.ndim)
@@ -222,10 +230,13 @@ class NumpyBackend(Backend):
 
     def sigmoid(self, x: Any, dtype: Any = None) -> Any:
         """1 / (1 + exp(-x))."""
-        if type(x) is _ARRAY and x.size <= SIZE and dtype is None:
+        if type(x) is _ARRAY and dtype is None and x.ndim:
             function = SIGMOID.get(x.dtype)
-            if function is not None and x.ndim:
-                return quietly(function, x, 0)
+            if function is not None:
+                if x.size <= SIZE:
+                    return quietly(function, x, 0)
+                if block := as_block(x.reshape(-1, 1), 1):
+                    return quietly(OF_BLOCK["sigmoid"], *block).reshape(x.shape)
         array = np.asarray(x)
         result, work = _dtypes(array, dtype)
         out = np.empty_like(array, dtype=result)

@@ -18,7 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["BLOCK", "AnyArray", "AnyDType", "Box", "Chunk", "Problem", "each", "set_num_threads"]
+__all__ = ["BLOCK", "AnyArray", "AnyDType", "Box", "Chunk", "Problem", "as_block", "each", "set_num_threads"]
 
 AnyArray: TypeAlias = np.ndarray[Any, Any]
 AnyDType: TypeAlias = np.dtype[Any]
@@ -130,6 +130,18 @@ class Problem:
         if self.length > whole * repeats:
             chunks.append(Chunk(rest, (slice(None),)))
         return chunks
+
+
+def as_block(x: AnyArray, axis: int) -> tuple[AnyArray, int] | None:
+    """A small contiguous array as one block, rows first or class-major, and its axis; None for all else."""
+    if not (0 < x.nbytes <= BLOCK and x.flags.c_contiguous):
+        return None
+    length = x.shape[axis]
+    if axis in (-1, x.ndim - 1):
+        return x.reshape(-1, length), 1
+    if axis in (0, -x.ndim) and length < x.size and length * WIDE * x.itemsize <= COLUMNS:
+        return x.reshape(length, -1), 0
+    return None
 
 
 def _merged(axes: list[int], arrays: list[AnyArray]) -> list[list[int]]:

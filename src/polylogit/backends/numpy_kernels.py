@@ -124,6 +124,28 @@ class Cell:
                 np.copyto(self.keep, 0, where=hidden)
 
 
+class Whole(Cell):
+    """A contiguous block of whole rows that is all there is, so that there is nothing to find out."""
+
+    def __init__(self, x: AnyArray, axis: int) -> None:
+        self.inputs, self.out, self._axis = [x], np.empty_like(x), axis
+        self.keep, self.repeats, self.stays = None, 1, True
+        self._buffer = _lend(x.nbytes)
+
+    def spare(self, number: int = 0) -> AnyArray:
+        """A block to work in."""
+        assert not number  # noqa: S101
+        return self._buffer[: self.out.nbytes].view(self.out.dtype).reshape(self.out.shape)
+
+    def across(self, ufunc: np.ufunc, block: AnyArray, rows: AnyArray, out: AnyArray) -> AnyArray:
+        """``ufunc(block, rows, out=out)``, where `rows` has a number for each row."""
+        return across(ufunc, block, rows, out, self._axis)
+
+    def finish(self) -> None:
+        """Give back what was lent."""
+        _take_back(self._buffer)
+
+
 class Kernel(ABC):
     """Passes over cells, and the numbers for each row that they leave."""
 
@@ -143,10 +165,20 @@ class Kernel(ABC):
         self.work = work
         self.problem = Problem([*inputs, out, mask, keep], axes, work.itemsize)
         self.columns = self.problem.columns
-        self.axis = 0 if self.columns else 1
+        self.axis, self.length = 0 if self.columns else 1, self.problem.length
         elements = min(self.problem.block, self.problem.count * self.problem.length)
         self.share = -(-elements * work.itemsize // _ALIGNMENT) * _ALIGNMENT
         self._size = self.share * (len(inputs) + self.blocks)
+
+    @classmethod
+    def of_block(cls, block: AnyArray, axis: int) -> AnyArray:
+        """The result for a block that `as_block` has made, in a context as `each` makes it."""
+        kernel = cls.__new__(cls)
+        kernel.axis, kernel.length = axis, block.shape[axis]
+        whole = Whole(block, axis)
+        kernel.solve_whole(whole)
+        whole.finish()
+        return whole.out
 
     @abstractmethod
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:

@@ -91,7 +91,7 @@ class _Softmax(Kernel):
     """
 
     def solve_whole(self, cell: Cell) -> None:
-        if self.problem.length == 1:
+        if self.length == 1:
             self._one(cell)
             return
         total = sum_along(np.exp(cell.inputs[0], out=cell.out), self.axis)
@@ -191,7 +191,7 @@ class _LogSoftmax(Kernel):
     filler = -np.inf
 
     def solve_whole(self, cell: Cell) -> None:
-        if self.problem.length == 1:
+        if self.length == 1:
             self._one(cell)
             return
         x, out = cell.inputs[0], cell.out
@@ -219,7 +219,7 @@ class _LogSoftmax(Kernel):
 
     def _shift(self, x: AnyArray, out: AnyArray, wild: AnyArray) -> None:
         """Replace the rows that need a shift, a few at a time."""
-        step = max(1, _AT_ONCE // self.problem.length)
+        step = max(1, _AT_ONCE // self.length)
         for start in range(0, wild.size, step):
             some = wild[start : start + step]
             if self.axis:
@@ -230,15 +230,15 @@ class _LogSoftmax(Kernel):
     def _hard(self, out: AnyArray, terms: AnyArray, tame: AnyArray, logarithm: AnyArray) -> AnyArray:
         """For each row, whether x less the logarithm does not do."""
         nearest = np.where(tame, _nearest(logarithm), 0)
-        if self.axis == 0 or self.problem.length < COLUMNS:
+        if self.axis == 0 or self.length < COLUMNS:
             return np.asarray(peak(terms, self.axis)[0] > np.exp(logarithm - nearest)) & tame
         # Few entries are candidates; looking for the largest of each row would take longer.
         hard, limit = np.zeros(len(out), bool), np.where(tame, -nearest, np.inf)[:, 0]
         lowest = out.dtype.type(limit.min())
         if not out.max() < lowest:  # or NaN
             place = np.flatnonzero(out >= lowest)
-            row = place // self.problem.length
-            hard[row[out[row, place % self.problem.length] > limit[row]]] = True
+            row = place // self.length
+            hard[row[out[row, place % self.length] > limit[row]]] = True
         return hard[:, None]
 
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
@@ -435,6 +435,14 @@ class _SubtractShare(Kernel):
 
         total = sweep(lambda cell: sum_along(cell.inputs[0], self.axis), Total)
         last(differences)
+
+
+# By operation: ``function(block, axis)`` for all of an array at once; see `Kernel.of_block`.
+OF_BLOCK: dict[str, Callable[[AnyArray, int], AnyArray]] = {
+    "softmax": _Softmax.of_block,
+    "log_softmax": _LogSoftmax.of_block,
+    "sigmoid": _Sigmoid.of_block,
+}
 
 
 def softmax(
