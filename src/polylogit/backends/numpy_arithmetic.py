@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from polylogit.backends.numpy_geometry import AnyArray
 
 __all__ = [
+    "CLOSE",
     "COLUMNS",
     "RARELY",
     "TAME",
@@ -29,13 +30,14 @@ __all__ = [
     "careful_sum",
     "dot_along",
     "exp",
-    "log_softmax_by_terms",
     "log_softmax_of_rows",
     "logistic",
+    "over_largest",
     "peak",
-    "replace",
+    "put",
     "shifted_exp",
     "sum_along",
+    "take",
 ]
 
 _FLOAT32 = np.dtype(np.float32)
@@ -44,6 +46,7 @@ _LOG2_E = np.float32(1.4426950408889634)
 _MINUS_LOG2_E = -1.4426950408889634
 _CHUNK = 2048  # sums of this many are left to one dot product, whose chains of additions are then 32 long or so
 _LEVEL = 16  # and along axis 0, chains of this length
+CLOSE = 2.25  # times the largest term: of a sum below that the logarithm is taken of what is above 1
 _BEYOND_ONE = 88.0  # from 45 on, exp(x) / (1 + exp(x)) is 1 in any precision, here without overflow
 _HIGHEST = 1000.0  # whose power of 2 float64 can hold, and where sigmoid's derivative is 0 in float32
 _AT_ONCE = 2**14  # elements, where there are temporaries of them
@@ -52,7 +55,6 @@ _FEW = 4  # NumPy's inner loops along rows shorter than this cost more than stri
 COLUMNS = 32  # and maxima of rows shorter than this more than those over their columns
 _SHORT = 64  # and its dot products of rows shorter than this more than einsum's
 _LONG = 256  # numbers are repeated along rows shorter than this rather than broadcast
-_BITS: dict[Any, np.dtype[Any]] = {_FLOAT32: np.dtype(np.uint32), _FLOAT64: np.dtype(np.uint64)}
 _ONES = {dtype: np.ones(_CHUNK, dtype) for dtype in (_FLOAT32, _FLOAT64)}
 
 
@@ -279,39 +281,62 @@ def log_softmax_of_rows(rows: AnyArray) -> AnyArray:
     return result
 
 
-def log_softmax_by_terms(x: AnyArray, terms: AnyArray, axis: int) -> None:
-    """The same where exp(x) itself is at hand, in `terms`, which gives way to the result.
+def take(block: AnyArray, rows: AnyArray, axis: int) -> AnyArray:
+    """Some rows of a block, copied; a single one along axis 0 twice."""
+    if axis:
+        return block[rows]
+    # NumPy would add a single column, and those of an array that is not in C order, in another order.
+    return np.ascontiguousarray(block[:, rows if rows.size > 1 else np.repeat(rows, 2)])
 
-    As x is not shifted, nothing of it is rounded: the sum without the maximum is as accurate as the exponentials.
-    """
-    if axis and x.shape[1] >= COLUMNS:
-        lines, places = np.arange(len(x)), x.argmax(1)
-        top = x[lines, places][:, None]
-        terms[lines, places] = 0
-        ties: AnyArray | int = 1
+
+def put(block: AnyArray, rows: AnyArray, axis: int, values: AnyArray) -> None:
+    """Put back what `take` has taken."""
+    if axis:
+        block[rows] = values
     else:
-        top, _ = peak(x, axis)
-        others = np.empty(x.shape, bool)
-        across(np.not_equal, x, top, others, axis)
-        np.multiply(terms, others, out=terms)  # much sooner than a masked copy
-        ties = x.shape[axis] - sum_along(others.view(np.uint8), axis)
-    largest = np.exp(top, dtype=np.promote_types(x.dtype, _FLOAT64))
-    logarithm = np.log1p(sum_along(terms, axis) / largest + (ties - 1))
-    across(np.subtract, x, top, terms, axis)
-    across(np.subtract, terms, logarithm, terms, axis)
+        block[:, rows] = values[:, : rows.size]
 
 
-def replace(block: AnyArray, values: AnyArray, marked: AnyArray, axis: int) -> None:
-    """Put the values of the marked rows into a block; they are lost on the way."""
-    bits = _BITS.get(block.dtype)
-    if bits is None:
-        np.copyto(block, values, where=marked)
-        return
-    # A masked copy takes ten times as long where the marks come and go.
-    old, new = block.view(bits), values.view(bits)
-    np.bitwise_xor(old, new, out=new)
-    across(np.bitwise_and, new, np.negative(marked.astype(bits)), new, axis)  # all ones where marked
-    np.bitwise_xor(old, new, out=old)
+def over_largest(x: AnyArray, terms: AnyArray, total: AnyArray, axis: int) -> tuple[AnyArray, AnyArray]:
+    """The largest of each row, and the logarithm of the sum of exp(x) over that of the largest; `terms` is exp(x).
+
+    Results less the largest and that logarithm consist of two negative terms, so that nothing cancels. Where the sum is
+    little more than its largest term, log1p of the sum without it keeps the relative accuracy of a probability close to
+    1. As x is not shifted, nothing of it is rounded: any of these sums is as accurate as the exponentials.
+    """
+    top, place = peak(x, axis)
+    largest = np.exp(top, dtype=total.dtype)
+    ratio = total / largest
+    logarithm: AnyArray = np.log(ratio)
+    close = ratio < CLOSE
+    some = np.flatnonzero(close)
+    if 4 * some.size > ratio.size:
+        np.copyto(logarithm, np.log1p(_rest(x, terms, top, place, largest, axis)), where=close)
+    elif some.size:
+        tops, exponentials = (take(one, some, axis) for one in (top, largest))
+        places = None if place is None else place[some]
+        rest = _rest(take(x, some, axis), take(terms, some, axis), tops, places, exponentials, axis)
+        put(logarithm, some, axis, np.log1p(rest))
+    return top, logarithm
+
+
+def _rest(
+    x: AnyArray, terms: AnyArray, top: AnyArray, place: AnyArray | None, largest: AnyArray, axis: int
+) -> AnyArray:
+    """The sum of a row without its largest term, over that; `terms` gives way."""
+    ties: AnyArray | int = 1
+    if place is not None:
+        terms[np.arange(len(terms)), place] = 0
+    else:
+        equal = np.empty(x.shape, bool)
+        across(np.equal, x, top, equal, axis)
+        if np.count_nonzero(equal) != top.size or np.isnan(top).any():
+            ties = sum_along(equal.view(np.uint8), axis)
+        if x.shape[axis] < COLUMNS:
+            np.multiply(terms, np.logical_not(equal, out=equal), out=terms)  # sooner than a copy that stops and goes
+        else:
+            np.copyto(terms, 0, where=equal)
+    return np.asarray(sum_along(terms, axis) / largest + (ties - 1))
 
 
 def careful_sum(block: AnyArray, top: AnyArray) -> AnyArray:

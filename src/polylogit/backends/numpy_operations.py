@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polylogit.backends.numpy_arithmetic import (
+    CLOSE,
     COLUMNS,
     RARELY,
     TAME,
@@ -20,16 +21,18 @@ from polylogit.backends.numpy_arithmetic import (
     MaximumAndTotal,
     Parts,
     Total,
+    across,
     careful_sum,
     dot_along,
     exp,
-    log_softmax_by_terms,
     log_softmax_of_rows,
     logistic,
+    over_largest,
     peak,
-    replace,
+    put,
     shifted_exp,
     sum_along,
+    take,
 )
 from polylogit.backends.numpy_kernels import Cell, Kernel
 
@@ -68,21 +71,6 @@ def _is_finite(cell: Cell) -> None:
     np.subtract(cell.inputs[0], cell.inputs[0], out=cell.out)
 
 
-def _take(block: AnyArray, rows: AnyArray, axis: int) -> AnyArray:
-    """Some rows of a block, copied."""
-    if axis:
-        return block[rows]
-    # NumPy would add a single column, and those of an array that is not in C order, in another order.
-    return np.ascontiguousarray(block[:, rows if rows.size > 1 else np.repeat(rows, 2)])
-
-
-def _put(block: AnyArray, rows: AnyArray, axis: int, values: AnyArray) -> None:
-    if axis:
-        block[rows] = values
-    else:
-        block[:, rows] = values[:, : rows.size]
-
-
 class _Softmax(Kernel):
     """exp(x - shift) over its sum, the shift being 0 where that sum lies in a range in which exp(x) does as well.
 
@@ -99,10 +87,10 @@ class _Softmax(Kernel):
         if wild.size == total.size:
             total = self._shifted(cell.inputs[0], cell.out)
         elif wild.size:
-            some = _take(cell.inputs[0], wild, self.axis)
+            some = take(cell.inputs[0], wild, self.axis)
             terms = np.empty_like(some)
             total.reshape(-1)[wild] = self._shifted(some, terms).reshape(-1)[: wild.size]
-            _put(cell.out, wild, self.axis, terms)
+            put(cell.out, wild, self.axis, terms)
         cell.across(np.divide, cell.out, total, cell.out)
         self._keep(cell)
 
@@ -180,7 +168,7 @@ class _SoftmaxAlong(_Softmax):
 
 
 class _LogSoftmax(Kernel):
-    """x - log(the sum of exp(x)), or (x - max) - log1p(the sum without the maximum) where that is not as good.
+    """x - log(the sum of exp(x)), or (x - max) less the logarithm of the sum over its largest term.
 
     Both terms of the second are negative, so that nothing cancels, and log1p keeps the relative accuracy of a
     probability close to 1. Where the sum without the maximum is small, it must be summed without, not subtracted; and
@@ -199,23 +187,22 @@ class _LogSoftmax(Kernel):
         terms = np.exp(out, out=cell.spare())
         total = sum_along(terms, self.axis)
         logarithm = np.log(total)
-        cell.across(np.subtract, out, logarithm, out)
         tame = _is_tame(total)
-        self._go_the_long_way(x, out, terms, self._hard(out, terms, tame, logarithm))
+        near = self._near(terms, tame, logarithm)
+        some = np.flatnonzero(near)
+        if 4 * some.size > near.size:
+            # Of many, those between them go along: that costs less than to pick and to place.
+            top, distance = over_largest(x, terms, total, self.axis)
+            cell.across(np.subtract, out, np.where(near, top, 0), out)
+            logarithm, some = np.where(near, distance, logarithm), some[:0]
+        cell.across(np.subtract, out, logarithm, out)
+        if some.size:
+            found, sums = take(x, some, self.axis), take(total, some, self.axis)
+            top, distance = over_largest(found, take(terms, some, self.axis), sums, self.axis)
+            across(np.subtract, found, top, found, self.axis)
+            put(out, some, self.axis, across(np.subtract, found, distance, found, self.axis))
         self._shift(x, out, np.flatnonzero(~tame))
         self._keep(cell)
-
-    def _go_the_long_way(self, x: AnyArray, out: AnyArray, terms: AnyArray, hard: AnyArray) -> None:
-        """Replace the rows that are marked."""
-        some = np.flatnonzero(hard)
-        if 4 * some.size > hard.size:
-            # Of many, those between them are computed as well: that costs less than to pick and to place.
-            log_softmax_by_terms(x, terms, self.axis)
-            replace(out, terms, hard, self.axis)
-        elif some.size:
-            found = _take(terms, some, self.axis)
-            log_softmax_by_terms(_take(x, some, self.axis), found, self.axis)
-            _put(out, some, self.axis, found)
 
     def _shift(self, x: AnyArray, out: AnyArray, wild: AnyArray) -> None:
         """Replace the rows that need a shift, a few at a time."""
@@ -227,19 +214,23 @@ class _LogSoftmax(Kernel):
             else:
                 out[:, some] = log_softmax_of_rows(np.ascontiguousarray(x[:, some].T)).T
 
-    def _hard(self, out: AnyArray, terms: AnyArray, tame: AnyArray, logarithm: AnyArray) -> AnyArray:
-        """For each row, whether x less the logarithm does not do."""
-        nearest = np.where(tame, _nearest(logarithm), 0)
+    def _near(self, terms: AnyArray, tame: AnyArray, logarithm: AnyArray) -> AnyArray:
+        """For each row, whether a result is so near 0 that x less the logarithm does not do."""
+        limit = np.where(tame, np.exp(logarithm - _nearest(logarithm)), np.inf)
         if self.axis == 0 or self.length < COLUMNS:
-            return np.asarray(peak(terms, self.axis)[0] > np.exp(logarithm - nearest)) & tame
-        # Few entries are candidates; looking for the largest of each row would take longer.
-        hard, limit = np.zeros(len(out), bool), np.where(tame, -nearest, np.inf)[:, 0]
-        lowest = out.dtype.type(limit.min())
-        if not out.max() < lowest:  # or NaN
-            place = np.flatnonzero(out >= lowest)
-            row = place // self.length
-            hard[row[out[row, place % self.length] > limit[row]]] = True
-        return hard[:, None]
+            return np.asarray(peak(terms, self.axis)[0] > limit)
+        lowest = terms.dtype.type(limit.min())
+        near = np.zeros(limit.shape, bool)
+        if terms.max() < lowest:
+            return near
+        # Where few entries are candidates, looking for the largest of each row would take longer.
+        candidates = terms >= lowest
+        if np.count_nonzero(candidates) > len(terms):
+            return np.asarray(peak(terms, 1)[0] > limit)
+        place = np.flatnonzero(candidates)
+        row = place // self.length
+        near[row[terms[row, place % self.length] > limit[row, 0]]] = True
+        return near
 
     def solve(self, sweep: Sweep, last: Callable[[Step], None]) -> None:
         shift, logarithm = self._normalize(sweep)
@@ -260,11 +251,14 @@ class _LogSoftmax(Kernel):
         top, total = sweep(both, MaximumAndTotal)
         if lost:
             return top, self._without_top(sweep, top)
-        logarithm = np.log(total)
-        easy = _has_tame_top(top) & (logarithm - top >= _nearest(logarithm))
+        logarithm, tame = np.log(total), _has_tame_top(top)
+        easy = tame & (logarithm - top >= _nearest(logarithm))
         if easy.all():
             return None, logarithm
-        return np.where(easy, 0, top), np.where(easy, logarithm, self._without_top(sweep, top))
+        ratio = total / np.exp(top, dtype=total.dtype)
+        far = tame & (ratio >= CLOSE)
+        distance = np.log(ratio) if far.all() else np.where(far, np.log(ratio), self._without_top(sweep, top))
+        return np.where(easy, 0, top), np.where(easy, logarithm, distance)
 
     def _peaks(self, cell: Cell) -> AnyArray:
         """The maxima of a cell, whose places are remembered."""
