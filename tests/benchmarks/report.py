@@ -98,7 +98,7 @@ def draw_ratios(plt: Any, measured: dict[str, Any], path: Path, *, dark: bool) -
     axes.set_xlim(left=0)
     axes.grid(axis="x")
     axes.set_xlabel("time of polylogit over that of the other (left of 1 is faster)")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
 
