@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from polylogit.backends.base import Backend
 
-__all__ = ["as_one_program", "pullback_of"]
+__all__ = ["as_one_program", "compiles", "pullback_of"]
 
 
 def pullback_of(backend: Backend, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
@@ -78,3 +78,8 @@ def as_one_program(backend: Backend, run: Callable[..., Any]) -> Callable[..., A
 
 
 _WHOLE = {"jax": "jit"}
+
+
+def compiles(backend: Backend) -> bool:
+    """Whether the framework compiles whatever it runs, anew for each shape."""
+    return backend.name in _WHOLE

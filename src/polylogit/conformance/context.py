@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit.conformance import bounds
+from polylogit.conformance.autodiff import compiles
 from polylogit.conformance.doubledouble import DD
 from polylogit.conformance.formats import format_of
 from polylogit.conformance.judge import Expectation, Outcome, judge
@@ -89,17 +90,21 @@ class Context:
 
     @property
     def hasty(self) -> bool:
-        """Whether such a framework is to be done with soon; a kernel of one's own is one alone, and there is time."""
-        return (self.costly or self.sparse) and self.level == "quick" and not self.subject.own
+        """Whether such a framework is to be done with soon.
+
+        A kernel of one's own is one alone, and there is time, except where every step of it is compiled for each shape.
+        """
+        soon = compiles(self.subject.backend) if self.subject.own else self.costly or self.sparse
+        return soon and self.level == "quick"
 
     @property
     def light(self) -> bool:
         """Whether, of such a framework, this format is asked for the essentials alone; float32 is asked for all."""
         if self.sparse:
             return True
-        if self.subject.own or not self.costly or self.fmt.name == "float32":
+        if self.fmt.name == "float32":
             return False
-        return self.level == "quick" or self.fmt.name != "float16"
+        return self.hasty or (self.costly and not self.subject.own and self.fmt.name != "float16")
 
     @property
     def sparse(self) -> bool:

@@ -75,7 +75,7 @@ def _many(context: Context, run: Run) -> Iterator[Trial]:
         return
     half = context.fmt.name == "float16"
     shapes = [(2, 10007)]
-    if context.fmt.name == "float32" and not context.hasty:
+    if context.fmt.name == "float32" and not (context.hasty and not context.subject.own):
         shapes.append((70000, 3))
     for shape in shapes:
         x = context.rng("many", shape).normal(size=shape)
@@ -155,8 +155,11 @@ def _points(context: Context, n: int) -> Iterator[tuple[str, Array]]:
 
 
 def _program(context: Context, run: Run) -> Run:
-    """The derivative as most users run it, where there is little time; single cotangents go operation by operation."""
-    return as_one_program(context.subject.backend, run) if context.hasty else run
+    """The derivative as most users run it, where there is little time; single cotangents go operation by operation.
+
+    A kernel of one's own may not be one that can be compiled.
+    """
+    return as_one_program(context.subject.backend, run) if context.hasty and not context.subject.own else run
 
 
 def _first(context: Context, kind: str, eager: Run, run: Run) -> Iterator[Trial]:
@@ -177,11 +180,13 @@ def _first(context: Context, kind: str, eager: Run, run: Run) -> Iterator[Trial]
     if not context.operation.rowwise or not context.subject.offers_axis:
         return
     shapes: tuple[tuple[int, ...], ...] = ((4, 6), (8, 8), (3, 4, 5), (4, 4, 4), (2, 3, 4, 5))
+    own = context.subject.own
     if context.costly:
-        shapes = (cases.LARGE,) if context.hasty else ((4, 6), (4, 4, 4), (2, 3, 4))
+        shapes = ((4, 6), (4, 4, 4), (2, 3, 4)) if not context.hasty else ((2, 3, 4),) if own else (cases.LARGE,)
     for shape in shapes if not context.light else ():
         x, g = logits(context, shape), logits(context, shape, "g")
-        for axis in (0, None) if context.hasty else (*range(-len(shape), len(shape)), None, (0, 1)):
+        few = (-len(shape), 1, None) if own else (0, None)
+        for axis in few if context.hasty else (*range(-len(shape), len(shape)), None, (0, 1)):
             yield Trial(
                 f"{'x'.join(map(str, shape))}-axis-{axis}".replace(" ", ""),
                 lambda x=x, g=g, axis=axis: context.derivative(kind, x, [g], axis, run, optional=True),  # type: ignore[misc]

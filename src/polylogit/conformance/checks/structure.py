@@ -41,22 +41,30 @@ def _some_axes(ndim: int) -> Iterator[Any]:
         yield (-1,)
 
 
-def _asked_axes(context: Context, ndim: int) -> Iterable[Any]:
-    if not context.subject.offers_axis:
-        return (-1,)
-    return (-3, 1, -1, None, (0, 2)) if context.hasty else dict.fromkeys(_some_axes(ndim))
+def _asked(context: Context) -> Iterator[tuple[tuple[int, ...], Iterable[Any]]]:
+    """Shapes and their axes; where there is little time, one axis of each kind."""
+    own, hasty = context.subject.own, context.hasty
+    shapes: tuple[tuple[int, ...], ...] = cases.SHAPES
+    if context.light:
+        shapes = ((4, 6),)
+    elif hasty:
+        shapes = ((8, 8), (3, 4, 5), (2, 3, 4, 5)) if own else ((15, 16, 18),)
+    for shape in shapes:
+        last = len(shape) - 1
+        few = hasty and not (own and shape == (3, 4, 5))
+        asked = dict.fromkeys((-last - 1, 1, -1, None, (0, last)) if few else _some_axes(len(shape)))
+        yield shape, asked if context.subject.offers_axis else (-1,)
 
 
 def axes(context: Context) -> Iterator[Trial]:
     """Every axis of arrays of one to five dimensions, several together, None; the default."""
-    if not context.operation.rowwise or (context.hasty and context.light):
+    own = context.subject.own
+    if not context.operation.rowwise or (context.hasty and context.light and not own):
         return
-    for shape in ((15, 16, 18),) if context.hasty else cases.SHAPES:
-        if context.light and shape != (4, 6):
-            continue
+    for shape, asked in _asked(context):
         x = logits(context, shape)
         case = "x".join(map(str, shape))
-        for axis in _asked_axes(context, len(shape)):
+        for axis in asked:
             yield Trial(
                 f"{case}-axis-{axis}".replace(" ", ""),
                 lambda x=x, axis=axis: context.values(x, axis, optional=True),  # type: ignore[misc]
@@ -67,7 +75,8 @@ def axes(context: Context) -> Iterator[Trial]:
                 f"{case}-default",
                 lambda x=x, call=call: context.values(x, -1, call=call, optional=True),  # type: ignore[misc]
             )
-    for shape, axis in (((517, 9), 0), ((3, 517, 3), 1), ((130, 40), 0)) if context.subject.offers_axis else ():
+    longer = (((517, 9), 0), ((3, 517, 3), 1), ((130, 40), 0)) if context.subject.offers_axis else ()
+    for shape, axis in longer[: 1 if context.hasty and context.light else 3]:
         x = logits(context, shape)
         yield Trial(
             f"{'x'.join(map(str, shape))}-axis-{axis}",
@@ -76,7 +85,7 @@ def axes(context: Context) -> Iterator[Trial]:
     yield from _far_columns(context)
     for shape in cases.ONES if context.subject.offers_axis and not context.light else ():
         x = logits(context, shape)
-        for axis in (shape.index(1),) if context.hasty else range(len(shape)):
+        for axis in (shape.index(1),) if context.hasty and not own else range(len(shape)):
             yield Trial(
                 f"{'x'.join(map(str, shape))}-axis-{axis}",
                 lambda x=x, axis=axis: context.values(x, axis, optional=True),  # type: ignore[misc]

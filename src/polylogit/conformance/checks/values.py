@@ -68,10 +68,11 @@ def values(context: Context) -> Iterator[Trial]:
 
 def lengths(context: Context) -> tuple[int, ...]:
     """Row lengths; fewer where each new shape is compiled, except in float32."""
+    own = context.subject.own
     if context.light:
-        return (3, 129) if context.hasty else cases.FEW_LENGTHS
+        return (3, 129) if context.hasty and not own else cases.FEW_LENGTHS[:: 2 if own else 1]
     if context.hasty:
-        return cases.FEW_LENGTHS[::2]
+        return cases.LENGTHS["quick"][::3] if own else cases.FEW_LENGTHS[::2]
     return cases.LENGTHS["quick" if context.costly else context.level]
 
 
@@ -87,7 +88,7 @@ def _rowwise(context: Context) -> Iterator[Trial]:
             continue
         if context.level == "quick" and (context.light or n > 65536) and fmt.name not in ("float32", "float16"):  # noqa: PLR2004
             continue
-        if context.hasty and n > 65536:  # noqa: PLR2004
+        if context.hasty and not context.subject.own and n > 65536:  # noqa: PLR2004
             continue
         yield _trial(context, f"long-n{n}", _long(context, n), _LONG_DRIFT if context.subject.own else 1.0)
     if context.subject.own:
