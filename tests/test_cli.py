@@ -42,6 +42,25 @@ def test_the_status_of_check(kernels, name, status):
     assert "Traceback" not in found.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "body", "verdict", "words"),
+    [
+        ("aborts", "os.abort()", "crashed", "SIGABRT"),
+        ("hangs", "time.sleep(600)", "timeout", "no sign of life for 3 s"),
+        ("leaves", "os._exit(7)", "crashed", "status 7"),
+    ],
+)
+def test_a_kernel_that_breaks_its_process_is_a_row_with_its_cause(tmp_path, monkeypatch, name, body, verdict, words):
+    (tmp_path / "breaking.py").write_text(f"import os, time\ndef {name}(x):\n    {body}\n")
+    monkeypatch.setenv("POLYLOGIT_TIME_LIMIT", "3")
+    options = ("--operation", "sigmoid", "--level", "quick", "--json", "r.json")
+    found = run("check", f"breaking:{name}", *options, cwd=tmp_path)
+    assert found.returncode == 3, found.stdout + found.stderr
+    (row,) = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert (row["subject"], row["operation"], row["verdict"]) == (f"numpy+breaking:{name}", "sigmoid", verdict)
+    assert words in row["message"]
+
+
 def test_check_writes_reports_and_replay_runs_one_case(kernels):
     options = ["--json", "r.json", "--junit", "r.xml", "--html", "r.html", "--markdown", "r.md"]
     found = run("check", "kernels:wrong", "--operation", "sigmoid", "--level", "quick", *options, cwd=kernels)

@@ -134,11 +134,11 @@ def _environment(level: str, seed: int, infos: Iterable[Any] = ()) -> dict[str, 
 
 
 def check(
-    implementation: Callable[..., Any],
+    implementation: Callable[..., Any] | str,
     operation: str,
     *,
     backend: str = "numpy",
-    vjp: Callable[..., Any] | None = None,
+    vjp: Callable[..., Any] | str | None = None,
     level: str = "full",
     device: str | None = None,
     dtypes: Iterable[Any] | None = None,
@@ -153,18 +153,19 @@ def check(
 
     Parameters
     ----------
-    implementation : callable
-        ``implementation(x, axis=-1)``, for sigmoid ``implementation(x)``, on the backend's arrays. What its signature
-        does not offer (``axis``, ``where``, ``dtype``) is not asked of it. To say that it does not support something,
-        let it raise ``NotImplementedError``; a clean refusal (TypeError, ValueError and the like) of what not every
-        kernel must have (integers, several axes, unusual memory layouts, 0-d and empty arrays) counts the same. Either
-        is reported as ``unsupported`` and never as passed. A wrong number is always a failure.
+    implementation : callable or str
+        ``implementation(x, axis=-1)``, for sigmoid ``implementation(x)``, on the backend's arrays; or where it is, as
+        ``"module:function"``: it then runs in a process of its own, so that a crash or a hang is a result. What its
+        signature does not offer (``axis``, ``where``, ``dtype``) is not asked of it. To say that it does not support
+        something, let it raise ``NotImplementedError``; a clean refusal (TypeError, ValueError and the like) of what
+        not every kernel must have (integers, several axes, unusual memory layouts, 0-d and empty arrays) counts the
+        same. Either is reported as ``unsupported`` and never as passed. A wrong number is always a failure.
     operation : {"softmax", "log_softmax", "sigmoid"}
     backend : str, optional
         On whose arrays.
-    vjp : callable, optional
-        ``vjp(x, cotangent, axis=-1)``, for sigmoid ``vjp(x, cotangent)``, where the framework has no autodiff or the
-        kernel brings its own gradient.
+    vjp : callable or str, optional
+        ``vjp(x, cotangent, axis=-1)``, for sigmoid ``vjp(x, cotangent)``, given as the implementation is, where the
+        framework has no autodiff or the kernel brings its own gradient.
     level : {"quick", "full"}, optional
     device : str, optional
     dtypes : iterable, optional
@@ -187,8 +188,8 @@ def check(
 
     Notes
     -----
-    The implementation runs in the caller's process, so one that hangs or aborts takes it along; what `run` examines,
-    registered backends, runs in processes of its own.
+    A callable runs in the caller's process, so one that hangs or aborts takes it along. What is given by its name does
+    not, nor do the registered backends that `run` examines.
 
     Examples
     --------
@@ -202,14 +203,26 @@ def check(
     """
     start = time.monotonic()
     entry = operation_named(operation)
-    if not _is_callable(implementation):
+    report = Report(environment=_environment(level, seed, [info for info in installed() if info.name == backend]))
+    if vjp is not None and isinstance(vjp, str) is not isinstance(implementation, str):
+        message = f"vjp={vjp!r} must be given as the implementation is: as a callable, or as 'module:function'."
+        raise ConformanceError(message)
+    if isinstance(implementation, str):
+        own: dict[str, Any] = {"target": implementation, "vjp": vjp, "name": name or implementation, "search": search}
+        own["dtypes"] = None if dtypes is None else [fmt.name for fmt in formats_named(dtypes)]
+        job = runner.Job(backend, (operation,), level, seed, device, checks, own=own)
+        runner.run_jobs([job])
+        if job.refusal:
+            raise ConformanceError(job.refusal)
+        report.results.extend(job.results)
+    elif _is_callable(implementation):
+        found = polylogit.get_backend(backend)
+        named = f"{found.name}+{name or _name(implementation)}"
+        subject = Subject(found, operation, implementation, vjp, named, device, rowwise=entry.rowwise)  # type: ignore[arg-type]
+        report.results.extend(examine(subject, level, seed, dtypes, checks, search=search))
+    else:
         message = f"check was given {implementation!r}; pass a callable implementation(x, axis=-1)."
         raise ConformanceError(message)
-    found = polylogit.get_backend(backend)
-    named = f"{found.name}+{name or _name(implementation)}"
-    subject = Subject(found, operation, implementation, vjp, named, device, rowwise=entry.rowwise)
-    report = Report(environment=_environment(level, seed, [info for info in installed() if info.name == backend]))
-    report.results.extend(examine(subject, level, seed, dtypes, checks, search=search))
     expectations.apply(report, expectations.read(expected_failures), strict=strict)
     report.environment["seconds"] = runner.elapsed(start)
     return report

@@ -47,7 +47,8 @@ _TAIL = 12  # lines of standard error that a crash shows
 class Job:
     """What is to be done of one backend, by one process or, each with some of the formats, by several.
 
-    `values` names a folder, where each process leaves a file.
+    `values` names a folder, where each process leaves a file. `own` is someone's own function on the backend's arrays,
+    as the worker takes it; `refusal` is why it could not be asked at all.
     """
 
     backend: str
@@ -58,16 +59,23 @@ class Job:
     checks: Sequence[str] | None = None
     values: str | None = None
     formats: Sequence[str] = tuple(FORMATS)
+    own: dict[str, Any] | None = None
     results: list[Result] = field(default_factory=list)
+    refusal: str = ""
+
+    @property
+    def subject(self) -> str:
+        """As results name it."""
+        return f"{self.backend}+{self.own['name']}" if self.own else self.backend
 
     def as_json(self) -> str:
         """As the worker reads it."""
-        names = ("backend", "operations", "level", "seed", "device", "checks", "values", "formats")
+        names = ("backend", "operations", "level", "seed", "device", "checks", "values", "formats", "own")
         return json.dumps({name: getattr(self, name) for name in names})
 
     def shares(self) -> list[Job]:
         """The job of each process."""
-        worth = self.level == "full" and cores() > 1
+        worth = self.level == "full" and cores() > 1 and not self.own
         alone = [fmt for fmt in _ALONE.get(self.backend, ()) if worth and fmt in self.formats]
         rest = [fmt for fmt in self.formats if fmt not in alone]
         return [replace(self, formats=formats, results=[]) for formats in (*([fmt] for fmt in alone), rest) if formats]
@@ -110,6 +118,7 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
             thread.join(0.2)
     for job, shares in filled:
         job.results.extend(result for share in shares for result in share.results)
+        job.refusal = next((share.refusal for share in shares if share.refusal), "")
 
 
 class _Told:
@@ -132,13 +141,15 @@ class _Told:
 
 def _environment(job: Job) -> dict[str, str]:
     environment = {**os.environ}
+    paths = [path for path in sys.path if path]
+    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    if job.own:
+        return environment  # in which its owner runs it
     if job.device is None or job.device.startswith("cpu"):
         for name, value in ENVIRONMENTS.get(job.backend, {}).items():
             environment.setdefault(name, value)
     elif job.backend in ENVIRONMENTS:
         environment.setdefault("JAX_ENABLE_X64", "1")
-    paths = [path for path in sys.path if path]
-    environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
     # A worker's own threads compete with the other workers'.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         environment.setdefault(name, "1")
@@ -194,6 +205,8 @@ def _converse(process: subprocess.Popen[str], job: Job, told: Callable[[dict[str
             job.results.append(Result(**event["result"]))
         elif event["event"] == "error":
             job.results.append(_broken(job, "crashed", event["message"]))
+        elif event["event"] == "refused":
+            job.refusal, phase = event["message"], "done"
         elif event["event"] == "end":
             phase = "done"
         told(event)
@@ -222,7 +235,8 @@ def _read(stream: Any, lines: queue.Queue[str | None]) -> None:
 
 def _broken(job: Job, verdict: str, message: str, tail: str = "") -> Result:
     details = {"stderr": tail} if tail else {}
-    return Result(job.backend, verdict=verdict, message=message, details=details, seed=job.seed)
+    operation = job.operations[0] if job.own else ""
+    return Result(job.subject, operation, verdict=verdict, message=message, details=details, seed=job.seed)
 
 
 def _where(job: Job, phase: str) -> str:

@@ -22,6 +22,10 @@ __all__ = ["main"]
 _COMPARED_SIZE = 1 << 15
 
 
+class _RefusalError(Exception):
+    """A wrong use, as against a fault of what is examined."""
+
+
 def main() -> None:
     """Run the job on standard input."""
     job = json.load(sys.stdin)
@@ -35,7 +39,9 @@ def main() -> None:
 
     send({"event": "start"})
     try:
-        _run(job, send)
+        _examine_own(job, send) if job["own"] else _run(job, send)
+    except _RefusalError as refusal:
+        send({"event": "refused", "message": str(refusal)})
     except Exception as error:  # noqa: BLE001  reported as a row
         send({"event": "error", "message": f"{type(error).__name__}: {error}"})
     else:
@@ -73,6 +79,26 @@ def _run(job: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
             send({"event": "result", "result": dataclasses.asdict(result)})
     if job.get("values"):
         np.savez(Path(job["values"]) / f"{job['formats'][0]}.npz", **kept)
+
+
+def _examine_own(job: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
+    import polylogit  # noqa: PLC0415
+    from polylogit.conformance.examine import examine  # noqa: PLC0415
+    from polylogit.conformance.expectations import load  # noqa: PLC0415
+    from polylogit.conformance.operations import OPERATIONS  # noqa: PLC0415
+    from polylogit.conformance.subject import Subject  # noqa: PLC0415
+
+    own, (operation,) = job["own"], job["operations"]
+    try:
+        backend = polylogit.get_backend(job["backend"])
+        implementation, vjp = (None if name is None else load(name) for name in (own["target"], own["vjp"]))
+        send({"event": "ready", "devices": list(backend.devices())})
+        named, rowwise = f"{backend.name}+{own['name']}", OPERATIONS[operation].rowwise
+        subject = Subject(backend, operation, implementation, vjp, named, job["device"], rowwise=rowwise)
+        for result in examine(subject, job["level"], job["seed"], own["dtypes"], job["checks"], search=own["search"]):
+            send({"event": "result", "result": dataclasses.asdict(result)})
+    except polylogit.errors.PolylogitError as error:
+        raise _RefusalError(str(error)) from error
 
 
 def _keep(kept: dict[str, Any], result: Any, values: Any) -> None:
