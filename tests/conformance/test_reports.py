@@ -29,6 +29,16 @@ def test_the_summary_names_the_verdict_and_each_failure(report):
     assert report.failures[0].id in report.summary()
 
 
+def test_the_heat_map_counts_a_result_to_the_dtype_that_it_was_rounded_to(tmp_path):
+    results = [
+        conformance.Result("numpy", "softmax", "values", "float64", "n7", error=0.25),
+        conformance.Result("numpy", "softmax", "dtypes", "float64", "into-float8_e5m2-close", error=0.75),
+    ]
+    conformance.Report(results).to_html(tmp_path / "report.html")
+    table = (tmp_path / "report.html").read_text().partition("By check")[0]
+    assert table.index("float64") < table.index("0.25") < table.index("float8_e5m2") < table.index("0.75")
+
+
 def test_json_follows_its_schema(report, tmp_path):
     report.to_json(tmp_path / "report.json")
     data = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)

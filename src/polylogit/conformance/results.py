@@ -67,6 +67,13 @@ class Result:
         parts = "/".join((self.subject, self.operation, self.check, self.dtype, self.case))
         return parts + (f"@{self.seed}" if self.seed else "")
 
+    @property
+    def rounded_to(self) -> str:
+        """The dtype of what was returned, whose bound it is: that of the logits, or the one that was asked for."""
+        if self.check == "dtypes" and self.case.startswith("into-"):
+            return self.case.removeprefix("into-").removesuffix("-close")
+        return self.dtype
+
 
 @dataclass(slots=True)
 class Report:

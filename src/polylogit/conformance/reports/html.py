@@ -81,9 +81,11 @@ def _cell(cell: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _heat(report: Report, subjects: list[str]) -> list[dict[str, Any]]:
-    """Operation by dtype, a column for each subject."""
-    cells = matrix(report, "operation", "dtype", "subject")
-    keys = dict.fromkeys((result.operation, result.dtype) for result in report.results if result.dtype)
+    """Operation by the dtype of the results, a column for each subject."""
+    cells = matrix(report, "operation", "rounded_to", "subject")
+    found = dict.fromkeys((result.operation, result.rounded_to) for result in report.results if result.dtype)
+    operations = list(dict.fromkeys(operation for operation, _ in found))
+    keys = sorted(found, key=lambda key: operations.index(key[0]))
     return [{"names": key, "cells": [_cell(cells.get((*key, subject))) for subject in subjects]} for key in keys]
 
 
