@@ -26,6 +26,7 @@ __all__ = ["jvp", "second_order", "vjp"]
 
 # Rows whose logits a first derivative is asked at; the rest of the table of rows adds nothing here.
 _FEW = 400
+_SHORT = 3
 
 
 def vjp(context: Context) -> Iterator[Trial]:
@@ -115,12 +116,13 @@ def second_order(context: Context) -> Iterator[Trial]:
         ):
             named = list(_points(context, n))
             x = np.stack([row for _, row in named])
+            way = function if context.level == "full" and n <= _SHORT else run
             rng = context.rng("second", n)
             g, h = rng.normal(size=(2, *x.shape))
             yield Trial(
                 f"{name}-n{n}",
-                lambda x=x, g=g, h=h, run=run, named=named: context.derivative(  # type: ignore[misc]
-                    "second", x, [g, h], -1, run, [one for one, _ in named], optional=True
+                lambda x=x, g=g, h=h, way=way, named=named: context.derivative(  # type: ignore[misc]
+                    "second", x, [g, h], -1, way, [one for one, _ in named], optional=True
                 ),
             )
         x, g, h = (logits(context, cases.LARGE if context.hasty else (3, 4), what) for what in "xgh")
@@ -155,11 +157,11 @@ def _points(context: Context, n: int) -> Iterator[tuple[str, Array]]:
 
 
 def _program(context: Context, run: Run) -> Run:
-    """The derivative as most users run it, where there is little time; single cotangents go operation by operation.
+    """The derivative as most users run it; short rows and single cotangents go operation by operation as well.
 
     A kernel of one's own may not be one that can be compiled.
     """
-    return as_one_program(context.subject.backend, run) if context.hasty and not context.subject.own else run
+    return run if context.subject.own else as_one_program(context.subject.backend, run)
 
 
 def _first(context: Context, kind: str, eager: Run, run: Run) -> Iterator[Trial]:
@@ -168,7 +170,8 @@ def _first(context: Context, kind: str, eager: Run, run: Run) -> Iterator[Trial]
         lengths = (1, 3, 17) if context.level == "quick" else (1, 2, 3, 8, 17, 64, 129, 517)
         lengths = lengths[1 : 2 if context.hasty else 3] if context.light else lengths
     for n in lengths:
-        yield Trial(f"n{n}", lambda n=n: _crossed(context, kind, run, n))  # type: ignore[misc]
+        way = eager if context.level == "full" and n <= _SHORT else run
+        yield Trial(f"n{n}", lambda n=n, way=way: _crossed(context, kind, way, n))  # type: ignore[misc]
     for name, g in () if context.light else cases.cotangents(7, context.fmt, context.rng("alone g")):
         x = logits(context, (5, 7), "alone")
         yield Trial(

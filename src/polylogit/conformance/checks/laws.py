@@ -8,6 +8,7 @@ import numpy as np
 
 import polylogit
 from polylogit.conformance import bounds
+from polylogit.conformance.checks.values import together
 from polylogit.conformance.context import Trial
 from polylogit.conformance.judge import Outcome
 from polylogit.conformance.reference import Points, Rows, state_of
@@ -37,6 +38,7 @@ def laws(context: Context) -> Iterator[Trial]:
             x = context.fmt.round(
                 np.stack([3.0 * rng.normal(size=n), rng.normal(size=n) - 50.0, 10.0 * rng.normal(size=n)])
             )
+            x = together(context, x)
             yield Trial(
                 f"{name.replace(' ', '-')}-n{n}",
                 lambda name=name, x=x, rng=rng: _kept(context, LAWS[name], x, rng),  # type: ignore[misc]

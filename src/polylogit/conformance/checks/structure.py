@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit.conformance import cases
+from polylogit.conformance.autodiff import compiles
 from polylogit.conformance.context import Trial
 from polylogit.conformance.layouts import first_row_repeated
 
@@ -41,9 +42,14 @@ def _some_axes(ndim: int) -> Iterator[Any]:
         yield (-1,)
 
 
+# Of these every axis is asked for.
+_EVERY_AXIS = ((3, 4, 5), (4, 6))
+
+
 def _asked(context: Context) -> Iterator[tuple[tuple[int, ...], Iterable[Any]]]:
-    """Shapes and their axes; where there is little time, one axis of each kind."""
+    """Shapes and their axes; where there is little time, or each is compiled, of most shapes one axis of each kind."""
     own, hasty = context.subject.own, context.hasty
+    few = hasty or (not own and compiles(context.subject.backend))
     shapes: tuple[tuple[int, ...], ...] = cases.SHAPES
     if context.light:
         shapes = ((4, 6),)
@@ -51,8 +57,9 @@ def _asked(context: Context) -> Iterator[tuple[tuple[int, ...], Iterable[Any]]]:
         shapes = ((8, 8), (3, 4, 5), (2, 3, 4, 5)) if own else ((15, 16, 18),)
     for shape in shapes:
         last = len(shape) - 1
-        few = hasty and not (own and shape == (3, 4, 5))
-        asked = dict.fromkeys((-last - 1, 1, -1, None, (0, last)) if few else _some_axes(len(shape)))
+        kinds = (-last - 1, min(1, last), -1, None, (0, last) if last else 0)
+        every = not few or (shape in _EVERY_AXIS and not context.light)
+        asked = dict.fromkeys(_some_axes(len(shape)) if every else kinds)
         yield shape, asked if context.subject.offers_axis else (-1,)
 
 
@@ -76,7 +83,7 @@ def axes(context: Context) -> Iterator[Trial]:
                 lambda x=x, call=call: context.values(x, -1, call=call, optional=True),  # type: ignore[misc]
             )
     longer = (((517, 9), 0), ((3, 517, 3), 1), ((130, 40), 0)) if context.subject.offers_axis else ()
-    for shape, axis in longer[: 1 if context.hasty and context.light else 3]:
+    for shape, axis in longer[: (1 if context.light else 2) if context.hasty else 3]:
         x = logits(context, shape)
         yield Trial(
             f"{'x'.join(map(str, shape))}-axis-{axis}",
@@ -150,14 +157,16 @@ def _broadcast(context: Context, row: Array, axis: int) -> Outcome:
 def shapes(context: Context) -> Iterator[Trial]:
     """Numbers of rows, empty arrays, scalars, size-one axes."""
     if context.hasty and context.light:
-        for batch, n in ((33, 1), (2, 3)):
-            yield Trial(f"{batch}x{n}", lambda batch=batch, n=n: context.values(logits(context, (batch, n))))  # type: ignore[misc]
+        yield Trial("2x3", lambda: context.values(logits(context, (2, 3))))
         return
-    many = cases.BATCHES if not context.costly else (7, 33) if context.hasty else (1, 7, 16, 33)
-    for batch in many if context.fmt.name in ("float32", "float16") or context.level == "full" else (8, 17):
-        for n in (1, 3, 6) if not context.costly else (1, 3):
-            x = logits(context, (batch, n))
-            yield Trial(f"{batch}x{n}", lambda x=x: context.values(x))  # type: ignore[misc]
+    if context.fmt.name not in ("float32", "float16") and context.level == "quick":
+        many: tuple[int, ...] = (8, 17)
+    else:
+        many = cases.BATCHES if not context.costly else (1, 7, 16, 33)
+    some = itertools.product(many, (1, 3, 6) if not context.costly else (1, 3))
+    for batch, n in ((7, 3), (33, 1)) if context.hasty else some:
+        x = logits(context, (batch, n))
+        yield Trial(f"{batch}x{n}", lambda x=x: context.values(x))  # type: ignore[misc]
     if context.fmt.name == "float32":
         x = logits(context, (70000, 3))
         yield Trial("70000x3", lambda: context.values(x))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["exhaustive", "special", "together", "values"]
 
 _MODERATE = 1100  # rows longer than this come in fewer kinds
-_GROUP = 67
+_GROUP = 97
 # What a kernel of one's own may be off, in bounds, where each addition to a running sum loses the same way. Sums kept
 # in four lanes or more are right by the usual standards and stay below; a single running sum is off by 16 and more.
 _DRIFTING, _DRIFT = 2049, 6.0
@@ -152,13 +152,17 @@ def _long(context: Context, n: int) -> Iterator[tuple[str, Array]]:
         yield "one high", np.where(np.arange(n) == n - 2, 12.0, 0.0)
 
 
+def _grouped(x: Array) -> Array:
+    """In one shape with the others; odd, so that vector registers are not filled."""
+    return np.resize(x, _GROUP) if 1 < x.size < _GROUP else x
+
+
 def _elementwise(context: Context) -> Iterator[Trial]:
     for name, x in cases.points(context.fmt, context.rng("points")):
         x = x[np.isfinite(x)] if np.isfinite(x).any() else x
         if context.sparse:
             break  # every number of the format is asked for elsewhere
-        if 1 < x.size < _GROUP:  # in one shape, too; odd, so that vector registers are not filled
-            x = np.resize(x, _GROUP)
+        x = _grouped(x)
         yield Trial(name.replace(" ", "-"), lambda x=x: context.values(x))  # type: ignore[misc]
     for n in lengths(context):
         x = 8.0 * context.rng("lengths", n).normal(size=n)
@@ -185,7 +189,7 @@ def exhaustive(context: Context) -> Iterator[Trial]:
         ("all", every),
         ("all-by-size", np.sort(every)),
         ("finite-in-rows", every[: every.size // side // 8 * 8 * side].reshape(-1, side)),
-    ):
+    )[: 2 if context.hasty else 3]:
         yield Trial(name, lambda x=x: context.values(x))  # type: ignore[misc]
 
 
@@ -193,9 +197,12 @@ def special(context: Context) -> Iterator[Trial]:
     """NaN, infinities and rows of nothing but -inf, between rows that they must not touch."""
     if not context.operation.rowwise:
         for value in (np.nan, np.inf, -np.inf):
-            x = np.array([0.5, value, -3.0, value, 60.0, -40.0, value])
-            yield Trial(f"{value}", lambda x=x: context.values(x))  # type: ignore[misc]
-            yield Trial(f"only-{value}", lambda v=value: context.values(np.full(5, v)))  # type: ignore[misc]
+            for name, x in (
+                (f"{value}", np.array([0.5, value, -3.0, value, 60.0, -40.0, value])),
+                (f"only-{value}", np.full(5, value)),
+            ):
+                x = _grouped(x) if context.hasty else x
+                yield Trial(name, lambda x=x: context.values(x))  # type: ignore[misc]
         return
     for n in (
         (3,)
@@ -213,7 +220,8 @@ def special(context: Context) -> Iterator[Trial]:
     if context.sparse:
         return
     for name, row in cases.special_rows(3, context.rng("special alone")):
-        yield _trial(context, f"alone-{name.replace(' ', '-')}", [(name, row)])
+        # Twice where there is little time, in the shape of the other rows that are alone.
+        yield _trial(context, f"alone-{name.replace(' ', '-')}", [(name, row)] * (2 if context.hasty else 1))
         if context.hasty and context.light:
             continue
         yield Trial(f"one-row-{name.replace(' ', '-')}", lambda row=row: context.values(row, optional=True))  # type: ignore[misc]
