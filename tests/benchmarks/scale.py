@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -38,6 +39,8 @@ def logits(elements: int, folder: str) -> Any:
     with path.open("wb") as file:
         for _ in range(elements // some.size):
             some.tofile(file)
+        file.flush()
+        os.fsync(file.fileno())  # or the disk is busy with it while others are timed
     return np.memmap(path, np.float32, "r", shape=shape)
 
 
@@ -49,12 +52,16 @@ def resident(key: str) -> int:
 
 def measure(operation: str, elements: int) -> dict[str, Any]:
     """The median time of a call, and its memory beyond the result, in this process."""
+    import numpy as np
+
     import polylogit
 
     with tempfile.TemporaryDirectory() as folder:
         x = logits(elements, folder)
         call = getattr(polylogit, operation)
-        call(x)  # the caches, the blocks, the mapped pages
+        call(x[:1])  # what a first call loads, but not the blocks
+        if isinstance(x, np.memmap):
+            x.sum()  # its pages, which are the file's
         beyond = None
         if STATUS.exists():
             Path("/proc/self/clear_refs").write_text("5")  # forget the highest resident size so far
