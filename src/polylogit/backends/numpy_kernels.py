@@ -166,7 +166,7 @@ class Kernel(ABC):
         self.problem = Problem([*inputs, out, mask, keep], axes, work.itemsize)
         self.columns = self.problem.columns
         self.axis, self.length = 0 if self.columns else 1, self.problem.length
-        elements = min(self.problem.block, self.problem.count * self.problem.length)
+        elements = min(self.problem.room, self.problem.count * self.problem.length)
         self.share = -(-elements * work.itemsize // _ALIGNMENT) * _ALIGNMENT
         self._size = self.share * (len(inputs) + self.blocks)
 
