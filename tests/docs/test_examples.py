@@ -44,7 +44,6 @@ def test_the_fault_is_named(example: ModuleType) -> None:
 
 
 def test_the_kernel_compiled_by_numba_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("numba")
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.setattr("sys.dont_write_bytecode", True)
     report = conformance.check(importlib.import_module("numba_softmax").softmax, "softmax", level="quick")
