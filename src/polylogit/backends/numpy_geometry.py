@@ -27,6 +27,7 @@ Box: TypeAlias = tuple[int | slice, ...]
 BLOCK = 512 * 1024  # bytes: two or three blocks fit the second-level cache, and a call's overhead is lost in them
 COLUMNS = 640 * 1024  # the same of columns, whose runs in memory are to be long; four blocks stay below 4 MiB
 LONGER = 4  # times as large are the blocks of threads: each call ends in a wait for the interpreter
+ROWS = 2**15  # at most in a block, of each of which there are several numbers in float64
 WIDE = 256  # columns that are to lie side by side in a block that holds them whole
 DEEP = 8  # rows in a chunk of long columns: as few as do not lose in the work for each chunk, for the longest runs
 
@@ -99,7 +100,8 @@ class Problem:
         """The kept axes in boxes and the reduced ones in chunks; a single chunk when whole rows fit a block."""
         if self.whole:
             whole = (slice(None),) * len(self.reduced)
-            return list(_boxes(self.kept, max(1, self.room // self.length))), [Chunk(self.views, whole)]
+            rows = max(1, self.room // self.length)
+            return list(_boxes(self.kept, rows if self.length == 1 else min(rows, ROWS))), [Chunk(self.views, whole)]
         width = min(self.kept[-1], max(1, self.block // DEEP)) if self.columns else 1
         boxes = list(_boxes(self.kept, width))
         repeats = min(self.block // (DEEP * width), self.length)
