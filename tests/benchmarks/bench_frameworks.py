@@ -5,13 +5,17 @@ pytest tests/benchmarks/bench_frameworks.py --benchmark-json times.json
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ratios import OPERATIONS, function_of
 
 import polylogit
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests' way of importing does not
+from ratios import OPERATIONS, function_of
 
 
 @pytest.mark.parametrize("whose", ["polylogit", "native"])
