@@ -185,7 +185,7 @@ def arrays(options: argparse.Namespace) -> Iterator[Case]:
     torch = _torch(options.threads)
     for dtype in (np.float32, np.float64):
         for shape in SHAPES:
-            x = rng.standard_normal(scaled(shape, options.elements)).astype(dtype)
+            x = (options.scale * rng.standard_normal(scaled(shape, options.elements))).astype(dtype)
             for axis in (-1, 0):
                 for name in ("softmax", "log_softmax"):
                     case = f"{name} {x.shape} {x.dtype} axis {axis}"
@@ -320,6 +320,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=9, help="turns of each of a pair")
     parser.add_argument("--seconds", type=float, default=0.01, help="length of a turn at least")
     parser.add_argument("--elements", type=lambda text: int(float(text)), default=10**7, help="of the large arrays")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the logits of the large arrays")
     parser.add_argument("--threads", type=int, default=1, help="of polylogit on NumPy and of torch")
     options = parser.parse_args(arguments)
     if unknown := set(options.groups).difference(GROUPS):
