@@ -7,7 +7,6 @@ their own form. This module may know TensorFlow and the shared rules.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,15 +26,15 @@ if TYPE_CHECKING:
 
 _NATIVE = (tf.float32, tf.float64)
 
-# The CPU kernels' sums drift beyond the bound on longer rows than this (equal float32 terms from about 4,096, N(0, 5)
-# from about 256,000; under XLA, too).
-_LONGEST = 1024
+# The CPU kernels, Eigen's and oneDNN's, add a row up in one running sum for each lane of four vector registers, of 16
+# bytes at the least. A chain of k additions loses (k - 1) / 2 eps where a large term comes first and small ones follow,
+# and k / 8 eps of equal terms; chains of 32, as XLA's sums have, are what the bounds leave room for.
+# itemsize -> the longest row that the native call serves.
+_CHAIN = 32
+_LONGEST = {itemsize: _CHAIN * 4 * 16 // itemsize for itemsize in (4, 8)}
 
 # oneDNN's kernel takes no tensor of more dimensions, and aborts the operation.
 _MOST_DIMENSIONS = 5
-
-# The chunk of `_long_sum`: short enough that a running sum of it stays within an ulp or two.
-_CHUNK = 256
 
 # Not type(tf.constant(0.0)): the first call may come while a graph is traced, where a constant is symbolic.
 _Eager: type = EagerTensor
@@ -45,31 +44,41 @@ class _Operation(NamedTuple):
     """What tells softmax and log_softmax apart."""
 
     native: Callable[[Any], Any]
+    long: Callable[[Any], Any]
     masked: float
     normalised: bool  # whether a row of results sums to one
 
 
 def _long_sum(e: Any) -> Any:
-    """The sum along the last axis in chunks of chunks, so that no running sum is long; keeps the axis."""
-    length = e.shape[-1]
-    rounds = 4 if length is None else max(1, math.ceil(math.log(max(length, 2), _CHUNK)))
+    """The sum of a float64 row along the last axis in chunks of chunks, so that no chain is long; keeps the axis."""
+    length, chunk = e.shape[-1], _LONGEST[8]
+    rounds = 4 if length is None else max(1, math.ceil(math.log(max(length, 2), chunk)))
     for _ in range(rounds - 1):
         shape = tf.shape(e)
-        chunks = -(-shape[-1] // _CHUNK)
-        padding = tf.concat([tf.zeros([tf.rank(e) - 1], tf.int32), [chunks * _CHUNK - shape[-1]]], 0)
+        chunks = -(-shape[-1] // chunk)
+        padding = tf.concat([tf.zeros([tf.rank(e) - 1], tf.int32), [chunks * chunk - shape[-1]]], 0)
         e = tf.pad(e, tf.stack([tf.zeros_like(padding), padding], 1))
-        e = tf.reduce_sum(tf.reshape(e, tf.concat([shape[:-1], [chunks, _CHUNK]], 0)), -1)
+        e = tf.reduce_sum(tf.reshape(e, tf.concat([shape[:-1], [chunks, chunk]], 0)), -1)
     return tf.reduce_sum(e, -1, keepdims=True)
 
 
-def _long_softmax(x: Any) -> Any:
+def _shifted(x: Any) -> Any:
     # The maximum is a constant to the derivative: softmax does not change when all logits shift.
-    e = tf.exp(x - tf.stop_gradient(tf.reduce_max(x, -1, keepdims=True)))
+    return x - tf.stop_gradient(tf.reduce_max(x, -1, keepdims=True))
+
+
+def _long_softmax(x: Any) -> Any:
+    e = tf.exp(_shifted(x))
     return e / _long_sum(e)
 
 
-_SOFTMAX = _Operation(gen_nn_ops.softmax, 0.0, normalised=True)
-_LOG_SOFTMAX = _Operation(gen_nn_ops.log_softmax, -math.inf, normalised=False)
+def _long_log_softmax(x: Any) -> Any:
+    shifted = _shifted(x)
+    return shifted - tf.math.log(_long_sum(tf.exp(shifted)))
+
+
+_SOFTMAX = _Operation(gen_nn_ops.softmax, _long_softmax, 0.0, normalised=True)
+_LOG_SOFTMAX = _Operation(gen_nn_ops.log_softmax, _long_log_softmax, -math.inf, normalised=False)
 
 
 # --- the operations --------------------------------------------------------------------------------------------------
@@ -106,7 +115,7 @@ def _eager_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None)
         # either. The other kernel gives 0.99999994 for a row of one.
         flat = values.ravel()
         total = flat.dot(flat)
-        if total == total and 1 < values.shape[-1] <= _LONGEST:
+        if total == total and 1 < values.shape[-1] <= _LONGEST[values.itemsize]:
             return y
     return _along_axes(_SOFTMAX, x, axis, where, dtype)
 
@@ -114,7 +123,8 @@ def _eager_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None)
 def _eager_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
     """`log_softmax` of an eager tensor on the CPU."""
     if where is None and dtype is None and type(axis) is int and axis == -1 and x.dtype in _NATIVE:
-        with contextlib.suppress(tf.errors.OpError):
+        shape = x.shape
+        if shape.rank and shape[-1] <= _LONGEST[x.dtype.size]:
             return gen_nn_ops.log_softmax(x)
     return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
 
@@ -217,12 +227,10 @@ def _native_or_long(operation: _Operation, x: Any) -> Any:
     symbolic = not isinstance(x, _Eager)
     if symbolic:
         x = _sealed(x)
-    if length is None or length > _LONGEST:
-        # In log_softmax the drift matters only under XLA, and there only in float32.
-        if x.dtype == tf.float32 and (symbolic or operation.normalised):
+    if length is None or length > _LONGEST[x.dtype.size]:
+        if x.dtype == tf.float32:
             return tf.cast(operation.native(tf.cast(x, tf.float64)), tf.float32)
-        if operation.normalised:
-            return _long_softmax(x)
+        return operation.long(x)
     y = operation.native(x)
     # Dividing by the sum, which is 1 up to rounding, spreads a NaN or an infinity that oneDNN's float32 kernel keeps to
     # its own index, and makes the 0.99999994 of the other kernel, for a row of one, exactly 1.

@@ -28,21 +28,23 @@ if TYPE_CHECKING:
 # The dtypes that the native calls serve as they are. A tuple: Dynamo compares its items by identity.
 _NATIVE = (torch.float32, torch.float64)
 
-# A tensor of up to so many bytes, 64 elements in single precision, holds no row whose sum breaks the bound.
-_SMALL_BYTES = 256
+# The CPU kernels add a row up in one running sum for each lane of a vector register along the last axis, and in a single
+# one along any other: at 128,256 classes the float32 probabilities sum to 1.0000079 on the last axis and to 1.0001 on
+# axis 0. A chain of k additions loses (k - 1) / 2 eps where a large term comes first and small ones follow, and k / 8 eps
+# of equal terms. Chains of 32 are what the bounds leave room for, as they are those of XLA's sums.
+_CHAIN = 32
+
+# Bytes of a vector register, by the name of the kernels that this processor is given; and the fewest that a build has
+# (NEON), for programs that are exported, to run elsewhere.
+_FEWEST_BYTES = 16
+_VECTOR_BYTES = {"AVX2": 32, "AVX512": 64}.get(torch.backends.cpu.get_cpu_capability(), _FEWEST_BYTES)
+
+# A tensor of up to so many bytes, `_CHAIN` elements in single precision, holds no row that is too long.
+_SMALL_BYTES = 4 * _CHAIN
 
 # Module-level names: looking them up in torch would take as long as the rest of what is done before the call.
 _FLOAT32 = torch.float32
 _native_sigmoid = torch.sigmoid
-
-# The CPU kernels add a row up in one running sum a vector lane (last axis) or in a single one (any other axis). A sum
-# of n equal terms then drifts by up to n/2 ulp over the number of lanes: at 128,256 classes the float32 probabilities
-# sum to 1.0000079 on the last axis and 1.0001 on axis 0. Up to these lengths the drift stays within the bound.
-# (itemsize, whether the axis is the last) -> the longest row that the native call serves.
-_LONGEST = {(4, True): 1024, (4, False): 64, (8, True): 512, (8, False): 64}
-
-# Into pieces of this length a long row is folded.
-_SIDE = 256
 
 # NumPy has no name for these; they cross by the integer of the same width.
 _BY_BITS = {
@@ -62,25 +64,52 @@ class _Operation(NamedTuple):
     masked: float
 
 
-def _folded(x: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """The exponents of a long row, folded into dimensions of up to `_SIDE`, and their sum, spread over them again.
-
-    Sums are taken, and in the derivative of the spreading taken again, one dimension at a time: Inductor adds each up
-    in a running sum, which a long row must not meet. (Eager ``torch.sum`` adds in a cascade anyway.)
-    """
-    x = x.movedim(axis, -1)
-    length = x.shape[-1]
+def _shifted(x: torch.Tensor, axis: int) -> torch.Tensor:
     # The maximum is a constant to the derivative: softmax does not change when all logits shift.
-    shifted = x - x.detach().amax(-1, keepdim=True)
+    return x - x.detach().amax(axis, keepdim=True)
+
+
+def _long_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """By ``torch.sum``, which adds in a cascade whose chains are short at any length."""
+    if _is_traced():
+        shifted, total, levels = _folded(x, axis)
+        return _unfolded(shifted.exp() / total, levels, x.shape[axis], axis)
+    e = _shifted(x, axis).exp_()
+    total = e.sum(axis, keepdim=True)
+    # Written over itself it takes half the memory, unless it is needed to differentiate.
+    return e / total if e.requires_grad or compiler.is_exporting() else e.div_(total)
+
+
+def _long_log_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
+    if _is_traced():
+        shifted, total, levels = _folded(x, axis)
+        return _unfolded(shifted - total.log(), levels, x.shape[axis], axis)
+    shifted = _shifted(x, axis)
+    logarithm = shifted.exp().sum(axis, keepdim=True).log()
+    return shifted.sub_(logarithm)
+
+
+def _is_traced() -> bool:
+    """Whether Inductor may write the loops; an exported program runs eagerly."""
+    return compiler.is_compiling() and not compiler.is_exporting()
+
+
+def _folded(x: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """The exponents of a long row, folded into dimensions of up to `_CHAIN`, and their sum, spread over them again.
+
+    Sums are taken, and in the derivative of the spreading taken again, one dimension at a time: Inductor adds up to
+    4,096 terms, or the share of a thread, in one running sum.
+    """
+    shifted = _shifted(x.movedim(axis, -1), -1)
+    length = shifted.shape[-1]
     levels = 1
-    if not compiler.is_exporting():  # an exported program runs eagerly, and folding would constrain the length
-        while _SIDE**levels < length:
-            levels += 1
+    while _CHAIN**levels < length:
+        levels += 1
     if levels > 1:
-        unit = _SIDE ** (levels - 1)
+        unit = _CHAIN ** (levels - 1)
         missing = -length % unit
         shifted = torch.nn.functional.pad(shifted, (0, missing), value=float("-inf"))
-        shifted = shifted.unflatten(-1, ((length + missing) // unit, *[_SIDE] * (levels - 1)))
+        shifted = shifted.unflatten(-1, ((length + missing) // unit, *[_CHAIN] * (levels - 1)))
     total = shifted.exp()
     for level in range(1, levels + 1):
         total = total.sum(-level, keepdim=True)
@@ -91,16 +120,6 @@ def _folded(x: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor, int
 
 def _unfolded(y: torch.Tensor, levels: int, length: int, axis: int) -> torch.Tensor:
     return (y.flatten(-levels).narrow(-1, 0, length) if levels > 1 else y).movedim(-1, axis)
-
-
-def _long_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
-    shifted, total, levels = _folded(x, axis)
-    return _unfolded(shifted.exp() / total, levels, x.shape[axis], axis)
-
-
-def _long_log_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
-    shifted, total, levels = _folded(x, axis)
-    return _unfolded(shifted - total.log(), levels, x.shape[axis], axis)
 
 
 _SOFTMAX = _Operation(torch.softmax, _long_softmax, 0.0)
@@ -193,21 +212,23 @@ def _along_last(operation: _Operation, x: torch.Tensor, mask: torch.Tensor | Non
 
 
 def _along_axis(operation: _Operation, x: torch.Tensor, axis: int) -> torch.Tensor:
-    if _is_long(x, axis):
-        if x.dtype is torch.float32:
-            return operation.native(x, axis, dtype=torch.float64).to(torch.float32)
-        return operation.long(x, axis)
-    return operation.native(x, axis)
+    return operation.long(x, axis) if _is_long(x, axis) else operation.native(x, axis)
 
 
 def _is_long(x: torch.Tensor, axis: int) -> bool:
-    """Whether the row is too long for the native sum; see `_LONGEST`."""
-    longest = _LONGEST.get((x.dtype.itemsize, axis == x.ndim - 1))
-    if longest is None or x.device.type != "cpu" or x.ndim == 0:
+    """Whether the native kernels would add the row up in chains of more than `_CHAIN`."""
+    if x.device.type != "cpu" or x.ndim == 0:
         return False
     length = x.shape[axis]
-    # While exporting, a size that is not known takes the form that is right for every size, and sets no constraint.
-    return not statically_known_true(length <= longest) if compiler.is_exporting() else length > longest
+    if compiler.is_exporting():
+        # A size that is not known takes the form that is right for every size, and sets no constraint.
+        return not statically_known_true(length <= _longest(x, axis, _FEWEST_BYTES))
+    # Of the loops that Inductor writes nothing is known but that they may be plain ones.
+    return length > (_CHAIN if compiler.is_compiling() else _longest(x, axis, _VECTOR_BYTES))
+
+
+def _longest(x: torch.Tensor, axis: int, vector: int) -> int:
+    return _CHAIN * (vector // x.dtype.itemsize if axis == x.ndim - 1 else 1)
 
 
 # --- dtypes ----------------------------------------------------------------------------------------------------------

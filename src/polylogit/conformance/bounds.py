@@ -1,8 +1,8 @@
 """How far a right implementation may be from the exact value: the bounds of the accuracy page, in one place.
 
 Each takes the exact state of the rows and the format of the result, and returns absolute errors. The terms are the
-roundings of subtraction (grows with the distance d from the maximum), exponential, sum (log2 n) and division, with a
-factor of two to four of room for implementations that are right in another way.
+roundings of subtraction (grows with the distance d from the maximum), exponential, sum (S(n), see `additions`) and
+division, with a factor of two to four of room for implementations that are right in another way.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from polylogit.conformance.reference import Points, Rows
 
 __all__ = [
+    "additions",
     "allowed",
     "any_order",
     "flushable",
@@ -40,6 +41,20 @@ __all__ = [
 
 _SIGMOID_ULPS = 8.0
 _FLUSHED_GRADIENTS = 16.0
+
+# Additions in a row, as XLA's sums have them on each level: what a sum may do and be right.
+CHAIN = 32
+
+
+def additions(n: int) -> float:
+    """S(n): by how many roundings, each of half an eps, the sum of `n` positive terms may be off.
+
+    A chain of k terms rounds k - 1 times, and a row in which a large term comes first and small ones follow shows all
+    of them. Right is a sum in order of up to 32 terms, and one made of such sums on as many levels as it takes; pairwise
+    sums need less, and ``2 log2 n`` is room for theirs.
+    """
+    levels = max(1, int(np.ceil(np.log(max(n, 2)) / np.log(CHAIN) - 1e-9)))
+    return max(2.0 * float(np.log2(max(n, 1))), float(min(n - 1, (CHAIN - 1) * levels)))
 
 
 def flushable(fmt: Format) -> float:
@@ -63,11 +78,11 @@ def allowed(bound: Callable[..., Array], state: Rows | Points, exact: Array, fmt
 def any_order(state: Rows | Points, fmt: Format) -> float:
     """By what factor a bound grows where the terms of a sum may be added in any order, one by one at the worst.
 
-    A search finds the rows in which every addition rounds the same way, up to
-    ``eps (n - 1) / 2`` in float32 at least; the bounds themselves leave room for a sum of ``log2 n`` roundings.
+    A search finds the rows in which every addition rounds the same way, up to ``eps (n - 1) / 2`` in float32 at least;
+    the bounds themselves leave room for `additions`.
     """
     n = max(state.length, 1)
-    return float(1.0 + (n - 1) * min(1.0, 2.0**-23 / fmt.eps) / (4.0 + 2.0 * np.log2(n)))
+    return float(1.0 + (n - 1) * min(1.0, 2.0**-23 / fmt.eps) / (4.0 + additions(n)))
 
 
 def _distance(state: Rows | Points, fmt: Format) -> Array:
@@ -77,12 +92,12 @@ def _distance(state: Rows | Points, fmt: Format) -> Array:
 
 
 def _units(state: Rows, fmt: Format) -> Array:
-    """The error of a probability in units of eps: 4 + 2 d + 2 log2 n."""
-    return np.asarray(4.0 + 2.0 * _distance(state, fmt) + 2.0 * np.log2(max(state.length, 1)))
+    """The error of a probability in units of eps: 4 + 2 d + S(n)."""
+    return np.asarray(4.0 + 2.0 * _distance(state, fmt) + additions(state.length))
 
 
 def softmax(state: Rows, fmt: Format) -> Array:
-    """``(4 + 2 d + 2 log2 n)`` ulp; exact where a row has one entry."""
+    """``(4 + 2 d + S(n))`` ulp; exact where a row has one entry."""
     if state.length == 1:
         return np.zeros_like(state.x)
     return _units(state, fmt) * fmt.ulp(state.probabilities.hi)
@@ -94,15 +109,16 @@ def row_sum(state: Rows, fmt: Format) -> Array:
     y = state.probabilities.hi
     lost = np.where(y < flushable(fmt), y, 0.0).sum(-1, keepdims=True)
     coarse = np.count_nonzero(y < fmt.tiny, axis=-1, keepdims=True) * fmt.smallest
-    return np.asarray(fmt.eps * (4.0 + 2.0 * np.log2(max(state.length, 1)) + spread) + np.maximum(lost, coarse))
+    n = max(state.length, 1)
+    return np.asarray(fmt.eps * (4.0 + max(2.0 * np.log2(n), additions(n) / 2.0) + spread) + np.maximum(lost, coarse))
 
 
 def log_softmax(state: Rows, fmt: Format) -> Array:
-    """``eps (1 + |r|) (2 + log2 n)``; exact where a row has one entry."""
+    """``eps (1 + |r|) (2 + S(n) / 2)``; exact where a row has one entry."""
     if state.length == 1:
         return np.zeros_like(state.x)
     size = np.abs(state.log_probabilities.hi)
-    return np.asarray(fmt.eps * (1.0 + size) * (2.0 + np.log2(state.length)))
+    return np.asarray(fmt.eps * (1.0 + size) * (2.0 + additions(state.length) / 2.0))
 
 
 def sigmoid(state: Points, fmt: Format) -> Array:
@@ -122,7 +138,7 @@ def _lost_sum(state: Rows, fmt: Format, weight: Array) -> Array:
 
 
 def softmax_first(state: Rows, fmt: Format, g: Array) -> Array:
-    """``eps y_i (|g_i| + sum |g| y) (4 + 2 d + 2 log2 n)``, d of both entries in the sum."""
+    """``eps y_i (|g_i| + sum |g| y) (4 + 2 d + S(n))``, d of both entries in the sum."""
     units = _units(state, fmt)
     size = np.abs(g)
     y = state.probabilities.hi
@@ -133,7 +149,7 @@ def softmax_first(state: Rows, fmt: Format, g: Array) -> Array:
 
 
 def log_softmax_vjp(state: Rows, fmt: Format, g: Array) -> Array:
-    """``eps (2 |g_i| + y_i sum |g| (4 + 2 d + 2 log2 n))``."""
+    """``eps (2 |g_i| + y_i sum |g| (4 + 2 d + S(n)))``."""
     size = np.abs(g)
     whole = size.sum(-1, keepdims=True)
     y = state.probabilities.hi
@@ -142,7 +158,7 @@ def log_softmax_vjp(state: Rows, fmt: Format, g: Array) -> Array:
 
 
 def log_softmax_jvp(state: Rows, fmt: Format, t: Array) -> Array:
-    """``eps (2 |t_i| + sum_j y_j |t_j| (4 + 2 d_j + 2 log2 n))``."""
+    """``eps (2 |t_i| + sum_j y_j |t_j| (4 + 2 d_j + S(n)))``."""
     weighted = state.mean_size(t, _units(state, fmt))
     return np.asarray(fmt.eps * (2.0 * np.abs(t) + weighted) + _lost_sum(state, fmt, t) + flushable(fmt))
 
@@ -154,7 +170,7 @@ def through_maximum(state: Rows, fmt: Format, bound: Array, directions: Sequence
     its own tangent is subtracted from every other. Both cancel, and leave errors of the size of what cancelled.
     """
     highest = state.distance == 0
-    roundings = 4.0 + 2.0 * np.log2(max(state.length, 1))
+    roundings = 4.0 + additions(state.length)
     backwards = np.where(highest, 4.0 * bound.sum(-1, keepdims=True) / roundings, 0.0)
     size = np.ones_like(state.x)
     for direction in directions:
