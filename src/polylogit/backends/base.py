@@ -39,11 +39,15 @@ class Backend(ABC):
     differentiates : bool
         Whether `vjp` and `jvp` take any function of the framework's arrays (True), or only polylogit's own
         operations by their closed forms (False).
+    always_compiles : str
+        Where the framework compiles whatever it runs, anew for each shape: the name in `compilers` of what compiles a
+        whole function at once. The conformance kit then asks for fewer shapes. Empty elsewhere.
     """
 
     name: ClassVar[str]
     install: ClassVar[str]
     differentiates: ClassVar[bool] = True
+    always_compiles: ClassVar[str] = ""
 
     # --- which types are ours ----------------------------------------------------------------------------------
 

@@ -194,6 +194,7 @@ class JaxBackend(Backend):
 
     name = "jax"
     install = 'pip install "polylogit[jax]"'
+    always_compiles = "jit"
 
     softmax = staticmethod(softmax)
     log_softmax = staticmethod(log_softmax)

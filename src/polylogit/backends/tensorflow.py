@@ -68,8 +68,9 @@ def _shifted(x: Any) -> Any:
 
 
 def _long_softmax(x: Any) -> Any:
+    # Not divided: the derivative of a quotient takes e over the square of the sum, which underflows before softmax does.
     e = tf.exp(_shifted(x))
-    return e / _long_sum(e)
+    return e * tf.math.reciprocal(_long_sum(e))
 
 
 def _long_log_softmax(x: Any) -> Any:

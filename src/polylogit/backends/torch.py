@@ -72,18 +72,19 @@ def _shifted(x: torch.Tensor, axis: int) -> torch.Tensor:
 def _long_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
     """By ``torch.sum``, which adds in a cascade whose chains are short at any length."""
     if _is_traced():
-        shifted, total, levels = _folded(x, axis)
-        return _unfolded(shifted.exp() / total, levels, x.shape[axis], axis)
+        shifted, share, levels = _folded(x, axis, torch.reciprocal)
+        return _unfolded(shifted.exp() * share, levels, x.shape[axis], axis)
     e = _shifted(x, axis).exp_()
-    total = e.sum(axis, keepdim=True)
+    # Not divided: the derivative of a quotient takes e over the square of the sum, which underflows before softmax does.
+    share = e.sum(axis, keepdim=True).reciprocal()
     # Written over itself it takes half the memory, unless it is needed to differentiate.
-    return e / total if e.requires_grad or compiler.is_exporting() else e.div_(total)
+    return e * share if e.requires_grad or compiler.is_exporting() else e.mul_(share)
 
 
 def _long_log_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
     if _is_traced():
-        shifted, total, levels = _folded(x, axis)
-        return _unfolded(shifted - total.log(), levels, x.shape[axis], axis)
+        shifted, logarithm, levels = _folded(x, axis, torch.log)
+        return _unfolded(shifted - logarithm, levels, x.shape[axis], axis)
     shifted = _shifted(x, axis)
     logarithm = shifted.exp().sum(axis, keepdim=True).log()
     return shifted.sub_(logarithm)
@@ -94,11 +95,14 @@ def _is_traced() -> bool:
     return compiler.is_compiling() and not compiler.is_exporting()
 
 
-def _folded(x: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """The exponents of a long row, folded into dimensions of up to `_CHAIN`, and their sum, spread over them again.
+def _folded(
+    x: torch.Tensor, axis: int, function: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """The exponents of a long row, folded into dimensions of up to `_CHAIN`, and a function of their sum, spread again.
 
     Sums are taken, and in the derivative of the spreading taken again, one dimension at a time: Inductor adds up to
-    4,096 terms, or the share of a thread, in one running sum.
+    4,096 terms, or the share of a thread, in one running sum. What is spread is made before: Inductor leaves out the
+    end of a row whose length is no multiple of the dimension where it reads something of each (pytorch#195582).
     """
     shifted = _shifted(x.movedim(axis, -1), -1)
     length = shifted.shape[-1]
@@ -113,9 +117,10 @@ def _folded(x: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor, int
     total = shifted.exp()
     for level in range(1, levels + 1):
         total = total.sum(-level, keepdim=True)
+    spread = function(total)
     for level in range(levels, 1, -1):
-        total = total.expand(*[-1] * (total.ndim - level), shifted.shape[-level], *[-1] * (level - 1))
-    return shifted, total, levels
+        spread = spread.expand(*[-1] * (spread.ndim - level), shifted.shape[-level], *[-1] * (level - 1))
+    return shifted, spread, levels
 
 
 def _unfolded(y: torch.Tensor, levels: int, length: int, axis: int) -> torch.Tensor:

@@ -1,8 +1,7 @@
 """Gradients of other people's callables, where the backend's own transform cannot take them.
 
 Knows one thing of PyTorch: an ``autograd.Function`` in the old style, which ``torch.func`` refuses, still
-differentiates through the tape. And one of JAX: it compiles every operation of a derivative by itself, unless the
-whole is compiled at once.
+differentiates through the tape.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
     from polylogit.backends.base import Backend
 
-__all__ = ["as_one_program", "compiles", "pullback_of"]
+__all__ = ["as_one_program", "pullback_of", "tangent_of"]
 
 
 def pullback_of(backend: Backend, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
@@ -62,10 +61,9 @@ _TAPES: dict[str, Callable[..., Any]] = {"torch": _torch}
 
 def as_one_program(backend: Backend, run: Callable[..., Any]) -> Callable[..., Any]:
     """``run(x, *directions, axis, **kwargs)``, compiled where the framework would compile its operations one by one."""
-    name = _WHOLE.get(backend.name)
-    if name is None:
+    if not backend.always_compiles:
         return run
-    compile_ = backend.compilers()[name]
+    compile_ = backend.compilers()[backend.always_compiles]
     programs: dict[Any, Callable[..., Any]] = {}
 
     def compiled(x: Any, *rest: Any, **kwargs: Any) -> Any:
@@ -76,10 +74,3 @@ def as_one_program(backend: Backend, run: Callable[..., Any]) -> Callable[..., A
 
     return compiled
 
-
-_WHOLE = {"jax": "jit"}
-
-
-def compiles(backend: Backend) -> bool:
-    """Whether the framework compiles whatever it runs, anew for each shape."""
-    return backend.name in _WHOLE

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCHES",
+    "BETWEEN",
     "COTANGENTS",
     "ENOUGH",
     "GRADIENT_LENGTHS",
@@ -28,7 +29,9 @@ __all__ = [
     "SHAPES",
     "blocked_rows",
     "cotangents",
+    "drifting_rows",
     "generator",
+    "losing_rows",
     "peaked_rows",
     "points",
     "rows",
@@ -63,7 +66,9 @@ LENGTHS = {
         255,
         256,
         257,
+        511,
         512,
+        513,
         517,
         1000,
         1023,
@@ -119,6 +124,8 @@ LENGTHS = {
 }
 # Where compiling for a new shape costs a framework far more than running it.
 FEW_LENGTHS = (1, 2, 3, 17, 33, 64, 129, 517, 1025)
+# Between the powers of two: sums that a kernel keeps in lanes are longest there before it changes to another way.
+BETWEEN = (511, 1000)
 LONG_LENGTHS = {"quick": (65536, 100001), "full": (10000, 16385, 32000, 65536, 100001, 131072, 262147)}
 GRADIENT_LENGTHS = {
     "quick": (1, 2, 3, 5, 8, 17, 33, 64, 129, 517, 1025),
@@ -206,6 +213,14 @@ def drifting_rows(n: int) -> Iterator[tuple[str, Array]]:
     """Rows whose sum drifts if it is kept in one running sum: every addition is rounded the same way."""
     for name, value in (("a", -1.1), ("b", -0.35), ("c", -2.3)):
         yield f"drifting sum {name}", _one(n, value, 0.0, 0)
+
+
+def losing_rows(n: int, fmt: Format) -> Iterator[tuple[str, Array]]:
+    """Rows whose sum loses nearly half an eps with each addition to a large term: a chain shows its length."""
+    small = float(np.log(0.49 * fmt.eps))
+    yield "lost terms", _one(n, small, 0.0, 0)
+    yield "lost terms before", _one(n, small, 0.0, n - 1)
+    yield "lost in places", np.where(np.arange(n) % 32 == 0, 0.0, small)
 
 
 def peaked_rows(n: int) -> Array:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit.conformance import bounds
-from polylogit.conformance.autodiff import compiles
 from polylogit.conformance.doubledouble import DD
 from polylogit.conformance.formats import format_of
 from polylogit.conformance.judge import Expectation, Outcome, judge
@@ -85,21 +84,20 @@ class Context:
 
     @property
     def costly(self) -> bool:
-        """Whether a new shape costs the framework a compilation, so that fewer are asked for."""
-        return self.subject.backend.name != "numpy"
+        """Whether few shapes are asked for: each is compiled anew, or there is little time."""
+        return bool(self.subject.backend.always_compiles) or self.hasty
 
     @property
     def hasty(self) -> bool:
-        """Whether such a framework is to be done with soon.
+        """Whether there is little time: at level quick, for each of several backends and for what is compiled anew.
 
-        A kernel of one's own is one alone, and there is time, except where every step of it is compiled for each shape.
+        A kernel of one's own is one alone.
         """
-        soon = compiles(self.subject.backend) if self.subject.own else self.costly or self.sparse
-        return soon and self.level == "quick"
+        return self.level == "quick" and (not self.subject.own or bool(self.subject.backend.always_compiles))
 
     @property
     def light(self) -> bool:
-        """Whether, of such a framework, this format is asked for the essentials alone; float32 is asked for all."""
+        """Whether this format is asked for the essentials alone; float32 is asked for all."""
         if self.sparse:
             return True
         if self.fmt.name == "float32":
@@ -239,10 +237,12 @@ class Context:
             rows = np.where(mask, rows, -np.inf)
         if not rows.size:
             return Expectation(rows, DD(rows, rows), rows, fmt)
-        state = state_of(self.operation.state, rows)
+        state = state_of(self.operation.state, rows, fmt)
         high, low = self.operation.value(state)
         bound = bounds.allowed(self.operation.bound, state, high, fmt) * self._room(state, fmt)
-        high, low = np.where(state.regular, high, np.nan), np.where(state.regular, low, 0.0)
+        high = np.where(state.regular, high, np.nan)
+        if low is not None:
+            low = np.where(state.regular, low, 0.0)
         either = None
         if self.subject.own and self.operation.infinite is None:
             # A kernel may give the limit beside an infinite logit; only at the logit itself there is no number.
@@ -321,7 +321,7 @@ class Context:
             rows, flat = np.where(mask, rows, -np.inf), [np.where(mask, one, 0.0) for one in flat]
         if not rows.size:
             return Outcome(vacuous=True)
-        state = state_of(self.operation.state, rows)
+        state = state_of(self.operation.state, rows, fmt)
         entry = getattr(self.operation, kind)
         high, low = entry.value(state, *flat)
         bound = bounds.allowed(entry.bound, state, high, fmt, *flat) * self._room(state, fmt)
@@ -329,11 +329,11 @@ class Context:
             bound = bound + bounds.through_maximum(state, fmt, bound, flat)
         got = to_rows(np.asarray(answer.values), axis)
         masked = ~mask | (where is not None and ~mask.any(-1, keepdims=True))
-        high, low, bound = (np.where(masked, 0.0, part) for part in (high, low, bound))
+        high, low, bound = (None if part is None else np.where(masked, 0.0, part) for part in (high, low, bound))
         # Where the value is NaN so is the gradient, or anything.
         usable = state.regular | masked
-        got, high = np.where(usable, got, 0.0), np.where(usable, high, 0.0)
-        expected = Expectation(rows, DD(high, np.where(usable, low, 0.0)), bound, fmt, bounds.gradient_flushable(fmt))
+        got, high, low = (None if part is None else np.where(usable, part, 0.0) for part in (got, high, low))
+        expected = Expectation(rows, DD(high, low), bound, fmt, bounds.gradient_flushable(fmt))
         outcome = judge(expected, got, names)
         if outcome.details:
             line = np.unravel_index(int(np.argmax(_size(got - high, bound))), got.shape)[0]

@@ -98,8 +98,10 @@ def examine(
     refused: list[Result] = []
     # A kernel is asked for float8 only where it says that it serves it; of a backend the contract promises it, though
     # at level quick there is no time for the frameworks that compile each shape anew.
-    storage = not subject.own and (level == "full" or subject.backend.name == "numpy")
+    storage = not subject.own and (level == "full" or not subject.backend.always_compiles)
     for fmt in formats_named(formats or dtypes, storage=storage):
+        if fmt.through and not storage and dtypes is None:
+            continue
         context = Context(subject, entry, fmt, level, seed)
         no = not_served(context, asked=dtypes is not None)
         if no is not None:

@@ -1,6 +1,7 @@
 """Exact values of what the operations are made of, row by row.
 
-Values come in double-double arithmetic with a relative error below `doubledouble.RADIUS`, small against every bound.
+Values come in double-double arithmetic with a relative error below `doubledouble.RADIUS`, small against every bound; for
+formats of at most 24 bits in float64, which is as small against theirs.
 `rounded` makes correctly rounded results of them, and asks mpmath (`truth`) where the error could decide the rounding.
 Knows the rows' arithmetic and no operation's name.
 """
@@ -34,10 +35,12 @@ class Rows:
     ----------
     x : array of float64, two-dimensional
         Where it holds NaN or +inf, or a row nothing but -inf, that row is not `regular` and its values mean nothing.
+    plain : bool
+        Whether float64 will do.
     """
 
-    def __init__(self, x: Array) -> None:
-        self.x = x
+    def __init__(self, x: Array, *, plain: bool = False) -> None:
+        self.x, self._plain = x, plain
         self.length = x.shape[-1]
         finite_or_low = np.isfinite(x) | np.isneginf(x)
         self.regular: Array = np.asarray(finite_or_low.all(-1, keepdims=True) & np.isfinite(x).any(-1, keepdims=True))
@@ -51,8 +54,11 @@ class Rows:
     @functools.cached_property
     def shifted(self) -> DD:
         """Logits less the maximum of their row, exactly; -inf where that overflows float64."""
+        top = np.take_along_axis(self._x, self.top, -1)
         with np.errstate(all="ignore"):
-            high, low = dd.two_sum(self._x, -np.take_along_axis(self._x, self.top, -1))
+            if self._plain:
+                return DD(self._x - top)
+            high, low = dd.two_sum(self._x, -top)
         return DD(high, np.where(np.isfinite(high), low, 0.0))
 
     @property
@@ -67,9 +73,10 @@ class Rows:
     @functools.cached_property
     def _others(self) -> DD:
         """Sum of the exponentials without that of one maximum."""
-        rest = [part.copy() for part in self._exponentials]
+        rest = [None if part is None else part.copy() for part in self._exponentials]
         for part in rest:
-            np.put_along_axis(part, self.top, 0.0, -1)
+            if part is not None:
+                np.put_along_axis(part, self.top, 0.0, -1)
         return dd.total(DD(*rest))
 
     @functools.cached_property
@@ -82,7 +89,7 @@ class Rows:
         """log_softmax."""
         high, low = dd.add(self.shifted, dd.neg(dd.log1p(self._others)))
         lost = ~np.isfinite(self.shifted.hi)
-        return DD(np.where(lost, -np.inf, high), np.where(lost, 0.0, low))
+        return DD(np.where(lost, -np.inf, high), None if low is None else np.where(lost, 0.0, low))
 
     def mean(self, values: DD) -> DD:
         """Expectation under the probabilities."""
@@ -100,8 +107,8 @@ class Points:
 
     length = 1
 
-    def __init__(self, x: Array) -> None:
-        self.x = x
+    def __init__(self, x: Array, *, plain: bool = False) -> None:
+        self.x, self._plain = x, plain
         self.regular: Array = ~np.isnan(x)
         self._x = np.where(self.regular, x, 0.0)
 
@@ -112,7 +119,8 @@ class Points:
 
     @functools.cached_property
     def _small(self) -> DD:
-        return dd.exp(dd.from_float(-np.abs(self._x)))
+        sizes = -np.abs(self._x)
+        return dd.exp(DD(sizes) if self._plain else dd.from_float(sizes))
 
     @functools.cached_property
     def _whole(self) -> DD:
@@ -121,9 +129,10 @@ class Points:
     @functools.cached_property
     def probabilities(self) -> DD:
         """Sigmoid."""
-        one = dd.from_float(np.ones_like(self._x))
-        top = [np.where(self._x < 0, small, whole) for small, whole in zip(self._small, one, strict=True)]
-        return dd.div(DD(*top), self._whole)
+        high, low = self._small
+        positive = ~(self._x < 0)
+        top = DD(np.where(positive, 1.0, high), None if low is None else np.where(positive, 0.0, low))
+        return dd.div(top, self._whole)
 
     @functools.cached_property
     def slopes(self) -> DD:
@@ -163,7 +172,7 @@ def rounded(value: DD, fmt: Format, exactly: Callable[[tuple[int, ...]], Any] | 
     with np.errstate(all="ignore"):
         out = value.hi.copy() if fmt.precision == 53 else fmt.round(value.hi)  # noqa: PLR2004
         half = 0.5 * fmt.ulp(value.hi)
-        off = np.abs((value.hi - out) + value.lo)
+        off = np.abs((value.hi - out) + (0.0 if value.lo is None else value.lo))
         unsure = np.isfinite(out) & (np.abs(off - half) <= np.abs(value.hi) * dd.RADIUS + half * 2.0**-50)
         unsure |= (np.abs(value.hi) < 2.0**-960) & (value.hi != 0)
     if exactly is not None:
@@ -188,10 +197,10 @@ class _Cache:
     """The states made last, and how many numbers they hold."""
 
     def __init__(self) -> None:
-        self.states: dict[tuple[type, tuple[int, ...], bytes], Any] = {}
+        self.states: dict[tuple[Any, ...], Any] = {}
         self.size = 0
 
-    def add(self, key: tuple[type, tuple[int, ...], bytes], state: Any) -> None:
+    def add(self, key: tuple[Any, ...], state: Any) -> None:
         self.size += state.x.size
         while self.states and self.size > _CACHED:
             self.size -= self.states.pop(next(iter(self.states))).x.size
@@ -201,11 +210,15 @@ class _Cache:
 _CACHE = _Cache()
 
 
-def state_of(kind: type, x: Array) -> Any:
-    """`Rows` or `Points` of these logits; kept, since operations and checks ask for the same ones."""
-    key = (kind, x.shape, hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest())
+def state_of(kind: type, x: Array, fmt: Format | None = None) -> Any:
+    """`Rows` or `Points` of these logits, exact enough for a format, of which None is the widest.
+
+    They are kept, since operations and checks ask for the same ones.
+    """
+    plain = fmt is not None and fmt.precision <= dd.PLAIN
+    key = (kind, plain, x.shape, hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest())
     state = _CACHE.states.get(key)
     if state is None:
-        state = kind(x)
+        state = kind(x, plain=plain)
         _CACHE.add(key, state)
     return state

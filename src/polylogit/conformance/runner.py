@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import queue
 import signal
@@ -18,6 +19,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polylogit.conformance.formats import FORMATS
@@ -35,10 +37,14 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
     "jax": {"JAX_ENABLE_X64": "1", "JAX_PLATFORMS": "cpu"},
     "tensorflow": {"TF_CPP_MIN_LOG_LEVEL": "3"},
 }
-_LENGTHY = ("jax", "tensorflow", "numpy", "torch")  # the longest first
-# At level full, formats that a process of their own examines, so that the other cores do not wait for one backend. What
-# takes seconds is not worth another import.
-_ALONE = {"jax": ("float32", "float16")}
+# How long a backend takes, beside the others, so that what takes longest is begun first; of others nothing is known.
+_LENGTH = {"jax": 3.0, "tensorflow": 1.3, "torch": 0.9, "numpy": 0.8}
+# Formats that a process of their own examines, so that the other cores do not wait for one backend.
+_ALONE = {
+    ("jax", "quick"): ("float32",),
+    ("jax", "full"): ("float32", "float16"),
+    ("numpy", "full"): ("float64", "float32"),
+}
 _SILENCE = {"quick": 120.0, "full": 300.0}  # seconds without a result after which a process counts as hanging
 _TAIL = 12  # lines of standard error that a crash shows
 
@@ -75,8 +81,8 @@ class Job:
 
     def shares(self) -> list[Job]:
         """The job of each process."""
-        worth = self.level == "full" and cores() > 1 and not self.own
-        alone = [fmt for fmt in _ALONE.get(self.backend, ()) if worth and fmt in self.formats]
+        worth = cores() > 1 and not self.own
+        alone = [fmt for fmt in _ALONE.get((self.backend, self.level), ()) if worth and fmt in self.formats]
         rest = [fmt for fmt in self.formats if fmt not in alone]
         return [replace(self, formats=formats, results=[]) for formats in (*([fmt] for fmt in alone), rest) if formats]
 
@@ -94,13 +100,16 @@ def cores() -> int:
 def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
     """Run the jobs, those that take longest first; each one's results are filled in."""
     lock = threading.Lock()
-    waiting: deque[tuple[Job, _Told]] = deque()
+    found: list[tuple[float, Job, _Told]] = []
     filled = []
-    for job in sorted(jobs, key=lambda job: _LENGTHY.index(job.backend) if job.backend in _LENGTHY else -1):
+    for job in jobs:
         shares = job.shares()
         told = _Told(job.backend, len(shares), progress, lock)
-        waiting.extend((share, told) for share in shares)
+        whole = _LENGTH.get(job.backend, math.inf)
+        # The first share of a job is the longest.
+        found += [(whole / (1 + place), share, told) for place, share in enumerate(shares)]
         filled.append((job, shares))
+    waiting = deque((share, told) for _, share, told in sorted(found, key=lambda one: -one[0]))
 
     def work() -> None:
         while True:
@@ -150,6 +159,10 @@ def _environment(job: Job) -> dict[str, str]:
             environment.setdefault(name, value)
     elif job.backend in ENVIRONMENTS:
         environment.setdefault("JAX_ENABLE_X64", "1")
+    # Inductor's cache does not tell instruction sets apart: code written for wider registers overruns its buffers.
+    if "ATEN_CPU_CAPABILITY" in environment:
+        cache = Path(tempfile.gettempdir(), f"torchinductor-{environment['ATEN_CPU_CAPABILITY']}")
+        environment.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     # A worker's own threads compete with the other workers'.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
         environment.setdefault(name, "1")

@@ -30,7 +30,9 @@ def compiled(context: Context) -> Iterator[Trial]:
             continue
         compile_ = subject.backend.compilers()[name]
         shapes = ((130, 33),) if context.level == "quick" or name in _SLOW else ((4, 33), (2, 1025), (8, 1))
-        for shape in shapes:
+        # Where there is little time, in float32 between other operations, in float16 alone.
+        alone = not context.hasty or context.subject.own or context.fmt.name != "float32"
+        for shape in shapes if alone else ():
             x = logits(context, shape)
             case = f"{name}-{'x'.join(map(str, shape))}"
             yield Trial(case, lambda x=x, c=compile_: _alone(context, x, c))  # type: ignore[misc]

@@ -30,7 +30,7 @@ def laws(context: Context) -> Iterator[Trial]:
             if not context.costly
             else ()
             if context.hasty and context.light
-            else (17,)
+            else (33,)
             if context.light or context.hasty
             else (2, 1000)
         ):
@@ -79,18 +79,18 @@ def _results(context: Context, x: Array) -> Array:
 
 
 def _bound(context: Context, x: Array) -> Array:
-    state = state_of(context.operation.state, x)
+    state = state_of(context.operation.state, x, context.fmt)
     return np.asarray(context.operation.bound(state, context.fmt)) + bounds.flushable(context.fmt)
 
 
 def _sum(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
     y = _results(context, x)
-    return y.sum(-1, keepdims=True) - 1.0, bounds.row_sum(state_of(Rows, x), context.fmt)
+    return y.sum(-1, keepdims=True) - 1.0, bounds.row_sum(state_of(Rows, x, context.fmt), context.fmt)
 
 
 def _sum_of_exponentials(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
     r = _results(context, x)
-    state = state_of(Rows, x)
+    state = state_of(Rows, x, context.fmt)
     slack = (state.probabilities.hi * context.operation.bound(state, context.fmt)).sum(-1, keepdims=True)
     return np.exp(r).sum(-1, keepdims=True) - 1.0, 1.5 * slack + 1e-13
 
@@ -123,13 +123,13 @@ def _reflection(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
 def _two_entries(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
     pairs = np.stack([x.ravel()[:40], np.zeros(min(40, x.size))], axis=-1)
     y = _results(context, pairs)
-    exact = state_of(Points, pairs[:, :1]).probabilities.hi
+    exact = state_of(Points, pairs[:, :1], context.fmt).probabilities.hi
     return y[:, :1] - exact, _bound(context, pairs)[:, :1]
 
 
 def _exp_of_log(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
     # Of a backend its own log_softmax; of someone's own softmax the exact one.
-    state = state_of(Rows, x)
+    state = state_of(Rows, x, context.fmt)
     logs, eps = state.log_probabilities.hi, 0.0
     if not context.subject.own:
         logs = context.subject.host(polylogit.log_softmax(context.subject.array(x, context.fmt.name)))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit.conformance import cases
-from polylogit.conformance.autodiff import compiles
 from polylogit.conformance.context import Trial
 from polylogit.conformance.layouts import first_row_repeated
 
@@ -49,16 +48,18 @@ _EVERY_AXIS = ((3, 4, 5), (4, 6))
 def _asked(context: Context) -> Iterator[tuple[tuple[int, ...], Iterable[Any]]]:
     """Shapes and their axes; where there is little time, or each is compiled, of most shapes one axis of each kind."""
     own, hasty = context.subject.own, context.hasty
-    few = hasty or (not own and compiles(context.subject.backend))
+    few = hasty or (not own and context.costly)
     shapes: tuple[tuple[int, ...], ...] = cases.SHAPES
     if context.light:
         shapes = ((4, 6),)
+    elif few and not hasty and context.fmt.name != "float32":
+        shapes = ((4, 6), (3, 4, 5), (2, 1, 3, 2, 3))
     elif hasty:
         shapes = ((8, 8), (3, 4, 5), (2, 3, 4, 5)) if own else ((15, 16, 18),)
     for shape in shapes:
         last = len(shape) - 1
         kinds = (-last - 1, min(1, last), -1, None, (0, last) if last else 0)
-        every = not few or (shape in _EVERY_AXIS and not context.light)
+        every = not few or (shape in _EVERY_AXIS and context.fmt.name == "float32")
         asked = dict.fromkeys(_some_axes(len(shape)) if every else kinds)
         yield shape, asked if context.subject.offers_axis else (-1,)
 
@@ -83,7 +84,7 @@ def axes(context: Context) -> Iterator[Trial]:
                 lambda x=x, call=call: context.values(x, -1, call=call, optional=True),  # type: ignore[misc]
             )
     longer = (((517, 9), 0), ((3, 517, 3), 1), ((130, 40), 0)) if context.subject.offers_axis else ()
-    for shape, axis in longer[: (1 if context.light else 2) if context.hasty else 3]:
+    for shape, axis in (longer[:1] if context.light else longer[1:2]) if context.hasty else longer:
         x = logits(context, shape)
         yield Trial(
             f"{'x'.join(map(str, shape))}-axis-{axis}",
@@ -173,7 +174,7 @@ def shapes(context: Context) -> Iterator[Trial]:
     for batch, n in ((7, 3), (33, 1)) if context.hasty else ((8, 1), (33, 1), (3, 1), (9, 2)):
         far = np.full((batch, n), -1e4)
         yield Trial(f"{batch}x{n}-far", lambda far=far: context.values(far))  # type: ignore[misc]
-    for shape in ((0,), (3, 0), (0, 3), (2, 0, 3)) if not context.light else ((3, 0),):
+    for shape in ((0,), (3, 0), (0, 3), (2, 0, 3)) if not (context.light or context.hasty) else ((3, 0),):
         yield Trial(
             f"empty-{'x'.join(map(str, shape))}",
             lambda shape=shape: context.values(np.zeros(shape), -1, optional=True),  # type: ignore[misc]
