@@ -94,6 +94,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Name the native defects that could not be there, so that a session that met none does not pass for another."""
+    named = {
+        value
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "native defect not met"
+    }
+    if named:
+        terminalreporter.section("native defects that were not met here")
+        for defect in sorted(named):
+            terminalreporter.line(defect)
+
+
 @pytest.fixture(params=INSTALLED)
 def backend_name(request: pytest.FixtureRequest) -> str:
     """Each installed backend's name in turn."""

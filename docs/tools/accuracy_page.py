@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import plotting
+import settings
+
+from polylogit.conformance.bounds import additions
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "docs" / "_static" / "accuracy.json"
@@ -70,7 +73,8 @@ def _input(found: dict[str, Any]) -> str:
 def tables(measured: dict[str, Any]) -> str:
     """Everything that the page says in figures."""
     versions = ", ".join(f"{TITLES[name]} {version}" for name, version in measured["versions"].items())
-    lines = [f"Measured with {versions} on {measured['machine']}.", "", *_head("worst error over its bound")]
+    place = f"{measured['machine']}, {measured['processor']} with {settings.TITLES[measured['setting']]}"
+    lines = [f"Measured with {versions} on {place}.", "", *_head("worst error over its bound")]
     worst = measured["worst"]
     beyond = []
     for table, dtypes in worst.items():
@@ -81,12 +85,32 @@ def tables(measured: dict[str, Any]) -> str:
             beyond += [(name, table, dtype, one) for name, one in found.items() if one["worst"] > 1]
     lines += ["", "What is above 1, and the rows that show it:", ""]
     for name, table, dtype, one in beyond:
-        on, _, backend = name.rpartition(".")
-        title = f"{on} on {TITLES[backend]}" if on else TITLES[name]
-        lines.append(f"- {title}, {table}, {dtype}: {_amount(one['worst'])} ({_input(one)})")
+        lines.append(f"- {_title(name)}: {table}, {dtype}: {_amount(one['worst'])} ({_input(one)})")
     lines += ["", *_head("log_softmax where d ≤ 1, in ulp of the result")]
     lines += [_row("near 0", dtype, found, math.inf) for dtype, found in worst[UNITS].items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *_by_instruction_set(measured)]) + "\n"
+
+
+def _by_instruction_set(measured: dict[str, Any]) -> list[str]:
+    """A column for each setting, and a row for each figure that is not the same to two digits in all of them."""
+    whole = {measured["setting"]: measured["worst"], **measured["elsewhere"]}
+    lines = [
+        "| worst error over its bound | dtype | of | " + " | ".join(settings.TITLES[name] for name in whole) + " |"
+    ]
+    lines += ["|---|---|---|" + "--:|" * len(whole)]
+    for table, dtypes in measured["worst"].items():
+        for dtype, found in dtypes.items() if table != UNITS else ():
+            for name in found:
+                values = [worst[table][dtype][name]["worst"] for worst in whole.values()]
+                if len({_amount(value) for value in values}) > 1:
+                    cells = (f"**{_amount(value)}**" if value > 1 else _amount(value) for value in values)
+                    lines.append(f"| {table} | {dtype} | {_title(name)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _title(name: str) -> str:
+    on, _, backend = name.rpartition(".")
+    return f"{on}, {TITLES[backend]}" if on else TITLES[name]
 
 
 def page(old: str, measured: dict[str, Any]) -> str:
@@ -126,7 +150,7 @@ def _distance(curves: dict[str, Any]) -> plotting.Figure:
                 x,
                 plotting.Axis("worst error in ulp", 0.0, most, heights),
                 _lines(curves["distance softmax"][dtype]),
-                [(d, 4 + 2 * d + 2 * math.log2(64)) for d in (0.0, far / 2, far)],
+                [(d, 4 + 2 * d + additions(64)) for d in (0.0, far / 2, far)],
                 "bound",
             )
         )
@@ -157,7 +181,10 @@ def _length(curves: dict[str, Any]) -> plotting.Figure:
                     plotting.Axis("logits in a row", 2.0, 1e6, (10, 100, 1e3, 1e4, 1e5, 1e6), log=True),
                     plotting.Axis("worst error in ulp", 0.3, 3000.0, (1, 10, 100, 1000), log=True),
                     _lines(curves[f"{kind} softmax"][dtype]),
-                    [(n, 4 + 2 * math.log2(n)) for n in (2, 10, 100, 1e3, 1e4, 1e5, 1e6)],
+                    [
+                        (float(n), 4 + additions(n))
+                        for n in sorted({*range(2, 33), *(32**k + one for k in (1, 2, 3) for one in (0, 1)), 10**6})
+                    ],
                     "bound",
                 )
                 for kind in ("equal", "normal", "falling")

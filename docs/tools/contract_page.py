@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 import probes
+import settings
 
 TITLES = {"numpy": "SciPy", "torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX"}
 PAGE = probes.ROOT / "docs" / "contract.md"
@@ -26,7 +27,8 @@ edges, and the edges are where models break: integers, empty batches, masks, 16-
 `x` keeps its framework, kind, device and shape; floating dtypes are kept.
 
 The tables show what was measured with {versions} on {machine}, with the frameworks' default settings;
-**bold** marks what differs from the contract. The column *polylogit* was not measured once but is tested: this page is
+**bold** marks what differs from the contract. Where a framework answers otherwise with another instruction set, a
+second table has a column for each. The column *polylogit* was not measured once but is tested: this page is
 made from a table, `tests/contract.toml`, whose every call the tests make on every backend.
 
 | row | case | native calls that do otherwise | that lack it |
@@ -47,7 +49,24 @@ def _cell(value: str | None, probe: dict[str, object]) -> str:
     return _code(value) if probes.agrees(value, probe) else f"**`{value}`**"
 
 
-def _section(row: dict, shown: dict[str, dict[str, str]]) -> str:
+def _by_instruction_set(row: dict, measured: dict) -> list[str]:
+    """A column for each setting, and a row for each call that a framework answers otherwise in one of them."""
+    whole = {measured["setting"]: measured["shown"], **measured["elsewhere"]}
+    lines = []
+    for index, probe in enumerate(row.get("probe", ())):
+        for name in measured["shown"][f"{row['id']}.{index}"]:
+            values = [shown[f"{row['id']}.{index}"][name] for shown in whole.values()]
+            if len(set(values)) > 1:
+                call = _code(probe["call"].replace(", **named", ""))
+                lines.append(f"| {call} | {TITLES[name]} | " + " | ".join(_cell(one, probe) for one in values) + " |")
+    if lines:
+        titles = " | ".join(settings.TITLES[name] for name in whole)
+        lines = ["", f"| | natively | {titles} |", "|---|---|" + "---|" * len(whole), *lines]
+    return lines
+
+
+def _section(row: dict, measured: dict) -> str:
+    shown = measured["shown"]
     lines = [f"(contract-{row['id']})=", f"## {row['id']}. {row['case']}", "", row["rule"], ""]
     lines += [f"*Why.* {row['why']}", "", f"*Natively.* {row['native']}", ""]
     cases = row.get("probe", [])
@@ -65,6 +84,7 @@ def _section(row: dict, shown: dict[str, dict[str, str]]) -> str:
             + " | ".join(_cell(native.get(name), probe) for name in probes.FRAMEWORKS)
             + " |"
         ]
+    lines += _by_instruction_set(row, measured)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -93,8 +113,9 @@ def page() -> str:
         f"| {row['id']} | [{row['case']}](#contract-{row['id']}) | {_agreement(row, shown)} |" for row in rows
     )
     versions = ", ".join(f"{name} {version}" for name, version in measured["versions"].items())
-    head = INTRODUCTION.format(count=len(rows), versions=versions, machine=measured["machine"], overview=overview)
-    return "\n".join([head, *(_section(row, shown) for row in rows)])
+    machine = f"{measured['machine']}, {measured['processor']} with {settings.TITLES[measured['setting']]}"
+    head = INTRODUCTION.format(count=len(rows), versions=versions, machine=machine, overview=overview)
+    return "\n".join([head, *(_section(row, measured) for row in rows)])
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python docs/tools/measure_accuracy.py
 
-Takes the backends that are installed, and SciPy for NumPy's; the page shows all four. Prints the tables of
-docs/accuracy.md and writes ``docs/_static/accuracy.json``; ``accuracy_page.py`` makes the page's tables and pictures.
-The inputs are fixed: drawn from one seed, rounded to the dtype under test, the same for every function.
+It runs once more under each setting of tests/processors.py that the processor has. Takes the backends that are
+installed, and SciPy for NumPy's; the page shows all four. Prints the tables of docs/accuracy.md and writes
+``docs/_static/accuracy.json``; ``accuracy_page.py`` makes the page's tables and pictures. The inputs are fixed: drawn
+from one seed, rounded to the dtype under test, the same for every function.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
-import platform
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import accuracy_page
 import numpy as np
+import settings
 
 import polylogit
 from polylogit.conformance.formats import FORMATS
+from polylogit.conformance.machine import machine
 from polylogit.conformance.operations import OPERATIONS
 from polylogit.conformance.reference import state_of
 
@@ -284,13 +287,15 @@ def measure() -> dict[str, Any]:
                 _measure_gradients(ledger, found, operation, dtype, case)
     names = ["numpy", *(subject.name for subject in found if "." not in subject.name)]
     versions = {name: importlib.metadata.version(name).partition("+")[0] for name in names}
-    machine = f"{platform.system()} {platform.machine()}, CPU"
-    return {"versions": versions, "machine": machine, "worst": ledger.worst, "curves": ledger.curves}
+    return {"versions": versions, **machine(), "worst": ledger.worst, "curves": ledger.curves}
 
 
 def main() -> None:
     """Measure, print the tables, and write the numbers."""
-    measured = measure()
+    if "--json" in sys.argv:
+        print(json.dumps(measure()["worst"]))
+        return
+    measured = {**measure(), "setting": settings.here(), "elsewhere": settings.elsewhere(__file__)}
     accuracy_page.MEASURED.write_text(json.dumps(measured, indent=1) + "\n")
     print(accuracy_page.tables(measured))
 

@@ -2,8 +2,9 @@
 
     python docs/tools/measure_native.py
 
-Needs all four frameworks and SciPy. Writes ``docs/_static/native.json``, ``docs/_static/disagreements.svg`` and
-``docs/_static/disagreements-dark.svg``; ``contract_page.py`` puts the numbers into the page of the contract.
+It runs once more under each setting of tests/processors.py that the processor has. Needs all four frameworks and SciPy.
+Writes ``docs/_static/native.json``, ``docs/_static/disagreements.svg`` and ``docs/_static/disagreements-dark.svg``;
+``contract_page.py`` puts the numbers into the page of the contract.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import json
-import platform
+import sys
 import warnings
 from xml.sax.saxutils import escape
 
 import probes
+import settings
+
+from polylogit.conformance.machine import machine
 
 # In the order in which they are drawn: (row of the contract, index of the probe, what the picture calls it).
 PICTURE = (
@@ -51,10 +55,10 @@ def measure() -> dict[str, object]:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")  # only the value is of interest here
                     shown[key][framework] = probes.run(probe, framework, native=True)
-                print(key, framework, shown[key][framework], sep="\t")
+                print(key, framework, shown[key][framework], sep="\t", file=sys.stderr)
     versions = {TITLES[name]: importlib.metadata.version(DISTRIBUTIONS[name]) for name in probes.FRAMEWORKS}
     versions = {title: version.partition("+")[0] for title, version in versions.items()}
-    return {"versions": versions, "machine": f"{platform.system()} {platform.machine()}, CPU", "shown": shown}
+    return {"versions": versions, **machine(), "shown": shown}
 
 
 def draw(measured: dict[str, object], theme: dict[str, str]) -> str:
@@ -107,6 +111,10 @@ def main() -> None:
     for framework in ("torch", "tensorflow", "jax"):  # in this order
         importlib.import_module(framework)
     measured = measure()
+    if "--json" in sys.argv:
+        print(json.dumps(measured["shown"]))
+        return
+    measured |= {"setting": settings.here(), "elsewhere": settings.elsewhere(__file__)}
     probes.NATIVE.write_text(json.dumps(measured, indent=1) + "\n")
     for name, theme in THEMES.items():
         (probes.NATIVE.parent / name).write_text(draw(measured, theme))

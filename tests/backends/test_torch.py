@@ -338,6 +338,34 @@ class TestLongRows:
                 slack = 40 * torch.finfo(dtype).eps
                 torch.testing.assert_close(got, expected, rtol=slack, atol=slack * both(x)[0].abs().max().item())
 
+    @pytest.mark.parametrize("operation", ["softmax", "log_softmax"])
+    @pytest.mark.parametrize(("shape", "axis"), [((130, 33), -1), ((3, 1000), -1), ((70, 5), 0), ((4, 65, 2), 1)])
+    def test_nothing_of_a_row_is_left_out_where_inductor_computes_on(
+        self, operation: str, shape: tuple[int, ...], axis: int
+    ) -> None:
+        x, function = 5 * logits(*shape), getattr(polylogit, operation)
+        compiled = torch.compile(lambda x: function(x + x, axis) * 2.0 * 0.5, fullgraph=True)
+        exact = NATIVE[operation](2 * x.double(), axis)
+        torch.testing.assert_close(compiled(x).double(), exact, rtol=2e-5, atol=1e-6)
+
+    def test_inductor_still_leaves_out_what_does_not_fill_a_chunk(self) -> None:
+        # pytorch#195582; with it repaired, what is spread over the chunks of a long row need not be made before.
+        def cut(x: torch.Tensor, chunks: torch.Tensor) -> torch.Tensor:
+            return x - chunks.unsqueeze(-1).expand(-1, -1, 32).flatten(1).narrow(1, 0, x.shape[1])
+
+        x, chunks = logits(130, 33), torch.zeros(130, 2)
+        assert not torch.equal(torch.compile(cut)(x, chunks), x)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_the_derivative_does_not_underflow_before_the_value(self, dtype: torch.dtype) -> None:
+        info = torch.finfo(dtype)
+        lowest = float(np.log(info.tiny)) + 16
+        x = torch.cat([torch.zeros(600), torch.full((600,), lowest)]).to(dtype)
+        _, pullback = polylogit.vjp(polylogit.softmax, x)
+        (one_hot,) = torch.eye(1200, dtype=dtype)[1199:]
+        exact = torch.softmax(x.double(), -1)[-1].item()
+        assert pullback(one_hot)[-1].item() == pytest.approx(exact, rel=1e-4)
+
     def test_the_native_call_still_drifts(self) -> None:
         row = torch.cat([torch.zeros(1), torch.full((128_255,), -0.1)])
         assert (torch.softmax(row, -1).double().sum() - 1).abs() > 1e-5

@@ -13,6 +13,7 @@ from .unusual import UNUSUAL
 ALL_FAULTS = {**FAULTS, **UNPUBLISHED}
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("name", ALL_FAULTS)
 def test_a_fault_is_caught(name):
     operation, implementation, vjp = ALL_FAULTS[name]
@@ -29,6 +30,7 @@ def test_a_fault_that_users_reported_is_caught(name):
     assert found.message
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_a_right_implementation_is_not_accused(name):
     operation, implementation, vjp = UNUSUAL[name]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from polylogit import conformance
-from polylogit.conformance import reports
+from polylogit.conformance import machine, reports
 from polylogit.conformance.reports import json_report
 
 
@@ -122,3 +122,24 @@ def test_a_failing_case_is_replayed_alone(report):
     assert [one.id for one in again.results] == [failure.id]
     assert again.results[0].verdict == "failed"
     assert again.results[0].details["inputs"] == failure.details["inputs"]
+
+
+def test_the_report_names_the_processor_and_what_the_frameworks_say_of_it(tmp_path):
+    report = conformance.run(["numpy"], ["sigmoid"], level="quick")
+    report.to_json(tmp_path / "report.json")
+    environment = json.loads((tmp_path / "report.json").read_text())["environment"]
+    assert environment["processor"] == machine.processor()
+    assert environment["instruction_sets"] == machine.instruction_sets()
+    assert set(environment["capabilities"]) == {"numpy"}
+    assert machine.processor() in report.to_markdown()
+    report.to_html(tmp_path / "report.html")
+    assert machine.processor() in (tmp_path / "report.html").read_text()
+
+
+def test_a_framework_s_own_words_about_the_processor_reach_the_report():
+    torch = pytest.importorskip("torch")
+    kernels = torch.backends.cpu.get_cpu_capability()
+    report = conformance.check(lambda x: torch.sigmoid(x), "sigmoid", backend="torch", checks=("errors",))
+    assert report.environment["capabilities"]["torch"]["kernels"] == kernels
+    report = conformance.run(["torch"], ["sigmoid"], level="quick")
+    assert report.environment["capabilities"]["torch"]["kernels"] == kernels

@@ -92,7 +92,7 @@ def test_workers_are_told_where_the_caller_finds_its_packages(monkeypatch, tmp_p
 
 def test_a_backend_shared_out_among_processes_gives_what_one_process_gives(monkeypatch, tmp_path):
     def examined(alone):
-        monkeypatch.setattr(runner, "_ALONE", {"numpy": alone})
+        monkeypatch.setattr(runner, "_ALONE", {("numpy", "full"): alone})
         folder = tmp_path / f"values-{len(alone)}"
         folder.mkdir()
         job = runner.Job("numpy", ("sigmoid",), values=str(folder))
@@ -108,7 +108,7 @@ def test_a_backend_shared_out_among_processes_gives_what_one_process_gives(monke
 
 
 def test_the_report_is_in_the_order_of_the_formats_whichever_process_ends_first(monkeypatch):
-    monkeypatch.setattr(runner, "_ALONE", {"numpy": ("bfloat16", "float32")})
+    monkeypatch.setattr(runner, "_ALONE", {("numpy", "full"): ("bfloat16", "float32")})
     monkeypatch.setattr(runner, "cores", lambda: 2)
     report = conformance.run(["numpy"], ["sigmoid"])
     assert list(dict.fromkeys(result.dtype for result in report.results)) == list(FORMATS)
@@ -116,7 +116,14 @@ def test_the_report_is_in_the_order_of_the_formats_whichever_process_ends_first(
 
 @pytest.mark.usefixtures("broken")
 def test_of_a_backend_shared_out_each_process_that_dies_is_a_row(monkeypatch):
-    monkeypatch.setattr(runner, "_ALONE", {"aborts": ("float32",)})
+    monkeypatch.setattr(runner, "_ALONE", {("aborts", "full"): ("float32",)})
     monkeypatch.setattr(runner, "cores", lambda: 2)
     report = run_job("aborts", monkeypatch, level="full")
     assert [result.verdict for result in report.results] == ["crashed", "crashed"]
+
+
+def test_a_worker_told_to_use_less_of_the_processor_has_a_cache_for_its_compiler_of_its_own(monkeypatch):
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    narrow = runner._environment(runner.Job("torch", ("softmax",)))["TORCHINDUCTOR_CACHE_DIR"]
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx512")
+    assert runner._environment(runner.Job("torch", ("softmax",)))["TORCHINDUCTOR_CACHE_DIR"] != narrow

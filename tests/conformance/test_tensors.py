@@ -19,6 +19,7 @@ def test_a_fault_is_caught(name):
     assert found.message
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_implementation_is_not_accused(name):
     operation, implementation = RIGHT[name]

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # More elements than this take too long in mpmath.
 _MPMATH_LIMIT = 20_000
 
+# Logits beyond which a sigmoid is 0 or 1 in every precision.
+_FAR = 5000.0
+
 
 def _elementwise(function: Callable[[Any], Any]) -> Callable[[Any], Array]:
     """`function` of each element as an array of objects, also for a 0-d and an empty array."""
@@ -265,9 +268,11 @@ class SigmoidReference:
         self.shape, self.x = x.shape, _arithmetic(x.reshape(-1))
         self.plain = self.x.astype(np.float64)
         exp, one = (_exp, mpmath.mpf(1)) if self.x.dtype == object else (np.exp, np.longdouble(1))
+        # Beyond, both are below the smallest number of every dtype or 1 to all its digits, and mpmath takes seconds.
+        near = np.where(np.abs(self.plain) > _FAR, (np.sign(self.plain) * _FAR).astype(self.x.dtype), self.x)
         with np.errstate(over="ignore"):
-            self.s = one / (one + exp(-self.x))
-            self.slope = self.s / (one + exp(self.x))
+            self.s = one / (one + exp(-near))
+            self.slope = self.s / (one + exp(near))
         infinite = np.isinf(self.plain)
         self.s = np.where(infinite, np.where(self.plain > 0, one, one - one), self.s)
         self.slope = np.where(infinite, one - one, self.slope)

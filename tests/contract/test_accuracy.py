@@ -70,6 +70,7 @@ def test_a_shift_of_all_logits_changes_nothing(subject: Subject, row_operation: 
     subject.check_values(row_operation, *((steps + shift).astype("float32") for shift in (0, 1e4, -1e4, 1e7, -1e7)))
 
 
+@pytest.mark.processor
 @pytest.mark.contract(17)
 @pytest.mark.contract(28)
 def test_logits_made_by_a_product_inside_what_is_compiled_do_not_overflow(subject: Subject, row_operation: str) -> None:
@@ -92,6 +93,7 @@ def tails(dtype: str) -> Array:
     return np.concatenate([*points, named]).astype(dtype)
 
 
+@pytest.mark.processor
 @pytest.mark.contract(21)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
 def test_sigmoid_keeps_its_relative_accuracy_in_the_tails(subject: Subject, dtype: str) -> None:
@@ -100,6 +102,7 @@ def test_sigmoid_keeps_its_relative_accuracy_in_the_tails(subject: Subject, dtyp
         subject.check_values("sigmoid", x, x[::-1].copy(), x[: x.size // 2 * 2].reshape(2, -1))
 
 
+@pytest.mark.processor
 @pytest.mark.contract(21)
 @pytest.mark.contract(22)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
@@ -113,37 +116,13 @@ def test_the_slope_of_sigmoid_keeps_its_accuracy_in_the_tails(eager: Subject, dt
 # --- rows of every length --------------------------------------------------------------------------------------------
 
 LENGTHS = (
-    1,
-    2,
-    3,
-    4,
-    7,
-    8,
-    9,
-    15,
-    16,
-    17,
-    31,
-    32,
-    33,
-    63,
-    64,
-    65,
-    127,
-    128,
-    129,
-    255,
-    257,
-    511,
-    513,
-    517,
-    1023,
-    1025,
-    2049,
-)
+    1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 191, 250, 255, 257, 383, 500, 511, 513,
+    517, 1000, 1023, 1025, 2049, 3001, 5000,
+)  # fmt: skip
 
 
 @pytest.mark.contract(18)
+@pytest.mark.processor
 @pytest.mark.parametrize("axis", [-1, 0])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_rows_of_every_length_are_within_the_bound(subject: Subject, row_operation: str, dtype: str, axis: int) -> None:
@@ -160,6 +139,33 @@ def test_rows_of_every_length_are_within_the_bound(subject: Subject, row_operati
             check_sums(value, axis, str(subject))
 
 
+def losing(length: int, dtype: str) -> Array:
+    """Rows whose sum loses half an eps with each addition to the leading term: first, last or in between."""
+    rows = np.full((4, length), np.log(0.49 * np.finfo(dtype).eps))
+    rows[0, 0] = rows[1, -1] = rows[2, length // 2] = 0
+    rows[3, ::32] = 0
+    return rows.astype(dtype)
+
+
+@pytest.mark.contract(18)
+@pytest.mark.processor
+@pytest.mark.parametrize("axis", [-1, 0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_chain_of_additions_is_longer_than_32(subject: Subject, dtype: str, axis: int) -> None:
+    lengths = [length for length in LENGTHS if length > 1]
+    cases = [losing(length, dtype) for length in lengths]
+    arrays = [x if axis == -1 else np.ascontiguousarray(x.T) for x in cases]
+    with subject.all64():
+        found = subject.calls([("softmax", x, {"axis": axis}) for x in arrays])
+        values = [subject.numpy(value, dtype) for value in found]
+    for length, value in zip(lengths, values, strict=True):
+        levels = np.ceil(np.log(length) / np.log(32) - 1e-9)
+        roundings = max(2 * np.log2(length), min(length - 1, 31 * levels))
+        off = np.abs(value.astype(np.longdouble).sum(axis) - 1).max() / float(np.finfo(dtype).eps)
+        # Those of the sum, and of what the terms are divided by or multiplied with.
+        assert off <= roundings / 2 + 2, f"{subject}: rows of {length} sum to 1 ± {off:.3g} eps"
+
+
 def adversarial(length: int, dtype: str) -> Iterator[tuple[str, Array]]:
     """Rows whose running sums drift: equal terms, and those that rounding always sends the same way."""
     yield "N(0, 5)", drawn(length, seed=1).astype(dtype)
@@ -171,6 +177,7 @@ def adversarial(length: int, dtype: str) -> Iterator[tuple[str, Array]]:
     yield "falling", np.linspace(0, -20, length).astype(dtype)
 
 
+@pytest.mark.processor
 @pytest.mark.contract(18)
 @pytest.mark.parametrize(("length", "dtype"), [(5_000, "float64"), (128_256, "float32")])
 def test_long_rows_are_within_the_bound_on_every_axis(
@@ -185,6 +192,7 @@ def test_long_rows_are_within_the_bound_on_every_axis(
             check_sums(value, axis, str(subject))
 
 
+@pytest.mark.processor
 @pytest.mark.contract(18)
 @pytest.mark.contract(22)
 @pytest.mark.parametrize("axis", [-1, 0])
@@ -232,6 +240,7 @@ def test_four_million_elements_are_within_the_bound(
 # --- threads ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.processor
 @pytest.mark.contract(18)
 @pytest.mark.requires("torch")
 @pytest.mark.parametrize("threads", [1, 2])
@@ -252,6 +261,7 @@ def test_pytorch_is_within_the_bound_with_any_number_of_threads(row_operation: s
 # --- PyTorch's Inductor, which writes and compiles C++ ---------------------------------------------------------------
 
 
+@pytest.mark.processor
 @pytest.mark.contract(28)
 @pytest.mark.requires("torch")
 def test_what_inductor_makes_of_the_operations_is_within_the_bound() -> None:

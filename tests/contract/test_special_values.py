@@ -25,6 +25,7 @@ def rows_with(value: float, length: int) -> Any:
     return drawn
 
 
+@pytest.mark.processor
 @pytest.mark.contract(12)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_minus_infinity_among_finite_logits_has_probability_zero(
@@ -58,6 +59,7 @@ def test_the_gradients_beside_minus_infinity_are_finite(
             check(got, Reference(x, (axis,)).log_softmax_vjp(cotangent))
 
 
+@pytest.mark.processor
 @pytest.mark.contract(12)
 def test_all_but_one_logit_minus_infinity(subject: Subject, row_operation: str) -> None:
     cases = []
@@ -97,6 +99,7 @@ def test_minus_infinity_everywhere_is_nan_along_all_axes(subject: Subject, row_o
     )
 
 
+@pytest.mark.processor
 @pytest.mark.contract(14)
 @pytest.mark.parametrize(("dtype", "axis"), [("float32", -1), ("float32", 0), ("float64", -1), ("bfloat16", -1)])
 def test_nan_and_infinity_spread_over_their_row_and_no_other(
@@ -149,6 +152,7 @@ def test_the_gradients_of_the_rows_beside_a_nan_are_untouched(eager: Subject, ro
         check(got, exact, f"{eager}, {kind}")
 
 
+@pytest.mark.processor
 @pytest.mark.contract(14)
 @pytest.mark.contract(21)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
@@ -168,6 +172,7 @@ def test_the_slope_of_sigmoid_is_zero_at_the_infinities(eager: Subject) -> None:
         np.testing.assert_array_equal(eager.derivative(kind, "sigmoid", x, np.ones_like(x)), np.zeros(6))
 
 
+@pytest.mark.processor
 @pytest.mark.contract(19)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 def test_results_below_the_smallest_normal_may_be_flushed_and_nothing_else(

@@ -30,7 +30,8 @@ def tool(name: str) -> ModuleType:
     return sys.modules[name]
 
 
-plotting, page, measuring = tool("plotting"), tool("accuracy_page"), tool("measure_accuracy")
+tool("settings"), tool("plotting")
+page, measuring = tool("accuracy_page"), tool("measure_accuracy")
 MEASURED = json.loads(page.MEASURED.read_text())
 
 

@@ -27,6 +27,7 @@ def tool(name: str) -> ModuleType:
     return sys.modules[name]
 
 
+tool("settings")
 probes = tool("probes")
 ROWS = probes.rows()
 PROBES = [

@@ -114,6 +114,10 @@ class Backend(ABC):
         """The dtype of an array as a plain name such as "float32"."""
         return str(x.dtype)
 
+    def capabilities(self) -> dict[str, str]:
+        """What the framework says of the processor and of its own switches, for reports; values as it spells them."""
+        return {}
+
     def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
         """By name, the framework's ways to compile a function of one array (``{"jit": jax.jit}``)."""
         return {}

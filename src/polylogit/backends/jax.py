@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -268,6 +269,12 @@ class JaxBackend(Backend):
         """See `Backend.dtypes`; float64 in 64-bit mode only."""
         wide = ("float64",) if jax.config.jax_enable_x64 else ()
         return (*wide, "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+
+    def capabilities(self) -> dict[str, str]:
+        """See `Backend.capabilities`; XLA tells of nothing but the switches that it was given."""
+        kind = ", ".join(dict.fromkeys(device.device_kind for device in jax.devices()))
+        flags = os.environ.get("XLA_FLAGS", "")
+        return {"devices": kind, "x64": str(jax.config.jax_enable_x64)} | ({"XLA_FLAGS": flags} if flags else {})
 
     def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
         """``jax.jit``."""

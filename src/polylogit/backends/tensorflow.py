@@ -68,7 +68,7 @@ def _shifted(x: Any) -> Any:
 
 
 def _long_softmax(x: Any) -> Any:
-    # Not divided: the derivative of a quotient takes e over the square of the sum, which underflows before softmax does.
+    # Not divided: the derivative of a quotient takes e over the square of the sum, which underflows before the result.
     e = tf.exp(_shifted(x))
     return e * tf.math.reciprocal(_long_sum(e))
 
@@ -404,12 +404,28 @@ class TensorflowBackend(Backend):
         """See `Backend.dtype_name`."""
         return str(x.dtype.name)
 
+    def capabilities(self) -> dict[str, str]:
+        """See `Backend.capabilities`."""
+        return {"oneDNN": "serves softmax" if onednn_serves() else "does not serve softmax"}
+
     def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
         """``tf.function``, as a graph and through XLA."""
         return {
             "graph": lambda function: tf.function(function, autograph=False),
             "xla": lambda function: tf.function(function, autograph=False, jit_compile=True),
         }
+
+
+def onednn_serves() -> bool:
+    """Whether eager softmax is oneDNN's, as TensorFlow decides by the processor and ``TF_ENABLE_ONEDNN_OPTS``.
+
+    Nothing tells but the kernel itself, which refuses a tensor of six dimensions where the other takes it.
+    """
+    try:
+        gen_nn_ops.softmax(tf.zeros([1] * (_MOST_DIMENSIONS + 1)))
+    except tf.errors.AbortedError:
+        return True
+    return False
 
 
 def _without_float8(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:

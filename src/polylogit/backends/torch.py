@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 # The dtypes that the native calls serve as they are. A tuple: Dynamo compares its items by identity.
 _NATIVE = (torch.float32, torch.float64)
 
-# The CPU kernels add a row up in one running sum for each lane of a vector register along the last axis, and in a single
-# one along any other: at 128,256 classes the float32 probabilities sum to 1.0000079 on the last axis and to 1.0001 on
-# axis 0. A chain of k additions loses (k - 1) / 2 eps where a large term comes first and small ones follow, and k / 8 eps
-# of equal terms. Chains of 32 are what the bounds leave room for, as they are those of XLA's sums.
+# The CPU kernels add a row up in one running sum for each lane of a vector register along the last axis, in a single
+# one along any other: at 128,256 classes the float32 probabilities sum to 1.0000079 on the last axis, to 1.0001 on axis
+# 0. A chain of k additions loses (k - 1) / 2 eps where a large term comes first and small ones follow, and k / 8 eps of
+# equal terms. Chains of 32 are what the bounds leave room for, as they are those of XLA's sums.
 _CHAIN = 32
 
 # Bytes of a vector register, by the name of the kernels that this processor is given; and the fewest that a build has
@@ -75,7 +75,7 @@ def _long_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
         shifted, share, levels = _folded(x, axis, torch.reciprocal)
         return _unfolded(shifted.exp() * share, levels, x.shape[axis], axis)
     e = _shifted(x, axis).exp_()
-    # Not divided: the derivative of a quotient takes e over the square of the sum, which underflows before softmax does.
+    # Not divided: the derivative of a quotient takes e over the square of the sum, which underflows before the result.
     share = e.sum(axis, keepdim=True).reciprocal()
     # Written over itself it takes half the memory, unless it is needed to differentiate.
     return e * share if e.requires_grad or compiler.is_exporting() else e.mul_(share)
@@ -229,7 +229,7 @@ def _is_long(x: torch.Tensor, axis: int) -> bool:
         # A size that is not known takes the form that is right for every size, and sets no constraint.
         return not statically_known_true(length <= _longest(x, axis, _FEWEST_BYTES))
     # Of the loops that Inductor writes nothing is known but that they may be plain ones.
-    return length > (_CHAIN if compiler.is_compiling() else _longest(x, axis, _VECTOR_BYTES))
+    return bool(length > (_CHAIN if compiler.is_compiling() else _longest(x, axis, _VECTOR_BYTES)))
 
 
 def _longest(x: torch.Tensor, axis: int, vector: int) -> int:
@@ -385,6 +385,10 @@ class TorchBackend(Backend):
     def dtype_name(self, x: Any) -> str:
         """See `Backend.dtype_name`."""
         return str(x.dtype).removeprefix("torch.")
+
+    def capabilities(self) -> dict[str, str]:
+        """See `Backend.capabilities`."""
+        return {"kernels": torch.backends.cpu.get_cpu_capability(), "threads": str(torch.get_num_threads())}
 
     def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
         """``torch.compile`` in one graph, executed as traced and through Inductor."""

@@ -13,6 +13,7 @@ from polylogit.conformance import expectations, pairs, runner, searching
 from polylogit.conformance.context import Context
 from polylogit.conformance.examine import LEVELS, examine, formats_named, operation_named
 from polylogit.conformance.formats import FORMATS
+from polylogit.conformance.machine import machine
 from polylogit.conformance.operations import OPERATIONS
 from polylogit.conformance.results import SEARCH, Report, Result
 from polylogit.conformance.subject import Subject
@@ -106,6 +107,7 @@ def _run_all(jobs: Sequence[runner.Job], report: Report, *, isolate: bool, progr
     if not isolate:
         for job in jobs:
             backend = polylogit.get_backend(job.backend)
+            report.environment["capabilities"][job.backend] = backend.capabilities()
             for operation in job.operations:
                 subject = Subject(backend, operation, device=job.device, rowwise=OPERATIONS[operation].rowwise)
                 report.results.extend(examine(subject, job.level, job.seed))
@@ -119,6 +121,7 @@ def _run_all(jobs: Sequence[runner.Job], report: Report, *, isolate: bool, progr
         order = {name: position for position, name in enumerate((*OPERATIONS, *FORMATS, ""))}
         for job in jobs:
             report.results.extend(sorted(job.results, key=lambda one: (order[one.operation], order[one.dtype])))
+            report.environment["capabilities"][job.backend] = job.capabilities
         report.pairs = pairs.differences(folders)
 
 
@@ -126,10 +129,11 @@ def _environment(level: str, seed: int, infos: Iterable[Any] = ()) -> dict[str, 
     return {
         "polylogit": __version__,
         "python": platform.python_version(),
-        "machine": f"{platform.system()} {platform.machine()}",
+        **machine(),
         "level": level,
         "seed": seed,
         "backends": {info.name: info.version for info in infos if info.installed},
+        "capabilities": {},
     }
 
 
@@ -215,8 +219,10 @@ def check(
         if job.refusal:
             raise ConformanceError(job.refusal)
         report.results.extend(job.results)
+        report.environment["capabilities"][backend] = job.capabilities
     elif _is_callable(implementation):
         found = polylogit.get_backend(backend)
+        report.environment["capabilities"][found.name] = found.capabilities()
         named = f"{found.name}+{name or _name(implementation)}"
         subject = Subject(found, operation, implementation, vjp, named, device, rowwise=entry.rowwise)  # type: ignore[arg-type]
         report.results.extend(examine(subject, level, seed, dtypes, checks, search=search))

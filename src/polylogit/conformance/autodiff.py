@@ -73,4 +73,3 @@ def as_one_program(backend: Backend, run: Callable[..., Any]) -> Callable[..., A
         return programs[axis](x, *directions, **kwargs)
 
     return compiled
-

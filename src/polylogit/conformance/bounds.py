@@ -50,8 +50,8 @@ def additions(n: int) -> float:
     """S(n): by how many roundings, each of half an eps, the sum of `n` positive terms may be off.
 
     A chain of k terms rounds k - 1 times, and a row in which a large term comes first and small ones follow shows all
-    of them. Right is a sum in order of up to 32 terms, and one made of such sums on as many levels as it takes; pairwise
-    sums need less, and ``2 log2 n`` is room for theirs.
+    of them. Right is a sum in order of up to 32 terms, and one made of such sums on as many levels as it takes;
+    pairwise sums need less, and ``2 log2 n`` is room for theirs.
     """
     levels = max(1, int(np.ceil(np.log(max(n, 2)) / np.log(CHAIN) - 1e-9)))
     return max(2.0 * float(np.log2(max(n, 1))), float(min(n - 1, (CHAIN - 1) * levels)))

@@ -240,9 +240,7 @@ class Context:
         state = state_of(self.operation.state, rows, fmt)
         high, low = self.operation.value(state)
         bound = bounds.allowed(self.operation.bound, state, high, fmt) * self._room(state, fmt)
-        high = np.where(state.regular, high, np.nan)
-        if low is not None:
-            low = np.where(state.regular, low, 0.0)
+        high, low = np.where(state.regular, high, np.nan), np.where(state.regular, low, 0.0)
         either = None
         if self.subject.own and self.operation.infinite is None:
             # A kernel may give the limit beside an infinite logit; only at the logit itself there is no number.
@@ -329,10 +327,10 @@ class Context:
             bound = bound + bounds.through_maximum(state, fmt, bound, flat)
         got = to_rows(np.asarray(answer.values), axis)
         masked = ~mask | (where is not None and ~mask.any(-1, keepdims=True))
-        high, low, bound = (None if part is None else np.where(masked, 0.0, part) for part in (high, low, bound))
+        high, low, bound = (np.where(masked, 0.0, part) for part in (high, low, bound))
         # Where the value is NaN so is the gradient, or anything.
         usable = state.regular | masked
-        got, high, low = (None if part is None else np.where(usable, part, 0.0) for part in (got, high, low))
+        got, high, low = (np.where(usable, part, 0.0) for part in (got, high, low))
         expected = Expectation(rows, DD(high, low), bound, fmt, bounds.gradient_flushable(fmt))
         outcome = judge(expected, got, names)
         if outcome.details:

@@ -3,8 +3,8 @@
 What the reference computes with where mpmath would take minutes: whole arrays at a time, with a relative error below
 `RADIUS` for every function here. Classical error-free transformations (Dekker 1971, Knuth); knows no operation.
 
-A pair without a low part is a plain float64, and so is what is made of it. That is enough, and takes a fraction of the
-time, where results have at most `PLAIN` bits: the error is 2**-28 of theirs.
+A pair whose low part is `NOTHING` is a plain float64, and so is what is made of it. That is enough, in a fraction of
+the time, where results have at most `PLAIN` bits: the error is 2**-28 of theirs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
     from polylogit.conformance.formats import Array
 
-__all__ = ["DD", "PLAIN", "RADIUS", "add", "div", "dot", "exp", "from_float", "log1p", "mul", "neg", "total"]
+__all__ = ["DD", "NOTHING", "PLAIN", "RADIUS", "add", "div", "dot", "exp", "from_float", "log1p", "mul", "neg", "total"]
 
 # Bound on the relative error of each function; measured against mpmath they stay below 2**-97.
 RADIUS = 2.0**-94
 
 PLAIN = 24
+NOTHING = np.zeros(())
 
 _SPLITTER = 134217729.0  # 2**27 + 1
 _OCTAVE = 8
@@ -36,19 +37,19 @@ _LOWEST = -800.0  # below this, exp is 0 in float64
 
 
 class DD(NamedTuple):
-    """An unevaluated sum, ``abs(lo)`` at most half a unit in the last place of ``hi``; None is no low part."""
+    """An unevaluated sum, ``abs(lo)`` at most half a unit in the last place of ``hi``."""
 
     hi: Array
-    lo: Array | None = None
+    lo: Array = NOTHING
 
 
 def _or_plainly(plainly: Callable[..., Array]) -> Callable[[Callable[..., DD]], Callable[..., DD]]:
-    """A function of pairs that is `plainly` of their high parts where one of them has no low part."""
+    """A function of pairs that is `plainly` of their high parts where one of them is a plain float64."""
 
     def decorate(function: Callable[..., DD]) -> Callable[..., DD]:
         @functools.wraps(function)
         def run(*pairs: DD) -> DD:
-            if any(pair.lo is None for pair in pairs):
+            if any(pair.lo is NOTHING for pair in pairs):
                 return DD(np.asarray(plainly(*(pair.hi for pair in pairs))))
             return function(*pairs)
 
@@ -117,7 +118,7 @@ def add(a: DD, b: DD) -> DD:
 
 def neg(a: DD) -> DD:
     """Negative."""
-    return DD(-a.hi, None if a.lo is None else -a.lo)
+    return DD(-a.hi, a.lo if a.lo is NOTHING else -a.lo)
 
 
 @_or_plainly(np.multiply)

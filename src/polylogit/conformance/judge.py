@@ -87,7 +87,7 @@ def judge(expected: Expectation, got: Array, names: Sequence[str] = ()) -> Outco
 def _ratios(expected: Expectation, got: Array) -> Array:
     """Errors as fractions of their bounds; infinite where no bound helps."""
     high, low = expected.exact
-    error = np.abs(got - high if low is None else (got - high) - low)
+    error = np.abs((got - high) - low)
     ratio = np.where(error == 0, 0.0, error / np.where(expected.bound > 0, expected.bound, 1.0))
     ratio = np.where((expected.bound == 0) & (error > 0), np.inf, ratio)
     ratio = np.where((got == 0) & (np.abs(high) < expected.zero_below), 0.0, ratio)

@@ -1,7 +1,7 @@
 """Exact values of what the operations are made of, row by row.
 
-Values come in double-double arithmetic with a relative error below `doubledouble.RADIUS`, small against every bound; for
-formats of at most 24 bits in float64, which is as small against theirs.
+Values come in double-double arithmetic with a relative error below `doubledouble.RADIUS`, small against every bound;
+for formats of at most 24 bits in float64, which is as small against theirs.
 `rounded` makes correctly rounded results of them, and asks mpmath (`truth`) where the error could decide the rounding.
 Knows the rows' arithmetic and no operation's name.
 """
@@ -73,11 +73,11 @@ class Rows:
     @functools.cached_property
     def _others(self) -> DD:
         """Sum of the exponentials without that of one maximum."""
-        rest = [None if part is None else part.copy() for part in self._exponentials]
+        rest = DD(*(part if part is dd.NOTHING else part.copy() for part in self._exponentials))
         for part in rest:
-            if part is not None:
+            if part is not dd.NOTHING:
                 np.put_along_axis(part, self.top, 0.0, -1)
-        return dd.total(DD(*rest))
+        return dd.total(rest)
 
     @functools.cached_property
     def probabilities(self) -> DD:
@@ -89,7 +89,7 @@ class Rows:
         """log_softmax."""
         high, low = dd.add(self.shifted, dd.neg(dd.log1p(self._others)))
         lost = ~np.isfinite(self.shifted.hi)
-        return DD(np.where(lost, -np.inf, high), None if low is None else np.where(lost, 0.0, low))
+        return DD(np.where(lost, -np.inf, high), np.where(lost, 0.0, low))
 
     def mean(self, values: DD) -> DD:
         """Expectation under the probabilities."""
@@ -131,7 +131,7 @@ class Points:
         """Sigmoid."""
         high, low = self._small
         positive = ~(self._x < 0)
-        top = DD(np.where(positive, 1.0, high), None if low is None else np.where(positive, 0.0, low))
+        top = DD(np.where(positive, 1.0, high), low if self._plain else np.where(positive, 0.0, low))
         return dd.div(top, self._whole)
 
     @functools.cached_property
@@ -172,7 +172,7 @@ def rounded(value: DD, fmt: Format, exactly: Callable[[tuple[int, ...]], Any] | 
     with np.errstate(all="ignore"):
         out = value.hi.copy() if fmt.precision == 53 else fmt.round(value.hi)  # noqa: PLR2004
         half = 0.5 * fmt.ulp(value.hi)
-        off = np.abs((value.hi - out) + (0.0 if value.lo is None else value.lo))
+        off = np.abs((value.hi - out) + value.lo)
         unsure = np.isfinite(out) & (np.abs(off - half) <= np.abs(value.hi) * dd.RADIUS + half * 2.0**-50)
         unsure |= (np.abs(value.hi) < 2.0**-960) & (value.hi != 0)
     if exactly is not None:

@@ -68,6 +68,7 @@ class Job:
     own: dict[str, Any] | None = None
     results: list[Result] = field(default_factory=list)
     refusal: str = ""
+    capabilities: dict[str, str] = field(default_factory=dict)
 
     @property
     def subject(self) -> str:
@@ -84,7 +85,11 @@ class Job:
         worth = cores() > 1 and not self.own
         alone = [fmt for fmt in _ALONE.get((self.backend, self.level), ()) if worth and fmt in self.formats]
         rest = [fmt for fmt in self.formats if fmt not in alone]
-        return [replace(self, formats=formats, results=[]) for formats in (*([fmt] for fmt in alone), rest) if formats]
+        return [
+            replace(self, formats=formats, results=[], capabilities={})
+            for formats in (*([fmt] for fmt in alone), rest)
+            if formats
+        ]
 
 
 def time_limit(level: str) -> float:
@@ -127,6 +132,8 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
             thread.join(0.2)
     for job, shares in filled:
         job.results.extend(result for share in shares for result in share.results)
+        for share in shares:
+            job.capabilities.update(share.capabilities)
         job.refusal = next((share.refusal for share in shares if share.refusal), "")
 
 
@@ -214,6 +221,7 @@ def _converse(process: subprocess.Popen[str], job: Job, told: Callable[[dict[str
             break
         event = json.loads(line)
         phase = {"start": "importing", "ready": "running"}.get(event["event"], phase)
+        job.capabilities.update(event.get("capabilities", {}))
         if event["event"] == "result":
             job.results.append(Result(**event["result"]))
         elif event["event"] == "error":

@@ -61,7 +61,7 @@ def _run(job: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
     from polylogit.conformance.subject import Subject  # noqa: PLC0415
 
     backend = polylogit.get_backend(job["backend"])
-    send({"event": "ready", "devices": list(backend.devices())})
+    send({"event": "ready", "devices": list(backend.devices()), "capabilities": backend.capabilities()})
     kept: dict[str, Any] = {}
     # Format by format, since operations ask for the same exact values there, which are kept for a while.
     for fmt, operation in itertools.product(job["formats"], job["operations"]):
@@ -92,7 +92,7 @@ def _examine_own(job: dict[str, Any], send: Callable[[dict[str, Any]], None]) ->
     try:
         backend = polylogit.get_backend(job["backend"])
         implementation, vjp = (None if name is None else load(name) for name in (own["target"], own["vjp"]))
-        send({"event": "ready", "devices": list(backend.devices())})
+        send({"event": "ready", "devices": list(backend.devices()), "capabilities": backend.capabilities()})
         named, rowwise = f"{backend.name}+{own['name']}", OPERATIONS[operation].rowwise
         subject = Subject(backend, operation, implementation, vjp, named, job["device"], rowwise=rowwise)
         for result in examine(subject, job["level"], job["seed"], own["dtypes"], job["checks"], search=own["search"]):

@@ -20,8 +20,8 @@ __all__ = ["exhaustive", "special", "together", "values"]
 
 _MODERATE = 1100  # rows longer than this come in fewer kinds
 _GROUP = 97
-# What a kernel of one's own may be off, in bounds, where each addition to a running sum loses the same way: k terms that
-# are equal lose up to k / 8 eps. In four lanes that is 64 eps, 1.4 bounds; in one it is 256.
+# What a kernel of one's own may be off, in bounds, where each addition to a running sum loses the same way: k equal
+# terms lose up to k / 8 eps. In four lanes that is 64 eps, 1.4 bounds; in one it is 256.
 _DRIFTING, _DRIFT = 2049, 1.5
 
 
@@ -65,7 +65,7 @@ def values(context: Context) -> Iterator[Trial]:
 
 
 def lengths(context: Context) -> tuple[int, ...]:
-    """Row lengths; fewer where each new shape is compiled, except in float32. Some are drawn, so that none is special."""
+    """Row lengths; fewer where each new shape is compiled, except in float32. Some are drawn: none is special."""
     own, compiled = context.subject.own, bool(context.subject.backend.always_compiles)
     if context.hasty and context.light:
         return cases.FEW_LENGTHS[::2] if own else (3, 129) if compiled else (3, 129, *cases.BETWEEN)

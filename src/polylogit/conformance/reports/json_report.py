@@ -24,7 +24,12 @@ SCHEMA: dict[str, Any] = {
         "schema": {"const": VERSION},
         "status": {"enum": [0, 1, 3], "description": "0 agrees, 1 disagrees, 3 inconclusive"},
         "passed": {"type": "boolean"},
-        "environment": {"type": "object", "description": "versions, level, seed, seconds"},
+        "environment": {
+            "type": "object",
+            "description": "versions, level, seed, seconds, processor, its instruction sets as NumPy finds them; "
+            "capabilities holds what each framework says of the processor and of its switches",
+            "required": ["machine", "processor", "instruction_sets", "backends", "capabilities"],
+        },
         "pairs": {
             "type": "array",
             "description": "largest differences between two backends",

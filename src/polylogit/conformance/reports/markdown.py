@@ -37,7 +37,13 @@ def render(report: Report) -> str:
             said = f"❌ {bad} bad, worst {error}" if bad else f"⚠️ {known} expected failures" if known else error
             row.append("–" if cell is None else said)
         lines.append(f"| {operation} | " + " | ".join(row) + " |")
-    lines += ["", "Numbers are the worst error as a fraction of its bound.", ""]
+    where = report.environment
+    place = f"{where['processor']} ({', '.join(where['instruction_sets'])})" if "processor" in where else ""
+    lines += [
+        "",
+        "Numbers are the worst error as a fraction of its bound." + (f" Measured on {place}." if place else ""),
+    ]
+    lines += [""]
     bad_results = [result for result in report.results if result.verdict in BAD]
     for result in bad_results[:_SHOWN]:
         lines += [f"- **{result.verdict}** `{result.id}`: {_cell(result.message)}"]
