@@ -24,15 +24,15 @@ import numpy as np
 import settings
 
 import polylogit
-from polylogit.conformance.formats import FORMATS
 from polylogit.conformance.machine import machine
-from polylogit.conformance.operations import OPERATIONS
-from polylogit.conformance.reference import state_of
+from polylogit.spec.dtypes import finfo
+from polylogit.spec.exact import exact
+from polylogit.spec.operations import DEFINITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from polylogit.conformance.formats import Array, Format
+    from polylogit.spec.dtypes import Array, Finfo
 
 SEED = 0
 DTYPES = ("float32", "float64")
@@ -138,7 +138,7 @@ class Subject:
 
     def _call(self, operation: str) -> Callable[[Any], Any]:
         function = self.functions[operation]
-        if hasattr(function, "__polylogit_operation__") or not OPERATIONS[operation].rowwise:
+        if hasattr(function, "__polylogit_operation__") or not DEFINITIONS[operation].takes_axis:
             return function
         return lambda x: function(x, -1)
 
@@ -148,7 +148,7 @@ class Subject:
 
 def subjects() -> list[Subject]:
     """polylogit on every installed backend, then the installed frameworks' own functions."""
-    ours = {name: getattr(polylogit, name) for name in OPERATIONS}
+    ours = {name: getattr(polylogit, name) for name in DEFINITIONS}
     names = [name for name in ("torch", "tensorflow", "jax") if importlib.util.find_spec(name)]  # in this order
     for name in names:
         importlib.import_module(name)
@@ -163,7 +163,7 @@ def subjects() -> list[Subject]:
         elif "." in path:
             module = getattr(module, path.partition(".")[2])
         native = {
-            operation: getattr(module, function) for operation, function in zip(OPERATIONS, functions, strict=True)
+            operation: getattr(module, function) for operation, function in zip(DEFINITIONS, functions, strict=True)
         }
         title = path.partition(".")[0]
         found.append(Subject(title, polylogit.get_backend(name), native, name != "numpy"))
@@ -225,22 +225,23 @@ def _off(exact: Any, got: Array, slack: float) -> tuple[Array, Array]:
 
 
 def _measure_values(ledger: Ledger, found: list[Subject], operation: str, dtype: str, case: Case) -> None:
-    entry, fmt = OPERATIONS[operation], FORMATS[dtype]
+    entry, facts = DEFINITIONS[operation], finfo(dtype)
     x = case.x.astype(dtype)
-    state = state_of(entry.state, x.astype(np.float64))
-    exact, bound = entry.value(state), entry.bound(state, fmt)
-    where = state.distance if entry.rowwise else state.x
+    rows = exact(entry.exact, x.astype(np.float64))
+    right, bound = entry.value(rows), entry.bound(rows, facts)
+    where = rows.distance if entry.takes_axis else rows.x
+    slack = facts.flushed * facts.smallest_normal if entry.unit == 0 else 0.0
     for subject in found:
-        error, flushed = _off(exact, subject.value(operation, x), fmt.flushed * fmt.tiny if entry.unit == 0 else 0.0)
+        error, flushed = _off(right, subject.value(operation, x), slack)
         ledger.note((operation, dtype, subject.name), case, error, bound, where)
-        _trace(ledger, (operation, dtype, subject.name), case, fmt, (where, exact.hi, bound, error, ~flushed))
+        _trace(ledger, (operation, dtype, subject.name), case, facts, (where, right.hi, bound, error, ~flushed))
 
 
-def _trace(ledger: Ledger, key: tuple[str, str, str], case: Case, fmt: Format, found: tuple[Array, ...]) -> None:
+def _trace(ledger: Ledger, key: tuple[str, str, str], case: Case, facts: Finfo, found: tuple[Array, ...]) -> None:
     """Add what was found to the curve that the case belongs to."""
     operation, dtype, subject = key
-    where, exact, bound, error, kept = found
-    units = error / fmt.ulp(exact)
+    where, right, bound, error, kept = found
+    units = error / facts.ulp(right)
     if case.curve == "distance":
         # log_softmax has its own scale, eps (1 + |r|), which the bound knows.
         size = units if operation == "softmax" else error / bound
@@ -249,8 +250,8 @@ def _trace(ledger: Ledger, key: tuple[str, str, str], case: Case, fmt: Format, f
         ledger.draw(("sigmoid", dtype, subject), LOGITS[dtype], where[kept], units[kept])
     elif case.curve == "near zero":
         near = where <= 1.0
-        ledger.draw(("near zero", dtype, subject), NEAR_ZERO, np.log10(-exact[near]), units[near])
-        ledger.note(("near zero", dtype, subject), case, units[near], np.ones(1), np.log10(-exact[near]))
+        ledger.draw(("near zero", dtype, subject), NEAR_ZERO, np.log10(-right[near]), units[near])
+        ledger.note(("near zero", dtype, subject), case, units[near], np.ones(1), np.log10(-right[near]))
     elif case.curve and operation == "softmax":
         # Near the largest logit what the distance adds is small, and the sum is what is left.
         near = where <= 1.0
@@ -258,16 +259,16 @@ def _trace(ledger: Ledger, key: tuple[str, str, str], case: Case, fmt: Format, f
 
 
 def _measure_gradients(ledger: Ledger, found: list[Subject], operation: str, dtype: str, case: Case) -> None:
-    entry, fmt = OPERATIONS[operation], FORMATS[dtype]
+    entry, facts = DEFINITIONS[operation], finfo(dtype)
     x = case.x.astype(dtype)
-    state = state_of(entry.state, x.astype(np.float64))
+    rows = exact(entry.exact, x.astype(np.float64))
     g = np.random.default_rng(SEED).normal(size=x.shape).astype(dtype)
-    exact = entry.vjp.value(state, g.astype(np.float64))
-    bound = entry.vjp.bound(state, fmt, g.astype(np.float64))
-    where = state.distance if entry.rowwise else state.x
+    right = entry.vjp.value(rows, g.astype(np.float64))
+    bound = entry.vjp.bound(rows, facts, g.astype(np.float64))
+    where = rows.distance if entry.takes_axis else rows.x
     for subject in found:
         if subject.differentiates:
-            error, _ = _off(exact, subject.gradient(operation, x, g), 16 * fmt.tiny)
+            error, _ = _off(right, subject.gradient(operation, x, g), 16 * facts.smallest_normal)
             ledger.note((f"gradient of {operation}", dtype, subject.name), case, error, bound, where)
 
 
@@ -282,7 +283,7 @@ def measure() -> dict[str, Any]:
             _measure_values(ledger, found, "log_softmax", dtype, case)
         for case in _points(lowest):
             _measure_values(ledger, found, "sigmoid", dtype, case)
-        for operation in OPERATIONS:
+        for operation in DEFINITIONS:
             for case in _gradients():
                 _measure_gradients(ledger, found, operation, dtype, case)
     names = ["numpy", *(subject.name for subject in found if "." not in subject.name)]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from polylogit.errors import UnknownOperationError
-from polylogit.registry import OPERATIONS, OVERRIDES, TABLES, get_backend, is_known
+from polylogit.operations import named
+from polylogit.registry import OVERRIDES, TABLES, get_backend, is_known
 
 if TYPE_CHECKING:
     from polylogit.registry import Implementation
@@ -39,7 +39,7 @@ class ImplementationHandle:
                 return function(x)
             return function(x, dtype=dtype) if "dtype" in offers else own(x, dtype)
 
-        return elementwise if self.operation == "sigmoid" else implementation
+        return implementation if named(self.operation).takes_axis else elementwise
 
     def remove(self) -> None:
         """Take the implementation out again; what served before it serves again. A second call does nothing."""
@@ -114,9 +114,7 @@ def register_implementation(
     >>> polylogit.softmax(np.ones(2)).tolist()
     [0.5, 0.5]
     """
-    if operation not in OPERATIONS:
-        message = f"operation {operation!r} does not exist; polylogit has {', '.join(OPERATIONS)}."
-        raise UnknownOperationError(message)
+    named(operation)
     if not is_known(backend):
         get_backend(backend)  # finds an entry point, or raises the error that lists the known names
     if verify:

@@ -18,6 +18,7 @@ from polylogit.errors import (
     UnknownBackendError,
     UnsupportedArrayError,
 )
+from polylogit.operations import OPERATIONS
 
 TYPE_CHECKING = False  # what type checkers read; importing typing itself would take longer than all else here
 if TYPE_CHECKING:
@@ -30,13 +31,10 @@ if TYPE_CHECKING:
     Implementation = Callable[..., Any]
 
 __all__ = [
-    "OPERATIONS",
     "get_backend",
     "register_backend",
     "use_backend",
 ]
-
-OPERATIONS = ("softmax", "log_softmax", "sigmoid")
 
 ENTRY_POINT_GROUP = "polylogit.backends"
 

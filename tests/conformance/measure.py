@@ -11,8 +11,8 @@ import numpy as np
 
 import polylogit
 from polylogit.conformance.examine import examine
-from polylogit.conformance.operations import OPERATIONS
 from polylogit.conformance.subject import Subject
+from polylogit.spec.operations import DEFINITIONS
 
 WIDE = (np.float64, np.float32)
 ALL = (*WIDE, np.float16)
@@ -21,12 +21,12 @@ ALL = (*WIDE, np.float16)
 def tolerance_verdict(operation, implementation, vjp, dtypes):
     """What ``numpy.allclose`` with its defaults says, on random logits of a few shapes, against exact values."""
     rng = np.random.default_rng(0)
-    entry = OPERATIONS[operation]
+    entry = DEFINITIONS[operation]
     for dtype in dtypes:
         for shape in ((5,), (4, 10), (8, 100), (2, 1000)):
             x = (3 * rng.normal(size=shape)).astype(dtype)
             rows = x.astype(np.float64).reshape(-1, shape[-1])
-            state = entry.state(rows)
+            state = entry.exact(rows)
             try:
                 got = np.asarray(implementation(x)).astype(np.float64)
                 if not np.allclose(got.reshape(rows.shape), entry.value(state).hi):
@@ -43,9 +43,7 @@ def tolerance_verdict(operation, implementation, vjp, dtypes):
 
 def first_failure(operation, implementation, vjp, backend="numpy", level="quick"):
     """What the kit finds wrong first, in the order of `conformance.check`; None where it finds nothing."""
-    subject = Subject(
-        polylogit.get_backend(backend), operation, implementation, vjp, rowwise=OPERATIONS[operation].rowwise
-    )
+    subject = Subject(polylogit.get_backend(backend), operation, implementation, vjp)
     return next((result for result in examine(subject, level) if result.verdict == "failed"), None)
 
 

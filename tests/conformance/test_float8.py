@@ -7,9 +7,9 @@ import pytest
 import polylogit
 from polylogit import conformance
 from polylogit.conformance.examine import examine
-from polylogit.conformance.formats import FORMATS
-from polylogit.conformance.operations import OPERATIONS
 from polylogit.conformance.subject import Subject
+from polylogit.spec.dtypes import DTYPES
+from polylogit.spec.operations import DEFINITIONS
 
 from .faults import right_vjp_softmax, softmax
 from .unusual import UNUSUAL
@@ -19,17 +19,17 @@ FLOAT8 = ("float8_e4m3fn", "float8_e5m2")
 
 @pytest.mark.parametrize("name", FLOAT8)
 def test_the_formats_are_those_of_ml_dtypes(name):
-    fmt, facts = FORMATS[name], ml_dtypes.finfo(name)
-    assert (fmt.eps, fmt.tiny, fmt.smallest, fmt.largest) == tuple(
+    dtype, facts = DTYPES[name], ml_dtypes.finfo(name)
+    assert (dtype.eps, dtype.smallest_normal, dtype.smallest_subnormal, dtype.max) == tuple(
         float(one) for one in (facts.eps, facts.smallest_normal, facts.smallest_subnormal, facts.max)
     )
-    assert fmt.infinite == np.isinf(np.float32(np.inf).astype(fmt.dtype).astype(np.float32))
+    assert dtype.has_infinity == np.isinf(np.float32(np.inf).astype(dtype.dtype).astype(np.float32))
 
 
 @pytest.mark.parametrize("name", FLOAT8)
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", DEFINITIONS)
 def test_a_backend_rounds_once(backend, operation, name):
-    subject = Subject(backend, operation, rowwise=OPERATIONS[operation].rowwise)
+    subject = Subject(backend, operation)
     results = list(examine(subject, "full", formats=[name]))
     assert {result.verdict for result in results} == {"passed"}
     # Half a unit is nearly used up, so that a second rounding would show.

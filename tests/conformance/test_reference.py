@@ -4,10 +4,12 @@ import mpmath
 import numpy as np
 import pytest
 
-from polylogit.conformance import doubledouble as dd
-from polylogit.conformance.formats import FORMATS
-from polylogit.conformance.operations import OPERATIONS
-from polylogit.conformance.reference import Rows, rounded, truth
+from polylogit.spec import doubledouble as dd
+from polylogit.spec.dtypes import DTYPES
+from polylogit.spec.exact import Rows
+from polylogit.spec.operations import DEFINITIONS
+
+from .witness import FORMULAS, rounded, truth
 
 ROWS = {
     "moderate": [0.5, -3.25, 2.0, 1.0],
@@ -25,31 +27,31 @@ def pair(value, at):
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", DEFINITIONS)
 def test_values_agree_with_mpmath_to_the_certified_radius(name, row):
-    operation = OPERATIONS[name]
-    value = operation.value(operation.state(np.array([row])))
+    operation = DEFINITIONS[name]
+    value = operation.value(operation.exact(np.array([row])))
     for i in range(len(row)):
         with mpmath.workdps(80):
-            exact = truth(operation.formula, np.array(row), i)
+            exact = truth(operation.name, np.array(row), i)
             if exact < mpmath.mpf(2) ** -900 and name != "log_softmax":
                 assert abs(pair(value, (0, i)) - exact) < 2.0**-1070
             else:
                 assert abs(pair(value, (0, i)) - exact) <= abs(exact) * dd.RADIUS
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", DEFINITIONS)
 @pytest.mark.parametrize("kind", ["vjp", "jvp", "second"])
 def test_derivatives_agree_with_differences_of_exact_values(name, kind):
-    operation = OPERATIONS[name]
+    operation = DEFINITIONS[name]
     row, g, h = [0.3, -1.0, 2.5], [1.0, -2.0, 0.5], [0.25, 3.0, -1.0]
     directions = [np.array([g]), np.array([h])][: 2 if kind == "second" else 1]
-    got = getattr(operation, kind).value(operation.state(np.array([row])), *directions)
+    got = getattr(operation, kind).value(operation.exact(np.array([row])), *directions)
     with mpmath.workdps(80):
         step = mpmath.mpf(10) ** -30
 
         def value(x):
-            return [operation.formula(x, i) for i in range(3)]
+            return [FORMULAS[name](x, i) for i in range(3)]
 
         def loss(x):
             return mpmath.fsum(a * b for a, b in zip(g, value(x), strict=True))
@@ -74,31 +76,31 @@ def test_derivatives_agree_with_differences_of_exact_values(name, kind):
             assert abs(pair(got, (0, i)) - exact) < mpmath.mpf(10) ** -20
 
 
-@pytest.mark.parametrize("fmt", FORMATS.values(), ids=FORMATS)
-def test_rounding_is_correct_and_asks_mpmath_only_where_it_must(fmt):
-    x = fmt.round(np.random.default_rng(0).normal(size=(20, 5)) * 4)
-    operation, asked = OPERATIONS["softmax"], []
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_rounding_is_correct_and_asks_mpmath_only_where_it_must(dtype):
+    x = dtype.round(np.random.default_rng(0).normal(size=(20, 5)) * 4)
+    operation, asked = DEFINITIONS["softmax"], []
 
     def exactly(at):
         asked.append(at)
-        return truth(operation.formula, x[at[0]], at[1])
+        return truth(operation.name, x[at[0]], at[1])
 
-    got = rounded(Rows(x).probabilities, fmt, exactly)
+    got = rounded(Rows(x).probabilities, dtype, exactly)
     for at in np.ndindex(x.shape):
         with mpmath.workdps(60):
-            exact = truth(operation.formula, x[at[0]], at[1])
-            assert abs(mpmath.mpf(float(got[at])) - exact) <= mpmath.mpf(float(fmt.ulp(got[at]))) / 2
+            exact = truth(operation.name, x[at[0]], at[1])
+            assert abs(mpmath.mpf(float(got[at])) - exact) <= mpmath.mpf(float(dtype.ulp(got[at]))) / 2
     assert len(asked) < 3
 
 
 def test_a_tie_is_decided_by_mpmath():
-    fmt = FORMATS["float32"]
+    dtype = DTYPES["float32"]
     half = 1.0 + 2.0**-24  # between two float32
     above = dd.DD(np.array([half]), np.array([2.0**-140]))
     with mpmath.workprec(300):
         little = mpmath.mpf(2) ** -140
-        assert rounded(above, fmt, lambda _: mpmath.mpf(half) + little)[0] == 1.0 + 2.0**-23
-        assert rounded(above, fmt, lambda _: mpmath.mpf(half) - little)[0] == 1.0
+        assert rounded(above, dtype, lambda _: mpmath.mpf(half) + little)[0] == 1.0 + 2.0**-23
+        assert rounded(above, dtype, lambda _: mpmath.mpf(half) - little)[0] == 1.0
 
 
 def test_rows_that_are_no_rows_of_numbers_are_told():

@@ -8,8 +8,8 @@ import pytest
 
 from polylogit import conformance, register_backend
 from polylogit.conformance import pairs, runner
-from polylogit.conformance.formats import FORMATS
 from polylogit.conformance.results import Report
+from polylogit.spec.dtypes import DTYPES
 
 HERE = Path(__file__).parent
 
@@ -111,7 +111,7 @@ def test_the_report_is_in_the_order_of_the_formats_whichever_process_ends_first(
     monkeypatch.setattr(runner, "_ALONE", {("numpy", "full"): ("bfloat16", "float32")})
     monkeypatch.setattr(runner, "cores", lambda: 2)
     report = conformance.run(["numpy"], ["sigmoid"])
-    assert list(dict.fromkeys(result.dtype for result in report.results)) == list(FORMATS)
+    assert list(dict.fromkeys(result.dtype for result in report.results)) == list(DTYPES)
 
 
 @pytest.mark.usefixtures("broken")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from polylogit import conformance
 from polylogit.conformance import strategies
 from polylogit.conformance.calls import Call
-from polylogit.conformance.formats import FORMATS
 from polylogit.errors import BackendUnavailableError, ConformanceError
+from polylogit.spec.dtypes import DTYPES
 
 from .faults import FAULTS, right_sigmoid, right_vjp_softmax, softmax
 from .unusual import UNUSUAL
@@ -178,7 +178,7 @@ def test_nothing_else_of_the_kit_imports_hypothesis():
     ],
 )
 def test_a_call_is_the_line_it_was_read_from(line):
-    assert Call.of(line).line(FORMATS["float32"]) == line
+    assert Call.of(line).line(DTYPES["float32"]) == line
 
 
 @pytest.mark.parametrize(
@@ -190,15 +190,15 @@ def test_a_line_that_stands_for_no_call_is_refused(line):
         Call.of(line)
 
 
-@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_numbers_are_spelt_so_that_they_come_back(dtype):
-    fmt = FORMATS[dtype]
+    dtype = DTYPES[dtype]
 
     @settings(max_examples=200, derandomize=True, deadline=None)
     @given(strategies.calls("softmax", dtype, where=True))
     def comes_back(call):
-        again = Call.of(call.line(fmt))
-        assert np.array_equal(fmt.round(again.x), call.x, equal_nan=True)
+        again = Call.of(call.line(dtype))
+        assert np.array_equal(dtype.round(again.x), call.x, equal_nan=True)
         assert again.axis == call.axis
         assert (again.where is None) == (call.where is None)
         assert call.where is None or np.array_equal(again.where, call.where)
@@ -209,14 +209,14 @@ def test_numbers_are_spelt_so_that_they_come_back(dtype):
 # --- what is drawn ---
 
 
-@pytest.mark.parametrize("dtype", FORMATS)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_logits_have_the_dtype_and_the_shape_asked_for(dtype):
     @settings(max_examples=200, derandomize=True, deadline=None)
     @given(st.data())
     def drawn(data):
         shape = data.draw(strategies.shapes())
         x = data.draw(strategies.logits(dtype, shape))
-        assert x.dtype == FORMATS[dtype].dtype
+        assert x.dtype == DTYPES[dtype].dtype
         assert x.shape == shape
         finite = data.draw(strategies.logits(dtype, special=False)).astype(float)
         assert np.isfinite(finite).all()
@@ -238,28 +238,28 @@ def test_axes_and_masks_are_ones_that_numpy_takes(data):
 
 
 EDGES = {
-    "ties": lambda x, fmt: (x == x.max()).sum() > 1,
-    "minus infinity": lambda x, fmt: np.isneginf(x).any(),
-    "plus infinity": lambda x, fmt: np.isposinf(x).any(),
-    "nan": lambda x, fmt: np.isnan(x).any(),
-    "subnormal": lambda x, fmt: ((x != 0) & (np.abs(x) < fmt.tiny)).any(),
-    "the largest": lambda x, fmt: (x == fmt.largest).any(),
-    "a huge offset": lambda x, fmt: x.min() > min(1e6, fmt.largest / 8) and np.ptp(x) > 0,
-    "a long tail": lambda x, fmt: x.size > 1000 and np.ptp(x) > 0,
-    "a drifting sum": lambda x, fmt: x.size > 50 and (x == fmt.round(-1.1)).sum() > 40 and x.max() > -1,
-    "a gap beyond the exponential": lambda x, fmt: np.isfinite(x).all() and np.ptp(x) > 104,
-    "small differences at a great height": lambda x, fmt: x.size > 1 and x.min() > 100 and 0 < np.ptp(x) < 8,
+    "ties": lambda x, dtype: (x == x.max()).sum() > 1,
+    "minus infinity": lambda x, dtype: np.isneginf(x).any(),
+    "plus infinity": lambda x, dtype: np.isposinf(x).any(),
+    "nan": lambda x, dtype: np.isnan(x).any(),
+    "subnormal": lambda x, dtype: ((x != 0) & (np.abs(x) < dtype.smallest_normal)).any(),
+    "the largest": lambda x, dtype: (x == dtype.max).any(),
+    "a huge offset": lambda x, dtype: x.min() > min(1e6, dtype.max / 8) and np.ptp(x) > 0,
+    "a long tail": lambda x, dtype: x.size > 1000 and np.ptp(x) > 0,
+    "a drifting sum": lambda x, dtype: x.size > 50 and (x == dtype.round(-1.1)).sum() > 40 and x.max() > -1,
+    "a gap beyond the exponential": lambda x, dtype: np.isfinite(x).all() and np.ptp(x) > 104,
+    "small differences at a great height": lambda x, dtype: x.size > 1 and x.min() > 100 and 0 < np.ptp(x) < 8,
 }
 
 
 @pytest.mark.parametrize("edge", EDGES)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_the_edges_are_reached(edge, dtype):
-    fmt = FORMATS[dtype]
+    dtype = DTYPES[dtype]
 
     def reached(call):
         with np.errstate(all="ignore"):
-            return bool(EDGES[edge](call.x.ravel(), fmt))
+            return bool(EDGES[edge](call.x.ravel(), dtype))
 
     drawn = strategies.calls("softmax", dtype)
     assert strategies.smallest(drawn, reached, max_examples=1500) is not None

@@ -40,7 +40,7 @@ def test_a_ufunc_of_elements_is_asked_for_the_dtypes_that_it_has_loops_for():
 
 
 def test_a_ufunc_of_rows_takes_an_axis_though_its_signature_shows_none():
-    subject = Subject(polylogit.get_backend("numpy"), "softmax", OfRows(softmax), rowwise=True)
+    subject = Subject(polylogit.get_backend("numpy"), "softmax", OfRows(softmax))
     assert subject.offers_axis
     assert subject.default_axis
     assert not subject.offers_where

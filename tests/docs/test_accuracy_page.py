@@ -99,9 +99,9 @@ def test_a_probability_lost_near_0_is_measured_so() -> None:
 
 
 def test_what_is_flushed_counts_as_no_error_where_it_may_be() -> None:
-    exact = tool("measure_accuracy").state_of(measuring.OPERATIONS["sigmoid"].state, np.array([-90.0, -1.0]))
-    value = measuring.OPERATIONS["sigmoid"].value(exact)
-    error, flushed = measuring._off(value, np.zeros(2), 4 * measuring.FORMATS["float32"].tiny)
+    definition = measuring.DEFINITIONS["sigmoid"]
+    value = definition.value(measuring.exact(definition.exact, np.array([-90.0, -1.0])))
+    error, flushed = measuring._off(value, np.zeros(2), 4 * measuring.finfo("float32").smallest_normal)
     assert flushed.tolist() == [True, False]
     assert error[0] == 0
     assert error[1] == value.hi[1]

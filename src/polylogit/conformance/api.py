@@ -11,14 +11,14 @@ import polylogit
 from polylogit.__about__ import __version__
 from polylogit.conformance import expectations, pairs, runner, searching
 from polylogit.conformance.context import Context
-from polylogit.conformance.examine import LEVELS, examine, formats_named, operation_named
-from polylogit.conformance.formats import FORMATS
+from polylogit.conformance.examine import LEVELS, examine
 from polylogit.conformance.machine import machine
-from polylogit.conformance.operations import OPERATIONS
 from polylogit.conformance.results import SEARCH, Report, Result
 from polylogit.conformance.subject import Subject
 from polylogit.errors import ConformanceError, UnknownBackendError
 from polylogit.installation import backends as installed
+from polylogit.spec.dtypes import DTYPES, dtypes_named
+from polylogit.spec.operations import DEFINITIONS, definition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -72,9 +72,9 @@ def run(
     if level not in LEVELS:
         message = f"level={level!r} does not exist; the levels are {' and '.join(LEVELS)}."
         raise ConformanceError(message)
-    chosen = tuple(OPERATIONS) if operations is None else tuple(operations)
+    chosen = tuple(DEFINITIONS) if operations is None else tuple(operations)
     for operation in chosen:
-        operation_named(operation)
+        definition(operation)
     known = {info.name: info for info in installed()}
     required = tuple(require)
     names = list(dict.fromkeys([*(known if backends is None else backends), *required]))
@@ -109,7 +109,7 @@ def _run_all(jobs: Sequence[runner.Job], report: Report, *, isolate: bool, progr
             backend = polylogit.get_backend(job.backend)
             report.environment["capabilities"][job.backend] = backend.capabilities()
             for operation in job.operations:
-                subject = Subject(backend, operation, device=job.device, rowwise=OPERATIONS[operation].rowwise)
+                subject = Subject(backend, operation, device=job.device)
                 report.results.extend(examine(subject, job.level, job.seed))
         return
     with runner.values_folder() as folder:
@@ -118,7 +118,7 @@ def _run_all(jobs: Sequence[runner.Job], report: Report, *, isolate: bool, progr
             folders[job.backend].mkdir()
             job.values = str(folders[job.backend])
         runner.run_jobs(jobs, progress)
-        order = {name: position for position, name in enumerate((*OPERATIONS, *FORMATS, ""))}
+        order = {name: position for position, name in enumerate((*DEFINITIONS, *DTYPES, ""))}
         for job in jobs:
             report.results.extend(sorted(job.results, key=lambda one: (order[one.operation], order[one.dtype])))
             report.environment["capabilities"][job.backend] = job.capabilities
@@ -206,14 +206,14 @@ def check(
     False
     """
     start = time.monotonic()
-    entry = operation_named(operation)
+    definition(operation)
     report = Report(environment=_environment(level, seed, [info for info in installed() if info.name == backend]))
     if vjp is not None and isinstance(vjp, str) is not isinstance(implementation, str):
         message = f"vjp={vjp!r} must be given as the implementation is: as a callable, or as 'module:function'."
         raise ConformanceError(message)
     if isinstance(implementation, str):
         own: dict[str, Any] = {"target": implementation, "vjp": vjp, "name": name or implementation, "search": search}
-        own["dtypes"] = None if dtypes is None else [fmt.name for fmt in formats_named(dtypes)]
+        own["dtypes"] = None if dtypes is None else [dtype.name for dtype in dtypes_named(dtypes)]
         job = runner.Job(backend, (operation,), level, seed, device, checks, own=own)
         runner.run_jobs([job])
         if job.refusal:
@@ -224,7 +224,7 @@ def check(
         found = polylogit.get_backend(backend)
         report.environment["capabilities"][found.name] = found.capabilities()
         named = f"{found.name}+{name or _name(implementation)}"
-        subject = Subject(found, operation, implementation, vjp, named, device, rowwise=entry.rowwise)  # type: ignore[arg-type]
+        subject = Subject(found, operation, implementation, vjp, named, device)  # type: ignore[arg-type]
         report.results.extend(examine(subject, level, seed, dtypes, checks, search=search))
     else:
         message = f"check was given {implementation!r}; pass a callable implementation(x, axis=-1)."
@@ -333,16 +333,16 @@ def replay(
     device : str, optional
     """
     parts = _split(identifier)
-    entry = operation_named(parts["operation"])
+    entry = definition(parts["operation"])
     backend, plus, target = parts["subject"].partition("+")
     if plus and implementation is None:
         implementation = expectations.load(target)
     found = polylogit.get_backend(backend)
-    subject = Subject(found, parts["operation"], implementation, vjp, parts["subject"], device, rowwise=entry.rowwise)
+    subject = Subject(found, parts["operation"], implementation, vjp, parts["subject"], device)
     report = Report(environment=_environment("any", int(parts["seed"])))
     if parts["check"] == SEARCH:
-        (fmt,) = formats_named([parts["dtype"]])
-        context = Context(subject, entry, fmt, "full", int(parts["seed"]))
+        (dtype,) = dtypes_named([parts["dtype"]])
+        context = Context(subject, entry, dtype, "full", int(parts["seed"]))
         report.results = [searching.replayed(context, parts["case"])]
         return report
     for level in LEVELS:

@@ -15,7 +15,7 @@ import numpy as np
 from polylogit.errors import ConformanceError
 
 if TYPE_CHECKING:
-    from polylogit.conformance.formats import Array, Format
+    from polylogit.spec.dtypes import Array, Finfo
 
 __all__ = ["KINDS", "Call"]
 
@@ -47,17 +47,17 @@ class Call:
     where: Array | None = None
     g: Array | None = None
 
-    def line(self, fmt: Format) -> str:
+    def line(self, dtype: Finfo) -> str:
         """The call in a line; the shortest numbers that mean the same in the format."""
         parts = [] if self.kind == "values" else [self.kind]
-        parts.append("x=" + _array_line(self.x, fmt))
+        parts.append("x=" + _array_line(self.x, dtype))
         if self.axis != -1:
             axis = "+".join(map(str, self.axis)) if isinstance(self.axis, tuple) else str(self.axis)
             parts.append(f"axis={axis}")
         if self.where is not None:
-            parts.append("where=" + _array_line(self.where.astype(float), fmt))
+            parts.append("where=" + _array_line(self.where.astype(float), dtype))
         if self.g is not None:
-            parts.append("g=" + _array_line(self.g, fmt))
+            parts.append("g=" + _array_line(self.g, dtype))
         return ";".join(parts)
 
     @classmethod
@@ -92,14 +92,14 @@ def _axis(text: str) -> Any:
     return axes if len(axes) > 1 else axes[0]
 
 
-def _number(value: float, fmt: Format) -> str:
+def _number(value: float, dtype: Finfo) -> str:
     # float32 holds every number of the narrower formats, and spells it shorter than float64 does.
-    text = repr(value) if fmt.precision > 24 else str(np.float32(value))  # noqa: PLR2004
+    text = repr(value) if dtype.precision > 24 else str(np.float32(value))  # noqa: PLR2004
     return text.removesuffix(".0")
 
 
-def _array_line(values: Array, fmt: Format) -> str:
-    runs = [(text, len(list(same))) for text, same in groupby(_number(float(one), fmt) for one in values.ravel())]
+def _array_line(values: Array, dtype: Finfo) -> str:
+    runs = [(text, len(list(same))) for text, same in groupby(_number(float(one), dtype) for one in values.ravel())]
     text = ",".join(one if count == 1 else f"{one}*{count}" for one, count in runs)
     return text if values.ndim == 1 else "x".join(map(str, values.shape)) + ":" + text
 

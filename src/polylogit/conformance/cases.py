@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from polylogit.conformance.formats import Array, Format
+    from polylogit.spec.dtypes import Array, Finfo
 
 __all__ = [
     "BATCHES",
@@ -147,11 +147,11 @@ def generator(seed: int, *what: object) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(repr(what).encode())])
 
 
-def _ladder(n: int, start: float, fmt: Format, rng: np.random.Generator, span: float = 12.0) -> Array:
+def _ladder(n: int, start: float, dtype: Finfo, rng: np.random.Generator, span: float = 12.0) -> Array:
     """Near `start`, apart by a few spacings of the format there, so that they differ and stay comparable."""
-    step = float(fmt.ulp(np.asarray(start)))
+    step = float(dtype.ulp(np.asarray(start)))
     steps = rng.integers(0, max(2, int(span / step)) if step <= span / 2 else 2, n)
-    return np.asarray(start + step * steps if start < 0 or abs(start) < fmt.largest / 2 else start - step * steps)
+    return np.asarray(start + step * steps if start < 0 or abs(start) < dtype.max / 2 else start - step * steps)
 
 
 def _gap(n: int, low: float, high: float, rng: np.random.Generator) -> Array:
@@ -160,30 +160,30 @@ def _gap(n: int, low: float, high: float, rng: np.random.Generator) -> Array:
     return row
 
 
-def rows(n: int, fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
+def rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
     """Named rows of length `n` whose values are finite or -inf, each with at least one finite entry."""
     normal = rng.normal(size=n)
-    largest, half = fmt.largest, fmt.largest < 1e5  # noqa: PLR2004
+    largest, half = dtype.max, dtype.max < 1e5  # noqa: PLR2004
     yield "normal", normal
     yield "wide", 5.0 * rng.normal(size=n)
     yield "very wide", 30.0 * rng.normal(size=n)
     yield "narrow", 1e-3 * rng.normal(size=n)
     yield "all below -1e4", -1e4 - 10.0 * np.abs(rng.normal(size=n)).round(1) * 4
-    yield "all far negative", _ladder(n, -0.9 * largest, fmt, rng)
+    yield "all far negative", _ladder(n, -0.9 * largest, dtype, rng)
     yield "all lowest", np.full(n, -largest)
     yield "all largest", np.full(n, largest)
     for size in (60.0, 300.0, 2e4) if half else (60.0, 150.0, 800.0, 1e5, 1e7, 1e16, 1e30):
-        yield f"shifted by {size:g}", _ladder(n, size, fmt, rng)
-        yield f"shifted by -{size:g}", _ladder(n, -size, fmt, rng)
+        yield f"shifted by {size:g}", _ladder(n, size, dtype, rng)
+        yield f"shifted by -{size:g}", _ladder(n, -size, dtype, rng)
     for low, high in ((6.0, 9.0), (9.0, 11.5), (14.0, 18.0), (25.0, 40.0), (80.0, 87.0), (88.0, 104.0), (104.0, 120.0)):
         yield f"gap of {low:g} to {high:g}", _gap(n, low, high, rng)
-    if fmt.precision > 24:  # noqa: PLR2004
+    if dtype.precision > 24:  # noqa: PLR2004
         yield "gap of 300 to 500", _gap(n, 300.0, 500.0, rng)
         yield "gap of 690 to 740", _gap(n, 690.0, 740.0, rng)
     yield "zeros", np.zeros(n)
     yield "equal", np.full(n, 0.1)
     yield "minus zeros", np.full(n, -0.0)
-    yield "subnormal", fmt.smallest * rng.integers(-3, 4, n).astype(float)
+    yield "subnormal", dtype.smallest_subnormal * rng.integers(-3, 4, n).astype(float)
     yield "extremes", np.where(rng.random(n) < 0.5, -largest, largest)
     yield "lowest but one", _one(n, -largest, 0.0, int(rng.integers(n)))
     yield "ascending", np.linspace(-20.0, 5.0, n)
@@ -215,9 +215,9 @@ def drifting_rows(n: int) -> Iterator[tuple[str, Array]]:
         yield f"drifting sum {name}", _one(n, value, 0.0, 0)
 
 
-def losing_rows(n: int, fmt: Format) -> Iterator[tuple[str, Array]]:
+def losing_rows(n: int, dtype: Finfo) -> Iterator[tuple[str, Array]]:
     """Rows whose sum loses nearly half an eps with each addition to a large term: a chain shows its length."""
-    small = float(np.log(0.49 * fmt.eps))
+    small = float(np.log(0.49 * dtype.eps))
     yield "lost terms", _one(n, small, 0.0, 0)
     yield "lost terms before", _one(n, small, 0.0, n - 1)
     yield "lost in places", np.where(np.arange(n) % 32 == 0, 0.0, small)
@@ -231,7 +231,7 @@ def peaked_rows(n: int) -> Array:
     return np.concatenate([high, low, lone])
 
 
-def blocked_rows(n: int, fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
+def blocked_rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
     """Blocks of -inf, of very low and of very high values at the sizes in which kernels work."""
     for size in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024):
         if size >= n:
@@ -242,7 +242,7 @@ def blocked_rows(n: int, fmt: Format, rng: np.random.Generator) -> Iterator[tupl
         yield f"last {size} -inf", np.where(index >= n - size, -np.inf, row)
         yield f"{size} -inf inside", np.where((index >= n // 3) & (index < n // 3 + size), -np.inf, row)
         yield f"all but {size} -inf", np.where(index < n - size, -np.inf, row)
-        yield f"first {size} lowest", np.where(index < size, -fmt.largest, row)
+        yield f"first {size} lowest", np.where(index < size, -dtype.max, row)
         yield f"first {size} high", np.where(index < size, 150.0 + row, row)
         yield f"last {size} high", np.where(index >= n - size, 150.0 + row, row)
         yield f"blocks of {size} rising", row + 20.0 * (index // size)
@@ -272,7 +272,7 @@ def special_rows(n: int, rng: np.random.Generator) -> Iterator[tuple[str, Array]
         yield "nan then large", np.where(np.arange(n) == 0, np.nan, 1e4)
 
 
-def points(fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
+def points(dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
     """Elements for a function of each element: homogeneous groups, so that no other value can hide a fault."""
     for sign in (-1.0, 1.0):
         word = "negative" if sign < 0 else "positive"
@@ -286,10 +286,10 @@ def points(fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]
             f"{word} beyond",
             sign * np.array([89.0, 90.0, 100.0, 103.0, 104.0, 120.0, 709.0, 710.0, 745.0, 750.0, 1e4]),
         )
-        yield f"{word} huge", sign * np.array([fmt.largest, fmt.largest / 2, 3e4, 6e4])
+        yield f"{word} huge", sign * np.array([dtype.max, dtype.max / 2, 3e4, 6e4])
         # From where integers of 16, 32 and 64 bits end to the largest number: arguments reduced through an integer.
-        yield f"{word} orders", sign * np.append(np.geomspace(1e4, fmt.largest / 2, 96), fmt.largest)
-        yield f"{word} tiny", sign * np.array([0.0, fmt.smallest, fmt.tiny, 1e-5, 1e-3])
+        yield f"{word} orders", sign * np.append(np.geomspace(1e4, dtype.max / 2, 96), dtype.max)
+        yield f"{word} tiny", sign * np.array([0.0, dtype.smallest_subnormal, dtype.smallest_normal, 1e-5, 1e-3])
         yield f"{word} small half tails", sign * np.linspace(7.0, 17.5, 43)
         yield f"{word} infinite", sign * np.array([np.inf, 1.0, np.inf])
     yield "grid", np.linspace(-30.0, 30.0, 2001)
@@ -305,9 +305,9 @@ def points(fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]
 COTANGENTS = ("normal", "ones", "one-hot", "huge", "small", "alternating", "positive", "ramp", "constant", "zeros")
 
 
-def cotangents(n: int, fmt: Format, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
+def cotangents(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
     """Named cotangents of length `n`; those of ones alone let half of all faults through."""
-    half = fmt.largest < 1e5  # noqa: PLR2004
+    half = dtype.max < 1e5  # noqa: PLR2004
     normal = rng.normal(size=n)
     yield "normal", normal
     yield "ones", np.ones(n)

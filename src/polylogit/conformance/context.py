@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polylogit.conformance import bounds
-from polylogit.conformance.doubledouble import DD
-from polylogit.conformance.formats import format_of
 from polylogit.conformance.judge import Expectation, Outcome, judge
-from polylogit.conformance.reference import state_of
+from polylogit.spec import bounds
+from polylogit.spec.doubledouble import DD
+from polylogit.spec.dtypes import finfo
+from polylogit.spec.exact import exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from polylogit.conformance.formats import Array, Format
-    from polylogit.conformance.operations import Operation
     from polylogit.conformance.subject import Answer, Subject
+    from polylogit.spec.dtypes import Array, Finfo
+    from polylogit.spec.operations import Definition
 
 __all__ = ["Context", "Trial", "from_rows", "refusal", "to_rows"]
 
@@ -77,8 +77,8 @@ def from_rows(flat: Array, shape: tuple[int, ...], axis: Any) -> Array:
 class Context:
     """See the module's first lines."""
 
-    def __init__(self, subject: Subject, operation: Operation, fmt: Format, level: str, seed: int) -> None:
-        self.subject, self.operation, self.fmt, self.level, self.seed = subject, operation, fmt, level, seed
+    def __init__(self, subject: Subject, operation: Definition, dtype: Finfo, level: str, seed: int) -> None:
+        self.subject, self.operation, self.dtype, self.level, self.seed = subject, operation, dtype, level, seed
         self.keep_values = False
         self.any_order = False  # whether sums may be added up one by one; see `bounds.any_order`
 
@@ -100,20 +100,20 @@ class Context:
         """Whether this format is asked for the essentials alone; float32 is asked for all."""
         if self.sparse:
             return True
-        if self.fmt.name == "float32":
+        if self.dtype.name == "float32":
             return False
-        return self.hasty or (self.costly and not self.subject.own and self.fmt.name != "float16")
+        return self.hasty or (self.costly and not self.subject.own and self.dtype.name != "float16")
 
     @property
     def sparse(self) -> bool:
         """Whether it is a storage format of a backend: what shows how results are rounded is all that can go wrong."""
-        return bool(self.fmt.through) and not self.subject.own
+        return bool(self.dtype.computed_in) and not self.subject.own
 
     def rng(self, *what: object) -> np.random.Generator:
         """Random numbers for one case."""
         from polylogit.conformance.cases import generator  # noqa: PLC0415
 
-        return generator(self.seed, self.operation.rowwise, self.fmt.name, *what)
+        return generator(self.seed, self.operation.takes_axis, self.dtype.name, *what)
 
     @functools.cached_property
     def flushes(self) -> bool:
@@ -122,11 +122,13 @@ class Context:
         float16 alone needs the question: its smallest normal number is within reach of any longer row, so that a sum
         that overflowed looks like results flushed to 0.
         """
-        if self.fmt.name != "float16":
+        if self.dtype.name != "float16":
             return True
-        probes = (np.array([[0.0, -10.2]]), np.zeros((1, 20000))) if self.operation.rowwise else (np.array([[-10.2]]),)
+        probes = (
+            (np.array([[0.0, -10.2]]), np.zeros((1, 20000))) if self.operation.takes_axis else (np.array([[-10.2]]),)
+        )
         for probe in probes:
-            answer = self.subject.answer(self.subject.array(self.fmt.round(probe), self.fmt.name))
+            answer = self.subject.answer(self.subject.array(self.dtype.round(probe), self.dtype.name))
             if answer.values is not None and (answer.values == 0).any():
                 return True
         return False
@@ -142,7 +144,7 @@ class Context:
         *,
         optional: bool = False,
         where: Array | None = None,
-        into: Format | None = None,
+        into: Finfo | None = None,
         call: Callable[[Any], Any] | None = None,
         slack: float = 1.0,
     ) -> Outcome:
@@ -158,15 +160,15 @@ class Context:
             Whether refusing is allowed.
         where : array of bool, optional
             A mask, passed to the subject.
-        into : Format, optional
+        into : Finfo, optional
             Passed as ``dtype=``.
         call : callable, optional
             In place of the subject: takes the framework's array.
         slack : float, optional
             How many times the bound the error may be.
         """
-        x = self.fmt.logits(x)
-        array = self.subject.array(x, self.fmt.name, layout)
+        x = self.dtype.logits(x)
+        array = self.subject.array(x, self.dtype.name, layout)
         kwargs: dict[str, Any] = {}
         if where is not None:
             kwargs["where"] = self.subject.array(where, "bool")
@@ -187,17 +189,17 @@ class Context:
         *,
         optional: bool = False,
         where: Array | None = None,
-        into: Format | None = None,
+        into: Finfo | None = None,
         slack: float = 1.0,
     ) -> Outcome:
         """Judge an answer for logits `x`."""
-        bad = self.unusable(answer, x.shape, into or self.fmt, optional=optional)
+        bad = self.unusable(answer, x.shape, into or self.dtype, optional=optional)
         if bad is not None:
             return bad
         assert answer.values is not None  # noqa: S101  an answer without an error has values
-        target = into or self.fmt
-        fmt = min(target, format_of(answer.dtype) or target, key=lambda one: one.precision)
-        expected = self.expectation(x, axis, fmt, where)
+        target = into or self.dtype
+        dtype = min(target, finfo(answer.dtype) or target, key=lambda one: one.precision)
+        expected = self.expectation(x, axis, dtype, where)
         expected.bound = expected.bound * slack
         outcome = judge(expected, to_rows(answer.values, self._axis(axis)), names)
         if outcome.verdict == "passed" and answer.dtype != target.name:
@@ -208,13 +210,13 @@ class Context:
             outcome.values = answer.values
         return outcome
 
-    def unusable(self, answer: Answer, shape: tuple[int, ...], fmt: Format, *, optional: bool) -> Outcome | None:
+    def unusable(self, answer: Answer, shape: tuple[int, ...], dtype: Finfo, *, optional: bool) -> Outcome | None:
         """The outcome of an exception or a wrong shape; None where there are values to judge."""
         if answer.error is not None:
             said = f"{type(answer.error).__name__}: {answer.error}".splitlines()[0][:300]
             if refusal(answer.error, self.subject, optional=optional):
                 return Outcome("unsupported", message=f"refused with {said}")
-            return Outcome("failed", message=f"raised {said}", details={"shape": list(shape), "dtype": fmt.name})
+            return Outcome("failed", message=f"raised {said}", details={"shape": list(shape), "dtype": dtype.name})
         if answer.values is not None and answer.values.shape != tuple(shape):
             return Outcome(
                 "failed", message=f"the result has the shape {answer.values.shape}, the input {tuple(shape)}"
@@ -222,12 +224,12 @@ class Context:
         return None
 
     def _axis(self, axis: Any) -> Any:
-        return axis if self.operation.rowwise else None
+        return axis if self.operation.takes_axis else None
 
-    def _room(self, state: Any, fmt: Format) -> float:
-        return bounds.any_order(state, fmt) if self.any_order else 1.0
+    def _room(self, found: Any, dtype: Finfo) -> float:
+        return bounds.any_order(found, dtype) if self.any_order else 1.0
 
-    def expectation(self, x: Array, axis: Any, fmt: Format, where: Array | None = None) -> Expectation:
+    def expectation(self, x: Array, axis: Any, dtype: Finfo, where: Array | None = None) -> Expectation:
         """What the table says of these logits, in rows."""
         axis = self._axis(axis)
         rows = to_rows(x, axis)
@@ -236,13 +238,13 @@ class Context:
             mask = to_rows(np.broadcast_to(where, x.shape), axis)
             rows = np.where(mask, rows, -np.inf)
         if not rows.size:
-            return Expectation(rows, DD(rows, rows), rows, fmt)
-        state = state_of(self.operation.state, rows, fmt)
-        high, low = self.operation.value(state)
-        bound = bounds.allowed(self.operation.bound, state, high, fmt) * self._room(state, fmt)
-        high, low = np.where(state.regular, high, np.nan), np.where(state.regular, low, 0.0)
+            return Expectation(rows, DD(rows, rows), rows, dtype)
+        found = exact(self.operation.exact, rows, dtype)
+        high, low = self.operation.value(found)
+        bound = bounds.allowed(self.operation.bound, found, high, dtype) * self._room(found, dtype)
+        high, low = np.where(found.regular, high, np.nan), np.where(found.regular, low, 0.0)
         either = None
-        if self.subject.own and self.operation.infinite is None:
+        if self.subject.own and self.operation.at_infinity is None:
             # A kernel may give the limit beside an infinite logit; only at the logit itself there is no number.
             either = (
                 ~np.isnan(rows).any(-1, keepdims=True) & np.isposinf(rows).any(-1, keepdims=True) & ~np.isposinf(rows)
@@ -250,8 +252,8 @@ class Context:
         if mask is not None:
             empty = ~mask.any(-1, keepdims=True)
             high = np.where(~mask | empty, self.operation.masked, high)
-        zero_below = bounds.flushable(fmt) if self.flushes else 0.0
-        return Expectation(rows, DD(high, low), bound, fmt, zero_below, either, self.operation.masked)
+        zero_below = bounds.flushable(dtype) if self.flushes else 0.0
+        return Expectation(rows, DD(high, low), bound, dtype, zero_below, either, self.operation.masked)
 
     # --- derivatives -------------------------------------------------------------------------------------------
 
@@ -282,11 +284,11 @@ class Context:
         axis, names, optional, where, layout
             As in `values`; `layout` is that of the directions, `at` that of the logits.
         """
-        subject, fmt = self.subject, self.fmt
-        x = fmt.logits(x)
-        rounded = [fmt.logits(direction) for direction in directions]
-        array = subject.array(x, fmt.name, at)
-        given = [subject.array(direction, fmt.name, layout) for direction in rounded]
+        subject, dtype = self.subject, self.dtype
+        x = dtype.logits(x)
+        rounded = [dtype.logits(direction) for direction in directions]
+        array = subject.array(x, dtype.name, at)
+        given = [subject.array(direction, dtype.name, layout) for direction in rounded]
         kwargs = {} if where is None else {"where": subject.array(where, "bool")}
         answer = subject.guarded(lambda: run(array, *given, axis, **kwargs), like=array)
         for name, before, after in (
@@ -295,7 +297,7 @@ class Context:
         ):
             if not np.array_equal(subject.host(after), before, equal_nan=True):
                 answer.notes.append(f"{name} was modified")
-        bad = self.unusable(answer, x.shape, fmt, optional=optional)
+        bad = self.unusable(answer, x.shape, dtype, optional=optional)
         if bad is not None:
             return bad
         assert answer.values is not None  # noqa: S101
@@ -311,7 +313,7 @@ class Context:
         names: Sequence[str],
         where: Array | None,
     ) -> Outcome:
-        axis, fmt = self._axis(axis), self.fmt
+        axis, dtype = self._axis(axis), self.dtype
         rows, flat = to_rows(x, axis), [to_rows(direction, axis) for direction in directions]
         mask = np.ones(rows.shape, dtype=bool)
         if where is not None:
@@ -319,25 +321,25 @@ class Context:
             rows, flat = np.where(mask, rows, -np.inf), [np.where(mask, one, 0.0) for one in flat]
         if not rows.size:
             return Outcome(vacuous=True)
-        state = state_of(self.operation.state, rows, fmt)
+        found = exact(self.operation.exact, rows, dtype)
         entry = getattr(self.operation, kind)
-        high, low = entry.value(state, *flat)
-        bound = bounds.allowed(entry.bound, state, high, fmt, *flat) * self._room(state, fmt)
-        if self.subject.composed and self.operation.rowwise:
-            bound = bound + bounds.through_maximum(state, fmt, bound, flat)
+        high, low = entry.value(found, *flat)
+        bound = bounds.allowed(entry.bound, found, high, dtype, *flat) * self._room(found, dtype)
+        if self.subject.composed and self.operation.takes_axis:
+            bound = bound + bounds.through_maximum(found, dtype, bound, flat)
         got = to_rows(np.asarray(answer.values), axis)
         masked = ~mask | (where is not None and ~mask.any(-1, keepdims=True))
         high, low, bound = (np.where(masked, 0.0, part) for part in (high, low, bound))
         # Where the value is NaN so is the gradient, or anything.
-        usable = state.regular | masked
+        usable = found.regular | masked
         got, high, low = (np.where(usable, part, 0.0) for part in (got, high, low))
-        expected = Expectation(rows, DD(high, low), bound, fmt, bounds.gradient_flushable(fmt))
+        expected = Expectation(rows, DD(high, low), bound, dtype, bounds.gradient_flushable(dtype))
         outcome = judge(expected, got, names)
         if outcome.details:
             line = np.unravel_index(int(np.argmax(_size(got - high, bound))), got.shape)[0]
             outcome.details["directions"] = [[float(v) for v in one[line][:16]] for one in flat]
-        if outcome.verdict == "passed" and answer.dtype != fmt.name:
-            outcome.verdict, outcome.message = "failed", f"the gradient is {answer.dtype}; it should be {fmt.name}"
+        if outcome.verdict == "passed" and answer.dtype != dtype.name:
+            outcome.verdict, outcome.message = "failed", f"the gradient is {answer.dtype}; it should be {dtype.name}"
         if outcome.verdict == "passed" and answer.notes:
             outcome.verdict, outcome.message = "failed", "; ".join(answer.notes)
         if self.keep_values and x.size <= 1 << 15:

@@ -13,50 +13,26 @@ import numpy as np
 
 from polylogit.conformance.checks import CHECKS, OF_STORAGE
 from polylogit.conformance.context import Context, refusal
-from polylogit.conformance.formats import FORMATS
 from polylogit.conformance.judge import Outcome
-from polylogit.conformance.operations import OPERATIONS
 from polylogit.conformance.results import Result
-from polylogit.errors import ConformanceError, UnknownOperationError
+from polylogit.errors import ConformanceError
+from polylogit.spec.dtypes import dtypes_named
+from polylogit.spec.operations import DEFINITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from polylogit.conformance.formats import Array, Format
-    from polylogit.conformance.operations import Operation
     from polylogit.conformance.subject import Subject
+    from polylogit.spec.dtypes import Array
 
     Keep = Callable[[Result, Array], None]
 
-__all__ = ["LEVELS", "examine", "formats_named", "not_served", "operation_named", "quietly", "result_of"]
+__all__ = ["LEVELS", "examine", "not_served", "quietly", "result_of"]
 
 LEVELS = ("quick", "full")
 
 # Checks whose values are compared between backends.
 _COMPARED = ("values", "vjp")
-
-
-def operation_named(name: str) -> Operation:
-    """The table's entry."""
-    if name not in OPERATIONS:
-        message = f"operation {name!r} does not exist; polylogit has {', '.join(OPERATIONS)}."
-        raise UnknownOperationError(message)
-    return OPERATIONS[name]
-
-
-def formats_named(names: Iterable[str] | None, *, storage: bool = False) -> tuple[Format, ...]:
-    """The formats of these names; for None all that are computed in, those for `storage` alone (float8) if wanted."""
-    if names is None:
-        return tuple(fmt for fmt in FORMATS.values() if storage or not fmt.through)
-    chosen = [
-        str(getattr(name, "name", None) or getattr(name, "__name__", None) or name).removeprefix("torch.")
-        for name in names
-    ]
-    unknown = [name for name in chosen if name not in FORMATS]
-    if unknown or not chosen:
-        message = f"dtypes={list(names)!r} holds what the kit cannot judge; it knows {', '.join(FORMATS)}."
-        raise ConformanceError(message)
-    return tuple(FORMATS[name] for name in chosen)
 
 
 def examine(
@@ -93,16 +69,16 @@ def examine(
     if level not in LEVELS:
         message = f"level={level!r} does not exist; the levels are {' and '.join(LEVELS)}."
         raise ConformanceError(message)
-    entry = OPERATIONS[subject.operation]
+    entry = DEFINITIONS[subject.operation]
     served = 0
     refused: list[Result] = []
     # A kernel is asked for float8 only where it says that it serves it; of a backend the contract promises it, though
     # at level quick there is no time for the frameworks that compile each shape anew.
     storage = not subject.own and (level == "full" or not subject.backend.always_compiles)
-    for fmt in formats_named(formats or dtypes, storage=storage):
-        if fmt.through and not storage and dtypes is None:
+    for dtype in dtypes_named(formats or dtypes, storage=storage):
+        if dtype.computed_in and not storage and dtypes is None:
             continue
-        context = Context(subject, entry, fmt, level, seed)
+        context = Context(subject, entry, dtype, level, seed)
         no = not_served(context, asked=dtypes is not None)
         if no is not None:
             refused.append(no)
@@ -123,16 +99,16 @@ def examine(
 
 def not_served(context: Context, *, asked: bool) -> Result | None:
     """Why a format is not asked for, if it is not."""
-    subject, fmt = context.subject, context.fmt
-    result = Result(subject.name, subject.operation, "dtypes", fmt.name, "served", "unsupported", seed=context.seed)
-    if not subject.keeps(fmt):
-        result.message = f"{subject.backend.name} has no {fmt.name} arrays here"
+    subject, dtype = context.subject, context.dtype
+    result = Result(subject.name, subject.operation, "dtypes", dtype.name, "served", "unsupported", seed=context.seed)
+    if not subject.keeps(dtype):
+        result.message = f"{subject.backend.name} has no {dtype.name} arrays here"
         return result
-    if said := subject.declines(fmt):
+    if said := subject.declines(dtype):
         result.message = said
         return result
     with _quiet():
-        answer = subject.answer(subject.array(np.array([[0.0, 1.0, 2.0], [3.0, -1.0, 0.5]]), fmt.name))
+        answer = subject.answer(subject.array(np.array([[0.0, 1.0, 2.0], [3.0, -1.0, 0.5]]), dtype.name))
     if answer.error is None or not refusal(answer.error, subject, optional=True):
         return None
     result.message = f"refused with {type(answer.error).__name__}: {answer.error}"
@@ -193,7 +169,7 @@ def result_of(context: Context, check: str, case: str, outcome: Outcome) -> Resu
         subject=context.subject.name,
         operation=context.operation.name,
         check=check,
-        dtype=context.fmt.name,
+        dtype=context.dtype.name,
         case=case,
         verdict=outcome.verdict,
         error=outcome.error,

@@ -101,10 +101,10 @@ def _expected(table: Any) -> Expected:
 def _check_patterns(table: Any) -> None:
     """A misspelt name would match nothing, for good and without a word."""
     from polylogit.conformance.checks import CHECKS  # noqa: PLC0415  only where a file is given
-    from polylogit.conformance.formats import FORMATS  # noqa: PLC0415
-    from polylogit.conformance.operations import OPERATIONS  # noqa: PLC0415
+    from polylogit.spec.dtypes import DTYPES  # noqa: PLC0415
+    from polylogit.spec.operations import DEFINITIONS  # noqa: PLC0415
 
-    for key, known in (("operation", OPERATIONS), ("check", (*CHECKS, SEARCH)), ("dtype", FORMATS)):
+    for key, known in (("operation", DEFINITIONS), ("check", (*CHECKS, SEARCH)), ("dtype", DTYPES)):
         if key in table and not fnmatch.filter(known, table[key]):
             message = f"an expected failure has {key}={table[key]!r}, which matches none of {', '.join(known)}."
             raise ConformanceError(message)

@@ -13,8 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polylogit.conformance.doubledouble import DD
-    from polylogit.conformance.formats import Array, Format
+    from polylogit.spec.doubledouble import DD
+    from polylogit.spec.dtypes import Array, Finfo
 
 __all__ = ["Expectation", "Outcome", "judge"]
 
@@ -48,7 +48,7 @@ class Expectation:
         Exact values, NaN and infinities among them.
     bound : array
         Largest absolute error.
-    fmt : Format
+    dtype : Finfo
     zero_below : float
         Exact values below this may be 0.
     either : array of bool, optional
@@ -59,7 +59,7 @@ class Expectation:
     inputs: Array
     exact: DD
     bound: Array
-    fmt: Format
+    dtype: Finfo
     zero_below: float = 0.0
     either: Array | None = None
     other: float = 0.0
@@ -91,12 +91,12 @@ def _ratios(expected: Expectation, got: Array) -> Array:
     ratio = np.where(error == 0, 0.0, error / np.where(expected.bound > 0, expected.bound, 1.0))
     ratio = np.where((expected.bound == 0) & (error > 0), np.inf, ratio)
     ratio = np.where((got == 0) & (np.abs(high) < expected.zero_below), 0.0, ratio)
-    special = ~np.isfinite(high) | ~np.isfinite(got) | (np.abs(high) > expected.fmt.largest)
+    special = ~np.isfinite(high) | ~np.isfinite(got) | (np.abs(high) > expected.dtype.max)
     if special.any():
         same = (got == high) | (np.isnan(got) & np.isnan(high))
-        beyond = (np.abs(high) > expected.fmt.largest * (1 - expected.fmt.eps)) & (np.sign(got) == np.sign(high))
-        same |= np.isnan(got) & (np.abs(high) > expected.fmt.largest) & (not expected.fmt.infinite)
-        same |= beyond & (np.isinf(got) | (np.abs(got) >= expected.fmt.largest * (1 - 2 * expected.fmt.eps)))
+        beyond = (np.abs(high) > expected.dtype.max * (1 - expected.dtype.eps)) & (np.sign(got) == np.sign(high))
+        same |= np.isnan(got) & (np.abs(high) > expected.dtype.max) & (not expected.dtype.has_infinity)
+        same |= beyond & (np.isinf(got) | (np.abs(got) >= expected.dtype.max * (1 - 2 * expected.dtype.eps)))
         if expected.either is not None:
             same |= expected.either & (got == expected.other)
         ratio = np.where(special, np.where(same, 0.0, np.inf), ratio)

@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from polylogit.conformance.formats import Array
+    from polylogit.spec.dtypes import Array
 
 __all__ = ["LAYOUTS", "VIEWS", "first_row_repeated"]
 

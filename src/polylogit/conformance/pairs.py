@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polylogit.conformance import bounds
-from polylogit.conformance.formats import FORMATS
-from polylogit.conformance.operations import OPERATIONS
+from polylogit.spec import bounds
+from polylogit.spec.dtypes import DTYPES
+from polylogit.spec.operations import DEFINITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ def differences(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
             if a.shape != b.shape or not a.size:
                 continue
             operation, check, dtype, _ = key.split("/", 3)
-            ulp, absolute = _apart(a, b, dtype, OPERATIONS[operation].unit)
+            ulp, absolute = _apart(a, b, dtype, DEFINITIONS[operation].unit)
             row = found.setdefault(
                 (first, second, operation, check, dtype),
                 {"first": first, "second": second, "operation": operation, "check": check, "dtype": dtype}
@@ -55,11 +55,11 @@ def loaded(folder: Path) -> dict[str, Any]:
 
 
 def _apart(a: Any, b: Any, dtype: str, unit: float) -> tuple[float, float]:
-    fmt = FORMATS[dtype]
+    finfo = DTYPES[dtype]
     both = np.isfinite(a) & np.isfinite(b)
     with np.errstate(all="ignore"):
         off = np.where(both, np.abs(a - b), 0.0)
     size = np.where(both, np.maximum(np.abs(a), np.abs(b)), 1.0)
     # Where either may be flushed to 0, the two may differ by all there is.
-    units = np.where(size < 2.0 * bounds.flushable(fmt), 0.0, off / fmt.ulp(np.maximum(size, unit)))
+    units = np.where(size < 2.0 * bounds.flushable(finfo), 0.0, off / finfo.ulp(np.maximum(size, unit)))
     return float(units.max(initial=0.0)), float(off.max(initial=0.0))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from polylogit.operations import OPERATIONS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,7 +21,6 @@ __all__ = ["polylogit_backend"]
 
 _FORMATS = ("float64", "float32", "float16", "bfloat16")
 _OF_BACKENDS = ("float8_e4m3fn", "float8_e5m2")  # of a kernel only where it is asked for
-_OPERATIONS = ("softmax", "log_softmax", "sigmoid")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,7 +80,7 @@ class _Kit(pytest.File):
 
         option = self.config.getoption
         target = option("--polylogit-implementation")
-        operations = option("--polylogit-operation") or (_OPERATIONS if target is None else ())
+        operations = option("--polylogit-operation") or (tuple(OPERATIONS) if target is None else ())
         if not operations:
             raise pytest.UsageError("--polylogit-implementation needs --polylogit-operation")
         for backend in option("--polylogit-backend") or ["numpy"]:
@@ -103,7 +104,7 @@ class _Check(pytest.Item):
         """Run it; skipped where nothing applies."""
         import polylogit  # noqa: PLC0415
         from polylogit.conformance import expectations  # noqa: PLC0415
-        from polylogit.conformance.examine import examine, operation_named  # noqa: PLC0415
+        from polylogit.conformance.examine import examine  # noqa: PLC0415
         from polylogit.conformance.results import Report  # noqa: PLC0415
         from polylogit.conformance.subject import Subject  # noqa: PLC0415
 
@@ -117,7 +118,6 @@ class _Check(pytest.Item):
             None if option("--polylogit-vjp") is None else load(option("--polylogit-vjp")),
             backend if target is None else f"{backend}+{target}",
             option("--polylogit-device"),
-            rowwise=operation_named(operation).rowwise,
         )
         report = Report(list(examine(subject, option("--polylogit-level"), formats=(dtype,), checks=(check,))))
         expected = expectations.read(option("--polylogit-expected-failures"))

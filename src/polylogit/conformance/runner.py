@@ -22,8 +22,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polylogit.conformance.formats import FORMATS
 from polylogit.conformance.results import Result
+from polylogit.spec.dtypes import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,7 +64,7 @@ class Job:
     device: str | None = None
     checks: Sequence[str] | None = None
     values: str | None = None
-    formats: Sequence[str] = tuple(FORMATS)
+    formats: Sequence[str] = tuple(DTYPES)
     own: dict[str, Any] | None = None
     results: list[Result] = field(default_factory=list)
     refusal: str = ""
@@ -83,11 +83,11 @@ class Job:
     def shares(self) -> list[Job]:
         """The job of each process."""
         worth = cores() > 1 and not self.own
-        alone = [fmt for fmt in _ALONE.get((self.backend, self.level), ()) if worth and fmt in self.formats]
-        rest = [fmt for fmt in self.formats if fmt not in alone]
+        alone = [dtype for dtype in _ALONE.get((self.backend, self.level), ()) if worth and dtype in self.formats]
+        rest = [dtype for dtype in self.formats if dtype not in alone]
         return [
             replace(self, formats=formats, results=[], capabilities={})
-            for formats in (*([fmt] for fmt in alone), rest)
+            for formats in (*([dtype] for dtype in alone), rest)
             if formats
         ]
 

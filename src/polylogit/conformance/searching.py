@@ -76,7 +76,7 @@ def _search(context: Context, kind: str, max_examples: int) -> Result:
     tries = _Tries(context)
     drawn = strategies.calls(
         context.operation.name,
-        context.fmt.name,
+        context.dtype.name,
         kind,
         axis=context.subject.offers_axis,
         where=context.subject.offers_where and (kind == "values" or context.subject.vjp is None),
@@ -89,7 +89,7 @@ def _search(context: Context, kind: str, max_examples: int) -> Result:
     if outcome.verdict != "failed":
         outcome = tries.last
         outcome.message += "; the same call has passed as well: the implementation does not repeat itself"
-    return result_of(context, SEARCH, found.line(context.fmt), outcome)
+    return result_of(context, SEARCH, found.line(context.dtype), outcome)
 
 
 def _plainer(call: Call, fails: Callable[[Call], bool]) -> Call:

@@ -29,12 +29,13 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky, NoSuchExample
 
 from polylogit.conformance.calls import Call
-from polylogit.conformance.examine import formats_named, operation_named
+from polylogit.operations import named
+from polylogit.spec.dtypes import dtypes_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from polylogit.conformance.formats import Array, Format
+    from polylogit.spec.dtypes import Array, Finfo
 
     Draw = Callable[[st.SearchStrategy[Any]], Any]
     Shape = tuple[int, ...]
@@ -51,27 +52,34 @@ _LONGEST = 2100
 _LONGEST_DERIVATIVE = 130
 
 
-def _format(dtype: Any) -> Format:
-    return formats_named([dtype])[0]
+def _format(dtype: Any) -> Finfo:
+    return dtypes_named([dtype])[0]
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
 
 
-def _within(fmt: Format, values: Sequence[float]) -> list[float]:
-    return [float(fmt.round(value)) for value in values if abs(value) <= fmt.largest]
+def _within(dtype: Finfo, values: Sequence[float]) -> list[float]:
+    return [float(dtype.round(value)) for value in values if abs(value) <= dtype.max]
 
 
 @functools.cache
-def _numbers(fmt: Format, *, special: bool) -> st.SearchStrategy[float]:
+def _numbers(dtype: Finfo, *, special: bool) -> st.SearchStrategy[float]:
     """Single logits: plain ones first, so that shrinking ends there."""
-    edges = [fmt.smallest, fmt.tiny, fmt.largest, fmt.largest / 2, *_within(fmt, _TURNS), *_within(fmt, _SIZES)]
+    edges = [
+        dtype.smallest_subnormal,
+        dtype.smallest_normal,
+        dtype.max,
+        dtype.max / 2,
+        *_within(dtype, _TURNS),
+        *_within(dtype, _SIZES),
+    ]
     signed = [*(-one for one in edges), *edges, -0.0]
-    extreme = [-fmt.largest, fmt.largest, *([-np.inf] if special and fmt.infinite else [])]
+    extreme = [-dtype.max, dtype.max, *([-np.inf] if special and dtype.has_infinity else [])]
     kinds = [
         st.integers(-8, 8).map(float),
         st.integers(-120, 120).map(float),
-        st.floats(-40.0, 40.0).map(lambda value: float(fmt.round(value))),
+        st.floats(-40.0, 40.0).map(lambda value: float(dtype.round(value))),
         st.sampled_from(signed),
         st.sampled_from(extreme),
     ]
@@ -79,25 +87,27 @@ def _numbers(fmt: Format, *, special: bool) -> st.SearchStrategy[float]:
 
 
 @functools.cache
-def _levels(fmt: Format, *, special: bool) -> st.SearchStrategy[float]:
+def _levels(dtype: Finfo, *, special: bool) -> st.SearchStrategy[float]:
     """Of a whole block: nothing, or what a kernel may take for nothing, as often as a number."""
-    lowest = [-np.inf, -fmt.largest] if special and fmt.infinite else [-fmt.largest]
-    return st.one_of(_numbers(fmt, special=special), st.sampled_from(lowest))
+    lowest = [-np.inf, -dtype.max] if special and dtype.has_infinity else [-dtype.max]
+    return st.one_of(_numbers(dtype, special=special), st.sampled_from(lowest))
 
 
 @functools.cache
-def _several(fmt: Format, most: int, *, special: bool) -> st.SearchStrategy[list[float]]:
-    return st.lists(_numbers(fmt, special=special), max_size=most)
+def _several(dtype: Finfo, most: int, *, special: bool) -> st.SearchStrategy[list[float]]:
+    return st.lists(_numbers(dtype, special=special), max_size=most)
 
 
 @functools.cache
-def _fills(fmt: Format, *, special: bool) -> st.SearchStrategy[float]:
-    return st.one_of(st.just(0.0), _numbers(fmt, special=special), st.sampled_from(_DRIFTING))
+def _fills(dtype: Finfo, *, special: bool) -> st.SearchStrategy[float]:
+    return st.one_of(st.just(0.0), _numbers(dtype, special=special), st.sampled_from(_DRIFTING))
 
 
 @functools.cache
-def _offsets(fmt: Format) -> st.SearchStrategy[float]:
-    return st.one_of(st.sampled_from(_within(fmt, _TURNS)), st.sampled_from([*_within(fmt, _SIZES), 0.9 * fmt.largest]))
+def _offsets(dtype: Finfo) -> st.SearchStrategy[float]:
+    return st.one_of(
+        st.sampled_from(_within(dtype, _TURNS)), st.sampled_from([*_within(dtype, _SIZES), 0.9 * dtype.max])
+    )
 
 
 def _length(longest: int) -> st.SearchStrategy[int]:
@@ -130,36 +140,36 @@ def shapes(max_dims: int = 4, max_side: int = 6) -> st.SearchStrategy[tuple[int,
 # --- arrays ----------------------------------------------------------------------------------------------------------
 
 
-def _listed(draw: Draw, size: int, fmt: Format, *, special: bool) -> Array:
+def _listed(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
     """The first numbers one by one, the rest alike."""
-    row = np.full(size, draw(_fills(fmt, special=special)))
-    first = draw(_several(fmt, min(size, _LISTED), special=special))
+    row = np.full(size, draw(_fills(dtype, special=special)))
+    first = draw(_several(dtype, min(size, _LISTED), special=special))
     row[: len(first)] = first
     return row
 
 
-def _blocks(draw: Draw, size: int, fmt: Format, *, special: bool) -> Array:
+def _blocks(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
     """Blocks of one value each over a background; where kernels work in blocks, their borders matter."""
-    values = _levels(fmt, special=special)
-    row = np.full(size, draw(_fills(fmt, special=special)))
+    values = _levels(dtype, special=special)
+    row = np.full(size, draw(_fills(dtype, special=special)))
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.one_of(st.just(0), st.integers(0, size - 1)))
         row[start : start + draw(st.one_of(st.integers(1, size), st.integers(1, min(size, 8))))] = draw(values)
     return row
 
 
-def _offset(draw: Draw, size: int, fmt: Format, *, special: bool) -> Array:
+def _offset(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
     """A huge offset, and a few spacings of the format between neighbours; ties where the spacing is wide."""
     del special
-    base = draw(_offsets(fmt))
-    step = float(fmt.ulp(np.asarray(base)))
+    base = draw(_offsets(dtype))
+    step = float(dtype.ulp(np.asarray(base)))
     counts = draw(st.lists(st.integers(0, max(1, int(min(12.0 / step, 1000)))), min_size=1, max_size=min(size, 12)))
     return np.asarray(draw(_SIGNS) * (base - step * np.resize(counts, size)))
 
 
-def _tails(draw: Draw, size: int, fmt: Format, *, special: bool) -> Array:
+def _tails(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
     """Falling steadily from the maximum, so that terms of every size are added up."""
-    del special, fmt
+    del special, dtype
     return np.asarray(draw(_SLOPES) * -(np.arange(size, dtype=float) % draw(_PERIODS)))
 
 
@@ -168,12 +178,14 @@ _TEXTURES = st.sampled_from((_listed, _blocks, _offset, _tails))
 
 
 @st.composite
-def _rows(draw: Draw, shape: Shape, fmt: Format, special: bool) -> Array:
+def _rows(draw: Draw, shape: Shape, dtype: Finfo, special: bool) -> Array:
     size = int(np.prod(shape, dtype=int))
-    flat = fmt.round(draw(_TEXTURES)(draw, size, fmt, special=special)) if size else np.zeros(0)
+    flat = dtype.round(draw(_TEXTURES)(draw, size, dtype, special=special)) if size else np.zeros(0)
     if size and special and draw(st.integers(0, 15)) == 15:  # noqa: PLR2004
         # NaN and +inf by themselves: a whole row is lost to one of them, and with it what the rest would show.
-        flat[draw(st.integers(0, size - 1))] = draw(st.sampled_from([np.nan, *([np.inf] if fmt.infinite else [])]))
+        flat[draw(st.integers(0, size - 1))] = draw(
+            st.sampled_from([np.nan, *([np.inf] if dtype.has_infinity else [])])
+        )
     return np.asarray(flat.reshape(shape))
 
 
@@ -201,15 +213,15 @@ def logits(dtype: Any = "float32", shape: Any = None, *, special: bool = True) -
     array([[0., 0., 0.],
            [0., 0., 0.]], dtype=float16)
     """
-    fmt = _format(dtype)
-    return _float64_logits(fmt, shape, special=special).map(lambda x: x.astype(fmt.dtype))
+    dtype = _format(dtype)
+    return _float64_logits(dtype, shape, special=special).map(lambda x: x.astype(dtype.dtype))
 
 
-def _float64_logits(fmt: Format, shape: Any, *, special: bool) -> st.SearchStrategy[Any]:
+def _float64_logits(dtype: Finfo, shape: Any, *, special: bool) -> st.SearchStrategy[Any]:
     drawn: st.SearchStrategy[Shape] = _shape_of_rows(_LONGEST)
     if shape is not None:
         drawn = shape if isinstance(shape, st.SearchStrategy) else st.just(tuple(shape))
-    return drawn.flatmap(lambda found: _rows(found, fmt, special))
+    return drawn.flatmap(lambda found: _rows(found, dtype, special))
 
 
 @functools.cache
@@ -266,8 +278,8 @@ def cotangents(shape: tuple[int, ...], dtype: Any = "float32") -> st.SearchStrat
     -------
     strategy of NumPy arrays
     """
-    fmt = _format(dtype)
-    return _float64_cotangents(shape, fmt).map(lambda g: g.astype(fmt.dtype))
+    dtype = _format(dtype)
+    return _float64_cotangents(shape, dtype).map(lambda g: g.astype(dtype.dtype))
 
 
 _SELDOM = st.sampled_from((False, False, True))
@@ -275,14 +287,14 @@ _WEIGHTS = st.one_of(st.integers(-3, 3).map(float), st.floats(-4.0, 4.0))
 
 
 @st.composite
-def _float64_cotangents(draw: Draw, shape: Shape, fmt: Format) -> Array:
+def _float64_cotangents(draw: Draw, shape: Shape, dtype: Finfo) -> Array:
     size = int(np.prod(shape, dtype=int))
     row = np.full(size, draw(_WEIGHTS))
     first = draw(st.lists(_WEIGHTS, max_size=min(size, _LISTED)))
     row[: len(first)] = first
     # Neither sums of them nor their products with a result may leave the range of the format.
-    scale = draw(st.sampled_from([1.0, 16.0, 0.125] if fmt.largest < 1e5 else [1.0, 1e10, 1e-5]))  # noqa: PLR2004
-    return np.asarray(fmt.round(row * scale).reshape(shape))
+    scale = draw(st.sampled_from([1.0, 16.0, 0.125] if dtype.max < 1e5 else [1.0, 1e10, 1e-5]))  # noqa: PLR2004
+    return np.asarray(dtype.round(row * scale).reshape(shape))
 
 
 # --- calls -----------------------------------------------------------------------------------------------------------
@@ -313,17 +325,17 @@ def calls(
     -------
     strategy of `polylogit.conformance.calls.Call`
     """
-    fmt, rowwise = _format(dtype), operation_named(operation).rowwise
+    dtype, takes_axis = _format(dtype), named(operation).takes_axis
     along = -1
     # Rows along the last axis are what other calls shrink to.
-    if rowwise and axis and draw(_SELDOM):
+    if takes_axis and axis and draw(_SELDOM):
         shape = draw(shapes())
         along = draw(axes(shape))
     else:
         shape = draw(_shape_of_rows(_LONGEST if kind == "values" else _LONGEST_DERIVATIVE))
-    x = draw(_rows(shape, fmt, kind == "values"))
-    mask = draw(masks(shape)) if rowwise and where and draw(st.booleans()) else None
-    g = draw(_float64_cotangents(shape, fmt)) if kind != "values" else None
+    x = draw(_rows(shape, dtype, kind == "values"))
+    mask = draw(masks(shape)) if takes_axis and where and draw(st.booleans()) else None
+    g = draw(_float64_cotangents(shape, dtype)) if kind != "values" else None
     return Call(x, kind, along, mask, g)
 
 

@@ -17,12 +17,13 @@ import polylogit
 from polylogit.conformance.autodiff import pullback_of, tangent_of
 from polylogit.conformance.layouts import LAYOUTS, VIEWS
 from polylogit.errors import ConformanceError
+from polylogit.operations import named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polylogit.backends.base import Backend
-    from polylogit.conformance.formats import Array, Format
+    from polylogit.spec.dtypes import Array, Finfo
 
 __all__ = ["Answer", "Subject"]
 
@@ -67,8 +68,6 @@ class Subject:
         In results.
     device : str, optional
         Where arrays are made.
-    rowwise : bool
-        Whether the operation takes an axis.
     """
 
     def __init__(
@@ -79,24 +78,21 @@ class Subject:
         vjp: Callable[..., Any] | None = None,
         name: str | None = None,
         device: str | None = None,
-        *,
-        rowwise: bool,
     ) -> None:
-        self.backend, self.operation, self.device, self.rowwise = backend, operation, device, rowwise
+        self.backend, self.operation, self.device = backend, operation, device
+        self.takes_axis = named(operation).takes_axis
         _check_device(backend, device)
         self.own = implementation is not None
         self.function: Callable[..., Any] = _by_name(implementation or getattr(polylogit, operation))
         self.vjp = vjp
         self.name = name or backend.name
         parameters = _parameters(self.function)
-        self.offers_axis = rowwise and (parameters is None or len(parameters) > 1)
+        self.offers_axis = self.takes_axis and (parameters is None or len(parameters) > 1)
         self._axis_name = _axis_name(parameters)
         self._vjp_axis = _axis_name(_parameters(vjp), after=2) if vjp is not None else "axis"
         self.default_axis = parameters is None or _has_default(self.function, self._axis_name)
-        self.offers_where = not self.own or "where" in (parameters or ())
+        self.offers_where = self.takes_axis and (not self.own or "where" in (parameters or ()))
         self.offers_dtype = not self.own or "dtype" in (parameters or ())
-        if not rowwise:
-            self.offers_where = False
 
     # --- arrays ------------------------------------------------------------------------------------------------
 
@@ -118,23 +114,23 @@ class Subject:
         strided = hasattr(self.array(np.zeros(1), "float32"), "stride")
         return tuple(VIEWS) if strided else ()
 
-    def keeps(self, fmt: Format) -> bool:
+    def keeps(self, dtype: Finfo) -> bool:
         """Whether the framework has arrays of this format here (JAX without x64 has no float64)."""
-        if fmt.name not in self.backend.dtypes():
+        if dtype.name not in self.backend.dtypes():
             return False
         try:
-            return self.backend.dtype_name(self.array(np.ones(1), fmt.name)) == fmt.name
+            return self.backend.dtype_name(self.array(np.ones(1), dtype.name)) == dtype.name
         except Exception:  # noqa: BLE001  whatever the framework raises, it has none
             return False
 
-    def declines(self, fmt: Format) -> str:
+    def declines(self, dtype: Finfo) -> str:
         """What a universal function says by its loops: with none for this format, it is for others alone."""
         types = getattr(self.function, "types", ()) if self.own and _is_ufunc(self.function) else ()
         loops = [loop.partition("->")[0] for loop in types]
         return (
             ""
-            if not loops or fmt.dtype.char in loops
-            else f"the ufunc has no loop for {fmt.name}, only for {', '.join(loops)}"
+            if not loops or dtype.dtype.char in loops
+            else f"the ufunc has no loop for {dtype.name}, only for {', '.join(loops)}"
         )
 
     def host(self, array: Any) -> Array:
@@ -205,7 +201,7 @@ class Subject:
     def pull(self, x: Any, cotangent: Any, axis: Any, **kwargs: Any) -> Any:
         """The gradient for a cotangent."""
         if self.vjp is not None:
-            axes = {self._vjp_axis: axis} if self.rowwise and self._vjp_axis else {}
+            axes = {self._vjp_axis: axis} if self.takes_axis and self._vjp_axis else {}
             gradient = self.vjp(x, cotangent, **axes)
             return gradient[0] if isinstance(gradient, (tuple, list)) and len(gradient) == 1 else gradient
         if self.own:
@@ -240,9 +236,9 @@ def _check_device(backend: Backend, device: str | None) -> None:
 
 
 def _host_dtype(dtype: str) -> np.dtype[Any]:
-    from polylogit.conformance.formats import FORMATS  # noqa: PLC0415
+    from polylogit.spec.dtypes import DTYPES  # noqa: PLC0415
 
-    return FORMATS[dtype].dtype if dtype in FORMATS else np.dtype(dtype)
+    return DTYPES[dtype].dtype if dtype in DTYPES else np.dtype(dtype)
 
 
 def _by_name(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -57,24 +57,21 @@ def _run(job: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
 
     import polylogit  # noqa: PLC0415
     from polylogit.conformance.examine import examine  # noqa: PLC0415
-    from polylogit.conformance.operations import OPERATIONS  # noqa: PLC0415
     from polylogit.conformance.subject import Subject  # noqa: PLC0415
 
     backend = polylogit.get_backend(job["backend"])
     send({"event": "ready", "devices": list(backend.devices()), "capabilities": backend.capabilities()})
     kept: dict[str, Any] = {}
-    # Format by format, since operations ask for the same exact values there, which are kept for a while.
-    for fmt, operation in itertools.product(job["formats"], job["operations"]):
-        subject = Subject(
-            backend, operation, name=job["backend"], device=job["device"], rowwise=OPERATIONS[operation].rowwise
-        )
+    # Dtype by dtype, since operations ask for the same exact values there, which are kept for a while.
+    for dtype, operation in itertools.product(job["formats"], job["operations"]):
+        subject = Subject(backend, operation, name=job["backend"], device=job["device"])
         for result in examine(
             subject,
             job["level"],
             job["seed"],
             checks=job.get("checks"),
             keep=lambda r, v: _keep(kept, r, v),
-            formats=(fmt,),
+            formats=(dtype,),
         ):
             send({"event": "result", "result": dataclasses.asdict(result)})
     if job.get("values"):
@@ -85,7 +82,6 @@ def _examine_own(job: dict[str, Any], send: Callable[[dict[str, Any]], None]) ->
     import polylogit  # noqa: PLC0415
     from polylogit.conformance.examine import examine  # noqa: PLC0415
     from polylogit.conformance.expectations import load  # noqa: PLC0415
-    from polylogit.conformance.operations import OPERATIONS  # noqa: PLC0415
     from polylogit.conformance.subject import Subject  # noqa: PLC0415
 
     own, (operation,) = job["own"], job["operations"]
@@ -93,8 +89,8 @@ def _examine_own(job: dict[str, Any], send: Callable[[dict[str, Any]], None]) ->
         backend = polylogit.get_backend(job["backend"])
         implementation, vjp = (None if name is None else load(name) for name in (own["target"], own["vjp"]))
         send({"event": "ready", "devices": list(backend.devices()), "capabilities": backend.capabilities()})
-        named, rowwise = f"{backend.name}+{own['name']}", OPERATIONS[operation].rowwise
-        subject = Subject(backend, operation, implementation, vjp, named, job["device"], rowwise=rowwise)
+        named = f"{backend.name}+{own['name']}"
+        subject = Subject(backend, operation, implementation, vjp, named, job["device"])
         for result in examine(subject, job["level"], job["seed"], own["dtypes"], job["checks"], search=own["search"]):
             send({"event": "result", "result": dataclasses.asdict(result)})
     except polylogit.errors.PolylogitError as error:

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["ROUNDINGS", "round_to"]
 
 # name: significant bits, least exponent of a normal number, largest exponent
-FORMATS = {"bfloat16": (8, -126, 127), "float16": (11, -14, 15)}
+DTYPES = {"bfloat16": (8, -126, 127), "float16": (11, -14, 15)}
 
 
 def round_to(values: Array, name: str) -> Array:
     """Rounded to the nearest number of that dtype, ties to even; too large ones become infinite."""
-    bits, low, high = FORMATS[name]
+    bits, low, high = DTYPES[name]
     spacing = _spacing(values, bits, low)
     with np.errstate(all="ignore"):
         rounded = np.round(values / spacing) * spacing
@@ -42,7 +42,7 @@ def _spacing(values: Array, bits: int, low: int) -> Array:
 
 def rounded(evidence: Evidence) -> Iterator[Attempt]:
     """The candidate went through a 16-bit dtype, and the reference did not."""
-    for name in FORMATS:
+    for name in DTYPES:
         parameters = {"dtype": name}
         if evidence.dtypes[1] == name:
             telling = np.isfinite(evidence.candidate) & (evidence.candidate != 0)
@@ -64,7 +64,7 @@ def rounded(evidence: Evidence) -> Iterator[Attempt]:
 def _on_lattice(evidence: Evidence, name: str) -> Array | None:
     """The candidate's own lattice points, if it lies on them and near the reference, which does not lie on them."""
     r, c = evidence.reference, evidence.candidate
-    bits, low, _ = FORMATS[name]
+    bits, low, _ = DTYPES[name]
     with np.errstate(all="ignore"):
         # Below the smallest normal number of float16 its lattice is as coarse as that of bfloat16.
         telling = np.isfinite(r) & np.isfinite(c) & (np.abs(c) > (2.0**-14 if name == "float16" else 2.0**-126))
@@ -84,7 +84,7 @@ def _on_lattice(evidence: Evidence, name: str) -> Array | None:
 def _near(evidence: Evidence, name: str, telling: Any) -> bool:
     """Whether the two are no further apart than arithmetic in that dtype takes them."""
     r, c = evidence.reference, evidence.candidate
-    bits, low, _ = FORMATS[name]
+    bits, low, _ = DTYPES[name]
     ulp = 2.0 ** (1 - bits)
     floor = max(2.0**low, evidence.precision.floor)
     sizes = np.log(np.maximum(np.abs(c[telling]), floor))
@@ -131,7 +131,7 @@ def _predictions(evidence: Evidence, name: str) -> Iterator[Array]:
 def _blurred(evidence: Evidence, expected: Array, name: str) -> Attempt | None:
     """An attempt if the difference follows the predicted one, entry by entry, with noise on top."""
     r, c = evidence.reference, evidence.candidate
-    floor = max(evidence.precision.floor, 2.0 ** FORMATS[name][1])
+    floor = max(evidence.precision.floor, 2.0 ** DTYPES[name][1])
     predicted = residual(r, expected, evidence.measure, floor)
     actual = residual(r, c, evidence.measure, floor)
     good = np.isfinite(predicted) & np.isfinite(actual) & (r != 0)

@@ -9,14 +9,14 @@ import numpy as np
 from polylogit.conformance import cases
 from polylogit.conformance.checks.structure import logits
 from polylogit.conformance.context import Trial, refusal
-from polylogit.conformance.formats import FORMATS, format_of
 from polylogit.conformance.judge import Outcome
+from polylogit.spec.dtypes import DTYPES, finfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from polylogit.conformance.context import Context
-    from polylogit.conformance.formats import Array
+    from polylogit.spec.dtypes import Array
 
 __all__ = ["dtypes", "errors", "masks"]
 
@@ -45,8 +45,8 @@ def masks(context: Context) -> Iterator[Trial]:
     mask: Array = np.asarray(rng.random(x.shape) < 0.6)  # noqa: PLR2004
     mask[0], mask[1], mask[2] = False, True, np.arange(x.shape[1]) == 4  # noqa: PLR2004
     dirty = np.where(mask, x, np.where(rng.random(x.shape) < 0.5, np.nan, np.inf))  # noqa: PLR2004
-    high = np.where(mask, x, 0.4 * context.fmt.largest)
-    low = np.where(mask, -0.4 * context.fmt.largest, x)
+    high = np.where(mask, x, 0.4 * context.dtype.max)
+    low = np.where(mask, -0.4 * context.dtype.max, x)
     for name, values, where in (
         ("plain", x, mask),
         ("over-nan", dirty, mask),
@@ -68,7 +68,7 @@ def masks(context: Context) -> Iterator[Trial]:
 
 def dtypes(context: Context) -> Iterator[Trial]:
     """Integers, which must not wrap; ``dtype=``, which is computed in at least that precision; complex refused."""
-    if context.fmt.name == "float32":
+    if context.dtype.name == "float32":
         for name, rows in _INTEGERS.items():
             if context.hasty and name not in _FEW_INTEGERS:
                 continue
@@ -80,14 +80,14 @@ def dtypes(context: Context) -> Iterator[Trial]:
         if not context.subject.own:
             yield Trial("complex", lambda: _refused(context, "complex64"))
     if context.subject.offers_dtype:
-        for into in FORMATS.values():
+        for into in DTYPES.values():
             few = ("float32",) if context.light else ("float64", "float16")
             if context.hasty and not context.subject.own and into.name not in few:
                 continue
-            if context.subject.keeps(into) and not (into.through and context.subject.own):
+            if context.subject.keeps(into) and not (into.computed_in and context.subject.own):
                 x = logits(context, (130, 33), "into")
                 yield Trial(f"into-{into.name}", lambda x=x, into=into: context.values(x, into=into, optional=True))  # type: ignore[misc]
-                if into.precision >= context.fmt.precision:
+                if into.precision >= context.dtype.precision:
                     continue
                 # Logits that the narrower format cannot tell apart: they must not be rounded to it first.
                 close = 2048.0 + context.rng("close").integers(0, 8, x.shape)
@@ -103,13 +103,13 @@ def _integers(context: Context, name: str, values: Array) -> Outcome:
     except Exception as error:  # noqa: BLE001  the framework has no such dtype
         return Outcome("unsupported", message=f"{context.subject.backend.name} has no {name}: {error}")
     answer = context.subject.answer(array)
-    bad = context.unusable(answer, values.shape, context.fmt, optional=True)
+    bad = context.unusable(answer, values.shape, context.dtype, optional=True)
     if bad is not None:
         return bad
-    fmt = format_of(answer.dtype)
-    if fmt is None:
+    dtype = finfo(answer.dtype)
+    if dtype is None:
         return Outcome("failed", message=f"the result of {name} logits is {answer.dtype}; it should be floating")
-    inner = type(context)(context.subject, context.operation, fmt, context.level, context.seed)
+    inner = type(context)(context.subject, context.operation, dtype, context.level, context.seed)
     return inner.judged(answer, values.astype(np.float64), -1)
 
 
@@ -128,7 +128,7 @@ def _refused(context: Context, name: str) -> Outcome:
 def errors(context: Context) -> Iterator[Trial]:
     """Axes that do not exist, are named twice or are no integers."""
     subject = context.subject
-    if not subject.offers_axis or context.fmt.name not in ("float32", "float64") or context.light:
+    if not subject.offers_axis or context.dtype.name not in ("float32", "float64") or context.light:
         return
     for shape, axis in (((2, 3), 2), ((2, 3), -3), ((2, 3), 5), ((2, 3), -7), ((3, 4, 5), 3), ((4,), 1), ((4,), -2)):
         yield Trial(
@@ -146,7 +146,7 @@ def errors(context: Context) -> Iterator[Trial]:
 
 def _must_raise(context: Context, shape: tuple[int, ...], axis: Any, wanted: tuple[type, ...]) -> Outcome:
     x = logits(context, shape)
-    answer = context.subject.answer(context.subject.array(context.fmt.round(x), context.fmt.name), axis)
+    answer = context.subject.answer(context.subject.array(context.dtype.round(x), context.dtype.name), axis)
     if answer.error is None:
         return Outcome(
             "failed", message=f"axis={axis!r} of an array of shape {shape} gave a result instead of an error"

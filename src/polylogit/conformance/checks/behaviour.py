@@ -33,15 +33,15 @@ def _first_bad(outcomes: list[Outcome]) -> Outcome:
 
 def threads(context: Context) -> Iterator[Trial]:
     """Many threads at once, each with logits of its own."""
-    if context.fmt.name == "float32":
+    if context.dtype.name == "float32":
         for shape in (cases.LARGE,) if context.hasty else ((4, 33), (40, 1000)):
             if not (context.costly and context.level == "quick" and shape == (40, 1000)):
                 yield Trial("x".join(map(str, shape)), lambda shape=shape: _threads(context, shape))  # type: ignore[misc]
 
 
 def _threads(context: Context, shape: tuple[int, ...]) -> Outcome:
-    inputs = [context.fmt.round(logits(context, shape, "thread", one)) for one in range(_THREADS)]
-    arrays = [context.subject.array(x, context.fmt.name) for x in inputs]
+    inputs = [context.dtype.round(logits(context, shape, "thread", one)) for one in range(_THREADS)]
+    arrays = [context.subject.array(x, context.dtype.name) for x in inputs]
     answers: list[list[Any]] = [[] for _ in range(_THREADS)]
     barrier = threading.Barrier(_THREADS)
     lines = context.subject.own and context.subject.backend.name == "numpy"
@@ -116,8 +116,8 @@ def repeat(context: Context) -> Iterator[Trial]:
 def _repeat(context: Context, shapes: tuple[tuple[int, ...], ...]) -> Outcome:
     outcomes, kept = [], []
     for turn, shape in enumerate(shapes):
-        x = context.fmt.round(logits(context, shape, "turn", turn))
-        answer = context.subject.answer(context.subject.array(x, context.fmt.name))
+        x = context.dtype.round(logits(context, shape, "turn", turn))
+        answer = context.subject.answer(context.subject.array(x, context.dtype.name))
         outcomes.append(context.judged(answer, x, -1, optional=len(shape) not in (1, 2)))
         if answer.raw is not None and answer.values is not None:
             kept.append((turn, answer.raw, answer.values.copy()))
@@ -129,8 +129,8 @@ def _repeat(context: Context, shapes: tuple[tuple[int, ...], ...]) -> Outcome:
 
 def _changed(context: Context) -> Outcome:
     """The same array object with other values in it: a result that was remembered shows."""
-    first, second = (context.fmt.round(logits(context, (5, 33), "changed", one)) for one in range(2))
-    array = context.subject.array(first, context.fmt.name)
+    first, second = (context.dtype.round(logits(context, (5, 33), "changed", one)) for one in range(2))
+    array = context.subject.array(first, context.dtype.name)
     context.subject.answer(array)
     array[...] = second
     return context.judged(context.subject.answer(array), second, -1)

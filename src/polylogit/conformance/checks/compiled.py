@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from polylogit.conformance.context import Context
-    from polylogit.conformance.formats import Array
     from polylogit.conformance.judge import Outcome
+    from polylogit.spec.dtypes import Array
 
 __all__ = ["compiled"]
 
@@ -25,18 +25,18 @@ def compiled(context: Context) -> Iterator[Trial]:
     subject = context.subject
     # Of one's own kernel in float32 alone: in 16 bits compilers put arithmetic of their own in place of the kernel's.
     formats = ("float32",) if subject.own else ("float32", "float16")
-    for name in subject.backend.compilers() if context.fmt.name in formats else ():
-        if name in _SLOW and (context.level == "quick" or context.fmt.name != "float32"):
+    for name in subject.backend.compilers() if context.dtype.name in formats else ():
+        if name in _SLOW and (context.level == "quick" or context.dtype.name != "float32"):
             continue
         compile_ = subject.backend.compilers()[name]
         shapes = ((130, 33),) if context.level == "quick" or name in _SLOW else ((4, 33), (2, 1025), (8, 1))
         # Where there is little time, in float32 between other operations, in float16 alone.
-        alone = not context.hasty or context.subject.own or context.fmt.name != "float32"
+        alone = not context.hasty or context.subject.own or context.dtype.name != "float32"
         for shape in shapes if alone else ():
             x = logits(context, shape)
             case = f"{name}-{'x'.join(map(str, shape))}"
             yield Trial(case, lambda x=x, c=compile_: _alone(context, x, c))  # type: ignore[misc]
-        if context.hasty and context.fmt.name != "float32":
+        if context.hasty and context.dtype.name != "float32":
             continue
         x = logits(context, shapes[0], "composed")
         yield Trial(f"{name}-composed", lambda x=x, c=compile_: _composed(context, x, c))  # type: ignore[misc]
@@ -49,10 +49,10 @@ def _alone(context: Context, x: Array, compile_: Callable[..., Any]) -> Outcome:
 
 def _composed(context: Context, x: Array, compile_: Callable[..., Any]) -> Outcome:
     """Between a doubling and a halving, which are exact: a compiler may fuse, but the values stay."""
-    half = context.fmt.round(x)
+    half = context.dtype.round(x)
     subject = context.subject
     function = compile_(lambda a: subject.call(a + a, -1) * 2.0 * 0.5)
     answer = subject.guarded(
-        lambda: function(subject.array(half, context.fmt.name)), like=subject.array(half, context.fmt.name)
+        lambda: function(subject.array(half, context.dtype.name)), like=subject.array(half, context.dtype.name)
     )
     return context.judged(answer, 2.0 * half, -1, optional=True)

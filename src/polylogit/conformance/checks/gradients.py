@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from polylogit.conformance.context import Context
-    from polylogit.conformance.formats import Array
+    from polylogit.spec.dtypes import Array
 
     Run = Callable[..., Any]
 
@@ -52,15 +52,15 @@ def vjp(context: Context) -> Iterator[Trial]:
     yield from _broadcast(context)
     if subject.offers_where and subject.vjp is None and not context.light:
         yield from _masked(context, "vjp", run)
-    if context.light and context.fmt.name != "float16":
+    if context.light and context.dtype.name != "float16":
         return
     yield from _many(context, run)
-    if subject.own and context.fmt.dtype.itemsize > 2:  # noqa: PLR2004
+    if subject.own and context.dtype.dtype.itemsize > 2:  # noqa: PLR2004
         return  # the framework's own sum over that many, in its own precision, is not the kernel's doing
-    n = 70000 if context.operation.rowwise else 1000
+    n = 70000 if context.operation.takes_axis else 1000
     pull = run if context.light or context.hasty else subject.pull
     for name, g in (("ones", np.ones((1, n))), ("normal", context.rng("long g").normal(size=(1, n)))):
-        if name == "normal" and context.subject.own and context.fmt.name != "float16":
+        if name == "normal" and context.subject.own and context.dtype.name != "float16":
             continue
         x = context.rng("long", name).normal(size=(1, n)) if name == "normal" else np.zeros((1, n))
         yield Trial(
@@ -71,11 +71,11 @@ def vjp(context: Context) -> Iterator[Trial]:
 
 def _many(context: Context, run: Run) -> Iterator[Trial]:
     """More entries than blocks hold, and not a multiple of anything; more rows than a grid has; 16-bit sums."""
-    if not context.operation.rowwise:
+    if not context.operation.takes_axis:
         return
-    half = context.fmt.name == "float16"
+    half = context.dtype.name == "float16"
     shapes = [(2, 10007)]
-    if context.fmt.name == "float32" and not (context.hasty and not context.subject.own):
+    if context.dtype.name == "float32" and not (context.hasty and not context.subject.own):
         shapes.append((70000, 3))
     for shape in shapes:
         x = context.rng("many", shape).normal(size=shape)
@@ -92,7 +92,7 @@ def _pulled(context: Context, x: Array, g: Array, run: Run) -> Outcome:
 
 def jvp(context: Context) -> Iterator[Trial]:
     """The push-forward, likewise."""
-    sparing = context.hasty and context.light and not context.subject.own and context.fmt.name != "float16"
+    sparing = context.hasty and context.light and not context.subject.own and context.dtype.name != "float16"
     if context.subject.differentiates_forward and not sparing:
         run = _program(context, context.subject.push)
         yield from _first(context, "jvp", context.subject.push, run)
@@ -139,8 +139,8 @@ def second_order(context: Context) -> Iterator[Trial]:
 def _points(context: Context, n: int) -> Iterator[tuple[str, Array]]:
     """Logits at which derivatives are taken: those whose values are numbers."""
     rng = context.rng("gradient rows", n)
-    if context.operation.rowwise:
-        named = list(cases.rows(n, context.fmt, rng))
+    if context.operation.takes_axis:
+        named = list(cases.rows(n, context.dtype, rng))
         if n > _FEW:
             named = named[:: max(1, len(named) // 8)]
         yield from named
@@ -151,7 +151,7 @@ def _points(context: Context, n: int) -> Iterator[tuple[str, Array]]:
     edges = np.array(
         [0.0, -0.0, -9.0, -11.5, -17.0, 9.0, 17.0, -37.0, 37.0, -88.0, 88.0, -89.5, -104.0, 710.0, -746.0, 1e4, -1e4]
     )
-    huge = np.array([-1.0, 1.0, -0.5, 0.5]) * context.fmt.largest
+    huge = np.array([-1.0, 1.0, -0.5, 0.5]) * context.dtype.max
     yield "edges", np.resize(edges, n)
     yield "more edges", np.resize(edges[::-1], n)
     yield "huge", np.resize(huge, n)
@@ -175,7 +175,7 @@ def _first(context: Context, kind: str, eager: Run, run: Run) -> Iterator[Trial]
         way = eager if context.level == "full" and n <= _SHORT else run
         yield Trial(f"n{n}", lambda n=n, way=way: _crossed(context, kind, way, n))  # type: ignore[misc]
     alone = run if context.hasty else eager
-    for name, g in () if context.light or again else cases.cotangents(7, context.fmt, context.rng("alone g")):
+    for name, g in () if context.light or again else cases.cotangents(7, context.dtype, context.rng("alone g")):
         x = logits(context, (5, 7), "alone")
         yield Trial(
             f"alone-{name.replace(' ', '-')}",
@@ -183,7 +183,7 @@ def _first(context: Context, kind: str, eager: Run, run: Run) -> Iterator[Trial]
                 kind, x, [np.tile(g, (5, 1))], -1, alone, optional=_may_refuse(context)
             ),
         )
-    if not context.operation.rowwise or not context.subject.offers_axis:
+    if not context.operation.takes_axis or not context.subject.offers_axis:
         return
     shapes: tuple[tuple[int, ...], ...] = ((4, 6), (8, 8), (3, 4, 5), (4, 4, 4), (2, 3, 4, 5))
     own = context.subject.own
@@ -191,7 +191,7 @@ def _first(context: Context, kind: str, eager: Run, run: Run) -> Iterator[Trial]
         shapes = ((4, 6), (4, 4, 4), (2, 3, 4)) if not context.hasty else ((2, 3, 4),) if own else (cases.LARGE,)
     # Where each axis is compiled anew, float32 alone is asked for it, and once for the two names that an axis has.
     compiled = context.costly and not own
-    for shape in shapes if not (context.light or (compiled and context.fmt.name != "float32")) else ():
+    for shape in shapes if not (context.light or (compiled and context.dtype.name != "float32")) else ():
         x, g = logits(context, shape), logits(context, shape, "g")
         few = (-len(shape), 1, None) if own else (0,) if again else (0, None)
         every = (*range(-1 if compiled else -len(shape), len(shape) - compiled), None, (0, 1))
@@ -212,7 +212,7 @@ def _crossed(context: Context, kind: str, run: Run, n: int) -> Outcome:
     names: list[str] = []
     x: Any = []
     g: Any = []
-    kinds = list(cases.cotangents(n, context.fmt, context.rng("cotangents", n)))
+    kinds = list(cases.cotangents(n, context.dtype, context.rng("cotangents", n)))
     for position, (name, row) in enumerate(_points(context, n)):
         some = kinds if n <= 20 else [kinds[(position + step) % len(kinds)] for step in (0, 3, 7)]  # noqa: PLR2004
         for other, cotangent in some:

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import polylogit
-from polylogit.conformance import bounds
 from polylogit.conformance.checks.values import together
 from polylogit.conformance.context import Trial
 from polylogit.conformance.judge import Outcome
-from polylogit.conformance.reference import Points, Rows, state_of
+from polylogit.spec import bounds
+from polylogit.spec.exact import Elements, Rows, exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from polylogit.conformance.context import Context
-    from polylogit.conformance.formats import Array
+    from polylogit.spec.dtypes import Array
 
 __all__ = ["LAWS", "laws"]
 
@@ -35,7 +35,7 @@ def laws(context: Context) -> Iterator[Trial]:
             else (2, 1000)
         ):
             rng = context.rng("laws", name, n)
-            x = context.fmt.round(
+            x = context.dtype.round(
                 np.stack([3.0 * rng.normal(size=n), rng.normal(size=n) - 50.0, 10.0 * rng.normal(size=n)])
             )
             x = together(context, x)
@@ -71,33 +71,33 @@ def _kept(context: Context, law: Callable[..., tuple[Array, Array]], x: Array, r
 
 
 def _results(context: Context, x: Array) -> Array:
-    answer = context.subject.answer(context.subject.array(x, context.fmt.name))
-    bad = context.unusable(answer, x.shape, context.fmt, optional=False)
+    answer = context.subject.answer(context.subject.array(x, context.dtype.name))
+    bad = context.unusable(answer, x.shape, context.dtype, optional=False)
     if bad is not None:
         raise _NoAnswerError(bad)
     return np.asarray(answer.values)
 
 
 def _bound(context: Context, x: Array) -> Array:
-    state = state_of(context.operation.state, x, context.fmt)
-    return np.asarray(context.operation.bound(state, context.fmt)) + bounds.flushable(context.fmt)
+    found = exact(context.operation.exact, x, context.dtype)
+    return np.asarray(context.operation.bound(found, context.dtype)) + bounds.flushable(context.dtype)
 
 
 def _sum(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
     y = _results(context, x)
-    return y.sum(-1, keepdims=True) - 1.0, bounds.row_sum(state_of(Rows, x, context.fmt), context.fmt)
+    return y.sum(-1, keepdims=True) - 1.0, bounds.row_sum(exact(Rows, x, context.dtype), context.dtype)
 
 
 def _sum_of_exponentials(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
     r = _results(context, x)
-    state = state_of(Rows, x, context.fmt)
-    slack = (state.probabilities.hi * context.operation.bound(state, context.fmt)).sum(-1, keepdims=True)
+    found = exact(Rows, x, context.dtype)
+    slack = (found.probabilities.hi * context.operation.bound(found, context.dtype)).sum(-1, keepdims=True)
     return np.exp(r).sum(-1, keepdims=True) - 1.0, 1.5 * slack + 1e-13
 
 
 def _shift(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
     # In whole numbers, or what the format has of them there, so that the shifted logits are the same ones exactly.
-    step = max(1.0, float(context.fmt.ulp(np.abs(x).max(initial=0.0) + 64.0)))
+    step = max(1.0, float(context.dtype.ulp(np.abs(x).max(initial=0.0) + 64.0)))
     whole = step * np.round(x / step)
     return _results(context, whole + 64.0) - _results(context, whole), 2.0 * _bound(context, whole)
 
@@ -117,24 +117,24 @@ def _permutation(context: Context, x: Array, rng: np.random.Generator) -> tuple[
 def _reflection(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
     return _results(context, x) + _results(context, -x) - 1.0, _bound(context, x) + _bound(
         context, -x
-    ) + context.fmt.eps
+    ) + context.dtype.eps
 
 
 def _two_entries(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
     pairs = np.stack([x.ravel()[:40], np.zeros(min(40, x.size))], axis=-1)
     y = _results(context, pairs)
-    exact = state_of(Points, pairs[:, :1], context.fmt).probabilities.hi
-    return y[:, :1] - exact, _bound(context, pairs)[:, :1]
+    right = exact(Elements, pairs[:, :1], context.dtype).probabilities.hi
+    return y[:, :1] - right, _bound(context, pairs)[:, :1]
 
 
 def _exp_of_log(context: Context, x: Array, _: Any) -> tuple[Array, Array]:
     # Of a backend its own log_softmax; of someone's own softmax the exact one.
-    state = state_of(Rows, x, context.fmt)
-    logs, eps = state.log_probabilities.hi, 0.0
+    found = exact(Rows, x, context.dtype)
+    logs, eps = found.log_probabilities.hi, 0.0
     if not context.subject.own:
-        logs = context.subject.host(polylogit.log_softmax(context.subject.array(x, context.fmt.name)))
-        eps = context.fmt.eps * (2.0 + np.log2(max(2, x.shape[-1])))
-    slack = state.probabilities.hi * eps * (1.0 + np.abs(state.log_probabilities.hi))
+        logs = context.subject.host(polylogit.log_softmax(context.subject.array(x, context.dtype.name)))
+        eps = context.dtype.eps * (2.0 + np.log2(max(2, x.shape[-1])))
+    slack = found.probabilities.hi * eps * (1.0 + np.abs(found.log_probabilities.hi))
     return np.exp(logs) - _results(context, x), 1.5 * slack + _bound(context, x) + 1e-300
 
 

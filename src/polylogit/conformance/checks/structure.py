@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from polylogit.conformance.context import Context
-    from polylogit.conformance.formats import Array
     from polylogit.conformance.judge import Outcome
+    from polylogit.spec.dtypes import Array
 
 __all__ = ["axes", "layouts", "shapes"]
 
@@ -52,14 +52,14 @@ def _asked(context: Context) -> Iterator[tuple[tuple[int, ...], Iterable[Any]]]:
     shapes: tuple[tuple[int, ...], ...] = cases.SHAPES
     if context.light:
         shapes = ((4, 6),)
-    elif few and not hasty and context.fmt.name != "float32":
+    elif few and not hasty and context.dtype.name != "float32":
         shapes = ((4, 6), (3, 4, 5), (2, 1, 3, 2, 3))
     elif hasty:
         shapes = ((8, 8), (3, 4, 5), (2, 3, 4, 5)) if own else ((15, 16, 18),)
     for shape in shapes:
         last = len(shape) - 1
         kinds = (-last - 1, min(1, last), -1, None, (0, last) if last else 0)
-        every = not few or (shape in _EVERY_AXIS and context.fmt.name == "float32")
+        every = not few or (shape in _EVERY_AXIS and context.dtype.name == "float32")
         asked = dict.fromkeys(_some_axes(len(shape)) if every else kinds)
         yield shape, asked if context.subject.offers_axis else (-1,)
 
@@ -67,7 +67,7 @@ def _asked(context: Context) -> Iterator[tuple[tuple[int, ...], Iterable[Any]]]:
 def axes(context: Context) -> Iterator[Trial]:
     """Every axis of arrays of one to five dimensions, several together, None; the default."""
     own = context.subject.own
-    if not context.operation.rowwise or (context.hasty and context.light and not own):
+    if not context.operation.takes_axis or (context.hasty and context.light and not own):
         return
     for shape, asked in _asked(context):
         x = logits(context, shape)
@@ -99,7 +99,7 @@ def axes(context: Context) -> Iterator[Trial]:
                 lambda x=x, axis=axis: context.values(x, axis, optional=True),  # type: ignore[misc]
             )
     # A kernel of one's own may add up along a strided axis one by one, as NumPy does; a backend owes the bound there.
-    if not context.subject.own and (context.level == "full" or context.fmt.name == "float32"):
+    if not context.subject.own and (context.level == "full" or context.dtype.name == "float32"):
         n = 65536 if context.level == "quick" else 128256
         x = 5.0 * context.rng("long axis").normal(size=(n, 2))
         yield Trial(f"{n}x2-axis-0", lambda: context.values(x, 0))
@@ -120,7 +120,7 @@ def _far_columns(context: Context) -> Iterator[Trial]:
             lambda x=x, axis=axis: context.values(x, axis, optional=True),  # type: ignore[misc]
         )
     # Sixteen bits hold no sum of that many; in a wider one even additions one by one stay within the bound.
-    if context.fmt.dtype.itemsize == 2 and not context.costly:  # noqa: PLR2004
+    if context.dtype.dtype.itemsize == 2 and not context.costly:  # noqa: PLR2004
         yield Trial("equal-66000x2-axis-0", lambda: context.values(np.zeros((66000, 2)), 0, optional=True))
 
 
@@ -131,7 +131,7 @@ def layouts(context: Context) -> Iterator[Trial]:
     shapes = (
         ((6, 9), (3, 4, 5), (40, 130)) if context.level == "quick" else ((6, 9), (3, 4, 5), (40, 130), (2, 3, 4, 5))
     )
-    for shape in shapes if context.fmt.name == "float32" or context.level == "full" else shapes[:1]:
+    for shape in shapes if context.dtype.name == "float32" or context.level == "full" else shapes[:1]:
         x = logits(context, shape)
         whole = (-1, 0, 1) if context.subject.offers_axis else (-1,)
         # Few kernels of one's own tell byte orders apart, and their callers convert; a backend owes it.
@@ -150,8 +150,8 @@ def layouts(context: Context) -> Iterator[Trial]:
 
 
 def _broadcast(context: Context, row: Array, axis: int) -> Outcome:
-    x = context.fmt.round(np.tile(row, (6, 1)))
-    array = first_row_repeated(context.subject.array(x, context.fmt.name))
+    x = context.dtype.round(np.tile(row, (6, 1)))
+    array = first_row_repeated(context.subject.array(x, context.dtype.name))
     return context.judged(context.subject.answer(array, axis), x, axis, optional=True)
 
 
@@ -160,7 +160,7 @@ def shapes(context: Context) -> Iterator[Trial]:
     if context.hasty and context.light:
         yield Trial("2x3", lambda: context.values(logits(context, (2, 3))))
         return
-    if context.fmt.name not in ("float32", "float16") and context.level == "quick":
+    if context.dtype.name not in ("float32", "float16") and context.level == "quick":
         many: tuple[int, ...] = (8, 17)
     else:
         many = cases.BATCHES if not context.costly else (1, 7, 16, 33)
@@ -168,7 +168,7 @@ def shapes(context: Context) -> Iterator[Trial]:
     for batch, n in ((7, 3), (33, 1)) if context.hasty else some:
         x = logits(context, (batch, n))
         yield Trial(f"{batch}x{n}", lambda x=x: context.values(x))  # type: ignore[misc]
-    if context.fmt.name == "float32":
+    if context.dtype.name == "float32":
         x = logits(context, (70000, 3))
         yield Trial("70000x3", lambda: context.values(x))
     for batch, n in ((7, 3), (33, 1)) if context.hasty else ((8, 1), (33, 1), (3, 1), (9, 2)):
@@ -187,7 +187,7 @@ def shapes(context: Context) -> Iterator[Trial]:
         )
     yield Trial("vector", lambda: context.values(logits(context, (19,)), optional=True))
     # Falling and rising from row to row: whatever is kept from one row to the next shows.
-    steps = np.linspace(-1.0, 1.0, 40)[:, None] * min(1e4, context.fmt.largest / 8)
+    steps = np.linspace(-1.0, 1.0, 40)[:, None] * min(1e4, context.dtype.max / 8)
     for name, step in (("rising", steps), ("falling", -steps)):
         x = logits(context, (40, 7)) + step
         yield Trial(f"rows-{name}", lambda x=x: context.values(x))  # type: ignore[misc]

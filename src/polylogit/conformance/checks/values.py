@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from polylogit.conformance.context import Context
-    from polylogit.conformance.formats import Array
     from polylogit.conformance.judge import Outcome
+    from polylogit.spec.dtypes import Array
 
 __all__ = ["exhaustive", "special", "together", "values"]
 
@@ -61,7 +61,7 @@ def _together(context: Context, case: str, named: Iterable[tuple[str, Array]]) -
 
 def values(context: Context) -> Iterator[Trial]:
     """Against the exact value, within the bound."""
-    yield from _rowwise(context) if context.operation.rowwise else _elementwise(context)
+    yield from _rowwise(context) if context.operation.takes_axis else _elementwise(context)
 
 
 def lengths(context: Context) -> tuple[int, ...]:
@@ -79,15 +79,15 @@ def lengths(context: Context) -> tuple[int, ...]:
 
 
 def _rowwise(context: Context) -> Iterator[Trial]:
-    fmt = context.fmt
+    dtype = context.dtype
     for n in lengths(context):
         yield _together(context, f"n{n}", _mixed(context, n))
     if context.sparse:
         return
     for n in cases.LONG_LENGTHS["quick" if context.costly else context.level]:
-        if context.hasty and context.light and fmt.name != "float16":
+        if context.hasty and context.light and dtype.name != "float16":
             continue
-        if context.level == "quick" and (context.light or n > 65536) and fmt.name not in ("float32", "float16"):  # noqa: PLR2004
+        if context.level == "quick" and (context.light or n > 65536) and dtype.name not in ("float32", "float16"):  # noqa: PLR2004
             continue
         if context.hasty and not context.subject.own and n > 65536:  # noqa: PLR2004
             continue
@@ -96,7 +96,7 @@ def _rowwise(context: Context) -> Iterator[Trial]:
         yield _trial(context, f"drifting-n{_DRIFTING}", cases.drifting_rows(_DRIFTING), _DRIFT)
     # Each kind alone: a kernel that looks at the whole array first must not be saved by the other rows.
     for n in (3,) if context.hasty else (3, 20) if context.level == "quick" or context.costly else (3, 20, 130):
-        for name, row in cases.rows(n, fmt, context.rng("alone", n)):
+        for name, row in cases.rows(n, dtype, context.rng("alone", n)):
             yield _trial(context, f"alone-n{n}-{name.replace(' ', '-')}", [(name, row), (name, row[::-1].copy())])
     yield from _blocks_and_peaks(context)
 
@@ -104,7 +104,7 @@ def _rowwise(context: Context) -> Iterator[Trial]:
 def _blocks_and_peaks(context: Context) -> Iterator[Trial]:
     if context.hasty and context.light:  # float32 is asked these
         return
-    fmt = context.fmt
+    dtype = context.dtype
     blocks = (20, 40, 130, 300, 1030, 2100)
     for n in (
         blocks[3:4]
@@ -115,7 +115,7 @@ def _blocks_and_peaks(context: Context) -> Iterator[Trial]:
         if context.level == "quick" or context.costly
         else blocks
     ):
-        yield _together(context, f"blocks-n{n}", list(cases.blocked_rows(n, fmt, context.rng("blocks", n))))
+        yield _together(context, f"blocks-n{n}", list(cases.blocked_rows(n, dtype, context.rng("blocks", n))))
     peaks = (2, 3, 4, 5, 8, 9, 16, 17, 33, 70, 130)
     for n in (
         (33,)
@@ -130,11 +130,11 @@ def _blocks_and_peaks(context: Context) -> Iterator[Trial]:
 
 def _mixed(context: Context, n: int) -> Iterator[tuple[str, Array]]:
     rng = context.rng("rows", n)
-    named = list(cases.rows(n, context.fmt, rng))
+    named = list(cases.rows(n, context.dtype, rng))
     # The chains of a kernel of one's own may be of any length that is right by the usual standards; a backend owes the
     # bound, whatever the logits.
     if not context.subject.own:
-        named += [*cases.drifting_rows(n), *cases.losing_rows(n, context.fmt)]
+        named += [*cases.drifting_rows(n), *cases.losing_rows(n, context.dtype)]
     if n > _MODERATE:
         named = [*named[:2], *(named[i] for i in rng.permutation(len(named))[:7]), *named[-3:]]
     yield from (named[i] for i in rng.permutation(len(named)))
@@ -161,7 +161,7 @@ def _grouped(x: Array) -> Array:
 
 
 def _elementwise(context: Context) -> Iterator[Trial]:
-    for name, x in cases.points(context.fmt, context.rng("points")):
+    for name, x in cases.points(context.dtype, context.rng("points")):
         x = x[np.isfinite(x)] if np.isfinite(x).any() else x
         if context.sparse:
             break  # every number of the format is asked for elsewhere
@@ -183,11 +183,11 @@ def _elementwise(context: Context) -> Iterator[Trial]:
 
 def exhaustive(context: Context) -> Iterator[Trial]:
     """Every number of a format of 16 or 8 bits."""
-    bits = 8 * context.fmt.dtype.itemsize
-    if context.operation.rowwise or bits > 16:  # noqa: PLR2004
+    bits = 8 * context.dtype.dtype.itemsize
+    if context.operation.takes_axis or bits > 16:  # noqa: PLR2004
         return
     with np.errstate(invalid="ignore"):
-        every = np.arange(1 << bits, dtype=f"uint{bits}").view(context.fmt.dtype).astype(np.float64)
+        every = np.arange(1 << bits, dtype=f"uint{bits}").view(context.dtype.dtype).astype(np.float64)
     every = every[np.isfinite(every)]
     side = 1 << (bits // 2)
     for name, x in (
@@ -200,7 +200,7 @@ def exhaustive(context: Context) -> Iterator[Trial]:
 
 def special(context: Context) -> Iterator[Trial]:
     """NaN, infinities and rows of nothing but -inf, between rows that they must not touch."""
-    if not context.operation.rowwise:
+    if not context.operation.takes_axis:
         for value in (np.nan, np.inf, -np.inf):
             for name, x in (
                 (f"{value}", np.array([0.5, value, -3.0, value, 60.0, -40.0, value])),
@@ -219,7 +219,9 @@ def special(context: Context) -> Iterator[Trial]:
         else (1, 2, 3, 4, 5, 8, 9, 16, 17, 33, 64, 65, 129, 257, 517, 1025)
     ):
         rng = context.rng("special", n)
-        between = [(name, row) for name, row in cases.rows(n, context.fmt, rng) if name in ("normal", "shifted by 60")]
+        between = [
+            (name, row) for name, row in cases.rows(n, context.dtype, rng) if name in ("normal", "shifted by 60")
+        ]
         named = [pair for one in cases.special_rows(n, rng) for pair in (between[0], one, between[1])]
         yield _together(context, f"n{n}", named)
     if context.sparse:

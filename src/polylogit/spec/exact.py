@@ -1,9 +1,8 @@
-"""Exact values of what the operations are made of, row by row.
+"""Exact values of what the operations are made of, row by row or element by element.
 
 Values come in double-double arithmetic with a relative error below `doubledouble.RADIUS`, small against every bound;
-for formats of at most 24 bits in float64, which is as small against theirs.
-`rounded` makes correctly rounded results of them, and asks mpmath (`truth`) where the error could decide the rounding.
-Knows the rows' arithmetic and no operation's name.
+for dtypes of at most 24 bits in float64, which is as small against theirs. Knows the rows' arithmetic and no
+operation's name.
 """
 
 from __future__ import annotations
@@ -12,20 +11,15 @@ import functools
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-import mpmath
 import numpy as np
 
-from polylogit.conformance import doubledouble as dd
-from polylogit.conformance.doubledouble import DD
+from polylogit.spec import doubledouble as dd
+from polylogit.spec.doubledouble import DD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from polylogit.spec.dtypes import Array, Finfo
 
-    from polylogit.conformance.formats import Array, Format
-
-__all__ = ["Points", "Rows", "rounded", "state_of", "truth"]
-
-_DIGITS = 60
+__all__ = ["Elements", "Rows", "exact"]
 
 
 class Rows:
@@ -102,7 +96,7 @@ class Rows:
         return np.asarray(np.where(np.isfinite(terms), terms, 0.0).sum(-1, keepdims=True))
 
 
-class Points:
+class Elements:
     """Elements each for itself, and what their sigmoid is made of; NaN is not `regular`."""
 
     length = 1
@@ -148,77 +142,35 @@ class Points:
         return dd.mul(dd.mul(self.slopes, tilt), sign)
 
 
-def truth(formula: Callable[[list[Any], int], Any], row: Array, index: int) -> Any:
-    """A formula's value for one element, with mpmath and many digits; the formula is one of `operations`."""
-    with mpmath.workdps(_DIGITS + 2 * int(np.log10(np.nanmax(np.abs(row[np.isfinite(row)]), initial=1.0)) + 1)):
-        return +formula([mpmath.mpf(float(value)) for value in row], index)
-
-
-def rounded(value: DD, fmt: Format, exactly: Callable[[tuple[int, ...]], Any] | None = None) -> Array:
-    """Correctly rounded to a format.
-
-    Parameters
-    ----------
-    value : DD
-        With a relative error of at most `doubledouble.RADIUS`.
-    fmt : Format
-    exactly : callable, optional
-        ``exactly(index) -> mpf``, asked where that error could decide; without it the pair is believed.
-
-    Returns
-    -------
-    array of float64
-    """
-    with np.errstate(all="ignore"):
-        out = value.hi.copy() if fmt.precision == 53 else fmt.round(value.hi)  # noqa: PLR2004
-        half = 0.5 * fmt.ulp(value.hi)
-        off = np.abs((value.hi - out) + value.lo)
-        unsure = np.isfinite(out) & (np.abs(off - half) <= np.abs(value.hi) * dd.RADIUS + half * 2.0**-50)
-        unsure |= (np.abs(value.hi) < 2.0**-960) & (value.hi != 0)
-    if exactly is not None:
-        for position in zip(*np.nonzero(unsure), strict=True):
-            out[position] = _round_one(exactly(position), fmt)
-    return out
-
-
-def _round_one(value: Any, fmt: Format) -> float:
-    if value == 0:
-        return 0.0
-    _, exponent = mpmath.frexp(value)
-    spacing = max(int(exponent) - 1, fmt.low) - (fmt.precision - 1)
-    scaled = mpmath.nint(mpmath.ldexp(value, -spacing))  # ties to even
-    return float(np.ldexp(float(scaled), spacing))
-
-
 _CACHED = 1 << 22  # numbers kept in all
 
 
 class _Cache:
-    """The states made last, and how many numbers they hold."""
+    """What was made last, and how many numbers it holds."""
 
     def __init__(self) -> None:
-        self.states: dict[tuple[Any, ...], Any] = {}
+        self.kept: dict[tuple[Any, ...], Any] = {}
         self.size = 0
 
-    def add(self, key: tuple[Any, ...], state: Any) -> None:
-        self.size += state.x.size
-        while self.states and self.size > _CACHED:
-            self.size -= self.states.pop(next(iter(self.states))).x.size
-        self.states[key] = state
+    def add(self, key: tuple[Any, ...], made: Any) -> None:
+        self.size += made.x.size
+        while self.kept and self.size > _CACHED:
+            self.size -= self.kept.pop(next(iter(self.kept))).x.size
+        self.kept[key] = made
 
 
 _CACHE = _Cache()
 
 
-def state_of(kind: type, x: Array, fmt: Format | None = None) -> Any:
-    """`Rows` or `Points` of these logits, exact enough for a format, of which None is the widest.
+def exact(kind: type, x: Array, dtype: Finfo | None = None) -> Any:
+    """`Rows` or `Elements` of these logits, exact enough for a dtype, of which None is the widest.
 
     They are kept, since operations and checks ask for the same ones.
     """
-    plain = fmt is not None and fmt.precision <= dd.PLAIN
+    plain = dtype is not None and dtype.precision <= dd.PLAIN
     key = (kind, plain, x.shape, hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest())
-    state = _CACHE.states.get(key)
-    if state is None:
-        state = kind(x, plain=plain)
-        _CACHE.add(key, state)
-    return state
+    found = _CACHE.kept.get(key)
+    if found is None:
+        found = kind(x, plain=plain)
+        _CACHE.add(key, found)
+    return found

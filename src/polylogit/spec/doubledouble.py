@@ -18,7 +18,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from polylogit.conformance.formats import Array
+    from polylogit.spec.dtypes import Array
 
 __all__ = ["DD", "NOTHING", "PLAIN", "RADIUS", "add", "div", "dot", "exp", "from_float", "log1p", "mul", "neg", "total"]
 

@@ -1,0 +1,137 @@
+"""The facts of the floating dtypes in which results are judged, from ``ml_dtypes.finfo``: precision, range, spacing.
+
+Values are held in float64, which contains all of these. Knows no operation and no framework.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from polylogit.errors import ConformanceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["DTYPES", "Array", "Finfo", "dtypes_named", "finfo"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finfo:
+    """One binary floating dtype; attributes that `numpy.finfo` has too mean the same.
+
+    Attributes
+    ----------
+    name : str
+        As NumPy or ml_dtypes call it.
+    dtype : numpy.dtype
+        That of ml_dtypes where NumPy has none.
+    precision : int
+        Significant bits, the implicit one included.
+    minexp, maxexp : int
+        Exponents of the smallest and the largest normal number.
+    eps, smallest_normal, smallest_subnormal, max : float
+    has_infinity : bool
+        Whether it has infinities; without them, what is too large becomes NaN.
+    flushed : int
+        Results below this many smallest normal numbers may be flushed to zero.
+    computed_in : str
+        The dtype in which results are computed before they are rounded to this one; empty where that is its own.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    precision: int
+    minexp: int
+    maxexp: int
+    eps: float
+    smallest_normal: float
+    smallest_subnormal: float
+    max: float
+    has_infinity: bool
+    flushed: int
+    computed_in: str
+
+    def ulp(self, values: Array) -> Array:
+        """Spacing of the dtype at each value; that of the subnormals below the smallest normal number."""
+        _, exponent = np.frexp(np.where(np.isfinite(values), values, 1.0))
+        exponent = np.clip(exponent - 1, self.minexp, self.maxexp)
+        return np.asarray(np.ldexp(1.0, exponent - (self.precision - 1)))
+
+    def round(self, values: Any) -> Array:
+        """The nearest numbers of the dtype, as float64."""
+        with np.errstate(all="ignore"):
+            return np.asarray(values, dtype=np.float64).astype(self.dtype).astype(np.float64)
+
+    def logits(self, values: Any) -> Array:
+        """The same, but finite numbers stay finite, so that a row of a narrow dtype is not lost to one of them."""
+        given = np.asarray(values, dtype=np.float64)
+        return self.round(np.where(np.isfinite(given), np.clip(given, -self.max, self.max), given))
+
+
+def _of(name: str, *, flushed: int = 4, computed_in: str = "") -> Finfo:
+    dtype: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name, name))
+    facts = ml_dtypes.finfo(dtype)
+    largest = float(facts.max)
+    return Finfo(
+        name,
+        dtype,
+        precision=int(facts.nmant) + 1,
+        minexp=int(np.frexp(float(facts.smallest_normal))[1]) - 1,
+        maxexp=int(np.frexp(largest)[1]) - 1,
+        eps=float(facts.eps),
+        smallest_normal=float(facts.smallest_normal),
+        smallest_subnormal=float(facts.smallest_subnormal),
+        max=largest,
+        has_infinity=bool(np.isinf(np.array(np.inf).astype(dtype).astype(np.float64))),
+        flushed=flushed,
+        computed_in=computed_in,
+    )
+
+
+DTYPES = {
+    known.name: known
+    for known in (
+        _of("float64"),
+        _of("float32"),
+        _of("float16", flushed=1),
+        _of("bfloat16"),
+        # Storage dtypes: nobody computes in them, so that flushing to 0 has no reason either.
+        _of("float8_e4m3fn", flushed=0, computed_in="float16"),
+        _of("float8_e5m2", flushed=0, computed_in="float16"),
+    )
+}
+
+
+def finfo(dtype: Any) -> Finfo | None:
+    """The facts of a dtype, or of its name; None where the kit does not know it."""
+    return DTYPES.get(getattr(dtype, "name", None) or str(dtype))
+
+
+def dtypes_named(names: Iterable[Any] | None, *, storage: bool = False) -> tuple[Finfo, ...]:
+    """The facts of dtypes given in any framework's way; for None all that are computed in, with `storage` float8 too.
+
+    Raises
+    ------
+    ConformanceError
+        For one that the kit cannot judge.
+    """
+    if names is None:
+        return tuple(one for one in DTYPES.values() if storage or not one.computed_in)
+    given = [name if isinstance(name, str) else getattr(name, "name", None) or _spelled(name) for name in names]
+    chosen = [name.rpartition(".")[2] for name in given]
+    unknown = [name for name in chosen if name not in DTYPES]
+    if unknown or not chosen:
+        message = f"dtypes={list(names)!r} holds what the kit cannot judge; it knows {', '.join(DTYPES)}."
+        raise ConformanceError(message)
+    return tuple(DTYPES[name] for name in chosen)
+
+
+def _spelled(dtype: Any) -> str:
+    """A scalar type such as ``numpy.float32`` by its name, anything else as it prints (``torch.float32``)."""
+    return getattr(dtype, "__name__", None) or str(dtype)
