@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from polylogit import backends, conformance, errors, porting
+    from polylogit._convert import convert
     from polylogit.backends.numpy_kernels import set_num_threads
     from polylogit.differentiation import gradient, jvp, vjp
     from polylogit.errors import PolylogitError
     from polylogit.implementations import ImplementationHandle, register_implementation
     from polylogit.installation import BackendInfo
-    from polylogit.interchange import convert
 
 __all__ = [
     "BackendInfo",
@@ -52,7 +52,7 @@ _LAZY = {
     "PolylogitError": "polylogit.errors",
     "backends": "polylogit.backends",
     "conformance": "polylogit.conformance",
-    "convert": "polylogit.interchange",
+    "convert": "polylogit._convert",
     "errors": "polylogit.errors",
     "gradient": "polylogit.differentiation",
     "jvp": "polylogit.differentiation",

@@ -300,6 +300,13 @@ def _candidates(cls: type) -> Iterator[str]:
                     yield specification.name
 
 
+def framework_of(cls: type) -> Backend | None:
+    """The backend of the framework that defines a class, or a base of it; arrays or not. None where there is none."""
+    for name in _candidates(cls):
+        return _load(name)
+    return None
+
+
 def owner_of(cls: type) -> Backend:
     """The backend that owns arrays of exactly this type.
 

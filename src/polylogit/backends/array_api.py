@@ -188,7 +188,6 @@ class ArrayApiBackend(Backend):
     """The array API standard; see `polylogit.backends.base.Backend`."""
 
     name = "array_api"
-    install = 'pip install "polylogit[array-api]"'
     differentiates = False
 
     def owns(self, cls: type) -> bool:

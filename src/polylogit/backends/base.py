@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import reprlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from polylogit.contract import check_logits_dtype
-from polylogit.errors import UnsupportedArrayError
+from polylogit.errors import ConversionError, UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
     Pullback = Callable[[Any], Any]
 
-__all__ = ["Backend", "holds_numpy", "host_array"]
+__all__ = ["Backend", "Loan", "frozen", "holds_numpy", "host_array", "no_values", "overlaps", "unknown_dtype"]
+
+
+class Loan(NamedTuple):
+    """The values of an array on their way to another framework, as a NumPy array on the host."""
+
+    array: np.ndarray[Any, Any]
+    private: bool  # nobody else holds this memory
+    frozen: bool  # the memory is its owner's and will never change
+    reason: str = ""  # why it had to be copied, where it is private
 
 
 class Backend(ABC):
@@ -34,20 +43,24 @@ class Backend(ABC):
     ----------
     name : str
         As in ``backend="torch"``.
-    install : str
-        The command that installs the framework, for messages.
     differentiates : bool
         Whether `vjp` and `jvp` take any function of the framework's arrays (True), or only polylogit's own
         operations by their closed forms (False).
     always_compiles : str
         Where the framework compiles whatever it runs, anew for each shape: the name in `compilers` of what compiles a
         whole function at once. The conformance kit then asks for fewer shapes. Empty elsewhere.
+    writable : bool
+        Whether arrays may be written in place (NumPy, PyTorch), so that `convert` shares memory only with others that
+        may; arrays of JAX and TensorFlow never change.
+    any_byte_order : bool
+        Whether arrays may have another byte order than the machine's.
     """
 
     name: ClassVar[str]
-    install: ClassVar[str]
     differentiates: ClassVar[bool] = True
     always_compiles: ClassVar[str] = ""
+    writable: ClassVar[bool] = True
+    any_byte_order: ClassVar[bool] = False
 
     # --- which types are ours ----------------------------------------------------------------------------------
 
@@ -89,6 +102,33 @@ class Backend(ABC):
     @abstractmethod
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """The values as a NumPy array on the host, dtype kept (bfloat16 and float8 as those of ml_dtypes)."""
+
+    # --- for `polylogit.convert`; by default values are copied both ways -------------------------------------------
+
+    def lend(self, x: Any) -> Loan:
+        """The values of an array, in its own memory where that lies on the host.
+
+        Raise `ConversionError` (see `no_values`) for what has none: a tracer, a symbolic or sparse tensor, a module.
+        """
+        reason = f"the backend {self.name!r} does not say whether its memory may be shared"
+        return Loan(self.to_numpy(x).copy(), True, False, reason)
+
+    def refuses(self, array: np.ndarray[Any, Any]) -> str:
+        """Why an array here must not share memory that its owner keeps, as a clause; empty where it may."""
+        if self.writable:
+            return f"the backend {self.name!r} does not say whether it may share memory"
+        return f"{self.name} arrays do not change, and this memory is its owner's"
+
+    def adopt(self, array: np.ndarray[Any, Any]) -> Any:
+        """An array on this memory, which `refuses` had nothing against or which is nobody else's; or on a copy of it.
+
+        The dtype is kept; raise `ConversionError` (see `unknown_dtype`) where the framework has no such dtype.
+        """
+        return self.asarray(array)
+
+    def from_dlpack(self, x: Any) -> Any:
+        """An array on the memory of another framework's that never changes; None where that cannot be."""
+        return None
 
     # --- derivatives -------------------------------------------------------------------------------------------
 
@@ -152,3 +192,38 @@ def holds_numpy(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return any(holds_numpy(item) for item in value)
     return type(value).__module__ == "numpy"
+
+
+def no_values(x: Any, what: str, remedy: str) -> ConversionError:
+    """The error for what is no array with values on the host, to be raised by `Backend.lend`."""
+    cls = type(x)
+    return ConversionError(f"a {cls.__module__}.{cls.__qualname__} ({what}) cannot be converted; {remedy}.")
+
+
+def unknown_dtype(framework: str, dtype: str) -> ConversionError:
+    """The error for a dtype that a framework lacks, to be raised by `Backend.adopt`."""
+    return ConversionError(f"{framework} has no dtype {dtype}. Convert the array to another dtype first.")
+
+
+def overlaps(array: np.ndarray[Any, Any]) -> bool:
+    """Whether two elements may lie at the same address; never False when they do."""
+    reach = array.itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1:
+            if stride < reach:
+                return bool(array.size)
+            reach += stride * (size - 1)
+    return False
+
+
+def frozen(array: np.ndarray[Any, Any], *, shared: bool) -> Loan:
+    """The loan of an array that never changes, so locked that NumPy cannot unlock it."""
+    import numpy as np  # as above
+
+    if not (shared and array.flags.c_contiguous):
+        return Loan(np.array(array), True, False, "the array lies on another device or in another layout")
+    if not array.size:
+        return Loan(array, False, True)
+    # TensorFlow lends bfloat16 and float8 writable; a read-only memoryview underneath holds for good.
+    data = array.reshape(-1).view(np.uint8).data.toreadonly()
+    return Loan(np.frombuffer(data, np.uint8).view(array.dtype).reshape(array.shape), False, True)

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from polylogit.backends.base import Backend, holds_numpy, host_array
+from polylogit.backends.base import Backend, Loan, frozen, holds_numpy, host_array, no_values, unknown_dtype
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
-from polylogit.errors import DifferentiationError, DTypeError
+from polylogit.errors import ConversionError, DifferentiationError, DTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,7 +194,7 @@ class JaxBackend(Backend):
     """JAX; see `polylogit.backends.base.Backend`."""
 
     name = "jax"
-    install = 'pip install "polylogit[jax]"'
+    writable = False
     always_compiles = "jit"
 
     softmax = staticmethod(softmax)
@@ -234,6 +234,43 @@ class JaxBackend(Backend):
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """See `Backend.to_numpy`."""
         return np.array(x)
+
+    def lend(self, x: Any) -> Loan:
+        """See `Backend.lend`."""
+        if isinstance(x, _Tracer):
+            raise no_values(x, "a tracer", "convert outside of jit, grad, vmap and scan")
+        if not isinstance(x, jax.Array):
+            raise no_values(x, "no array with values", "pass arrays, or containers of them")
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended):
+            raise no_values(x, str(x.dtype), "pass jax.random.key_data(key)")
+        if x.is_deleted() or not x.is_fully_addressable:
+            state = "deleted or donated" if x.is_deleted() else "spread over several hosts"
+            raise no_values(x, state, "gather it on this host first")
+        devices = x.devices()
+        return frozen(np.asarray(x), shared=len(devices) == 1 and all(device.platform == "cpu" for device in devices))
+
+    def adopt(self, array: np.ndarray[Any, Any]) -> Any:
+        """See `Backend.adopt`; a copy."""
+        name = array.dtype.name
+        if array.dtype.kind in "fiuc" and jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+            message = (
+                f"JAX would silently make {name} into {jax.dtypes.canonicalize_dtype(array.dtype)}, since x64 is off. "
+                'Call jax.config.update("jax_enable_x64", True) first, or convert the array to a 32-bit dtype yourself.'
+            )
+            raise ConversionError(message)
+        try:
+            # copy=True, since jax.device_put and from_dlpack alias whatever happens to lie on a 64-byte boundary.
+            made = jnp.array(array, copy=True)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise unknown_dtype("JAX", name) from error
+        if made.dtype != array.dtype:
+            raise unknown_dtype("JAX", name)
+        return made
+
+    def from_dlpack(self, x: Any) -> Any:
+        """See `Backend.from_dlpack`; what x64 would narrow is not taken."""
+        made = jax.dlpack.from_dlpack(x)
+        return made if jax.dtypes.canonicalize_dtype(made.dtype) == made.dtype else None
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """By ``jax.vjp``."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from polylogit.backends import numpy_derivatives as derivatives
 from polylogit.backends import numpy_operations as operations
-from polylogit.backends.base import Backend
+from polylogit.backends.base import Backend, Loan, no_values
 from polylogit.backends.numpy_geometry import as_block
 from polylogit.backends.numpy_operations import OF_BLOCK
 from polylogit.backends.numpy_small import LOG_SOFTMAX, SIGMOID, SIZE, SOFTMAX, quietly
@@ -181,8 +181,8 @@ class NumpyBackend(Backend):
     """NumPy arrays and scalars."""
 
     name: ClassVar[str] = "numpy"
-    install: ClassVar[str] = "pip install numpy"
     differentiates: ClassVar[bool] = False
+    any_byte_order: ClassVar[bool] = True
 
     def owns(self, cls: type) -> bool:
         """Arrays, their subclasses and NumPy's scalars; not matrices and masked arrays."""
@@ -262,6 +262,24 @@ class NumpyBackend(Backend):
     def to_numpy(self, x: Any) -> AnyArray:
         """The array itself."""
         return np.asarray(x)
+
+    def lend(self, x: Any) -> Loan:
+        """See `Backend.lend`."""
+        if isinstance(x, (np.ma.MaskedArray, np.matrix)):
+            raise no_values(x, "its meaning would be lost", "pass np.asarray(x), or x.filled(value) and the mask")
+        if not isinstance(x, (np.ndarray, np.generic)):
+            raise no_values(x, "no array", "pass arrays, or containers of them")
+        if isinstance(x, np.generic):
+            return Loan(np.array(x), True, False, "a NumPy scalar lends no memory")
+        return Loan(np.asarray(x), False, False)
+
+    def refuses(self, array: AnyArray) -> str:
+        """See `Backend.refuses`; NumPy takes any memory."""
+        return ""
+
+    def adopt(self, array: AnyArray) -> Any:
+        """See `Backend.adopt`."""
+        return array
 
     # --- derivatives -------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tensorflow.python.framework.ops import EagerTensor
 from tensorflow.python.ops import gen_math_ops, gen_nn_ops  # the ops without tf.nn's conversions: half the time
 
-from polylogit.backends.base import Backend, holds_numpy, host_array
+from polylogit.backends.base import Backend, Loan, frozen, holds_numpy, host_array, no_values, unknown_dtype
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import DifferentiationError, DTypeError, UnsupportedArrayError
 
@@ -301,7 +301,7 @@ class TensorflowBackend(Backend):
     """TensorFlow; see `polylogit.backends.base.Backend`."""
 
     name = "tensorflow"
-    install = 'pip install "polylogit[tensorflow]"'
+    writable = False
 
     softmax = staticmethod(softmax)
     log_softmax = staticmethod(log_softmax)
@@ -352,6 +352,39 @@ class TensorflowBackend(Backend):
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """See `Backend.to_numpy`."""
         return np.array(x.numpy())
+
+    def lend(self, x: Any) -> Loan:
+        """See `Backend.lend`."""
+        if isinstance(x, tf.Variable):
+            return Loan(np.array(self.lend(x.read_value()).array), True, False, "a tf.Variable changes in place")
+        if isinstance(x, tf.Tensor) and not hasattr(x, "_numpy"):
+            remedy = "convert outside of tf.function and of a Keras model's definition"
+            raise no_values(x, "a symbolic tensor", remedy)
+        if not isinstance(x, tf.Tensor):
+            raise no_values(x, "no dense tensor", "make it one first: to_tensor(), tf.sparse.to_dense()")
+        if x.dtype in (tf.string, tf.variant, tf.resource):
+            raise no_values(x, f"dtype {x.dtype.name}", "only numbers and bool have a counterpart elsewhere")
+        on_host = "CPU" in x.device
+        return frozen(np.asarray(x) if on_host else x.numpy(), shared=on_host)
+
+    def adopt(self, array: np.ndarray[Any, Any]) -> Any:
+        """See `Backend.adopt`; a copy."""
+        try:
+            # tf.constant copies what is a NumPy array, and only that, into aligned memory of its own.
+            made = tf.constant(np.asarray(array))
+        except (TypeError, ValueError) as error:
+            raise unknown_dtype("TensorFlow", array.dtype.name) from error
+        if made.dtype.name != array.dtype.name:
+            raise unknown_dtype("TensorFlow", array.dtype.name)
+        return made
+
+    def from_dlpack(self, x: Any) -> Any:
+        """See `Backend.from_dlpack`.
+
+        Measured with JAX: it does not reuse the memory of a donated array that TensorFlow holds, and tf.Variable copies
+        before its first write.
+        """
+        return tf.experimental.dlpack.from_dlpack(x.__dlpack__())
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """By ``tf.GradientTape``."""

@@ -16,9 +16,9 @@ import torch
 from torch import compiler
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from polylogit.backends.base import Backend, holds_numpy, host_array
+from polylogit.backends.base import Backend, Loan, holds_numpy, host_array, no_values, overlaps, unknown_dtype
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
-from polylogit.errors import DifferentiationError, DTypeError, UnsupportedArrayError
+from polylogit.errors import ConversionError, DifferentiationError, DTypeError, UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,14 +46,9 @@ _SMALL_BYTES = 4 * _CHAIN
 _FLOAT32 = torch.float32
 _native_sigmoid = torch.sigmoid
 
-# NumPy has no name for these; they cross by the integer of the same width.
-_BY_BITS = {
-    "bfloat16": torch.int16,
-    "float8_e4m3fn": torch.uint8,
-    "float8_e4m3fnuz": torch.uint8,
-    "float8_e5m2": torch.uint8,
-    "float8_e5m2fnuz": torch.uint8,
-}
+# NumPy's side of these is in ml_dtypes; they cross as the integer of the same width.
+_FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
+_BY_BITS = {"bfloat16": torch.int16} | dict.fromkeys((*_FLOAT8, "float8_e8m0fnu"), torch.uint8)
 
 
 class _Operation(NamedTuple):
@@ -299,7 +294,6 @@ class TorchBackend(Backend):
     """PyTorch; see `polylogit.backends.base.Backend`."""
 
     name = "torch"
-    install = 'pip install "polylogit[torch]"'
 
     softmax = staticmethod(softmax)
     log_softmax = staticmethod(log_softmax)
@@ -338,13 +332,50 @@ class TorchBackend(Backend):
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """See `Backend.to_numpy`; a tensor that requires grad is detached."""
-        x = x.detach().cpu().resolve_conj().resolve_neg()
-        name = self.dtype_name(x)
-        if name not in _BY_BITS:
-            return x.numpy()  # type: ignore[no-any-return]
-        import ml_dtypes  # noqa: PLC0415  needed for these dtypes alone
+        return _memory(x.detach().cpu().resolve_conj().resolve_neg())
 
-        return x.view(_BY_BITS[name]).numpy().view(getattr(ml_dtypes, name))  # type: ignore[no-any-return]
+    def lend(self, x: Any) -> Loan:
+        """See `Backend.lend`."""
+        _check_values(x)
+        reason = ""
+        tensor = x.detach()
+        if tensor.is_conj() or tensor.is_neg():
+            # NumPy and DLPack see the stored numbers, without the pending conjugation or sign.
+            tensor, reason = tensor.resolve_conj().resolve_neg(), "conjugation or negation is pending"
+        if tensor.device.type != "cpu":
+            tensor, reason = tensor.cpu(), f"the tensor lies on {tensor.device}"
+        array = _memory(tensor)
+        if x.requires_grad:
+            reason = reason or "the tensor requires grad, and autograd would not notice a write; call detach() first"
+        if overlaps(array):
+            reason = (
+                reason or "elements overlap in memory (an expanded tensor); writing one would change others"
+            )
+        # resolve_* and cpu() have made memory of their own, but may leave it to several views.
+        return Loan(array.copy(), True, False, reason) if reason else Loan(array, False, False)
+
+    def refuses(self, array: np.ndarray[Any, Any]) -> str:
+        """See `Backend.refuses`."""
+        if not array.flags.writeable:
+            return "torch would make read-only memory writable"
+        if min(array.strides, default=0) < 0:
+            return "torch has no negative strides"
+        if not array.flags.aligned or any(stride % array.itemsize for stride in array.strides):
+            return "the array is not aligned to its items"
+        return "elements overlap in memory, so that writing one would change others" if overlaps(array) else ""
+
+    def adopt(self, array: np.ndarray[Any, Any]) -> Any:
+        """See `Backend.adopt`; by ``torch.from_numpy``, which shares."""
+        name = array.dtype.name
+        dtype = getattr(torch, name, None)
+        if not isinstance(dtype, torch.dtype):
+            raise unknown_dtype("torch", name)
+        if name in _BY_BITS:
+            return torch.from_numpy(array.view(f"u{array.itemsize}")).view(dtype)
+        try:
+            return torch.from_numpy(array)
+        except TypeError as error:
+            raise unknown_dtype("torch", name) from error
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """By ``torch.func.vjp``."""
@@ -380,7 +411,7 @@ class TorchBackend(Backend):
 
     def dtypes(self) -> tuple[str, ...]:
         """See `Backend.dtypes`."""
-        return ("float64", "float32", "float16", "bfloat16", *(name for name in _BY_BITS if name.startswith("float8")))
+        return ("float64", "float32", "float16", "bfloat16", *_FLOAT8)
 
     def dtype_name(self, x: Any) -> str:
         """See `Backend.dtype_name`."""
@@ -396,6 +427,38 @@ class TorchBackend(Backend):
             "dynamo": lambda function: torch.compile(_with_code_of_its_own(function), fullgraph=True, backend="eager"),
             "inductor": lambda function: torch.compile(_with_code_of_its_own(function), fullgraph=True),
         }
+
+
+def _memory(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """The memory of a tensor on the CPU as a NumPy array."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name not in _BY_BITS:
+        if not hasattr(np, name):
+            raise ConversionError(f"torch has {tensor.dtype}, NumPy has no {name}. Convert the array first.")
+        return np.asarray(tensor.numpy())
+    try:
+        import ml_dtypes  # comes with JAX and TensorFlow, not with PyTorch
+    except ImportError as error:
+        message = f"{name} in NumPy needs the package ml_dtypes, which is not installed: `pip install ml_dtypes`."
+        raise ConversionError(message) from error
+    return np.asarray(tensor.view(_BY_BITS[name]).numpy()).view(getattr(ml_dtypes, name))
+
+
+def _check_values(x: Any) -> None:
+    """Refuse to lend what is no plain tensor with values."""
+    if not isinstance(x, torch.Tensor):
+        hint = "pass its state_dict()" if isinstance(x, torch.nn.Module) else "pass tensors, or containers of them"
+        raise no_values(x, "no tensor", hint)
+    in_transform = torch._C._functorch.is_functorch_wrapped_tensor(x)  # the only way to ask
+    if in_transform or compiler.is_compiling():
+        raise no_values(x, "inside a torch transform or compiler", "convert outside of it")
+    # A subclass with a dispatcher of its own (FakeTensor, DTensor, functional tensors) keeps its values elsewhere.
+    if type(x).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ or x.device.type == "meta":
+        raise no_values(x, "it holds no values of its own here", "materialise it as a plain tensor first")
+    if torch.nn.parameter.is_lazy(x):
+        raise no_values(x, "not initialised yet", "run the module once first")
+    if x.layout != torch.strided or x.is_quantized or x.is_nested:
+        raise no_values(x, f"layout {x.layout}, {x.dtype}", "make it dense first: to_dense() or dequantize()")
 
 
 def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:

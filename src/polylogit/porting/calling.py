@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit import registry
+from polylogit._convert import convert
 from polylogit.differentiation import vjp
 from polylogit.errors import ComparisonError, ConversionError, PolylogitError
-from polylogit.interchange import convert
 from polylogit.porting.record import Recorder
 
 if TYPE_CHECKING:

@@ -383,7 +383,7 @@ def _slopes(called: Called, gradient: Array, cotangent: Array) -> Callable[[], t
     """Directional derivatives of the candidate, by central differences and as its gradient claims them."""
 
     def measure() -> tuple[Array, Array]:
-        from polylogit.interchange import convert
+        from polylogit._convert import convert
 
         x = as_numpy(called.arguments[0], "inputs=")
         rng = np.random.default_rng(0)

@@ -79,7 +79,6 @@ def broadcast(mask, shape):
 
 class LedgerBackend(Backend):
     name = "ledger"
-    install = "pip install polylogit-ledger"
     differentiates = False
 
     def owns(self, cls):

@@ -1,0 +1,247 @@
+"""`convert`: arrays, and containers of them, from one framework to another with their dtype kept.
+
+Every array travels as NumPy memory on the host, which one backend lends and another adopts. Who may share is decided
+here, by what was measured: memory is never shared between arrays that can be written in place and arrays that must not
+change. Knows containers and the registry, and no framework.
+"""
+
+from __future__ import annotations
+
+import copy as copying
+import dataclasses
+import enum
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit import registry
+from polylogit.backends.base import Loan, no_values, overlaps
+from polylogit.errors import ConversionError, PolylogitError, UnsupportedArrayError
+
+if TYPE_CHECKING:
+    from polylogit.backends.base import Backend
+
+__all__ = ["convert"]
+
+
+def convert(tree: Any, /, to: Any, *, copy: bool | None = None) -> Any:
+    """Arrays, or containers of arrays, as those of another framework, with the same values, shape and dtype.
+
+    Parameters
+    ----------
+    tree : array or container
+        An array of any framework, or dicts, lists, tuples, namedtuples, dataclasses and JAX pytrees of them, nested at
+        will: a torch ``state_dict``, a list of Keras weights, Flax parameters, an optax state. Containers keep their
+        type and order, and an array that occurs twice is converted once, so that tied weights stay tied. Python
+        numbers, strings, bytes, enumeration members and None are returned as they are.
+    to : str or array
+        ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"``, the name of a registered backend (it is imported), or
+        any array of the framework meant. The result lies on the host.
+    copy : bool, optional
+        None shares memory where that is safe and copies elsewhere. True always copies. False never does: it is an
+        error wherever memory cannot be shared safely.
+
+    Returns
+    -------
+    array or container
+        A container of the same structure. An array that is already of the framework is returned itself, unless
+        ``copy=True``.
+
+    Raises
+    ------
+    ConversionError
+        For tracers, symbolic tensors and other things without values; for a dtype that the target does not have
+        (64-bit arrays in JAX without x64 among them); for ``copy=False`` where only a copy is safe.
+
+    Notes
+    -----
+    Memory is shared between NumPy and torch, both of which write in place, so that a write to one shows in the other;
+    and from JAX and TensorFlow to each other and to read-only NumPy arrays. Arrays of JAX and TensorFlow are never
+    shared with anything that can write to them. Read-only and overlapping (expanded, broadcast) memory is copied
+    before torch gets it. Gradients do not travel: a tensor that requires grad is copied, since a write from outside
+    would go unnoticed by autograd.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from polylogit import convert
+    >>> convert({"weight": np.ones((2, 3)), "epoch": 7}, "torch")
+    {'weight': tensor([[1., 1., 1.],
+            [1., 1., 1.]], dtype=torch.float64), 'epoch': 7}
+    """
+    if copy not in (None, True, False):
+        message = f"copy={copy!r} is none of None (share where safe), True (always copy) and False (never copy)."
+        raise ConversionError(message)
+    try:
+        return _Walk(_target(to), copy).visit(tree, "")
+    except RecursionError:
+        message = "the tree contains itself, or is nested deeper than Python's recursion limit; convert its parts."
+        raise ConversionError(message) from None
+
+
+# TensorFlow's AutoGraph rewrites the functions that a tf.function calls, unless they carry this mark.
+convert.autograph_info__ = {}  # type: ignore[attr-defined]
+
+
+def _target(to: Any) -> Backend:
+    """The backend that is meant; its framework is imported."""
+    if isinstance(to, str):
+        return registry.get_backend(to)
+    try:
+        return _framework_of(type(to)) or registry.owner_of(type(to))
+    except UnsupportedArrayError:
+        message = f"to={to!r} names no framework; pass a backend's name such as 'torch', or one of its arrays."
+        raise ConversionError(message) from None
+
+
+# --- containers ------------------------------------------------------------------------------------------------------
+
+# Leaves that carry no array and mean the same everywhere.
+_PASSED_ON = (type(None), bool, int, float, complex, str, bytes, enum.Enum, np.dtype)
+
+
+class _Walk:
+    """One conversion of one tree."""
+
+    def __init__(self, target: Backend, copy: bool | None) -> None:
+        self.target = target
+        self.copy = copy
+        self.done: dict[int, tuple[Any, Any]] = {}  # id -> the source, kept alive, and its conversion
+
+    def visit(self, node: Any, path: str) -> Any:
+        cls = type(node)
+        # NumPy's float64 and complex128 scalars are Python numbers too; as arrays they have a dtype to keep.
+        if isinstance(node, _PASSED_ON) and not isinstance(node, np.generic):
+            return node
+        if isinstance(node, (Mapping, list, tuple)):
+            return self._container(node, path)
+        framework = _framework_of(cls)
+        if hasattr(cls, "__array_namespace__") or (framework is not None and _is_array(framework, cls)):
+            return self._once(node, path, framework)
+        if _is_keras_variable(cls):
+            return self.visit(node.value, path)
+        if dataclasses.is_dataclass(node):
+            return self._dataclass(node, path)
+        return self._other(node, path, framework)
+
+    def _container(self, node: Any, path: str) -> Any:
+        if isinstance(node, Mapping):
+            items = {key: self.visit(value, f"{path}[{key!r}]") for key, value in node.items()}
+            return _rebuild_mapping(node, items)
+        names = getattr(node, "_fields", None) or range(len(node))
+        parts = (f".{name}" if isinstance(name, str) else f"[{name}]" for name in names)
+        return _rebuild_sequence(node, [self.visit(v, path + part) for v, part in zip(node, parts, strict=True)])
+
+    def _dataclass(self, node: Any, path: str) -> Any:
+        # Not dataclasses.replace: fields with init=False are arrays too, and __post_init__ may not take these.
+        made = copying.copy(node)
+        for field in dataclasses.fields(node):
+            value = self.visit(getattr(node, field.name), f"{path}.{field.name}")
+            object.__setattr__(made, field.name, value)
+        return made
+
+    def _other(self, node: Any, path: str, framework: Backend | None) -> Any:
+        if "jax" in sys.modules:
+            from jax import tree_util  # imported already
+
+            children, structure = tree_util.tree_flatten_with_path(node, is_leaf=lambda part: part is not node)
+            if structure != tree_util.tree_structure(0):
+                made = [self.visit(child, path + tree_util.keystr(keys)) for keys, child in children]
+                return tree_util.tree_unflatten(structure, made)
+        return self._once(node, path, framework)
+
+    def _once(self, node: Any, path: str, framework: Backend | None) -> Any:
+        """One array, or the same result as before when it occurred before."""
+        if id(node) not in self.done:
+            try:
+                self.done[id(node)] = (node, _convert_array(node, framework, self.target, self.copy))
+            except PolylogitError as error:
+                raise ConversionError(f"at {path}: {error}" if path else str(error)) from error
+        return self.done[id(node)][1]
+
+
+def _rebuild_mapping(node: Any, items: dict[Any, Any]) -> Any:
+    if type(node) is dict or type(node).__module__.startswith("tensorflow."):
+        return items  # TensorFlow's wrappers only track attributes of a model
+    if isinstance(node, dict):
+        made = copying.copy(node)  # keeps what a subclass carries along: a default factory, a state_dict's metadata
+        made.update(items)
+        return made
+    return type(node)(items)
+
+
+def _rebuild_sequence(node: Any, items: list[Any]) -> Any:
+    kind = list if isinstance(node, list) else tuple
+    if type(node) is kind or type(node).__module__.startswith("tensorflow."):
+        return kind(items)
+    if hasattr(node, "_fields"):
+        return type(node)(*items)
+    return type(node)(items)
+
+
+def _is_keras_variable(cls: type) -> bool:
+    return any(base.__name__ == "Variable" and base.__module__.startswith("keras.") for base in cls.__mro__)
+
+
+# --- arrays ----------------------------------------------------------------------------------------------------------
+
+
+def _framework_of(cls: type) -> Backend | None:
+    """The backend of the framework that defines a class in the inheritance, arrays or not; None where there is none."""
+    # On TensorFlow a Keras variable inherits from TensorFlow's types without being one.
+    return None if _is_keras_variable(cls) else registry.framework_of(cls)
+
+
+def _is_array(framework: Backend, cls: type) -> bool:
+    try:
+        return framework.owns(cls)
+    except UnsupportedArrayError:  # an array whose meaning would be lost, which `lend` will say
+        return True
+
+
+def _convert_array(node: Any, source: Backend | None, target: Backend, copy: bool | None) -> Any:
+    if source is target and copy is not True:
+        return node
+    loan = _native(_lend(node, source), target)
+    if source is not None and not (source.writable or target.writable or copy):
+        shared = _shared(node, loan, target)
+        if shared is not None:
+            return shared
+    refusal = loan.reason if loan.private else target.refuses(loan.array)
+    if copy is False and refusal:
+        message = f"copy=False, but only a copy is safe here: {refusal}. Leave copy out, or make the copy yourself."
+        raise ConversionError(message)
+    array = loan.array
+    if not loan.private and (copy or refusal):
+        array = np.array(array, order="C" if overlaps(array) else "K")
+    return target.adopt(array)
+
+
+def _lend(node: Any, source: Backend | None) -> Loan:
+    if source is None:
+        try:
+            source = registry.owner_of(type(node))
+        except UnsupportedArrayError:
+            remedy = "pass arrays of a known framework, or containers of them; see polylogit.register_backend"
+            raise no_values(node, "no array, and no container that is known", remedy) from None
+    return source.lend(node)
+
+
+def _native(loan: Loan, target: Backend) -> Loan:
+    """The loan in the machine's byte order, which is all that most frameworks take."""
+    if target.any_byte_order or loan.array.dtype.isnative:
+        return loan
+    return Loan(loan.array.astype(loan.array.dtype.newbyteorder("=")), True, False, "its bytes are in foreign order")
+
+
+def _shared(node: Any, loan: Loan, target: Backend) -> Any:
+    """An array on the same memory, where neither framework writes to it; None where they cannot share."""
+    if not loan.frozen or not loan.array.size or loan.array.__array_interface__["data"][0] % 64:
+        return None
+    try:
+        made = target.from_dlpack(node)
+    except Exception:  # noqa: BLE001  DLPack lacks the dtype, and each version raises something else: fall back to a copy
+        return None
+    return made if made is not None and target.dtype_name(made) == loan.array.dtype.name else None
