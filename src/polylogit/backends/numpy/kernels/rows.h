@@ -1,0 +1,346 @@
+/* The arithmetic on tiles of rows, in one dtype, T, for one instruction set. Knows no array and no Python.
+ *
+ * A tile is a piece of one contiguous row, or of rows that lie side by side, its columns; the first is the second with one
+ * column, and in the same code: element j of a row always goes to the same lane and is added in the same order. Loops are
+ * such as compilers vectorise: over neighbours, without branches. Where columns are few and nothing lies between them,
+ * several elements of each are neighbours too, and the numbers that belong to a column are repeated that often.
+ */
+
+/* --- pieces of rows: `step` is 1 where each element has numbers of its own, 0 where one serves all ---------------- */
+
+static ALWAYS_INLINE void
+OF(terms)(const T *restrict x, T *restrict y, size_t count, const T *restrict anchor, const T *restrict shift, int step)
+{
+    for (size_t i = 0; i < count; i++)
+        y[i] = OF(term)(x[i], shift[i * step], anchor[i * step]);
+}
+
+/* Without the maximum, which is counted instead. */
+static ALWAYS_INLINE void
+OF(terms_below)(const T *restrict x, T *restrict y, size_t count, const T *restrict anchor, const T *restrict shift,
+                const T *restrict maximum, T *restrict ties, int step)
+{
+    U found = 0;
+    for (size_t i = 0; i < count; i++) {
+        T term = OF(term)(x[i], shift[i * step], anchor[i * step]);
+        y[i] = x[i] == maximum[i * step] ? 0 : term;
+    }
+    for (size_t i = 0; step && i < count; i++)
+        ties[i] += x[i] == maximum[i] ? (T)1 : (T)0;
+    for (size_t i = 0; !step && i < count; i++)
+        found += x[i] == *maximum;
+    if (!step)
+        *ties += (T)found;
+}
+
+static ALWAYS_INLINE void
+OF(terms_times)(const T *restrict x, const T *restrict other, T *restrict y, size_t count, const T *restrict anchor,
+                const T *restrict shift, int step)
+{
+    for (size_t i = 0; i < count; i++)
+        y[i] = OF(term)(x[i], shift[i * step], anchor[i * step]) * other[i];
+}
+
+static ALWAYS_INLINE void
+OF(products)(const T *restrict x, const T *restrict other, T *restrict y, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        y[i] = x[i] * other[i];
+}
+
+/* How many elements of each column to take at once, and the numbers for so many. */
+static ALWAYS_INLINE size_t OF(repeats)(size_t width, int adjacent)
+{
+    return adjacent ? FLAT / width : 1;
+}
+
+static ALWAYS_INLINE void OF(repeat)(T *numbers, size_t width, size_t times)
+{
+    for (size_t i = width; i < width * times; i++)
+        numbers[i] = numbers[i - width];
+}
+
+/* --- the first pass: maxima and sums ------------------------------------------------------------------------------ */
+
+/* The maximum of each column, NaN where there is one. */
+static ALWAYS_INLINE void OF(maxima)(const Tile *tile, size_t width, size_t times, T *restrict m, U *restrict bad)
+{
+    for (size_t i = 0; i < width * times; i++)
+        m[i] = -(T)INFINITY, bad[i] = 0;
+    for (size_t row = 0; row < tile->length; row += times) {
+        const T *restrict x = (const T *)tile->x + (ptrdiff_t)row * tile->x_pitch;
+        size_t count = LEAST(tile->length - row, times) * width;
+        for (size_t i = 0; i < count; i++) {
+            m[i] = x[i] > m[i] ? x[i] : m[i];
+            bad[i] |= x[i] != x[i];
+        }
+    }
+    for (size_t i = width; i < width * times; i++) {
+        m[i % width] = m[i] > m[i % width] ? m[i] : m[i % width];
+        bad[i % width] |= bad[i];
+    }
+    for (size_t i = 0; i < width; i++)
+        m[i] = bad[i] ? (T)NAN : m[i] + 0; /* +0 for -0 */
+}
+
+/* Take note of the maxima; whether SHIFT or K have changed. */
+static ALWAYS_INLINE int OF(look)(const Tile *tile, size_t width, const T *m)
+{
+    double *state = tile->state;
+    int changed = 0;
+    if (tile->first)
+        for (size_t column = 0; column < width; column++) {
+            AT(MAXIMUM) = m[column];
+            ON(refer)(state, width, column, m[column], FAR, ROOM);
+        }
+    else
+        for (size_t column = 0; column < width; column++)
+            changed |= ON(advance)(state, width, column, m[column], FAR, ROOM);
+    return changed;
+}
+
+/* Add numbers to the lanes of their columns, group by group; where there are none, zeros. */
+static ALWAYS_INLINE void
+OF(accumulate)(const T *y, size_t length, size_t width, double *restrict high, double *restrict low, T *pad)
+{
+    for (size_t row = 0; row < length; row += GROUP) {
+        size_t rows = LEAST(length - row, GROUP);
+        const T *group = y + row * width;
+        if (rows < GROUP) {
+            memset(pad + rows * width, 0, (GROUP - rows) * width * sizeof(T));
+            group = memcpy(pad, group, rows * width * sizeof(T));
+        }
+        for (size_t i = 0; i < LANES * width; i++) {
+            T four = (group[i] + group[i + 16 * width]) + (group[i + 8 * width] + group[i + 24 * width]);
+#if COMPENSATED
+            ON(add)(&high[i], &low[i], four);
+#else
+            high[i] += four;
+            (void)low;
+#endif
+        }
+    }
+}
+
+/* Add the lanes to what is known of the rows. */
+static ALWAYS_INLINE void
+OF(settle)(double *restrict high, double *restrict low, double *restrict state, size_t width, int field)
+{
+    for (size_t count = LANES / 2 * width; count >= width; count /= 2)
+        for (size_t i = 0; i < count; i++) {
+            low[i] += low[i + count];
+            ON(add)(&high[i], &low[i], high[i + count]);
+        }
+    for (size_t column = 0; column < width; column++) {
+        ON(add)(&AT(field), &AT(field + 1), high[column]);
+        AT(field + 1) += low[column];
+    }
+}
+
+static ALWAYS_INLINE int OF(sum_of)(const Tile *tile, const int columns)
+{
+    const int operation = tile->operation, terms = operation <= LOG_SOFTMAX, along = terms && tile->along;
+    const size_t width = columns ? tile->width : 1, block = columns ? GROUP : CHUNK;
+    double *state = tile->state, *high = tile->scratch, *low = high + LANES * width;
+    double *dot_high = low + LANES * width, *dot_low = dot_high + LANES * width;
+    T *room = (T *)(dot_low + LANES * width), *pad = room + LARGEST(block * width, GROUP);
+    T *anchor = pad + GROUP * width, *shift = anchor + FLAT, *m = shift + FLAT, *ties = m + FLAT;
+    int changed = 0;
+    if (tile->first)
+        for (size_t i = 0; i < FIELDS * width; i++)
+            state[i] = !terms && i / width == LIMIT ? (double)INFINITY : 0;
+    memset(high, 0, 4 * LANES * width * sizeof(double));
+    size_t times = columns ? OF(repeats)(width, tile->x_pitch == (ptrdiff_t)width) : CHUNK;
+    if (terms) {
+        OF(maxima)(tile, width, columns ? times : GROUP, m, (U *)ties);
+        changed = OF(look)(tile, width, m);
+        for (size_t column = 0; column < width; column++) {
+            anchor[column] = (T)(ANCHOR - AT(K));
+            shift[column] = (T)AT(SHIFT);
+            m[column] = (T)AT(MAXIMUM);
+            ties[column] = 0;
+        }
+        for (T *numbers = anchor; columns && numbers <= ties; numbers += FLAT)
+            OF(repeat)(numbers, width, times);
+    }
+    for (size_t row = 0; row < tile->length; row += block) {
+        size_t length = LEAST(tile->length - row, block);
+        T *out = tile->out ? (T *)tile->out + (ptrdiff_t)row * tile->out_pitch : NULL;
+        T *y = out && tile->out_pitch == (ptrdiff_t)width ? out : room;
+        for (int dot = 0; dot <= along; dot++) {
+            for (size_t line = 0; line < length; line += times) {
+                size_t count = LEAST(length - line, times) * width;
+                const T *x = (const T *)tile->x + (ptrdiff_t)(row + line) * tile->x_pitch;
+                const T *other = (const T *)tile->other + (ptrdiff_t)(row + line) * tile->other_pitch;
+                T *to = (dot ? room : y) + line * width;
+                if (dot)
+                    OF(terms_times)(x, other, to, count, anchor, shift, columns);
+                else if (operation == SOFTMAX)
+                    OF(terms)(x, to, count, anchor, shift, columns);
+                else if (operation == LOG_SOFTMAX)
+                    OF(terms_below)(x, to, count, anchor, shift, m, ties, columns);
+                else if (operation == LOG_SOFTMAX_PULL)
+                    memcpy(to, x, count * sizeof(T));
+                else
+                    OF(products)(x, other, to, count);
+            }
+            OF(accumulate)(dot ? room : y, length, width, dot ? dot_high : high, dot ? dot_low : low, pad);
+        }
+        for (size_t line = 0; y == room && out && line < length; line++)
+            memcpy(out + (ptrdiff_t)line * tile->out_pitch, room + line * width, width * sizeof(T));
+    }
+    OF(settle)(high, low, state, width, TOTAL);
+    if (along)
+        OF(settle)(dot_high, dot_low, state, width, DOT);
+    for (size_t i = 0; operation == LOG_SOFTMAX && i < (columns ? width * times : 1); i++)
+        state[TIES * width + i % width] += ties[i];
+    return changed;
+}
+
+static int OF(sum)(const Tile *tile)
+{
+    return tile->columns ? OF(sum_of)(tile, 1) : OF(sum_of)(tile, 0);
+}
+
+/* --- the last pass: results ---------------------------------------------------------------------------------------- */
+
+/* A term over the sum of all. high + low is the sum's reciprocal, with digits to spare: the product is rounded once, is
+   never above 1, and is 1 for a term that is the sum. Without fused multiply-add, high is the sum itself. */
+static ALWAYS_INLINE T OF(share)(T term, T high, T low)
+{
+    return FMA ? FMA_T(term, high, term * low) : term / high;
+}
+
+/* x less high + low, where low is what high was rounded by; the rounding of the difference is made good. */
+static ALWAYS_INLINE T OF(less)(T x, T high, T low)
+{
+    T difference = x - high, back = difference - x;
+    T lost = (x - (difference - back)) - (high + back);
+    return difference == -(T)INFINITY ? difference : difference + (lost - low);
+}
+
+/* The numbers that `share` and `less` take. */
+static ALWAYS_INLINE void OF(reciprocal)(double total, double rest, T *high, T *low)
+{
+    double inverse = 1 / (total + rest), sum = total + rest, lost = (total - sum) + rest;
+    *high = FMA ? (T)inverse : (T)sum;
+    *low = sizeof(T) == sizeof(double) ? (T)((FMA64(-sum, inverse, 1) - lost * inverse) * inverse) : (T)(inverse - *high);
+}
+
+static ALWAYS_INLINE void OF(part)(double value, double rest, T *high, T *low)
+{
+    double sum = value, lost = 0;
+    ON(add)(&sum, &lost, rest);
+    *high = (T)sum;
+    *low = (T)((sum - *high) + lost);
+}
+
+static ALWAYS_INLINE void OF(finish_of)(const Tile *tile, const int columns)
+{
+    const int operation = tile->operation, terms = operation <= LOG_SOFTMAX, step = columns;
+    const size_t width = columns ? tile->width : 1;
+    const double *state = tile->state;
+    T *anchor = tile->scratch, *shift = anchor + FLAT, *high = shift + FLAT, *low = high + FLAT;
+    T *mean = low + FLAT, *mean_low = mean + FLAT, *level = mean_low + FLAT, *level_low = level + FLAT;
+    for (size_t column = 0; column < width; column++) {
+        double total = AT(TOTAL), rest = AT(TOTAL_LOW), wrong = terms ? AT(MAXIMUM) - AT(MAXIMUM) : 0, average;
+        if (operation == LOG_SOFTMAX) {
+            double top = ON(top)(state, width, column);
+            double logarithm = ON(log1p)((AT(TIES) - 1) + (total + rest) / top);
+            OF(part)(AT(MAXIMUM) + wrong, logarithm, &level[column], &level_low[column]);
+            ON(add)(&total, &rest, AT(TIES) * top);
+        }
+        anchor[column] = (T)(ANCHOR - AT(K));
+        shift[column] = (T)AT(SHIFT);
+        OF(reciprocal)(total + wrong, rest, &high[column], &low[column]);
+        average = terms ? (AT(DOT) + AT(DOT_LOW)) / (total + rest) + wrong : total;
+        OF(part)(average, terms ? 0 : rest, &mean[column], &mean_low[column]);
+    }
+    int adjacent = tile->x_pitch == (ptrdiff_t)width && tile->out_pitch == (ptrdiff_t)width &&
+                   (!tile->other || tile->other_pitch == (ptrdiff_t)width) &&
+                   (!tile->kept || tile->kept_pitch == (ptrdiff_t)width);
+    size_t times = columns ? OF(repeats)(width, adjacent) : CHUNK;
+    for (T *numbers = anchor; columns && numbers <= level_low; numbers += FLAT)
+        OF(repeat)(numbers, width, times);
+    for (size_t row = 0; row < tile->length; row += times) {
+        size_t count = LEAST(tile->length - row, times) * width;
+        const T *x = (const T *)tile->x + (ptrdiff_t)row * tile->x_pitch;
+        const T *other = tile->other ? (const T *)tile->other + (ptrdiff_t)row * tile->other_pitch : NULL;
+        T *out = (T *)tile->out + (ptrdiff_t)row * tile->out_pitch;
+        T *kept = tile->kept ? (T *)tile->kept + (ptrdiff_t)row * tile->kept_pitch : NULL;
+        /* One loop for each case: what does not vary must not be asked for each element. */
+#define EACH(...)                                                                                                      \
+    for (size_t i = 0, j = 0; i < count; i++, j += step) {                                                             \
+        __VA_ARGS__;                                                                                                   \
+    }
+#define TERM OF(term)(x[i], shift[j], anchor[j])
+#define LESS_MEAN_OF(t) (((t) - mean[j]) - mean_low[j])
+        if (operation == SOFTMAX && tile->scaled)
+            EACH(out[i] = OF(share)(out[i], high[j], low[j]))
+        else if (operation == SOFTMAX)
+            EACH(out[i] = OF(share)(TERM, high[j], low[j]))
+        else if (operation == LOG_SOFTMAX)
+            EACH(out[i] = OF(less)(x[i], level[j], level_low[j]))
+        else if (operation == SOFTMAX_PULL)
+            EACH(out[i] = other[i] * LESS_MEAN_OF(x[i]))
+        else if (operation == LESS_MEAN)
+            EACH(out[i] = LESS_MEAN_OF(x[i]))
+        else
+            EACH(out[i] = FMA_T(-other[i], mean[j], x[i]))
+        if (kept && tile->along && operation == SOFTMAX)
+            EACH(kept[i] = out[i] * LESS_MEAN_OF(other[i]))
+        else if (kept && tile->along)
+            EACH(kept[i] = LESS_MEAN_OF(other[i]))
+        else if (kept && operation == SOFTMAX)
+            memcpy(kept, out, count * sizeof(T));
+        else if (kept)
+            EACH(kept[i] = OF(share)(TERM, high[j], low[j]))
+    }
+}
+
+static void OF(finish)(const Tile *tile)
+{
+    if (tile->columns)
+        OF(finish_of)(tile, 1);
+    else
+        OF(finish_of)(tile, 0);
+}
+
+/* --- what is no reduction ------------------------------------------------------------------------------------------ */
+
+/* sigmoid and its derivative: with q = z / (1 + z), z = exp(-|x|), they are q (or 1 - q) and q (1 - q). z is scaled by
+   2^ROOM, and 1 with it, so that the tail ends where T does. */
+static ALWAYS_INLINE T OF(tail)(T x)
+{
+    T z = OF(term)(x < 0 ? x : -x, 0, (T)(ANCHOR + ROOM));
+    return z / (ONE + z);
+}
+
+static void OF(each)(const Tile *tile)
+{
+    const size_t count = tile->length;
+    const T *restrict x = tile->x, *restrict other = tile->other;
+    T *restrict out = tile->out, *restrict kept = tile->kept;
+    if (tile->operation == MULTIPLY) {
+        for (size_t i = 0; i < count; i++)
+            out[i] = x[i] * other[i];
+    } else if (!kept) {
+        for (size_t i = 0; i < count; i++) {
+            T q = OF(tail)(x[i]), p = x[i] < 0 ? q : 1 - q;
+            out[i] = x[i] != x[i] ? x[i] : p;
+        }
+    } else {
+        for (size_t i = 0; i < count; i++) {
+            T q = OF(tail)(x[i]), p = x[i] < 0 ? q : 1 - q, slope = q * (1 - q);
+            out[i] = x[i] != x[i] ? x[i] : p;
+            kept[i] = x[i] != x[i] ? x[i] : slope;
+        }
+        for (size_t i = 0; tile->along && i < count; i++)
+            kept[i] *= other[i];
+    }
+}
+
+static void OF(merge)(double *state, const double *next, size_t width)
+{
+    ON(merge)(state, next, width, FAR, ROOM);
+}
