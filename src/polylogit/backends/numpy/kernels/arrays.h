@@ -20,7 +20,7 @@ typedef struct {
 } Array;
 
 typedef struct {
-    int operation, along, wide, columns, kept_axes, reduced_axes, dimensions;
+    int operation, along, wide, columns, single, kept_axes, reduced_axes, dimensions;
     size_t shape[DIMENSIONS], kept[DIMENSIONS], reduced[DIMENSIONS];
     size_t length, strip, strips, segments, units, rows; /* strips: of the innermost kept axis; rows: in a buffer */
     Array arrays[ARRAYS];
@@ -95,11 +95,12 @@ static void plan(Job *job, const char *is_reduced)
         job->length *= job->reduced[i];
     size_t size = job->wide ? 8 : 4, inner = job->kept[job->kept_axes - 1];
     int nearer = distance(job->arrays[X].kept[job->kept_axes - 1]) < distance(job->arrays[X].reduced[job->reduced_axes - 1]);
-    job->columns = job->length == 1 || (inner > 1 && (nearer || job->length < SHORT));
+    job->single = job->length == 1; /* no reduction: each element by itself */
+    job->columns = job->single || (inner > 1 && (nearer || job->length < SHORT));
     for (int a = 0; a < ARRAYS; a++)
         job->arrays[a].direct = is_direct(job, &job->arrays[a]);
     job->rows = LEAST(job->length, CHUNK);
-    if (job->operation >= SIGMOID)
+    if (job->single)
         job->strip = MANY;
     else if (!job->columns)
         job->strip = 1;
@@ -277,12 +278,11 @@ static void whole(Unit *unit, double *state, double *next)
 
 static void elements(Unit *unit)
 {
-    unit->tile.length = unit->width;
-    unit->tile.x = fetch(unit, X, 0, 1, 0, &unit->tile.x_pitch);
-    unit->tile.other = fetch(unit, OTHER, 0, 1, 0, &unit->tile.other_pitch);
+    fetch_inputs(unit, 0, 1);
     fetch_outputs(unit, 0, 1);
+    unit->tile.length = unit->width;
     unit->job->kernels->each(&unit->tile);
-    store(unit, OUT, 0, 1, 0);
+    store(unit, OUT, 0, 1, unit->job->operation == LOG_SOFTMAX ? -INFINITY : 0);
     store(unit, KEPT, 0, 1, 0);
 }
 
@@ -296,7 +296,7 @@ static size_t room(const Job *job)
     for (int a = 0; a < ARRAYS; a++)
         if (a != MASK && job->arrays[a].data && !job->arrays[a].direct)
             bytes += elements * (job->wide ? 8 : 4);
-    if (job->operation < SIGMOID)
+    if (!job->single)
         bytes += (2 * FIELDS * widest(job) + scratch_size(widest(job), job->columns)) * 8;
     return bytes;
 }
@@ -314,7 +314,7 @@ static void run(const Job *job, int stage, size_t first, size_t last, double *st
     double *state = (double *)memory, *next = state + FIELDS * width, *scratch = next + FIELDS * width;
     Unit unit = {.job = job};
     unit.tile = (Tile){.operation = job->operation, .along = job->along, .columns = job->columns, .scratch = scratch};
-    char *at = job->operation < SIGMOID ? (char *)(scratch + scratch_size(width, job->columns)) : memory;
+    char *at = job->single ? memory : (char *)(scratch + scratch_size(width, job->columns));
     for (int a = 0; a < ARRAYS; a++)
         if (a != MASK && job->arrays[a].data && !job->arrays[a].direct) {
             unit.buffers[a] = at;
@@ -339,7 +339,7 @@ static void run(const Job *job, int stage, size_t first, size_t last, double *st
         unit.width = unit.tile.width = LEAST(job->strip, job->kept[inner] - column);
         size_t begin = segment * SEGMENT, end = LEAST(job->length, begin + SEGMENT);
         double *mine = states ? states + (index - segment) * FIELDS * width : NULL;
-        if (job->operation >= SIGMOID)
+        if (job->single)
             elements(&unit);
         else if (stage == ALL)
             whole(&unit, state, next);

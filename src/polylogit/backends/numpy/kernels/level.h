@@ -16,7 +16,6 @@
 #define FAR 256.0
 #define ROOM 40.0
 #define ONE 0x1p40f
-#define COMPENSATED 0
 #include "rows.h"
 #undef T
 #undef U
@@ -26,7 +25,6 @@
 #undef FAR
 #undef ROOM
 #undef ONE
-#undef COMPENSATED
 
 #define T double
 #define U uint64_t
@@ -36,7 +34,6 @@
 #define FAR 2048.0
 #define ROOM 64.0
 #define ONE 0x1p64
-#define COMPENSATED 1
 #include "rows.h"
 #undef T
 #undef U
@@ -46,7 +43,6 @@
 #undef FAR
 #undef ROOM
 #undef ONE
-#undef COMPENSATED
 
 static const Kernels ON(kernels)[2] = {
     {ON(sum_float), ON(finish_float), ON(each_float), ON(merge_float)},

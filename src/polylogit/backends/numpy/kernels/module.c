@@ -244,7 +244,7 @@ static PyObject *apply(PyObject *module, PyObject *args)
         goto done;
     }
     size_t units = job->units * (stage == ALL ? 1 : job->segments);
-    if (first < 0 || last < first || (size_t)last > units || (stage != ALL && operation >= SIGMOID))
+    if (first < 0 || last < first || (size_t)last > units || (stage != ALL && job->single))
         goto wrong;
     if (stage != ALL) {
         if (PyObject_GetBuffer(states, &views[ARRAYS], PyBUF_WRITABLE) < 0)

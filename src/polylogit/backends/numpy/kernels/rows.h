@@ -60,6 +60,15 @@ static ALWAYS_INLINE void OF(repeat)(T *numbers, size_t width, size_t times)
         numbers[i] = numbers[i - width];
 }
 
+/* To a sum: of float, float64 has digits enough. */
+static ALWAYS_INLINE void OF(add)(double *high, double *low, double term)
+{
+    if (sizeof(T) == sizeof(double))
+        ON(add)(high, low, term);
+    else
+        *high += term;
+}
+
 /* --- the first pass: maxima and sums ------------------------------------------------------------------------------ */
 
 /* The maximum of each column, NaN where there is one. */
@@ -75,9 +84,13 @@ static ALWAYS_INLINE void OF(maxima)(const Tile *tile, size_t width, size_t time
             bad[i] |= x[i] != x[i];
         }
     }
-    for (size_t i = width; i < width * times; i++) {
-        m[i % width] = m[i] > m[i % width] ? m[i] : m[i % width];
-        bad[i % width] |= bad[i];
+    for (size_t left = times; left > 1;) {
+        size_t half = left / 2, rest = left - half; /* the last `half` to the first */
+        for (size_t i = 0; i < half * width; i++) {
+            m[i] = m[rest * width + i] > m[i] ? m[rest * width + i] : m[i];
+            bad[i] |= bad[rest * width + i];
+        }
+        left = rest;
     }
     for (size_t i = 0; i < width; i++)
         m[i] = bad[i] ? (T)NAN : m[i] + 0; /* +0 for -0 */
@@ -101,8 +114,11 @@ static ALWAYS_INLINE int OF(look)(const Tile *tile, size_t width, const T *m)
 
 /* Add numbers to the lanes of their columns, group by group; where there are none, zeros. */
 static ALWAYS_INLINE void
-OF(accumulate)(const T *y, size_t length, size_t width, double *restrict high, double *restrict low, T *pad)
+OF(accumulate)(const T *y, size_t length, const size_t width, double *restrict high, double *restrict low, T *pad)
 {
+    double h[LANES], l[LANES]; /* of a single column, in registers */
+    for (size_t i = 0; width == 1 && i < LANES; i++)
+        h[i] = high[i], l[i] = low[i];
     for (size_t row = 0; row < length; row += GROUP) {
         size_t rows = LEAST(length - row, GROUP);
         const T *group = y + row * width;
@@ -110,26 +126,29 @@ OF(accumulate)(const T *y, size_t length, size_t width, double *restrict high, d
             memset(pad + rows * width, 0, (GROUP - rows) * width * sizeof(T));
             group = memcpy(pad, group, rows * width * sizeof(T));
         }
-        for (size_t i = 0; i < LANES * width; i++) {
-            T four = (group[i] + group[i + 16 * width]) + (group[i + 8 * width] + group[i + 24 * width]);
-#if COMPENSATED
-            ON(add)(&high[i], &low[i], four);
-#else
-            high[i] += four;
-            (void)low;
-#endif
-        }
+        if (width == 1)
+            for (size_t i = 0; i < LANES; i++) {
+                T four = (group[i] + group[i + 16]) + (group[i + 8] + group[i + 24]);
+                OF(add)(&h[i], &l[i], four);
+            }
+        else
+            for (size_t i = 0; i < LANES * width; i++) {
+                T four = (group[i] + group[i + 16 * width]) + (group[i + 8 * width] + group[i + 24 * width]);
+                OF(add)(&high[i], &low[i], four);
+            }
     }
+    for (size_t i = 0; width == 1 && i < LANES; i++)
+        high[i] = h[i], low[i] = l[i];
 }
 
 /* Add the lanes to what is known of the rows. */
 static ALWAYS_INLINE void
-OF(settle)(double *restrict high, double *restrict low, double *restrict state, size_t width, int field)
+OF(settle)(double *restrict high, double *restrict low, double *restrict state, const size_t width, int field)
 {
-    for (size_t count = LANES / 2 * width; count >= width; count /= 2)
-        for (size_t i = 0; i < count; i++) {
-            low[i] += low[i + count];
-            ON(add)(&high[i], &low[i], high[i + count]);
+    for (size_t half = LANES / 2; half; half /= 2)
+        for (size_t i = 0; i < half * width; i++) {
+            low[i] += low[i + half * width];
+            OF(add)(&high[i], &low[i], high[i + half * width]);
         }
     for (size_t column = 0; column < width; column++) {
         ON(add)(&AT(field), &AT(field + 1), high[column]);
@@ -298,6 +317,10 @@ static ALWAYS_INLINE void OF(finish_of)(const Tile *tile, const int columns)
     }
 }
 
+#undef EACH
+#undef TERM
+#undef LESS_MEAN_OF
+
 static void OF(finish)(const Tile *tile)
 {
     if (tile->columns)
@@ -306,39 +329,50 @@ static void OF(finish)(const Tile *tile)
         OF(finish_of)(tile, 0);
 }
 
-/* --- what is no reduction ------------------------------------------------------------------------------------------ */
+/* --- elements by themselves ------------------------------------------------------------------------------------- */
 
 /* sigmoid and its derivative: with q = z / (1 + z), z = exp(-|x|), they are q (or 1 - q) and q (1 - q). z is scaled by
    2^ROOM, and 1 with it, so that the tail ends where T does. */
 static ALWAYS_INLINE T OF(tail)(T x)
 {
-    T z = OF(term)(x < 0 ? x : -x, 0, (T)(ANCHOR + ROOM));
-    return z / (ONE + z);
+    T z = OF(term)(x < 0 ? x : -x, 0, (T)(ANCHOR + ROOM)), below = ONE + z, q = z / below;
+    /* What the sum and the quotient have lost, over the sum. */
+    T lost = FMA_T(-q, below, z) - q * (z - (below - ONE));
+    return FMA ? FMA_T(lost, (1 - q) / ONE, q) : q;
 }
 
 static void OF(each)(const Tile *tile)
 {
+    const int operation = tile->operation, along = tile->along;
     const size_t count = tile->length;
     const T *restrict x = tile->x, *restrict other = tile->other;
     T *restrict out = tile->out, *restrict kept = tile->kept;
-    if (tile->operation == MULTIPLY) {
-        for (size_t i = 0; i < count; i++)
-            out[i] = x[i] * other[i];
-    } else if (!kept) {
-        for (size_t i = 0; i < count; i++) {
-            T q = OF(tail)(x[i]), p = x[i] < 0 ? q : 1 - q;
-            out[i] = x[i] != x[i] ? x[i] : p;
-        }
-    } else {
-        for (size_t i = 0; i < count; i++) {
-            T q = OF(tail)(x[i]), p = x[i] < 0 ? q : 1 - q, slope = q * (1 - q);
-            out[i] = x[i] != x[i] ? x[i] : p;
-            kept[i] = x[i] != x[i] ? x[i] : slope;
-        }
-        for (size_t i = 0; tile->along && i < count; i++)
-            kept[i] *= other[i];
+#define EACH(...)                                                                                                      \
+    for (size_t i = 0; i < count; i++) {                                                                               \
+        __VA_ARGS__;                                                                                                   \
     }
+    switch (operation) {
+    case SIGMOID: EACH(T q = OF(tail)(x[i]), p = x[i] < 0 ? q : 1 - q; out[i] = x[i] != x[i] ? x[i] : p) break;
+    case MULTIPLY: EACH(out[i] = x[i] * other[i]) break;
+    /* Of rows of one element; what is not finite gives NaN. */
+    case SOFTMAX: EACH(out[i] = 1 + (x[i] - x[i])) break;
+    case LOG_SOFTMAX: EACH(out[i] = x[i] - x[i]) break;
+    case LESS_MEAN: EACH(out[i] = x[i] - x[i] * other[i]) break;
+    case SOFTMAX_PULL: EACH(out[i] = other[i] * (x[i] - x[i] * other[i])) break;
+    default: EACH(out[i] = FMA_T(-other[i], x[i], x[i])) break;
+    }
+    if (!kept)
+        return;
+    if (operation == SIGMOID)
+        EACH(T q = OF(tail)(x[i]); kept[i] = x[i] != x[i] ? x[i] : q * (1 - q))
+    else
+        EACH(kept[i] = 1 + (x[i] - x[i]))
+    if (along && operation == SIGMOID)
+        EACH(kept[i] *= other[i])
+    else if (along)
+        EACH(kept[i] = (kept[i] - 1) + (other[i] - other[i]))
 }
+#undef EACH
 
 static void OF(merge)(double *state, const double *next, size_t width)
 {
