@@ -36,6 +36,8 @@ class Backend(ABC):
         As in ``backend="torch"``.
     install : str
         The command that installs the framework, for messages.
+    engine : str
+        What computes, where a backend has a choice and something to say about it; for ``polylogit backends``.
     differentiates : bool
         Whether `vjp` and `jvp` take any function of the framework's arrays (True), or only polylogit's own
         operations by their closed forms (False).
@@ -48,6 +50,11 @@ class Backend(ABC):
     install: ClassVar[str]
     differentiates: ClassVar[bool] = True
     always_compiles: ClassVar[str] = ""
+
+    @property
+    def engine(self) -> str:
+        """What computes, where there is a choice."""
+        return ""
 
     # --- which types are ours ----------------------------------------------------------------------------------
 

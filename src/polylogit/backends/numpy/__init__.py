@@ -1,8 +1,8 @@
 """NumPy's arrays: what is converted, checked and wrapped around the arithmetic, and the derivatives in closed form.
 
-The arithmetic is in C (`compiled`, and the folder kernels) or, where that is missing, in `pure`. It may know NumPy, those
-and the rules of `polylogit.contract`; it knows neither the registry nor another backend. ml_dtypes (bfloat16, float8) is
-imported only when one of its dtypes is asked for by name.
+The arithmetic is in C (`compiled`, and the folder kernels) or, where that is missing, in `pure`. It may know NumPy,
+those and the rules of `polylogit.contract`; it knows neither the registry nor another backend. ml_dtypes (bfloat16,
+float8) is imported only when one of its dtypes is asked for by name.
 """
 
 from __future__ import annotations
@@ -159,15 +159,15 @@ def check_type(cls: type) -> None:
             raise UnsupportedArrayError(message)
 
 
-# --- the arithmetic, by whichever path serves the dtypes ------------------------------------------------------------------
+# --- one call --------------------------------------------------------------------------------------------------------
 
 
 class _Problem:
     """An operation at a point: its arguments checked, its value, and its derivatives.
 
     With p the probabilities kept from the forward, softmax's Jacobian is diag(p) - p p', which is symmetric;
-    log_softmax's is I - 1 p'; sigmoid's is p (1 - p). The second derivative of <g, f(x)> is a Hessian, symmetric too, so
-    that its pullback is its derivative along a direction.
+    log_softmax's is I - 1 p'; sigmoid's is p (1 - p). The second derivative of <g, f(x)> is a Hessian, symmetric too,
+    so that its pullback is its derivative along a direction.
     """
 
     def __init__(self, operation: str, x: Any, axis: Any, where: Any, dtype: Any) -> None:
@@ -333,7 +333,9 @@ class NumpyBackend(Backend):
         offers = {"axis": -1, "where": None, "dtype": None} if operation != "sigmoid" else {"dtype": None}
         given = {key: value for key, value in kwargs.items() if key != "backend"}
         if unknown := given.keys() - offers.keys():
-            message = f"polylogit.{operation} has no argument {', '.join(unknown)}; its arguments are {', '.join(offers)}."
+            message = (
+                f"polylogit.{operation} has no argument {', '.join(unknown)}; its arguments are {', '.join(offers)}."
+            )
             raise DifferentiationError(message)
         arguments = {"axis": None, "where": None, **offers, **given}
         problem = _Problem(operation, x, **arguments)

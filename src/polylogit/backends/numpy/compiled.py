@@ -7,6 +7,7 @@ serves, whose two functions are the same. It knows NumPy and the extension.
 from __future__ import annotations
 
 import contextlib
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 try:
     from polylogit.backends.numpy import _kernels
 except ImportError as error:
-    _kernels = None  # type: ignore[assignment]
+    _kernels = None
     MISSING = f"the extension cannot be imported ({error})"
 else:
     MISSING = ""
@@ -31,9 +32,23 @@ __all__ = ["MISSING", "combine", "engine", "forward", "implementation", "instruc
 
 _OPERATIONS = ("softmax", "log_softmax", "softmax_pull", "less_mean", "log_softmax_pull", "sigmoid", "multiply")
 _LETTERS = {
-    **{"bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I"},
-    **{"int64": "q", "uint64": "Q", "float32": "f", "float64": "d", "float16": "e", "bfloat16": "E"},
-    **{"float8_e4m3fn": "1", "float8_e4m3fnuz": "2", "float8_e5m2": "3", "float8_e5m2fnuz": "4"},
+    "bool": "?",
+    "int8": "b",
+    "uint8": "B",
+    "int16": "h",
+    "uint16": "H",
+    "int32": "i",
+    "uint32": "I",
+    "int64": "q",
+    "uint64": "Q",
+    "float32": "f",
+    "float64": "d",
+    "float16": "e",
+    "bfloat16": "E",
+    "float8_e4m3fn": "1",
+    "float8_e4m3fnuz": "2",
+    "float8_e5m2": "3",
+    "float8_e5m2fnuz": "4",
 }
 _WORK = (np.dtype(np.float32), np.dtype(np.float64))
 _TO_SHARE = 2**20  # bytes, below which threads are not worth waking
@@ -124,7 +139,7 @@ def set_up(softmax: Any, log_softmax: Any, sigmoid: Any) -> None:
 
 def implementation(operation: str) -> Callable[..., Any] | None:
     """The extension's function for plain arrays, which leaves all others to those of `set_up`; None without it."""
-    return None if _kernels is None else getattr(_kernels, operation)  # type: ignore[no-any-return]
+    return None if _kernels is None else getattr(_kernels, operation)
 
 
 def serves(work: AnyDType, *dtypes: AnyDType) -> bool:
@@ -181,7 +196,7 @@ def _run(
 
 def _parts(units: int, count: int) -> list[tuple[int, int]]:
     edges = [units * part // count for part in range(count + 1)]
-    return [(first, last) for first, last in zip(edges, edges[1:], strict=False) if last > first]
+    return [(first, last) for first, last in itertools.pairwise(edges) if last > first]
 
 
 def _format(dtype: AnyDType) -> str:

@@ -1,13 +1,13 @@
 """softmax, log_softmax, sigmoid and the products of their derivatives in plain NumPy, for any dtype and layout.
 
-It serves where the kernels in C were not built and for dtypes that they do not have, and it says in a page what they do:
+It serves where the kernels in C were not built and for dtypes that they do not have, and says in a page what they do:
 
 - Rows (the entries that are normalised together) are worked on in blocks that stay in the cache, as two-dimensional
-  arrays in the dtype of the work, reduced along axis 1, or along axis 0 where neighbours belong to different rows. Rows too
-  long for a block are gone over chunk by chunk: for the maximum, for the sum, for the results.
+  arrays in the dtype of the work, reduced along axis 1, or along axis 0 where neighbours belong to different rows. Rows
+  too long for a block are gone over chunk by chunk: for the maximum, for the sum, for the results.
 - exp(x - m), m the maximum: what rounding took from the difference is put back, since exp would multiply it.
-- log_softmax is (x - m) - log1p(sum of the others / that of the maximum): both parts are negative, so that nothing cancels,
-  and entries equal to the maximum are counted rather than computed.
+- log_softmax is (x - m) - log1p(sum of the others / that of the maximum): both parts are negative, so that nothing
+  cancels, and entries equal to the maximum are counted rather than computed.
 
 It knows NumPy alone: axes arrive normalised, masks with the logits' shape, outputs allocated.
 """
@@ -113,7 +113,9 @@ class _Job:
 
     def _block(self, box: Box) -> None:
         with np.errstate(all="ignore"):
-            self.compute(_Rows(self, box))
+            rows = _Rows(self, box)
+            self.compute(rows)
+            rows.forget()
 
 
 class _Rows:
@@ -126,11 +128,13 @@ class _Rows:
         chunks = _boxes(job.reduced, max(1, job.size // count))
         self.chunks = [(*box, *(slice(None),) * (len(job.kept) - len(box)), *chunk) for chunk in chunks]
         self.leading = sum(isinstance(part, slice) for part in self.chunks[0][: len(job.kept)])
+        self._found: list[dict[Any, Any]] = []
         self.load = self.once(self._load)
 
     def once(self, compute: Callable[..., Any]) -> Callable[..., Any]:
         """The function, which need not compute again what it has of the only chunk that there is."""
         found: dict[Any, Any] = {}
+        self._found.append(found)
 
         def remembered(chunk: Box, number: int = 0) -> Any:
             if number not in found:
@@ -139,11 +143,16 @@ class _Rows:
 
         return remembered if len(self.chunks) == 1 else compute
 
+    def forget(self) -> None:
+        """Give back the memory, which cycles of references would keep."""
+        for found in self._found:
+            found.clear()
+
     def _load(self, chunk: Box, number: int = 0) -> AnyArray:
         """A chunk of an input as a block, not to be written to."""
         view = self.job.inputs[number]
         assert view is not None  # noqa: S101
-        piece = view[chunk].astype(self.job.work)
+        piece = view[chunk].astype(self.job.work, order="C")
         if self.job.mask is not None:
             np.copyto(piece, self.job.absent[number], where=~self.job.mask[chunk])
         rows = math.prod(piece.shape[: self.leading])
@@ -186,7 +195,7 @@ def _boxes(shape: tuple[int, ...], target: int) -> Iterator[Box]:
 def _sum(block: AnyArray, axis: int) -> AnyArray:
     """The sum of each row; the error grows as the logarithm of the length."""
     if axis == 1:
-        return np.add.reduce(block, axis=1, keepdims=True)
+        return np.asarray(np.add.reduce(block, axis=1, keepdims=True))
     # Along axis 0 NumPy adds row after row: in levels the chains stay short.
     over = []
     while (length := len(block)) > _LEVEL:
@@ -254,7 +263,7 @@ def _log_softmax(rows: _Rows) -> None:
 
 
 def _share(terms: AnyArray, total: AnyArray) -> AnyArray:
-    return np.divide(terms, total.astype(terms.dtype, copy=False), out=terms)
+    return np.asarray(np.divide(terms, total.astype(terms.dtype, copy=False), out=terms))
 
 
 def _along(rows: _Rows, values: Callable[[Box], tuple[AnyArray, AnyArray]]) -> None:

@@ -1,7 +1,7 @@
 /* exp and log1p, written so that a compiler can vectorise them: no branch, no call, no table.
  *
  * Included once for each instruction set, whose name is ISA; FMA says whether it has fused multiply-add. Knows nothing of
- * rows. The constants come from tests/kernels/coefficients.py; tests/kernels/check.c measures the errors named here, in
+ * rows. The constants come from tests/numpy_backend/coefficients.py; tests/numpy_backend/check.c measures the errors named here, in
  * float32 at every argument there is.
  *
  * exp.  With k the integer nearest to x / ln 2 and r = x - k ln 2, exp(x) = 2^k exp(r) and |r| <= ln 2 / 2.

@@ -16,7 +16,7 @@
 #define NEVER_INLINE
 #endif
 
-/* --- constants of elementary.h, as tests/kernels/coefficients.py prints them ------------------------------------- */
+/* --- constants of elementary.h, as tests/numpy_backend/coefficients.py prints them ------------------------------------- */
 
 static const float FLOAT32_EXP[] = {0x1.fffffc0000000p-2f, 0x1.5554900000000p-3f, 0x1.5558f40000000p-5f,
                                     0x1.123a660000000p-7f, 0x1.6a235c0000000p-10f};

@@ -1,9 +1,9 @@
 """Where the constants of ``elementary.h`` come from: polynomials by Remez, and splittings of ln 2.
 
-    python tests/kernels/coefficients.py
+    python tests/numpy_backend/coefficients.py
 
 Prints each set as C has it, and the largest relative error that rounded coefficients leave, with exact arithmetic in
-between. tests/kernels/test_elementary.py compares what is printed with what is compiled.
+between. tests/numpy_backend/test_elementary.py compares what is printed with what is compiled.
 """
 
 from __future__ import annotations

@@ -1,0 +1,26 @@
+"""The extension in C; see kernels/module.c."""
+
+from typing import Any
+
+from typing_extensions import Buffer
+
+def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any: ...
+def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any: ...
+def sigmoid(x: Any, dtype: Any = None) -> Any: ...
+def apply(
+    operation: int,
+    along: bool,
+    wide: bool,
+    axes: bytes,
+    formats: str,
+    arrays: tuple[Buffer | None, ...],
+    stage: int,
+    first: int,
+    last: int,
+    states: Buffer | None,
+    /,
+) -> Any: ...
+def set_up(array_type: type, empty_like: Any, softmax: Any, log_softmax: Any, sigmoid: Any, /) -> None: ...
+def serve_up_to(bytes: int, /) -> None: ...
+def instruction_sets() -> list[str]: ...
+def use(name: str, /) -> None: ...
