@@ -133,7 +133,7 @@ def set_up(softmax: Any, log_softmax: Any, sigmoid: Any) -> None:
     if _kernels is not None:
         _kernels.set_up(np.ndarray, np.empty_like, softmax, log_softmax, sigmoid)
         # Large arrays come by here until the number of threads has been read.
-        _kernels.serve_up_to(_TO_SHARE)
+        _kernels.serve_up_to(-1 if _pure else _TO_SHARE)
         threads.listen(_limit)
 
 
