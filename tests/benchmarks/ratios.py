@@ -100,12 +100,16 @@ def dispatch(_: argparse.Namespace) -> Iterator[Case]:
 
     x = np.zeros(8, np.float32)
     with polylogit.register_implementation("softmax", "numpy", nothing):
-        implementation = polylogit.softmax
-        implementation(x)
-        from polylogit.registry import TABLES
+        yield "softmax, a registered function", "a bare table", lambda: polylogit.softmax(x), lambda: bare(x), 2.0
+    from polylogit.registry import TABLES
 
-        TABLES["softmax"][np.ndarray] = nothing  # without the adapter, which is the price of another's function
-        yield "softmax, doing nothing", "a bare table", lambda: implementation(x), lambda: bare(x), 2.0
+    polylogit.softmax(x)
+    own = TABLES["softmax"][np.ndarray]
+    TABLES["softmax"][np.ndarray] = nothing  # in the place of the backend's own
+    try:
+        yield "softmax, the backend's own", "a bare table", lambda: polylogit.softmax(x), lambda: bare(x), 1.5
+    finally:
+        TABLES["softmax"][np.ndarray] = own
 
 
 def small(_: argparse.Namespace) -> Iterator[Case]:

@@ -6,17 +6,31 @@ same with every instruction set that has fused multiply-add.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import polylogit
 from polylogit.backends.numpy import compiled
 
 from .rows import BOTH, RNG, assert_within, call
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# The pure path promises the bounds, not the bits.
+pytestmark = pytest.mark.skipif(not compiled.instruction_sets(), reason="the extension was not built")
+
+
+@pytest.fixture(autouse=True)
+def kernels() -> Iterator[None]:
+    """The kernels serve, even where the session is one of the pure path."""
+    with compiled.use(compiled.instruction_sets()[-1]):
+        yield
+
 
 MIXED = {
     "tame": lambda rng, n: rng.standard_normal(n),
@@ -49,7 +63,6 @@ def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(name: str, dtype: Any
 
 # --- of the kernels alone -------------------------------------------------------------------------------------------
 
-KERNELS = pytest.mark.skipif(not compiled.instruction_sets(), reason="the extension was not built")
 # With and without remainders of groups of 8 and 32, chunks of 1,024 and segments of 65,536.
 LENGTHS = (1, 2, 3, 7, 8, 9, 31, 32, 33, 47, 48, 100, 1000, 1023, 1024, 1025, 5000, 65_536, 65_537, 200_001)
 
@@ -98,7 +111,6 @@ def in_layouts(row: np.ndarray) -> dict[str, tuple[np.ndarray, Any, Any]]:
     return found
 
 
-@KERNELS
 @BOTH
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("length", LENGTHS)
@@ -113,7 +125,6 @@ def test_batch_place_and_layout_do_not_matter(name: str, dtype: Any, length: int
         np.testing.assert_array_equal(masked[:-1], want)
 
 
-@KERNELS
 @BOTH
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("shape", "axis"), [((1, 3_000_000), 1), ((3_000_000, 2), 0), ((40, 70_000), 1)])
@@ -128,7 +139,6 @@ def test_threads_do_not_matter_to_rows_that_they_share(name: str, dtype: Any, sh
             polylogit.set_num_threads(1)
 
 
-@KERNELS
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_derivatives_have_the_same_bits_too(dtype: Any) -> None:
     for length in (3, 100, 5000, 70_000):
@@ -146,8 +156,7 @@ def test_derivatives_have_the_same_bits_too(dtype: Any) -> None:
 FUSED = [name for name in compiled.instruction_sets() if name not in ("sse2", "plain")]
 
 
-@KERNELS
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     length=st.integers(1, 3000),
     count=st.integers(1, 70),

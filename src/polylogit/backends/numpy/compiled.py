@@ -7,6 +7,7 @@ serves, whose two functions are the same. It knows NumPy and the extension.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,12 @@ if TYPE_CHECKING:
     AnyArray = np.ndarray[Any, Any]
     AnyDType = np.dtype[Any]
 
+_kernels: Any = None
+MISSING = ""
 try:
-    from polylogit.backends.numpy import _kernels
+    _kernels = importlib.import_module("polylogit.backends.numpy._kernels")
 except ImportError as error:
-    _kernels = None
     MISSING = f"the extension cannot be imported ({error})"
-else:
-    MISSING = ""
 
 __all__ = ["MISSING", "combine", "engine", "forward", "implementation", "instruction_sets", "serves", "set_up", "use"]
 
@@ -139,7 +139,8 @@ def set_up(softmax: Any, log_softmax: Any, sigmoid: Any) -> None:
 
 def implementation(operation: str) -> Callable[..., Any] | None:
     """The extension's function for plain arrays, which leaves all others to those of `set_up`; None without it."""
-    return None if _kernels is None else getattr(_kernels, operation)
+    function: Callable[..., Any] | None = getattr(_kernels, operation, None)
+    return function
 
 
 def serves(work: AnyDType, *dtypes: AnyDType) -> bool:

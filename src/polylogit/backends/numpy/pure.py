@@ -218,7 +218,8 @@ def _terms(x: AnyArray, m: AnyArray) -> AnyArray:
     lost = (x - (distance - back)) - (m + back)
     y = np.exp(distance, out=distance)
     # Infinite distances have no error but NaN; their terms are 0.
-    return np.add(y, np.multiply(np.fmax(lost, -1, out=lost), y, out=lost), out=y)
+    np.multiply(np.fmax(lost, -1, out=lost), y, out=lost)
+    return np.asarray(np.add(y, lost, out=y))
 
 
 def _maximum(rows: _Rows) -> AnyArray:
@@ -285,7 +286,7 @@ def _sigmoid(rows: _Rows) -> None:
     """Of both signs by exp(-|x|), which does not overflow: z / (1 + z), or 1 less that, and the product of the two."""
     for chunk in rows.chunks:
         x = rows.load(chunk)
-        z = np.exp(-np.abs(x))
+        z = np.exp(-np.abs(x, dtype=np.promote_types(x.dtype, np.float64)))  # NumPy's of float32 errs by 2.3 ulp
         q = z / (1 + z)
         rows.store(chunk, np.where(x < 0, q, 1 / (1 + z)))
         if rows.job.outputs[1] is not None:
