@@ -28,7 +28,7 @@ typedef struct {
 } Job;
 
 /* Rows shorter than this are turned into columns to be worked on: one by one they would cost more than that. */
-enum { SHORT = 48, TILE_BYTES = 131072, IN_CACHE = 524288, MANY = 2048 };
+enum { SHORT = 32, TILE_BYTES = 131072, IN_CACHE = 524288, MANY = 2048 };
 
 static int adjoining(const Job *job, int outer, int inner)
 {
@@ -100,12 +100,15 @@ static void plan(Job *job, const char *is_reduced)
     for (int a = 0; a < ARRAYS; a++)
         job->arrays[a].direct = is_direct(job, &job->arrays[a]);
     job->rows = LEAST(job->length, CHUNK);
+    int direct = 1;
+    for (int a = 0; a < ARRAYS; a++)
+        direct = direct && (!job->arrays[a].data || job->arrays[a].direct);
     if (job->single)
         job->strip = MANY;
     else if (!job->columns)
-        job->strip = 1;
+        job->strip = direct && job->length <= CHUNK ? BATCH : 1;
     else {
-        size_t fitting = TILE_BYTES / (job->rows * size);
+        size_t fitting = (direct ? IN_CACHE : TILE_BYTES) / (job->rows * size);
         job->strip = fitting < 16 ? 16 : LEAST(fitting, STRIP);
     }
     job->strips = (inner + job->strip - 1) / job->strip;
@@ -155,7 +158,7 @@ static void *fetch(const Unit *unit, int a, size_t first, size_t length, double 
     if (!array->data)
         return NULL;
     if (array->direct) {
-        *pitch = job->columns ? array->reduced[0] / size : 1;
+        *pitch = (job->columns ? array->reduced[0] : array->kept[job->kept_axes - 1]) / size;
         return unit->data[a] + (ptrdiff_t)first * array->reduced[0];
     }
     *pitch = (ptrdiff_t)unit->width;

@@ -51,6 +51,7 @@ enum {
     CHUNK = 1024,    /* elements of a row after which its maximum is looked at again */
     SEGMENT = 65536, /* and after which a row begins anew, so that threads can share it */
     STRIP = 256,     /* columns side by side, at most */
+    BATCH = 16,      /* contiguous rows that are worked on together, if they are short */
     LAZY = 20,       /* powers of two by which a maximum must grow for its row to be scaled anew */
     FLAT = STRIP,    /* numbers for columns, repeated where several elements of each are worked on at once */
 };
@@ -75,10 +76,10 @@ enum {
 /* What the last pass computes; also what is summed before it. */
 enum { SOFTMAX, LOG_SOFTMAX, SOFTMAX_PULL, LESS_MEAN, LOG_SOFTMAX_PULL, SIGMOID, MULTIPLY, OPERATIONS };
 
-/* A piece of one contiguous row (width 1), or of `width` rows side by side, whose elements are `*_pitch` apart. */
+/* A piece of `width` rows: contiguous ones, `*_pitch` apart, or ones that lie side by side, whose elements are. */
 typedef struct {
     int operation, along;               /* along: also the derivative in the direction `other`, into `kept` */
-    int columns;                        /* whether the rows lie side by side, even if there is but one */
+    int columns;                        /* whether the rows lie side by side */
     size_t length, width;
     const void *x, *other;
     void *out, *kept;                   /* either may be NULL */
@@ -92,7 +93,7 @@ typedef struct {
 /* Numbers of float64 that a tile needs to work in, beside its state. */
 static inline size_t scratch_size(size_t width, int columns)
 {
-    return (4 * LANES + GROUP) * width + (columns ? GROUP * width : CHUNK) + 8 * FLAT;
+    return 2 * LANES * width + 8 * FLAT + (columns ? GROUP * width : CHUNK);
 }
 
 typedef struct {

@@ -71,19 +71,24 @@ static ALWAYS_INLINE void OF(add)(double *high, double *low, double term)
 
 /* --- the first pass: maxima and sums ------------------------------------------------------------------------------ */
 
-/* The maximum of each column, NaN where there is one. */
-static ALWAYS_INLINE void OF(maxima)(const Tile *tile, size_t width, size_t times, T *restrict m, U *restrict bad)
+static ALWAYS_INLINE void OF(raise)(const T *restrict x, T *restrict m, U *restrict bad, size_t count)
 {
+    for (size_t i = 0; i < count; i++) {
+        m[i] = x[i] > m[i] ? x[i] : m[i];
+        bad[i] |= x[i] != x[i];
+    }
+}
+
+/* The maximum of each column, NaN where there is one, and +0 for -0. A contiguous row is taken as `times` columns. */
+static ALWAYS_INLINE void OF(maxima)(const T *x, ptrdiff_t pitch, size_t length, const size_t width, const size_t times,
+                                     T *restrict m, U *restrict bad)
+{
+    size_t row = 0;
     for (size_t i = 0; i < width * times; i++)
         m[i] = -(T)INFINITY, bad[i] = 0;
-    for (size_t row = 0; row < tile->length; row += times) {
-        const T *restrict x = (const T *)tile->x + (ptrdiff_t)row * tile->x_pitch;
-        size_t count = LEAST(tile->length - row, times) * width;
-        for (size_t i = 0; i < count; i++) {
-            m[i] = x[i] > m[i] ? x[i] : m[i];
-            bad[i] |= x[i] != x[i];
-        }
-    }
+    for (; row + times <= length; row += times)
+        OF(raise)(x + (ptrdiff_t)row * pitch, m, bad, width * times);
+    OF(raise)(x + (ptrdiff_t)row * pitch, m, bad, width * (length - row));
     for (size_t left = times; left > 1;) {
         size_t half = left / 2, rest = left - half; /* the last `half` to the first */
         for (size_t i = 0; i < half * width; i++) {
@@ -93,13 +98,14 @@ static ALWAYS_INLINE void OF(maxima)(const Tile *tile, size_t width, size_t time
         left = rest;
     }
     for (size_t i = 0; i < width; i++)
-        m[i] = bad[i] ? (T)NAN : m[i] + 0; /* +0 for -0 */
+        m[i] = bad[i] ? (T)NAN : m[i] + 0;
 }
 
 /* Take note of the maxima; whether SHIFT or K have changed. */
-static ALWAYS_INLINE int OF(look)(const Tile *tile, size_t width, const T *m)
+static ALWAYS_INLINE int OF(look)(const Tile *tile, const T *m)
 {
-    double *state = tile->state;
+    const size_t width = tile->width;
+    double *restrict state = tile->state;
     int changed = 0;
     if (tile->first)
         for (size_t column = 0; column < width; column++) {
@@ -112,33 +118,39 @@ static ALWAYS_INLINE int OF(look)(const Tile *tile, size_t width, const T *m)
     return changed;
 }
 
-/* Add numbers to the lanes of their columns, group by group; where there are none, zeros. */
+/* Add groups of numbers to the lanes of their columns. */
 static ALWAYS_INLINE void
-OF(accumulate)(const T *y, size_t length, const size_t width, double *restrict high, double *restrict low, T *pad)
+OF(accumulate)(const T *y, size_t groups, const size_t width, double *restrict high, double *restrict low)
 {
-    double h[LANES], l[LANES]; /* of a single column, in registers */
-    for (size_t i = 0; width == 1 && i < LANES; i++)
-        h[i] = high[i], l[i] = low[i];
-    for (size_t row = 0; row < length; row += GROUP) {
-        size_t rows = LEAST(length - row, GROUP);
-        const T *group = y + row * width;
-        if (rows < GROUP) {
-            memset(pad + rows * width, 0, (GROUP - rows) * width * sizeof(T));
-            group = memcpy(pad, group, rows * width * sizeof(T));
+#if defined(__GNUC__)
+    /* Of one column the lanes are kept in registers, where compilers do not see to it by themselves. */
+    typedef T Some __attribute__((vector_size(4 * sizeof(T))));
+    typedef double Lanes __attribute__((vector_size(4 * sizeof(double))));
+    if (width == 1) {
+        Lanes h[2], l[2];
+        memcpy(h, high, sizeof h);
+        memcpy(l, low, sizeof l);
+        for (size_t group = 0; group < groups; group++) {
+            Some v[8];
+            memcpy(v, y + group * GROUP, sizeof v);
+            for (int half = 0; half < 2; half++) {
+                Some four = (v[half] + v[half + 4]) + (v[half + 2] + v[half + 6]);
+                Lanes term = __builtin_convertvector(four, Lanes), sum = h[half] + term, back = sum - h[half];
+                if (sizeof(T) == sizeof(double))
+                    l[half] += (h[half] - (sum - back)) + (term - back);
+                h[half] = sum;
+            }
         }
-        if (width == 1)
-            for (size_t i = 0; i < LANES; i++) {
-                T four = (group[i] + group[i + 16]) + (group[i + 8] + group[i + 24]);
-                OF(add)(&h[i], &l[i], four);
-            }
-        else
-            for (size_t i = 0; i < LANES * width; i++) {
-                T four = (group[i] + group[i + 16 * width]) + (group[i + 8 * width] + group[i + 24 * width]);
-                OF(add)(&high[i], &low[i], four);
-            }
+        memcpy(high, h, sizeof h);
+        memcpy(low, l, sizeof l);
+        return;
     }
-    for (size_t i = 0; width == 1 && i < LANES; i++)
-        high[i] = h[i], low[i] = l[i];
+#endif
+    for (size_t group = 0; group < groups; group++, y += GROUP * width)
+        for (size_t i = 0; i < LANES * width; i++) {
+            T four = (y[i] + y[i + 16 * width]) + (y[i + 8 * width] + y[i + 24 * width]);
+            OF(add)(&high[i], &low[i], four);
+        }
 }
 
 /* Add the lanes to what is known of the rows. */
@@ -156,63 +168,110 @@ OF(settle)(double *restrict high, double *restrict low, double *restrict state, 
     }
 }
 
+/* What the terms of a tile's columns, or rows, are computed with; `ties` counts. */
+typedef struct {
+    T *anchor, *shift, *maximum, *ties;
+} OF(Numbers);
+
+/* What is summed: with `dot` the terms times the second input. */
+static ALWAYS_INLINE void OF(fill)(const Tile *tile, int dot, const T *x, const T *other, T *y, size_t count,
+                                   OF(Numbers) of, const int step)
+{
+    if (dot)
+        OF(terms_times)(x, other, y, count, of.anchor, of.shift, step);
+    else if (tile->operation == SOFTMAX)
+        OF(terms)(x, y, count, of.anchor, of.shift, step);
+    else if (tile->operation == LOG_SOFTMAX)
+        OF(terms_below)(x, y, count, of.anchor, of.shift, of.maximum, of.ties, step);
+    else if (tile->operation == LOG_SOFTMAX_PULL)
+        memcpy(y, x, count * sizeof(T));
+    else
+        OF(products)(x, other, y, count);
+}
+
+/* Sum one contiguous row into its lanes. */
+static ALWAYS_INLINE void OF(sum_row)(const Tile *tile, int dot, size_t row, OF(Numbers) of, T *room, double *high, double *low)
+{
+    const size_t width = tile->width, whole = tile->length / GROUP * GROUP, rest = tile->length - whole;
+    const T *x = (const T *)tile->x + (ptrdiff_t)row * tile->x_pitch;
+    const T *other = (const T *)tile->other + (ptrdiff_t)row * tile->other_pitch;
+    T *out = tile->out && !dot ? (T *)tile->out + (ptrdiff_t)row * tile->out_pitch : NULL, *y = out ? out : room;
+    T last[GROUP] = {0};
+    double h[LANES] = {0}, l[LANES] = {0};
+    of = (OF(Numbers)){of.anchor + row, of.shift + row, of.maximum + row, of.ties + row};
+    OF(fill)(tile, dot, x, other, y, whole, of, 0);
+    OF(accumulate)(y, whole / GROUP, 1, h, l);
+    if (rest) {
+        OF(fill)(tile, dot, x + whole, other + whole, last, rest, of, 0);
+        OF(accumulate)(last, 1, 1, h, l);
+        if (out)
+            memcpy(out + whole, last, rest * sizeof(T));
+    }
+    for (size_t lane = 0; lane < LANES; lane++)
+        high[lane * width + row] = h[lane], low[lane * width + row] = l[lane];
+}
+
+/* Sum the next GROUP elements, or what is left of them, of columns into their lanes. */
+static ALWAYS_INLINE void OF(sum_lines)(const Tile *tile, int dot, size_t row, size_t times, OF(Numbers) of, T *room,
+                                        double *high, double *low)
+{
+    const size_t width = tile->width, length = LEAST(tile->length - row, GROUP);
+    T *out = tile->out && !dot ? (T *)tile->out + (ptrdiff_t)row * tile->out_pitch : NULL;
+    for (size_t line = 0; line < length; line += times) {
+        const T *x = (const T *)tile->x + (ptrdiff_t)(row + line) * tile->x_pitch;
+        const T *other = (const T *)tile->other + (ptrdiff_t)(row + line) * tile->other_pitch;
+        OF(fill)(tile, dot, x, other, room + line * width, LEAST(length - line, times) * width, of, 1);
+    }
+    memset(room + length * width, 0, (GROUP - length) * width * sizeof(T));
+    OF(accumulate)(room, 1, width, high, low);
+    for (size_t line = 0; out && line < length; line++)
+        memcpy(out + (ptrdiff_t)line * tile->out_pitch, room + line * width, width * sizeof(T));
+}
+
 static ALWAYS_INLINE int OF(sum_of)(const Tile *tile, const int columns)
 {
     const int operation = tile->operation, terms = operation <= LOG_SOFTMAX, along = terms && tile->along;
-    const size_t width = columns ? tile->width : 1, block = columns ? GROUP : CHUNK;
-    double *state = tile->state, *high = tile->scratch, *low = high + LANES * width;
-    double *dot_high = low + LANES * width, *dot_low = dot_high + LANES * width;
-    T *room = (T *)(dot_low + LANES * width), *pad = room + LARGEST(block * width, GROUP);
-    T *anchor = pad + GROUP * width, *shift = anchor + FLAT, *m = shift + FLAT, *ties = m + FLAT;
-    int changed = 0;
+    const size_t width = tile->width;
+    double *restrict state = tile->state, *high = tile->scratch, *low = high + LANES * width;
+    T *numbers = (T *)(low + LANES * width), *room = numbers + 4 * FLAT;
+    OF(Numbers) of = {numbers, numbers + FLAT, numbers + 2 * FLAT, numbers + 3 * FLAT};
+    int changed = 0, adjacent = tile->x_pitch == (ptrdiff_t)width && (!along || tile->other_pitch == (ptrdiff_t)width);
+    size_t times = columns ? OF(repeats)(width, adjacent) : 1;
     if (tile->first)
         for (size_t i = 0; i < FIELDS * width; i++)
             state[i] = !terms && i / width == LIMIT ? (double)INFINITY : 0;
-    memset(high, 0, 4 * LANES * width * sizeof(double));
-    size_t times = columns ? OF(repeats)(width, tile->x_pitch == (ptrdiff_t)width) : CHUNK;
     if (terms) {
-        OF(maxima)(tile, width, columns ? times : GROUP, m, (U *)ties);
-        changed = OF(look)(tile, width, m);
+        if (columns)
+            OF(maxima)(tile->x, tile->x_pitch, tile->length, width, times, of.maximum, (U *)of.ties);
+        for (size_t row = 0; !columns && row < width; row++) {
+            T m[GROUP];
+            U bad[GROUP];
+            OF(maxima)((const T *)tile->x + (ptrdiff_t)row * tile->x_pitch, 1, tile->length, 1, GROUP, m, bad);
+            of.maximum[row] = *m;
+        }
+        changed = OF(look)(tile, of.maximum);
         for (size_t column = 0; column < width; column++) {
-            anchor[column] = (T)(ANCHOR - AT(K));
-            shift[column] = (T)AT(SHIFT);
-            m[column] = (T)AT(MAXIMUM);
-            ties[column] = 0;
+            of.anchor[column] = (T)(ANCHOR - AT(K));
+            of.shift[column] = (T)AT(SHIFT);
+            of.maximum[column] = (T)AT(MAXIMUM);
         }
-        for (T *numbers = anchor; columns && numbers <= ties; numbers += FLAT)
-            OF(repeat)(numbers, width, times);
+        memset(of.ties, 0, width * times * sizeof(T));
+        OF(repeat)(of.anchor, width, times);
+        OF(repeat)(of.shift, width, times);
+        OF(repeat)(of.maximum, width, times);
     }
-    for (size_t row = 0; row < tile->length; row += block) {
-        size_t length = LEAST(tile->length - row, block);
-        T *out = tile->out ? (T *)tile->out + (ptrdiff_t)row * tile->out_pitch : NULL;
-        T *y = out && tile->out_pitch == (ptrdiff_t)width ? out : room;
-        for (int dot = 0; dot <= along; dot++) {
-            for (size_t line = 0; line < length; line += times) {
-                size_t count = LEAST(length - line, times) * width;
-                const T *x = (const T *)tile->x + (ptrdiff_t)(row + line) * tile->x_pitch;
-                const T *other = (const T *)tile->other + (ptrdiff_t)(row + line) * tile->other_pitch;
-                T *to = (dot ? room : y) + line * width;
-                if (dot)
-                    OF(terms_times)(x, other, to, count, anchor, shift, columns);
-                else if (operation == SOFTMAX)
-                    OF(terms)(x, to, count, anchor, shift, columns);
-                else if (operation == LOG_SOFTMAX)
-                    OF(terms_below)(x, to, count, anchor, shift, m, ties, columns);
-                else if (operation == LOG_SOFTMAX_PULL)
-                    memcpy(to, x, count * sizeof(T));
-                else
-                    OF(products)(x, other, to, count);
-            }
-            OF(accumulate)(dot ? room : y, length, width, dot ? dot_high : high, dot ? dot_low : low, pad);
-        }
-        for (size_t line = 0; y == room && out && line < length; line++)
-            memcpy(out + (ptrdiff_t)line * tile->out_pitch, room + line * width, width * sizeof(T));
+    for (int dot = 0; dot <= along; dot++) {
+        if (columns) {
+            memset(high, 0, 2 * LANES * width * sizeof(double));
+            for (size_t row = 0; row < tile->length; row += GROUP)
+                OF(sum_lines)(tile, dot, row, times, of, room, high, low);
+        } else
+            for (size_t row = 0; row < width; row++)
+                OF(sum_row)(tile, dot, row, of, room, high, low);
+        OF(settle)(high, low, state, width, dot ? DOT : TOTAL);
     }
-    OF(settle)(high, low, state, width, TOTAL);
-    if (along)
-        OF(settle)(dot_high, dot_low, state, width, DOT);
-    for (size_t i = 0; operation == LOG_SOFTMAX && i < (columns ? width * times : 1); i++)
-        state[TIES * width + i % width] += ties[i];
+    for (size_t i = 0; operation == LOG_SOFTMAX && i < width * times; i++)
+        state[TIES * width + i % width] += of.ties[i];
     return changed;
 }
 
@@ -257,9 +316,9 @@ static ALWAYS_INLINE void OF(part)(double value, double rest, T *high, T *low)
 static ALWAYS_INLINE void OF(finish_of)(const Tile *tile, const int columns)
 {
     const int operation = tile->operation, terms = operation <= LOG_SOFTMAX, step = columns;
-    const size_t width = columns ? tile->width : 1;
-    const double *state = tile->state;
-    T *anchor = tile->scratch, *shift = anchor + FLAT, *high = shift + FLAT, *low = high + FLAT;
+    const size_t width = tile->width;
+    const double *restrict state = tile->state;
+    T *restrict numbers = tile->scratch, *anchor = numbers, *shift = anchor + FLAT, *high = shift + FLAT, *low = high + FLAT;
     T *mean = low + FLAT, *mean_low = mean + FLAT, *level = mean_low + FLAT, *level_low = level + FLAT;
     for (size_t column = 0; column < width; column++) {
         double total = AT(TOTAL), rest = AT(TOTAL_LOW), wrong = terms ? AT(MAXIMUM) - AT(MAXIMUM) : 0, average;
@@ -278,18 +337,18 @@ static ALWAYS_INLINE void OF(finish_of)(const Tile *tile, const int columns)
     int adjacent = tile->x_pitch == (ptrdiff_t)width && tile->out_pitch == (ptrdiff_t)width &&
                    (!tile->other || tile->other_pitch == (ptrdiff_t)width) &&
                    (!tile->kept || tile->kept_pitch == (ptrdiff_t)width);
-    size_t times = columns ? OF(repeats)(width, adjacent) : CHUNK;
-    for (T *numbers = anchor; columns && numbers <= level_low; numbers += FLAT)
-        OF(repeat)(numbers, width, times);
-    for (size_t row = 0; row < tile->length; row += times) {
-        size_t count = LEAST(tile->length - row, times) * width;
+    size_t times = columns ? OF(repeats)(width, adjacent) : 1;
+    for (int i = 0; i < 8; i++)
+        OF(repeat)(numbers + i * FLAT, width, times);
+    for (size_t row = 0; row < (columns ? tile->length : width); row += times) {
+        size_t count = columns ? LEAST(tile->length - row, times) * width : tile->length, first = columns ? 0 : row;
         const T *x = (const T *)tile->x + (ptrdiff_t)row * tile->x_pitch;
         const T *other = tile->other ? (const T *)tile->other + (ptrdiff_t)row * tile->other_pitch : NULL;
         T *out = (T *)tile->out + (ptrdiff_t)row * tile->out_pitch;
         T *kept = tile->kept ? (T *)tile->kept + (ptrdiff_t)row * tile->kept_pitch : NULL;
         /* One loop for each case: what does not vary must not be asked for each element. */
 #define EACH(...)                                                                                                      \
-    for (size_t i = 0, j = 0; i < count; i++, j += step) {                                                             \
+    for (size_t i = 0, j = first; i < count; i++, j += step) {                                                           \
         __VA_ARGS__;                                                                                                   \
     }
 #define TERM OF(term)(x[i], shift[j], anchor[j])
