@@ -25,6 +25,8 @@ _kernels: Any = None
 MISSING = ""
 try:
     _kernels = importlib.import_module("polylogit.backends.numpy._kernels")
+except ModuleNotFoundError:
+    MISSING = "the extension was not built; install polylogit where there is a C compiler, or a wheel of this platform"
 except ImportError as error:
     MISSING = f"the extension cannot be imported ({error})"
 
