@@ -1,12 +1,14 @@
-"""The one thing that pyproject.toml cannot say: the extension, which is built where there is a compiler and left out where not."""
+"""What pyproject.toml cannot say: the extension, which is built where there is a compiler and left out where not."""
 
 import os
 import sysconfig
+from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 SOURCES = "src/polylogit/backends/numpy/kernels"
+HEADERS = sorted(path.name for path in (Path(__file__).parent / SOURCES).glob("*.h"))
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 # The arithmetic is written out to the last rounding: nothing may be contracted, and nothing reordered. That
 # exceptions are not observed changes no result; without it compilers do not vectorise a choice between two values.
@@ -27,7 +29,7 @@ class BuildKernels(build_ext):
 kernels = Extension(
     "polylogit.backends.numpy._kernels",
     [f"{SOURCES}/module.c"],
-    depends=[f"{SOURCES}/{name}" for name in sorted(os.listdir(SOURCES)) if name.endswith(".h")],
+    depends=[f"{SOURCES}/{name}" for name in HEADERS],
     optional=True,
     py_limited_api=not FREE_THREADED,
 )

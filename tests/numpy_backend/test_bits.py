@@ -63,8 +63,8 @@ def test_the_bits_of_a_row_do_not_depend_on_its_neighbours(name: str, dtype: Any
 
 # --- of the kernels alone -------------------------------------------------------------------------------------------
 
-# With and without remainders of groups of 8 and 32, chunks of 1,024 and segments of 65,536.
-LENGTHS = (1, 2, 3, 7, 8, 9, 31, 32, 33, 47, 48, 100, 1000, 1023, 1024, 1025, 5000, 65_536, 65_537, 200_001)
+# With and without remainders of groups of 8 and 32, chunks of 1,024 and segments of 262,144.
+LENGTHS = (1, 2, 3, 7, 8, 9, 31, 32, 33, 47, 48, 100, 1000, 1023, 1024, 1025, 5000, 262_144, 262_145, 600_001)
 
 
 def rows_of(length: int, dtype: Any, count: int = 3, seed: int = 0) -> np.ndarray:

@@ -172,7 +172,7 @@ def test_more_than_2_to_the_31_elements_are_numbered_right() -> None:
     out = np.empty(count, np.uint8)
     job = (1, False, False, b"\1", "f=f=?=3=f=", (x, None, None, out, None))
     units, segments, size = KERNELS.apply(*job, -1, 0, 0, None)
-    assert (units, segments) == (1, -(-count // 65536))
+    assert (units, segments) == (1, -(-count // 262144))
     states = np.empty(size)
     KERNELS.apply(*job, 1, 0, segments, states)
     KERNELS.apply(*job, 2, segments - 2, segments, states)

@@ -28,7 +28,7 @@ typedef struct {
 } Job;
 
 /* Rows shorter than this are turned into columns to be worked on: one by one they would cost more than that. */
-enum { SHORT = 32, TILE_BYTES = 131072, IN_CACHE = 524288, MANY = 2048 };
+enum { SHORT = 32, TILE_BYTES = 131072, IN_CACHE = 2097152, MANY = 2048 };
 
 static int adjoining(const Job *job, int outer, int inner)
 {
@@ -108,7 +108,7 @@ static void plan(Job *job, const char *is_reduced)
     else if (!job->columns)
         job->strip = direct && job->length <= CHUNK ? BATCH : 1;
     else {
-        size_t fitting = (direct ? IN_CACHE : TILE_BYTES) / (job->rows * size);
+        size_t fitting = (direct ? 4 * TILE_BYTES : TILE_BYTES) / (job->rows * size);
         job->strip = fitting < 16 ? 16 : LEAST(fitting, STRIP);
     }
     job->strips = (inner + job->strip - 1) / job->strip;

@@ -49,7 +49,7 @@ enum {
     LANES = 8,       /* element j of a row is added to lane j mod 8, ... */
     GROUP = 32,      /* ... four elements at a time: ((0 + 16) + (8 + 24)) and so on in each run of 32 */
     CHUNK = 1024,    /* elements of a row after which its maximum is looked at again */
-    SEGMENT = 65536, /* and after which a row begins anew, so that threads can share it */
+    SEGMENT = 262144,/* and after which a row begins anew, so that threads can share it */
     STRIP = 256,     /* columns side by side, at most */
     BATCH = 16,      /* contiguous rows that are worked on together, if they are short */
     LAZY = 20,       /* powers of two by which a maximum must grow for its row to be scaled anew */

@@ -120,37 +120,39 @@ static ALWAYS_INLINE int OF(look)(const Tile *tile, const T *m)
 
 /* Add groups of numbers to the lanes of their columns. */
 static ALWAYS_INLINE void
-OF(accumulate)(const T *y, size_t groups, const size_t width, double *restrict high, double *restrict low)
+OF(accumulate)(const T *restrict y, size_t groups, const size_t width, double *restrict high, double *restrict low)
 {
-#if defined(__GNUC__)
-    /* Of one column the lanes are kept in registers, where compilers do not see to it by themselves. */
-    typedef T Some __attribute__((vector_size(4 * sizeof(T))));
-    typedef double Lanes __attribute__((vector_size(4 * sizeof(double))));
-    if (width == 1) {
-        Lanes h[2], l[2];
-        memcpy(h, high, sizeof h);
-        memcpy(l, low, sizeof l);
-        for (size_t group = 0; group < groups; group++) {
-            Some v[8];
-            memcpy(v, y + group * GROUP, sizeof v);
-            for (int half = 0; half < 2; half++) {
-                Some four = (v[half] + v[half + 4]) + (v[half + 2] + v[half + 6]);
-                Lanes term = __builtin_convertvector(four, Lanes), sum = h[half] + term, back = sum - h[half];
-                if (sizeof(T) == sizeof(double))
-                    l[half] += (h[half] - (sum - back)) + (term - back);
-                h[half] = sum;
-            }
-        }
-        memcpy(high, h, sizeof h);
-        memcpy(low, l, sizeof l);
-        return;
-    }
-#endif
     for (size_t group = 0; group < groups; group++, y += GROUP * width)
         for (size_t i = 0; i < LANES * width; i++) {
             T four = (y[i] + y[i + 16 * width]) + (y[i + 8 * width] + y[i + 24 * width]);
             OF(add)(&high[i], &low[i], four);
         }
+}
+
+/* Of a single row the lanes are kept in registers, where compilers do not see to it by themselves. */
+static NEVER_INLINE void OF(accumulate_row)(const T *restrict y, size_t groups, double *restrict high, double *restrict low)
+{
+#if defined(__GNUC__)
+    typedef T Some __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias)); /* wherever it lies */
+    typedef double Lanes __attribute__((vector_size(4 * sizeof(double))));
+    Lanes h[2], l[2];
+    memcpy(h, high, sizeof h);
+    memcpy(l, low, sizeof l);
+    for (size_t group = 0; group < groups; group++) {
+        const Some *v = (const Some *)(y + group * GROUP);
+        for (int half = 0; half < 2; half++) {
+            Some four = (v[half] + v[half + 4]) + (v[half + 2] + v[half + 6]);
+            Lanes term = __builtin_convertvector(four, Lanes), sum = h[half] + term, back = sum - h[half];
+            if (sizeof(T) == sizeof(double))
+                l[half] += (h[half] - (sum - back)) + (term - back);
+            h[half] = sum;
+        }
+    }
+    memcpy(high, h, sizeof h);
+    memcpy(low, l, sizeof l);
+#else
+    OF(accumulate)(y, groups, 1, high, low);
+#endif
 }
 
 /* Add the lanes to what is known of the rows. */
@@ -200,10 +202,10 @@ static ALWAYS_INLINE void OF(sum_row)(const Tile *tile, int dot, size_t row, OF(
     double h[LANES] = {0}, l[LANES] = {0};
     of = (OF(Numbers)){of.anchor + row, of.shift + row, of.maximum + row, of.ties + row};
     OF(fill)(tile, dot, x, other, y, whole, of, 0);
-    OF(accumulate)(y, whole / GROUP, 1, h, l);
+    OF(accumulate_row)(y, whole / GROUP, h, l);
     if (rest) {
         OF(fill)(tile, dot, x + whole, other + whole, last, rest, of, 0);
-        OF(accumulate)(last, 1, 1, h, l);
+        OF(accumulate_row)(last, 1, h, l);
         if (out)
             memcpy(out + whole, last, rest * sizeof(T));
     }
