@@ -217,6 +217,14 @@ static void fetch_inputs(Unit *unit, size_t first, size_t length)
     unit->tile.length = length;
     unit->tile.x = fetch(unit, X, first, length, terms ? -INFINITY : 0, &unit->tile.x_pitch);
     unit->tile.other = fetch(unit, OTHER, first, length, 0, &unit->tile.other_pitch);
+    /* The next chunk of these rows, or the next rows. */
+    unit->tile.ahead = 0;
+    if (job->arrays[X].direct && !job->single) {
+        const Array *x = &job->arrays[X];
+        ptrdiff_t step = first + length < job->length ? (ptrdiff_t)CHUNK * x->reduced[0]
+                                                      : (ptrdiff_t)unit->width * x->kept[job->kept_axes - 1];
+        unit->tile.ahead = step / (job->wide ? 8 : 4);
+    }
 }
 
 static void fetch_outputs(Unit *unit, size_t first, size_t length)

@@ -11,9 +11,11 @@
 #if defined(__GNUC__)
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define NEVER_INLINE __attribute__((noinline))
+#define FETCH_SOON(p) __builtin_prefetch(p, 0, 2)
 #else
 #define ALWAYS_INLINE inline
 #define NEVER_INLINE
+#define FETCH_SOON(p) ((void)(p))
 #endif
 
 /* --- constants of elementary.h, as tests/numpy_backend/coefficients.py prints them ------------------------------------- */
@@ -52,6 +54,7 @@ enum {
     SEGMENT = 262144,/* and after which a row begins anew, so that threads can share it */
     STRIP = 256,     /* columns side by side, at most */
     BATCH = 16,      /* contiguous rows that are worked on together, if they are short */
+    AHEAD = 256,     /* elements of which as many that are read next are fetched while these are computed */
     LAZY = 20,       /* powers of two by which a maximum must grow for its row to be scaled anew */
     FLAT = STRIP,    /* numbers for columns, repeated where several elements of each are worked on at once */
 };
@@ -86,6 +89,7 @@ typedef struct {
     ptrdiff_t x_pitch, other_pitch, out_pitch, kept_pitch;
     double *state;                      /* FIELDS of `width` each */
     void *scratch;                      /* of `scratch_size` */
+    ptrdiff_t ahead;                    /* how far from x what is read next lies, in elements; 0: not known */
     int scaled;                         /* out holds the terms already */
     int first;                          /* nothing is known of the rows yet */
 } Tile;

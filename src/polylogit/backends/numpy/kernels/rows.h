@@ -191,6 +191,12 @@ static ALWAYS_INLINE void OF(fill)(const Tile *tile, int dot, const T *x, const 
         OF(products)(x, other, y, count);
 }
 
+static ALWAYS_INLINE void OF(fetch_soon)(const T *x, size_t count)
+{
+    for (size_t i = 0; i < count; i += 64 / sizeof(T))
+        FETCH_SOON(x + i);
+}
+
 /* Sum one contiguous row into its lanes. */
 static ALWAYS_INLINE void OF(sum_row)(const Tile *tile, int dot, size_t row, OF(Numbers) of, T *room, double *high, double *low)
 {
@@ -201,7 +207,11 @@ static ALWAYS_INLINE void OF(sum_row)(const Tile *tile, int dot, size_t row, OF(
     T last[GROUP] = {0};
     double h[LANES] = {0}, l[LANES] = {0};
     of = (OF(Numbers)){of.anchor + row, of.shift + row, of.maximum + row, of.ties + row};
-    OF(fill)(tile, dot, x, other, y, whole, of, 0);
+    for (size_t i = 0; i < whole; i += AHEAD) {
+        if (tile->ahead && !dot)
+            OF(fetch_soon)(x + i + tile->ahead, LEAST(whole - i, AHEAD));
+        OF(fill)(tile, dot, x + i, other + i, y + i, LEAST(whole - i, AHEAD), of, 0);
+    }
     OF(accumulate_row)(y, whole / GROUP, h, l);
     if (rest) {
         OF(fill)(tile, dot, x + whole, other + whole, last, rest, of, 0);
@@ -222,6 +232,8 @@ static ALWAYS_INLINE void OF(sum_lines)(const Tile *tile, int dot, size_t row, s
     for (size_t line = 0; line < length; line += times) {
         const T *x = (const T *)tile->x + (ptrdiff_t)(row + line) * tile->x_pitch;
         const T *other = (const T *)tile->other + (ptrdiff_t)(row + line) * tile->other_pitch;
+        if (tile->ahead && !dot)
+            OF(fetch_soon)(x + tile->ahead, LEAST(length - line, times) * width);
         OF(fill)(tile, dot, x, other, room + line * width, LEAST(length - line, times) * width, of, 1);
     }
     memset(room + length * width, 0, (GROUP - length) * width * sizeof(T));
