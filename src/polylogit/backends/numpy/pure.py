@@ -5,9 +5,9 @@ It serves where the kernels in C were not built and for dtypes that they do not 
 - Rows (the entries that are normalised together) are worked on in blocks that stay in the cache, as two-dimensional
   arrays in the dtype of the work, reduced along axis 1, or along axis 0 where neighbours belong to different rows. Rows
   too long for a block are gone over chunk by chunk: for the maximum, for the sum, for the results.
-- exp(x - m), m the maximum: what rounding took from the difference is put back, since exp would multiply it.
-- log_softmax is (x - m) - log1p(sum of the others / that of the maximum): both parts are negative, so that nothing
-  cancels, and entries equal to the maximum are counted rather than computed.
+- softmax is exp(x - m) over its sum, m the maximum.
+- log_softmax is (x - m) - log1p(that sum without the maximum, which is counted): both parts are negative, so that
+  nothing cancels. Where the sum is small, what rounding took from the differences is put back: exp would multiply it.
 
 It knows NumPy alone: axes arrive normalised, masks with the logits' shape, outputs allocated.
 """
@@ -27,44 +27,32 @@ if TYPE_CHECKING:
     AnyArray = np.ndarray[Any, Any]
     AnyDType = np.dtype[Any]
     Box = tuple[int | slice, ...]
+    Axes = tuple[int, ...]
+    Maybe = AnyArray | None
+    Compute = Callable[["_Rows"], None]
 
 __all__ = ["combine", "forward"]
 
-_BLOCK = 2**17  # bytes of a block in the dtype of the work: a call needs about eight
+_BLOCK = 2**16  # bytes of a block in the dtype of the work: a call needs about eight
 _LEVEL = 16  # terms that are added in a chain
 _WIDE = 64  # columns that are worth a block of columns
+_SMALL = 0.125  # sums without the maximum in which the rounding of distances shows
 
 
 def forward(
-    operation: str,
-    x: AnyArray,
-    out: AnyArray,
-    axes: tuple[int, ...],
-    mask: AnyArray | None,
-    work: AnyDType,
-    kept: AnyArray | None = None,
-    tangent: AnyArray | None = None,
-) -> None:
-    """An operation of `x` into `out`.
-
-    Into `kept`, if it is given: what its derivative needs (the probabilities; of sigmoid the slope) or, with a tangent,
-    its derivative in that direction.
-    """
-    if operation == "sigmoid":
-        _Job((x, tangent), (out, kept), (), None, work, _sigmoid).run()
-    else:
-        job = _Job((x, tangent), (out, kept), axes, mask, work, _softmax if operation == "softmax" else _log_softmax)
-        job.absent, job.filler = (-np.inf, 0.0), (0.0 if operation == "softmax" else -np.inf)
-        job.run()
+    operation: str, x: AnyArray, out: AnyArray, axes: Axes, mask: Maybe, work: AnyDType, kept: Maybe = None,
+    tangent: Maybe = None
+) -> None:  # fmt: skip
+    """An operation of `x` into `out`; into `kept` its derivative along a tangent or, without one, what derivatives need."""
+    job = _Job((x, tangent), (out, kept), axes, mask, work, _FORWARD[operation])
+    job.absent, job.filler = (-np.inf, 0.0), (-np.inf if operation == "log_softmax" else 0.0)
+    job.run()
 
 
-def combine(
-    operation: str, g: AnyArray, p: AnyArray | None, out: AnyArray, axes: tuple[int, ...], mask: AnyArray | None
-) -> None:
-    """The product of a direction `g` and what was kept, `p`, computed in the dtype of `p`; `g` is 0 where masked out.
+def combine(operation: str, g: AnyArray, p: Maybe, out: AnyArray, axes: Axes, mask: Maybe) -> None:
+    """A direction `g`, 0 where masked out, and what was kept, `p`: one of their products, computed in the dtype of `p`.
 
-    "multiply": g p. "less_mean": g less its mean under p, and "softmax_pull" that times p. "log_softmax_pull": g less p
-    times the sum of g.
+    "multiply": g p. "less_mean": g less its mean under p. "softmax_pull": that times p. "log_softmax_pull": g - p sum(g).
     """
     _Job((g, p), (out, None), axes, mask, out.dtype if p is None else p.dtype, _PRODUCTS[operation]).run()
 
@@ -75,18 +63,10 @@ def combine(
 class _Job:
     """Arrays seen as rows, the kept axes first, and how to cut them."""
 
-    absent: tuple[float, float] = (0.0, 0.0)  # what the inputs hold where the mask leaves out
+    absent = (0.0, 0.0)  # what the inputs hold where the mask leaves out
     filler = 0.0  # and the result
 
-    def __init__(
-        self,
-        inputs: tuple[AnyArray, AnyArray | None],
-        outputs: tuple[AnyArray, AnyArray | None],
-        axes: tuple[int, ...],
-        mask: AnyArray | None,
-        work: AnyDType,
-        compute: Callable[[_Rows], None],
-    ) -> None:
+    def __init__(self, inputs: Any, outputs: Any, axes: Axes, mask: Maybe, work: AnyDType, compute: Compute) -> None:
         x = inputs[0]
         kept = [axis for axis in range(x.ndim) if axis not in axes]
         kept.sort(key=lambda axis: -abs(x.strides[axis]))
@@ -94,10 +74,11 @@ class _Job:
         shapes = [tuple(x.shape[axis] for axis in group) or (1,) for group in (kept, axes)]
         self.kept, self.reduced = shapes
         # A view also where an axis was added for want of any.
-        self.inputs, self.outputs, (self.mask,) = (
+        views: list[list[Any]] = [
             [None if one is None else one.transpose(order).reshape(*self.kept, *self.reduced) for one in some]
             for some in (inputs, outputs, (mask,))
-        )
+        ]
+        self.inputs, self.outputs, (self.mask,) = views
         self.work, self.compute = work, compute
         self.length = math.prod(self.reduced)
         self.size = max(1, _BLOCK // work.itemsize)
@@ -124,8 +105,8 @@ class _Rows:
     def __init__(self, job: _Job, box: Box) -> None:
         self.job, self.axis = job, job.axis
         slices = [(part, size) for part, size in zip(box, job.kept, strict=False) if isinstance(part, slice)]
-        count = math.prod(len(range(*part.indices(size))) for part, size in slices)
-        chunks = _boxes(job.reduced, max(1, job.size // count))
+        self.count = math.prod(len(range(*part.indices(size))) for part, size in slices)
+        chunks = _boxes(job.reduced, max(1, job.size // self.count))
         self.chunks = [(*box, *(slice(None),) * (len(job.kept) - len(box)), *chunk) for chunk in chunks]
         self.leading = sum(isinstance(part, slice) for part in self.chunks[0][: len(job.kept)])
         self._found: list[dict[Any, Any]] = []
@@ -150,22 +131,24 @@ class _Rows:
 
     def _load(self, chunk: Box, number: int = 0) -> AnyArray:
         """A chunk of an input as a block, not to be written to."""
-        view = self.job.inputs[number]
-        assert view is not None  # noqa: S101
-        piece = view[chunk].astype(self.job.work, order="C")
-        if self.job.mask is not None:
-            np.copyto(piece, self.job.absent[number], where=~self.job.mask[chunk])
-        rows = math.prod(piece.shape[: self.leading])
-        return np.ascontiguousarray(piece.reshape(rows, -1).T) if self.axis == 0 else piece.reshape(rows, -1)
+        piece = self._turned(self.job.inputs[number][chunk])
+        if self.job.mask is None:
+            loaded = np.ascontiguousarray(piece, self.job.work)
+        else:
+            loaded = piece.astype(self.job.work, order="C")
+            np.copyto(loaded, self.job.absent[number], where=~self._turned(self.job.mask[chunk]))
+        return loaded.reshape((-1, self.count) if self.axis == 0 else (self.count, -1))
+
+    def _turned(self, piece: AnyArray) -> AnyArray:
+        """The reduced axes first, where blocks are of columns."""
+        return piece.transpose(*range(self.leading, piece.ndim), *range(self.leading)) if self.axis == 0 else piece
 
     def store(self, chunk: Box, block: AnyArray, number: int = 0) -> None:
         """A block to where it belongs; what the mask leaves out gets what it gets."""
-        view = self.job.outputs[number]
-        assert view is not None  # noqa: S101
-        target = view[chunk]
-        np.copyto(target, (block.T if self.axis == 0 else block).reshape(target.shape), casting="unsafe")
+        target = self._turned(self.job.outputs[number][chunk])
+        np.copyto(target, block.reshape(target.shape), casting="unsafe")
         if self.job.mask is not None:
-            hidden = ~self.job.mask[chunk]
+            hidden = ~self._turned(self.job.mask[chunk])
             np.copyto(target, 0.0 if number else self.job.filler, where=hidden, casting="unsafe")
 
     def total(self, numbers: Callable[[Box], AnyArray]) -> AnyArray:
@@ -211,24 +194,22 @@ def _sum(block: AnyArray, axis: int) -> AnyArray:
 # --- the operations ---------------------------------------------------------------------------------------------------
 
 
-def _terms(x: AnyArray, m: AnyArray) -> AnyArray:
-    """exp(x - m), with what rounding took from the difference (Knuth's TwoSum), if it took anything."""
+def _terms(x: AnyArray, m: AnyArray, *, careful: bool = False) -> AnyArray:
+    """exp(x - m); if need be with what rounding took from the difference (Knuth's TwoSum)."""
     distance = x - m
+    if not careful:
+        return np.asarray(np.exp(distance, out=distance))
     back = distance - x
     lost = (x - (distance - back)) - (m + back)
     y = np.exp(distance, out=distance)
     # Infinite distances have no error but NaN; their terms are 0.
-    np.multiply(np.fmax(lost, -1, out=lost), y, out=lost)
-    return np.asarray(np.add(y, lost, out=y))
+    return np.asarray(np.add(y, np.fmax(lost, -1, out=lost) * y, out=y))
 
 
 def _maximum(rows: _Rows) -> AnyArray:
     """The maximum of each row: NaN where there is one, or where there is nothing else than -inf."""
-    top = None
-    for chunk in rows.chunks:
-        part = np.maximum.reduce(rows.load(chunk), axis=rows.axis, keepdims=True)
-        top = part if top is None else np.maximum(top, part)
-    assert top is not None  # noqa: S101
+    parts = [np.maximum.reduce(rows.load(chunk), axis=rows.axis, keepdims=True) for chunk in rows.chunks]
+    top = np.maximum.reduce(parts)
     return np.asarray(top + (top - top))
 
 
@@ -240,19 +221,18 @@ def _softmax(rows: _Rows) -> None:
 
 
 def _log_softmax(rows: _Rows) -> None:
-    ties: Any = 0
+    top, ties = _maximum(rows), 0
 
-    def others(chunk: Box) -> AnyArray:
-        nonlocal ties
-        x = rows.load(chunk)
-        tied = x == top
-        ties = ties + np.count_nonzero(tied, axis=rows.axis, keepdims=True)
-        y = _terms(x, top)
-        np.copyto(y, 0, where=tied)
+    def others(chunk: Box, careful: bool) -> AnyArray:
+        y = _terms(rows.load(chunk), top, careful=careful)
+        np.copyto(y, 0, where=rows.load(chunk) == top)
         return y
 
-    top = _maximum(rows)
-    below = rows.total(others)
+    for chunk in rows.chunks:
+        ties = ties + np.count_nonzero(rows.load(chunk) == top, axis=rows.axis, keepdims=True)
+    below = rows.total(lambda chunk: others(chunk, False))
+    if (small := below < _SMALL).any():
+        below = np.where(small, rows.total(lambda chunk: others(chunk, True)), below)
     logarithm = np.log1p(below + (ties - 1))
 
     def values(chunk: Box) -> tuple[AnyArray, AnyArray]:
@@ -283,25 +263,25 @@ def _along(rows: _Rows, values: Callable[[Box], tuple[AnyArray, AnyArray]]) -> N
 
 
 def _sigmoid(rows: _Rows) -> None:
-    """Of both signs by exp(-|x|), which does not overflow: z / (1 + z), or 1 less that, and the product of the two."""
+    """1 / (1 + exp(-x)), and z / (1 + z)^2 with z = exp(-|x|); in float64, NumPy's float32 exp errs by 2.3 ulp."""
+    wide = np.promote_types(rows.job.work, np.float64)
     for chunk in rows.chunks:
         x = rows.load(chunk)
-        z = np.exp(-np.abs(x, dtype=np.promote_types(x.dtype, np.float64)))  # NumPy's of float32 errs by 2.3 ulp
-        q = z / (1 + z)
-        rows.store(chunk, np.where(x < 0, q, 1 / (1 + z)))
+        y = np.negative(x, dtype=wide)
+        np.add(np.exp(y, out=y), 1, out=y)
+        rows.store(chunk, np.reciprocal(y, out=y))
         if rows.job.outputs[1] is not None:
-            slope = q / (1 + z)
+            z = np.exp(-np.abs(x, dtype=wide))
+            slope = z / (1 + z) / (1 + z)
             rows.store(chunk, slope if rows.job.inputs[1] is None else slope * rows.load(chunk, 1), 1)
 
 
-def _product(rows: _Rows, mean: Any, times: bool) -> None:
+def _product(rows: _Rows, *, mean: bool, times: bool) -> None:
+    """g, less its mean under p, times p."""
+    less = rows.total(lambda chunk: rows.load(chunk) * rows.load(chunk, 1)) if mean else 0
     for chunk in rows.chunks:
-        difference = rows.load(chunk) - mean
+        difference = rows.load(chunk) - less
         rows.store(chunk, difference * rows.load(chunk, 1) if times else difference)
-
-
-def _mean(rows: _Rows) -> AnyArray:
-    return rows.total(lambda chunk: rows.load(chunk) * rows.load(chunk, 1))
 
 
 def _log_softmax_pull(rows: _Rows) -> None:
@@ -310,9 +290,10 @@ def _log_softmax_pull(rows: _Rows) -> None:
         rows.store(chunk, rows.load(chunk) - rows.load(chunk, 1) * total)
 
 
-_PRODUCTS: dict[str, Callable[[_Rows], None]] = {
-    "multiply": lambda rows: _product(rows, 0, times=True),
-    "less_mean": lambda rows: _product(rows, _mean(rows), times=False),
-    "softmax_pull": lambda rows: _product(rows, _mean(rows), times=True),
+_FORWARD: dict[str, Compute] = {"softmax": _softmax, "log_softmax": _log_softmax, "sigmoid": _sigmoid}
+_PRODUCTS: dict[str, Compute] = {
+    "multiply": lambda rows: _product(rows, mean=False, times=True),
+    "less_mean": lambda rows: _product(rows, mean=True, times=False),
+    "softmax_pull": lambda rows: _product(rows, mean=True, times=True),
     "log_softmax_pull": _log_softmax_pull,
 }
