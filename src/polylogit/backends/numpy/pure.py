@@ -2,9 +2,8 @@
 
 It serves where the kernels in C were not built and for dtypes that they do not have, and says in a page what they do:
 
-- Rows (the entries that are normalised together) are worked on in blocks that stay in the cache, as two-dimensional
-  arrays in the dtype of the work, reduced along axis 1, or along axis 0 where neighbours belong to different rows. Rows
-  too long for a block are gone over chunk by chunk: for the maximum, for the sum, for the results.
+- Rows (what is normalised together) are worked on in blocks that fit the cache: two-dimensional, in the dtype of the
+  work, reduced along axis 1, or 0 where neighbours belong to different rows. Long ones are gone over chunk by chunk.
 - softmax is exp(x - m) over its sum, m the maximum.
 - log_softmax is (x - m) - log1p(that sum without the maximum, which is counted): both parts are negative, so that
   nothing cancels. Where the sum is small, what rounding took from the differences is put back: exp would multiply it.
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["combine", "forward"]
 
-_BLOCK = 2**16  # bytes of a block in the dtype of the work: a call needs about eight
+_BLOCK = 3 * 2**16  # bytes of a block in the dtype of the work: a call needs up to sixteen
 _LEVEL = 16  # terms that are added in a chain
 _WIDE = 64  # columns that are worth a block of columns
 _SMALL = 0.125  # sums without the maximum in which the rounding of distances shows
@@ -43,16 +42,18 @@ def forward(
     operation: str, x: AnyArray, out: AnyArray, axes: Axes, mask: Maybe, work: AnyDType, kept: Maybe = None,
     tangent: Maybe = None
 ) -> None:  # fmt: skip
-    """An operation of `x` into `out`; into `kept` its derivative along a tangent or, without one, what derivatives need."""
+    """An operation of `x` into `out`; into `kept` its derivative along a tangent or, without one, what those need."""
     job = _Job((x, tangent), (out, kept), axes, mask, work, _FORWARD[operation])
     job.absent, job.filler = (-np.inf, 0.0), (-np.inf if operation == "log_softmax" else 0.0)
+    if job.length == 1 and operation != "sigmoid":
+        job.compute = _alone
     job.run()
 
 
 def combine(operation: str, g: AnyArray, p: Maybe, out: AnyArray, axes: Axes, mask: Maybe) -> None:
     """A direction `g`, 0 where masked out, and what was kept, `p`: one of their products, computed in the dtype of `p`.
 
-    "multiply": g p. "less_mean": g less its mean under p. "softmax_pull": that times p. "log_softmax_pull": g - p sum(g).
+    "multiply": g p. "less_mean": g less its mean under p. "softmax_pull": times p. "log_softmax_pull": g - p sum(g).
     """
     _Job((g, p), (out, None), axes, mask, out.dtype if p is None else p.dtype, _PRODUCTS[operation]).run()
 
@@ -71,8 +72,7 @@ class _Job:
         kept = [axis for axis in range(x.ndim) if axis not in axes]
         kept.sort(key=lambda axis: -abs(x.strides[axis]))
         order = [*kept, *axes]
-        shapes = [tuple(x.shape[axis] for axis in group) or (1,) for group in (kept, axes)]
-        self.kept, self.reduced = shapes
+        self.kept, self.reduced = (tuple(x.shape[axis] for axis in group) or (1,) for group in (kept, axes))
         # A view also where an axis was added for want of any.
         views: list[list[Any]] = [
             [None if one is None else one.transpose(order).reshape(*self.kept, *self.reduced) for one in some]
@@ -96,7 +96,8 @@ class _Job:
         with np.errstate(all="ignore"):
             rows = _Rows(self, box)
             self.compute(rows)
-            rows.forget()
+            for found in rows.found:  # cycles of references would keep the memory
+                found.clear()
 
 
 class _Rows:
@@ -109,13 +110,14 @@ class _Rows:
         chunks = _boxes(job.reduced, max(1, job.size // self.count))
         self.chunks = [(*box, *(slice(None),) * (len(job.kept) - len(box)), *chunk) for chunk in chunks]
         self.leading = sum(isinstance(part, slice) for part in self.chunks[0][: len(job.kept)])
-        self._found: list[dict[Any, Any]] = []
+        self.top: AnyArray  # of each row, once it has been looked for
+        self.found: list[dict[Any, Any]] = []
         self.load = self.once(self._load)
 
     def once(self, compute: Callable[..., Any]) -> Callable[..., Any]:
         """The function, which need not compute again what it has of the only chunk that there is."""
         found: dict[Any, Any] = {}
-        self._found.append(found)
+        self.found.append(found)
 
         def remembered(chunk: Box, number: int = 0) -> Any:
             if number not in found:
@@ -123,11 +125,6 @@ class _Rows:
             return found[number]
 
         return remembered if len(self.chunks) == 1 else compute
-
-    def forget(self) -> None:
-        """Give back the memory, which cycles of references would keep."""
-        for found in self._found:
-            found.clear()
 
     def _load(self, chunk: Box, number: int = 0) -> AnyArray:
         """A chunk of an input as a block, not to be written to."""
@@ -180,25 +177,20 @@ def _sum(block: AnyArray, axis: int) -> AnyArray:
     if axis == 1:
         return np.asarray(np.add.reduce(block, axis=1, keepdims=True))
     # Along axis 0 NumPy adds row after row: in levels the chains stay short.
-    over = []
+    over: Any = 0
     while (length := len(block)) > _LEVEL:
         step = length // _LEVEL
-        over.append(block[step * _LEVEL :])
+        over = over + np.add.reduce(block[step * _LEVEL :], axis=0, keepdims=True)
         block = np.add.reduce(block[: step * _LEVEL].reshape(_LEVEL, step, -1), axis=0)
-    total = np.add.reduce(block, axis=0, keepdims=True)
-    for part in over:
-        total = total + np.add.reduce(part, axis=0, keepdims=True)
-    return np.asarray(total)
+    return np.asarray(np.add.reduce(block, axis=0, keepdims=True) + over)
 
 
 # --- the operations ---------------------------------------------------------------------------------------------------
 
 
-def _terms(x: AnyArray, m: AnyArray, *, careful: bool = False) -> AnyArray:
-    """exp(x - m); if need be with what rounding took from the difference (Knuth's TwoSum)."""
+def _careful(x: AnyArray, m: AnyArray) -> AnyArray:
+    """exp(x - m), with what rounding took from the difference (Knuth's TwoSum)."""
     distance = x - m
-    if not careful:
-        return np.asarray(np.exp(distance, out=distance))
     back = distance - x
     lost = (x - (distance - back)) - (m + back)
     y = np.exp(distance, out=distance)
@@ -206,45 +198,53 @@ def _terms(x: AnyArray, m: AnyArray, *, careful: bool = False) -> AnyArray:
     return np.asarray(np.add(y, np.fmax(lost, -1, out=lost) * y, out=y))
 
 
-def _maximum(rows: _Rows) -> AnyArray:
-    """The maximum of each row: NaN where there is one, or where there is nothing else than -inf."""
+def _distances(rows: _Rows) -> Callable[[Box], AnyArray]:
+    """x less the maximum of its row: NaN where that is NaN, or where there is nothing else than -inf."""
     parts = [np.maximum.reduce(rows.load(chunk), axis=rows.axis, keepdims=True) for chunk in rows.chunks]
-    top = np.maximum.reduce(parts)
-    return np.asarray(top + (top - top))
+    top = parts[0] if len(parts) == 1 else np.maximum.reduce(parts)
+    rows.top = top + (top - top)
+    return rows.once(lambda chunk: rows.load(chunk) - rows.top)
+
+
+def _alone(rows: _Rows) -> None:
+    """softmax and log_softmax of rows of one element: what is not finite gives NaN."""
+    nothing = rows.once(lambda chunk: rows.load(chunk) - rows.load(chunk))
+    _along(rows, lambda chunk: (nothing(chunk) + (0 if rows.job.filler else 1), nothing(chunk) + 1))
 
 
 def _softmax(rows: _Rows) -> None:
-    top = _maximum(rows)
-    terms = rows.once(lambda chunk: _terms(rows.load(chunk), top))
+    distances = _distances(rows)
+    terms = rows.once(lambda chunk: np.exp(d := distances(chunk), out=d))
     total = rows.total(terms)
-    _along(rows, lambda chunk: (_share(terms(chunk), total),) * 2)
+    _along(rows, lambda chunk: (np.divide(t := terms(chunk), total, out=t),) * 2)
 
 
 def _log_softmax(rows: _Rows) -> None:
-    top, ties = _maximum(rows), 0
+    distances = _distances(rows)
+    ties: Any = 0
 
     def others(chunk: Box, careful: bool) -> AnyArray:
-        y = _terms(rows.load(chunk), top, careful=careful)
-        np.copyto(y, 0, where=rows.load(chunk) == top)
+        nonlocal ties
+        d = distances(chunk)
+        y = _careful(rows.load(chunk), rows.top) if careful else np.exp(d)
+        places = np.flatnonzero(d == 0)
+        y.reshape(-1)[places] = 0
+        if not careful:
+            row = places % d.shape[1] if rows.axis == 0 else places // d.shape[1]
+            ties = ties + np.bincount(row, minlength=rows.count).reshape(rows.top.shape).astype(d.dtype)
         return y
 
-    for chunk in rows.chunks:
-        ties = ties + np.count_nonzero(rows.load(chunk) == top, axis=rows.axis, keepdims=True)
     below = rows.total(lambda chunk: others(chunk, False))
     if (small := below < _SMALL).any():
         below = np.where(small, rows.total(lambda chunk: others(chunk, True)), below)
     logarithm = np.log1p(below + (ties - 1))
 
     def values(chunk: Box) -> tuple[AnyArray, AnyArray]:
-        x = rows.load(chunk)
-        p = _share(_terms(x, top), below + ties) if rows.job.outputs[1] is not None else x
-        return (x - top) - logarithm, p
+        d = distances(chunk)
+        p = np.exp(d) / (below + ties) if rows.job.outputs[1] is not None else d
+        return np.subtract(d, logarithm, out=d), p
 
     _along(rows, values)
-
-
-def _share(terms: AnyArray, total: AnyArray) -> AnyArray:
-    return np.asarray(np.divide(terms, total.astype(terms.dtype, copy=False), out=terms))
 
 
 def _along(rows: _Rows, values: Callable[[Box], tuple[AnyArray, AnyArray]]) -> None:
