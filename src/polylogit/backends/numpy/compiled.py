@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -127,7 +128,7 @@ def _limit(count: int | None = None) -> None:
     """Have the extension serve in one call what needs neither threads nor the pure path."""
     if _kernels is not None:
         count = threads.get_num_threads() if count is None else count
-        _kernels.serve_up_to(-1 if _pure else 2**62 if count == 1 else _TO_SHARE)
+        _kernels.serve_up_to(-1 if _pure else sys.maxsize if count == 1 else _TO_SHARE)
 
 
 def set_up(softmax: Any, log_softmax: Any, sigmoid: Any) -> None:

@@ -50,11 +50,15 @@ static int merge_axes(Job *job, const int *axes, int count, int reduced)
         int at = joins ? merged - 1 : merged++;
         sizes[at] = joins ? sizes[at] * job->shape[axes[i]] : job->shape[axes[i]];
         for (int a = 0; a < ARRAYS; a++)
-            (reduced ? job->arrays[a].reduced : job->arrays[a].kept)[at] = job->arrays[a].strides[axes[i]];
+            if (job->arrays[a].data)
+                (reduced ? job->arrays[a].reduced : job->arrays[a].kept)[at] = job->arrays[a].strides[axes[i]];
     }
-    if (!merged)
-        sizes[merged++] = 1;
-    return merged;
+    if (merged)
+        return merged;
+    *sizes = 1;
+    for (int a = 0; a < ARRAYS; a++)
+        *(reduced ? job->arrays[a].reduced : job->arrays[a].kept) = 0;
+    return 1;
 }
 
 /* Whether the kernels can work where the array lies. */
