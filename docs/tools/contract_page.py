@@ -34,6 +34,16 @@ made from a table, `tests/contract.toml`, whose every call the tests make on eve
 | row | case | native calls that do otherwise | that lack it |
 |--:|---|---|---|
 {overview}
+
+(same-bits)=
+## The same bits
+
+On NumPy, where the kernels in C serve, the bits of a row's result depend on the row alone: not on the batch around it,
+its place in it, the number of rows, threads, alignment, strides, the order of axes in memory or the byte order. (People
+who serve language models call this batch invariance.) Element *j* of a row is always added in the same lane and in the
+same order, however the row lies. AVX2, AVX-512 and ARM's NEON give the same bits too; SSE2, which has no fused
+multiply-add, may differ from them in the last ones, and so may the path of pure NumPy, which keeps the bounds and no
+more. On the other backends the bits are the framework's.
 """
 
 

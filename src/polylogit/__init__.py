@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from polylogit import backends, conformance, errors, porting
     from polylogit._convert import convert
-    from polylogit.backends.numpy_kernels import set_num_threads
+    from polylogit.backends.numpy.threads import set_num_threads
     from polylogit.differentiation import gradient, jvp, vjp
     from polylogit.errors import PolylogitError
     from polylogit.implementations import ImplementationHandle, register_implementation
@@ -58,7 +58,7 @@ _LAZY = {
     "jvp": "polylogit.differentiation",
     "porting": "polylogit.porting",
     "register_implementation": "polylogit.implementations",
-    "set_num_threads": "polylogit.backends.numpy_kernels",
+    "set_num_threads": "polylogit.backends.numpy.threads",
     "vjp": "polylogit.differentiation",
 }
 

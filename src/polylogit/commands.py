@@ -95,8 +95,9 @@ def backends() -> None:
         status, devices = escape(f"{info.reason}; {info.install}"), ""
         if info.installed:
             try:
-                devices = ", ".join(library.get_backend(info.name).devices())
-                status = "[green]works[/]"
+                backend = library.get_backend(info.name)
+                devices = ", ".join(backend.devices())
+                status = "[green]works[/]" + (f" ({escape(backend.engine)})" if backend.engine else "")
             except PolylogitError as error:
                 status = f"[red]{escape(str(error))}[/]"
         table.add_row(info.name, info.version or "", status, devices)

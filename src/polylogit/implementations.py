@@ -1,6 +1,7 @@
 """Other people's implementations: a function that serves an operation on one backend's arrays.
 
-Adapts the function's signature to the backend's; the registry asks `ImplementationHandle.adapt` and knows no more.
+On the common path the registry calls the function as it is; for a call with ``where=`` or ``dtype=`` it asks
+`ImplementationHandle.adapt`, which has looked at the signature when the function was registered.
 """
 
 from __future__ import annotations

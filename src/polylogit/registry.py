@@ -338,10 +338,15 @@ def _find_owner(cls: type) -> Backend:
 
 
 def implementation_of(operation: str, backend: Backend, cls: type | None = None) -> Implementation:
-    """What serves an operation on a backend: the last implementation registered for it, or the backend's own."""
+    """What serves the common path, ``(x, axis)`` or ``(x)``: the last function registered, or the backend's own.
+
+    That is how a registered function wants to be called, so nothing lies between.
+    """
     handles = OVERRIDES.get((operation, backend.name))
+    if handles:
+        return handles[-1].function
     own: Implementation = getattr(backend, operation) if cls is None else backend.implementation(operation, cls)
-    return handles[-1].adapt(own) if handles else own
+    return own
 
 
 def publish(cls: type) -> str:
@@ -411,9 +416,9 @@ def call(operation: str, x: Any, arguments: dict[str, Any], backend: Any) -> Any
     where = arguments.get("where")
     if where is not None:
         arguments["where"] = _mask(owner, where, convert_numpy=backend is not None)
-    if (operation, owner.name) in OVERRIDES:
-        return implementation_of(operation, owner)(x, **arguments)
-    return getattr(owner, operation)(x, **arguments)
+    own = getattr(owner, operation)
+    handles = OVERRIDES.get((operation, owner.name))
+    return (handles[-1].adapt(own) if handles else own)(x, **arguments)
 
 
 def _named(backend: Any) -> Backend:

@@ -8,6 +8,7 @@ import pytest
 
 import polylogit
 from polylogit import errors
+from polylogit.conformance.bounds import additions
 
 OPERATIONS = ("softmax", "log_softmax", "sigmoid")
 NAN, INF = float("nan"), float("inf")
@@ -51,6 +52,18 @@ class TestValues:
         row = xp.asarray(np.r_[0.0, np.full(299_999, -0.1)].astype(dtype))
         total = values(polylogit.softmax(row)).astype(np.longdouble).sum()
         assert abs(total - 1) < np.finfo(dtype).eps * 40
+
+    @pytest.mark.parametrize("length", [31, 256, 1000, 4096])
+    def test_sum_to_one_where_the_library_adds_in_order(self, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        def in_order(x: object, axis: int, *, keepdims: bool = False) -> object:
+            total = np.cumsum(values(x), axis=axis)[..., -1]
+            return xp.asarray(total[..., None] if keepdims else total)
+
+        monkeypatch.setattr(xp, "sum", in_order)
+        # Behind a 1 each of these terms is lost by itself, and the sum keeps only those that were first added up.
+        row = np.r_[0.0, np.full(length - 1, np.log(np.finfo(np.float64).eps / 2) - 0.05)]
+        total = values(polylogit.softmax(xp.asarray(row))).astype(np.longdouble).sum()
+        assert abs(total - 1) <= np.finfo(np.float64).eps * (2 + additions(length) / 2)
 
     def test_of_integers_and_with_a_dtype(self) -> None:
         assert polylogit.softmax(xp.asarray([1, 2, 3], dtype=xp.uint8)).dtype == xp.float64

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SHAPES = ((10**6, 10), (10**5, 100), (10**4, 1000), (312, 32000), (78, 128256), (1, 10**7))
 OPERATIONS = ("softmax", "log_softmax", "sigmoid")
+# What the worst case of large arrays is to reach.
+TARGETS = {"scipy": 0.5, "torch": 0.9, "a copy": 2.5}
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,16 @@ def dispatch(_: argparse.Namespace) -> Iterator[Case]:
 
     x = np.zeros(8, np.float32)
     with polylogit.register_implementation("softmax", "numpy", nothing):
-        implementation = polylogit.softmax
-        implementation(x)
-        from polylogit.registry import TABLES
+        yield "softmax, a registered function", "a bare table", lambda: polylogit.softmax(x), lambda: bare(x), 2.0
+    from polylogit.registry import TABLES
 
-        TABLES["softmax"][np.ndarray] = nothing  # without the adapter, which is the price of another's function
-        yield "softmax, doing nothing", "a bare table", lambda: implementation(x), lambda: bare(x), 2.0
+    polylogit.softmax(x)
+    own = TABLES["softmax"][np.ndarray]
+    TABLES["softmax"][np.ndarray] = nothing  # in the place of the backend's own
+    try:
+        yield "softmax, the backend's own", "a bare table", lambda: polylogit.softmax(x), lambda: bare(x), 1.5
+    finally:
+        TABLES["softmax"][np.ndarray] = own
 
 
 def small(_: argparse.Namespace) -> Iterator[Case]:
@@ -126,12 +132,12 @@ def small(_: argparse.Namespace) -> Iterator[Case]:
                 "scipy",
                 lambda f=ours, y=y: f(y),
                 lambda f=other, y=y: f(y, axis=-1),
-                0.5,
+                0.15,
             )
     for dtype in (np.float32, np.float64):
         y = x.astype(dtype)
         naive = lambda y=y: 1 / (1 + np.exp(-y))  # noqa: E731  the expression that it replaces
-        yield f"sigmoid of 8 {y.dtype}", "1 / (1 + exp(-x))", lambda y=y: polylogit.sigmoid(y), naive, 1.2
+        yield f"sigmoid of 8 {y.dtype}", "1 / (1 + exp(-x))", lambda y=y: polylogit.sigmoid(y), naive, 0.6
 
 
 def frameworks(_: argparse.Namespace) -> Iterator[Case]:
@@ -174,36 +180,93 @@ def function_of(framework: str, operation: str) -> Callable[..., Any]:
 
 
 def arrays(options: argparse.Namespace) -> Iterator[Case]:
-    """Many elements on the last and the first axis over SciPy, and over torch with as many threads."""
+    """Many normal logits on the last and the first axis over SciPy, PyTorch with as many threads, and a copy."""
     import numpy as np
+
+    rng = np.random.default_rng(0)
+    for dtype in (np.float32, np.float64):
+        for shape in SHAPES:
+            x = (options.scale * rng.standard_normal(scaled(shape, options.elements))).astype(dtype)
+            for axis in (-1, 0):
+                # Next to a copy only where rows are contiguous and not so short that there is more to do for rows.
+                yield from _beside(
+                    options, f"{x.shape} {x.dtype} axis {axis}", x, axis, copy=axis and x.shape[1] >= 100
+                )
+        yield from _beside(options, f"{x.size} {x.dtype}", x.reshape(-1), None, copy=True)
+
+
+def models(options: argparse.Namespace) -> Iterator[Case]:
+    """Logits as models make them, over the same: one class leads, few candidates, attention, small batches."""
+    for name, x in logits_of_models(options.elements).items():
+        yield from _beside(options, f"{name} {x.shape} {x.dtype}", x, -1, copy=x.shape[1] >= 100)
+
+
+def logits_of_models(elements: int) -> dict[str, Any]:
+    """Name -> logits: of a trained classifier, of an image model, of language models, of attention; two dtypes."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+
+    def language(rows: int, classes: int) -> Any:
+        x = rng.normal(-8.0, 2.5, (rows, classes))
+        at = rng.integers(0, classes, (rows, 8))
+        np.put_along_axis(x, at, rng.uniform(0.0, 18.0, at.shape), axis=1)
+        return x
+
+    def leading(rows: int, classes: int) -> Any:
+        x = rng.standard_normal((rows, classes))
+        x[np.arange(rows), rng.integers(0, classes, rows)] += rng.normal(12.0, 2.0, rows)
+        return x
+
+    found = {
+        "digits classifier": _digits(max(1, elements // 10)),
+        "1,000 classes, one leads": leading(max(1, elements // 1000), 1000),
+        "batch of 32": leading(32, 1000),
+        "batch of 128": leading(128, 1000),
+        "vocabulary of 32,000": language(max(1, elements // 32000), 32000),
+        "vocabulary of 128,256": language(max(1, elements // 128256), 128256),
+        "one token of 128,256": language(1, 128256),
+        "attention": 3 * rng.standard_normal((max(1, elements // 1024), 1024)),
+    }
+    return {f"{name}, {dtype}": x.astype(dtype) for name, x in found.items() for dtype in ("float32", "float64")}
+
+
+def _digits(rows: int) -> Any:
+    """The logits of a logistic regression trained on scikit-learn's digits, tiled."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = load_digits(return_X_y=True)
+    logits = LogisticRegression(C=1.0, max_iter=3000).fit(x / 16, y).decision_function(x / 16)
+    return np.resize(logits, (rows, 10))
+
+
+def _beside(options: argparse.Namespace, case: str, x: Any, axis: int | None, *, copy: bool) -> Iterator[Case]:
+    """Each operation (sigmoid, if there is no axis) on one array, beside all others."""
     from scipy import special
 
     import polylogit
 
     polylogit.set_num_threads(options.threads)
-    rng = np.random.default_rng(0)
     torch = _torch(options.threads)
-    for dtype in (np.float32, np.float64):
-        for shape in SHAPES:
-            x = (options.scale * rng.standard_normal(scaled(shape, options.elements))).astype(dtype)
-            for axis in (-1, 0):
-                for name in ("softmax", "log_softmax"):
-                    case = f"{name} {x.shape} {x.dtype} axis {axis}"
-                    own, other = getattr(polylogit, name), getattr(special, name)
-                    ours = lambda f=own, x=x, axis=axis: f(x, axis)  # noqa: E731
-                    if options.threads == 1:
-                        yield case, "scipy", ours, lambda f=other, x=x, axis=axis: f(x, axis=axis), 0.8
-                    if torch:
-                        tensor, native = torch.from_numpy(x), getattr(torch, name)
-                        theirs = lambda f=native, x=tensor, axis=axis: f(x, axis)  # noqa: E731
-                        yield case, "torch", ours, theirs, None
-        case = f"sigmoid {x.size} {x.dtype}"
-        ours = lambda x=x: polylogit.sigmoid(x)  # noqa: E731
+    for name in ("softmax", "log_softmax") if axis is not None else ("sigmoid",):
+        arguments = () if axis is None else (axis,)
+        ours = partial(getattr(polylogit, name), x, *arguments)
+        case_of = f"{name} {case}"
         if options.threads == 1:
-            yield case, "scipy", ours, lambda x=x: special.expit(x), 0.8
+            scipys = special.expit if axis is None else partial(getattr(special, name), axis=axis)
+            yield case_of, "scipy", ours, partial(scipys, x), TARGETS["scipy"]
         if torch:
-            tensor = torch.from_numpy(x)
-            yield case, "torch", ours, lambda x=tensor: torch.sigmoid(x), None
+            yield (
+                case_of,
+                "torch",
+                ours,
+                partial(getattr(torch, name), torch.from_numpy(x), *arguments),
+                TARGETS["torch"],
+            )
+        if copy and options.threads == 1:
+            yield case_of, "a copy", ours, x.copy, TARGETS["a copy"]
 
 
 def _torch(threads: int) -> Any:
@@ -230,7 +293,7 @@ def gradients(options: argparse.Namespace) -> Iterator[Case]:
             function = getattr(polylogit, name)
             _, pullback = polylogit.vjp(function, x)
             forward = lambda f=function, x=x: f(x)  # noqa: E731
-            yield f"pullback of {name} {x.shape}", "the forward", lambda f=pullback, g=g: f(g), forward, 1.5
+            yield f"pullback of {name} {x.shape}", "the forward", lambda f=pullback, g=g: f(g), forward, 1.3
             both = lambda f=function, x=x, g=g: polylogit.jvp(f, x, g)  # noqa: E731
             yield f"value and jvp of {name} {x.shape}", "the forward", both, forward, None
 
@@ -253,15 +316,15 @@ def threads(options: argparse.Namespace) -> Iterator[Case]:
                 return function(x)
 
             case = f"{name} {x.shape} {x.dtype}"
-            yield case, "one thread", partial(on, 2), partial(on, 1), None
+            yield case, "one thread", partial(on, 2), partial(on, 1), 0.6
             if torch:
                 tensor = torch.from_numpy(x)
-                yield case, "torch", partial(on, 2), partial(function_of("torch", name), tensor), None
+                yield case, "torch", partial(on, 2), partial(function_of("torch", name), tensor), 0.6
     polylogit.set_num_threads(1)
 
 
 def imports(_: argparse.Namespace) -> Iterator[Case]:
-    """A process that imports polylogit over one that imports nothing; the difference is to be at most 15 ms."""
+    """A process that imports polylogit over one that imports nothing; the difference is to be at most 8 ms."""
     import subprocess
 
     def start(code: str) -> None:
@@ -271,7 +334,8 @@ def imports(_: argparse.Namespace) -> Iterator[Case]:
 
 
 GROUPS = {
-    function.__name__: function for function in (dispatch, small, frameworks, arrays, threads, gradients, imports)
+    function.__name__: function
+    for function in (dispatch, small, frameworks, arrays, models, threads, gradients, imports)
 }
 
 
@@ -308,8 +372,17 @@ def environment() -> dict[str, Any]:
             versions[package] = version(package)
         except PackageNotFoundError:
             continue
+    import polylogit
+
+    engine = polylogit.get_backend("numpy").engine.partition(":")[0]
     load = os.getloadavg() if hasattr(os, "getloadavg") else None
-    return {"python": platform.python_version(), "machine": platform.machine(), "load": load, "versions": versions}
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "engine": engine,
+        "load": load,
+        "versions": versions,
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -321,12 +394,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=0.01, help="length of a turn at least")
     parser.add_argument("--elements", type=lambda text: int(float(text)), default=10**7, help="of the large arrays")
     parser.add_argument("--scale", type=float, default=1.0, help="of the logits of the large arrays")
+    parser.add_argument("--engine", help="an instruction set of the NumPy kernels, or pure; the fastest by default")
     parser.add_argument("--threads", type=int, default=1, help="of polylogit on NumPy and of torch")
     options = parser.parse_args(arguments)
     if unknown := set(options.groups).difference(GROUPS):
         parser.error(f"no such group: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
-    if "torch" not in sys.modules and {"frameworks", "arrays", "threads"}.intersection(options.groups or GROUPS):
+    if "torch" not in sys.modules and {"frameworks", "arrays", "models", "threads"}.intersection(
+        options.groups or GROUPS
+    ):
         _torch(options.threads)  # before TensorFlow, whose libraries can break it
+    if options.engine:
+        from polylogit.backends.numpy import compiled
+
+        chosen = compiled.use(options.engine)  # until the process ends
+        chosen.__enter__()
     before = environment()
     found = [ratio for group in (options.groups or GROUPS) for ratio in measure(group, options)]
     if options.json:

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/report.py FOLDER
 
-Reads ``ratios.json`` and ``scale.json`` there and writes ``speed.md`` and, with matplotlib, ``speed.svg`` and
-``scale.svg``, each also for a dark ground, beside them. Nothing is measured here.
+Reads ``ratios.json`` and ``scale.json`` there and writes ``speed.md`` and, with matplotlib, ``speed.svg``,
+``models.svg`` and ``scale.svg``, each also for a dark ground, beside them. Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ COLOURS = {
     "sigmoid": ("#1a7f37", "#3fb950"),
     "scipy": ("#0969da", "#4493f8"),
     "torch": ("#bc4c00", "#f0883e"),
+    "a copy": ("#1a7f37", "#3fb950"),
 }
 # group -> its heading; where a group has many cases, they are drawn and the table has their geometric mean alone.
 HEADINGS = {
@@ -30,11 +31,14 @@ HEADINGS = {
     "small": "Eight elements on NumPy",
     "frameworks": "Eight float32 on the frameworks",
     "arrays": "10^7 elements on NumPy, one thread",
+    "models": "Logits as models make them, on NumPy, one thread",
     "threads": "10^7 elements on NumPy, two threads",
     "gradients": "Derivatives of 10^7 elements on NumPy",
     "imports": "Import",
 }
-DRAWN = ("arrays", "threads", "gradients")
+# What large arrays are beside, and how it is drawn.
+OTHERS = (("scipy", "SciPy", "o"), ("torch", "PyTorch on one thread", "D"), ("a copy", "a copy", "s"))
+DRAWN = ("arrays", "models", "threads", "gradients")
 
 
 def _unit(seconds: float) -> str:
@@ -65,7 +69,10 @@ def table(measured: dict[str, Any]) -> str:
         lines += [""]
     environment = measured["environment"]
     versions = ", ".join(f"{name} {version.partition('+')[0]}" for name, version in environment["versions"].items())
-    return "\n".join([*lines, f"Measured with Python {environment['python']}, {versions} on {environment['machine']}."])
+    machine = environment["machine"]
+    if engine := environment.get("engine"):
+        machine += f", the NumPy kernels with {engine}"
+    return "\n".join([*lines, f"Measured with Python {environment['python']}, {versions} on {machine}."])
 
 
 def _axes(plt: Any, height: float, dark: bool) -> tuple[Any, Any]:
@@ -80,12 +87,12 @@ def _axes(plt: Any, height: float, dark: bool) -> tuple[Any, Any]:
     return figure, axes
 
 
-def draw_ratios(plt: Any, measured: dict[str, Any], path: Path, *, dark: bool) -> None:
+def draw_ratios(plt: Any, measured: dict[str, Any], group: str, path: Path, *, dark: bool) -> None:
     """A point for each case of the large arrays, by what it is over; 1 is a line."""
-    ratios = [one for one in measured["ratios"] if one["group"] == "arrays"]
+    ratios = [one for one in measured["ratios"] if one["group"] == group]
     cases = list(dict.fromkeys(one["case"] for one in ratios))
     figure, axes = _axes(plt, 0.17 * len(cases) + 1, dark)
-    for over, name, marker in (("scipy", "SciPy", "o"), ("torch", "PyTorch on one thread", "D")):
+    for over, name, marker in OTHERS:
         some = [one for one in ratios if one["over"] == over]
         if some:
             places = [cases.index(one["case"]) for one in some]
@@ -137,7 +144,9 @@ def main(folder: Path) -> None:
     from matplotlib import pyplot as plt
 
     for dark, suffix in ((False, ""), (True, "-dark")):
-        draw_ratios(plt, measured, folder / f"speed{suffix}.svg", dark=dark)
+        for group, name in (("arrays", "speed"), ("models", "models")):
+            if any(one["group"] == group for one in measured["ratios"]):
+                draw_ratios(plt, measured, group, folder / f"{name}{suffix}.svg", dark=dark)
         draw_scale(plt, found, folder / f"scale{suffix}.svg", dark=dark)
 
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from polylogit.backends.base import Pullback
 
-# The length of the sums that the library makes by itself.
-_CHUNK = 256
+# The length of the sums that the library makes by itself, one addition after another at worst: as the bound of sums
+# (docs/contract.md) allows a level of them.
+_CHUNK = 32
 
 
 # Libraries made of NumPy warn where the contract asks for a NaN.

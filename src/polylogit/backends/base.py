@@ -43,6 +43,8 @@ class Backend(ABC):
     ----------
     name : str
         As in ``backend="torch"``.
+    engine : str
+        What computes, where a backend has a choice and something to say about it; for ``polylogit backends``.
     differentiates : bool
         Whether `vjp` and `jvp` take any function of the framework's arrays (True), or only polylogit's own
         operations by their closed forms (False).
@@ -61,6 +63,11 @@ class Backend(ABC):
     always_compiles: ClassVar[str] = ""
     writable: ClassVar[bool] = True
     any_byte_order: ClassVar[bool] = False
+
+    @property
+    def engine(self) -> str:
+        """What computes, where there is a choice."""
+        return ""
 
     # --- which types are ours ----------------------------------------------------------------------------------
 

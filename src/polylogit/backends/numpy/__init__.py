@@ -1,7 +1,8 @@
-"""NumPy's arrays: what is converted, checked and wrapped around the kernels of `polylogit.backends.numpy_operations`.
+"""NumPy's arrays: what is converted, checked and wrapped around the arithmetic, and the derivatives in closed form.
 
-It may know NumPy, the kernels and the rules of `polylogit.contract`; it knows neither the registry nor another backend.
-ml_dtypes (bfloat16, float8) is imported only when one of its dtypes is asked for by name.
+The arithmetic is in C (`compiled`, and the folder kernels) or, where that is missing, in `pure`. It may know NumPy,
+those and the rules of `polylogit.contract`; it knows neither the registry nor another backend. ml_dtypes (bfloat16,
+float8) is imported only when one of its dtypes is asked for by name.
 """
 
 from __future__ import annotations
@@ -12,12 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from polylogit.backends import numpy_derivatives as derivatives
-from polylogit.backends import numpy_operations as operations
 from polylogit.backends.base import Backend, Loan, no_values
-from polylogit.backends.numpy_geometry import as_block
-from polylogit.backends.numpy_operations import OF_BLOCK
-from polylogit.backends.numpy_small import LOG_SOFTMAX, SIGMOID, SIZE, SOFTMAX, quietly
+from polylogit.backends.numpy import compiled, pure
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import (
     BackendUnavailableError,
@@ -32,7 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from polylogit.backends.base import Pullback
-    from polylogit.backends.numpy_geometry import AnyArray, AnyDType
+
+    AnyArray = np.ndarray[Any, Any]
+    AnyDType = np.dtype[Any]
 
 __all__ = ["NumpyBackend"]
 
@@ -44,7 +43,6 @@ _MEANINGFUL = {
 }
 # Those of ml_dtypes that a framework has too.
 _OF_ML_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
-_ARRAY = np.ndarray
 _FLOAT32 = np.dtype(np.float32)
 _FLOAT64 = np.dtype(np.float64)
 
@@ -88,19 +86,6 @@ def work_dtype(given: AnyDType, result: AnyDType) -> AnyDType:
         elif dtype.kind == "f":
             work = np.promote_types(work, dtype)  # native byte order, and float32 for float16
     return work
-
-
-def _dtypes(array: AnyArray, dtype: Any) -> tuple[AnyDType, AnyDType]:
-    """The dtype of the result and the one to compute in."""
-    given = array.dtype
-    kind = kind_of(given)
-    check_logits_dtype(str(given), kind)
-    if dtype is None:
-        result = given if kind == "floating" else _FLOAT64
-    else:
-        result = as_dtype(dtype)
-        check_floating(dtype, kind_of(result))
-    return result, work_dtype(given, result)
 
 
 def _mask(where: Any, shape: tuple[int, ...]) -> AnyArray | None:
@@ -174,6 +159,91 @@ def check_type(cls: type) -> None:
             raise UnsupportedArrayError(message)
 
 
+# --- one call --------------------------------------------------------------------------------------------------------
+
+
+class _Problem:
+    """An operation at a point: its arguments checked, its value, and its derivatives.
+
+    With p the probabilities kept from the forward, softmax's Jacobian is diag(p) - p p', which is symmetric;
+    log_softmax's is I - 1 p'; sigmoid's is p (1 - p). The second derivative of <g, f(x)> is a Hessian, symmetric too,
+    so that its pullback is its derivative along a direction.
+    """
+
+    def __init__(self, operation: str, x: Any, axis: Any, where: Any, dtype: Any) -> None:
+        self.operation = operation
+        self.array: AnyArray = np.asarray(x)
+        kind = kind_of(self.array.dtype)
+        check_logits_dtype(str(self.array.dtype), kind)
+        self.given = self.array.dtype if kind == "floating" else _FLOAT64
+        self.result = self.given
+        if dtype is not None:
+            self.result = as_dtype(dtype)
+            check_floating(dtype, kind_of(self.result))
+        self.work = work_dtype(self.array.dtype, self.result)
+        self.axes: tuple[int, ...] = ()
+        self.mask = None
+        if operation != "sigmoid":
+            self.axes = normalize_axis(axis, self.array.ndim)
+            self.mask = _mask(where, self.array.shape)
+
+    def forward(self, kept: AnyArray | None = None, tangent: AnyArray | None = None) -> AnyArray:
+        """The value and, into `kept`, what `pull` needs or the derivative along a tangent."""
+        out = np.empty_like(self.array, dtype=self.result)
+        path = self._path(*(one.dtype for one in (self.array, out, kept, tangent) if one is not None))
+        path.forward(self.operation, self.array, out, self.axes, self.mask, self.work, kept, tangent)
+        return out
+
+    def combine(self, product: str, g: AnyArray, dtype: AnyDType, p: AnyArray | None = None) -> AnyArray:
+        """One of the products of `pure.combine`, with what was kept or another array in its place."""
+        p = self.kept if p is None else p
+        out = np.empty_like(p, dtype=dtype)
+        self._path(g.dtype, dtype).combine(product, g, p, out, self.axes, self.mask)
+        return out
+
+    def _path(self, *dtypes: AnyDType) -> Any:
+        return compiled if compiled.serves(self.work, *dtypes) else pure
+
+    # --- derivatives -------------------------------------------------------------------------------------------
+
+    def linearize(self) -> AnyArray:
+        """The value; what the derivatives need is kept."""
+        self.kept = np.empty_like(self.array, dtype=self.work)
+        return self.forward(self.kept)
+
+    def pull(self, cotangent: AnyArray, dtype: AnyDType | None = None) -> AnyArray:
+        """The gradient of a cotangent, in the argument's dtype."""
+        return self.combine(_PULL[self.operation], cotangent, dtype or self.given)
+
+    def bend(self, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
+        """The derivative of ``pull(cotangent)`` along a direction."""
+        if self.operation == "sigmoid":
+            # 1 - 2 p is -tanh(x / 2), without the cancellation near x = 0.
+            product = self.combine("multiply", cotangent, self.work, self.turn)
+            return self.combine("multiply", self.combine("multiply", direction, self.work), dtype, product)
+        with np.errstate(all="ignore"):
+            if self.operation == "softmax":
+                product = self.combine("less_mean", direction, self.work)
+                product *= self.combine("less_mean", cotangent, self.work)
+                return self.combine("softmax_pull", product, dtype)
+            curve = self.combine("softmax_pull", direction, self.work)
+            where = True if self.mask is None else self.mask
+            total = np.add.reduce(cotangent, axis=self.axes, dtype=np.float64, keepdims=True, where=where)
+            curve *= -total.astype(self.work)
+            return curve.astype(dtype, copy=False)
+
+    def prepare_to_bend(self) -> None:
+        """Keep what `bend` needs of the argument, which its owner may write to."""
+        if self.operation == "sigmoid":
+            self.turn = self.array.astype(self.work)
+            with np.errstate(all="ignore"):
+                self.turn /= -2
+                np.tanh(self.turn, out=self.turn)
+
+
+_PULL = {"softmax": "softmax_pull", "log_softmax": "log_softmax_pull", "sigmoid": "multiply"}
+
+
 # --- the backend -----------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +254,14 @@ class NumpyBackend(Backend):
     differentiates: ClassVar[bool] = False
     any_byte_order: ClassVar[bool] = True
 
+    def __init__(self) -> None:
+        compiled.set_up(self.softmax, self.log_softmax, self.sigmoid)
+
+    @property
+    def engine(self) -> str:
+        """What computes: an instruction set of the kernels in C, or "pure" and the reason."""
+        return compiled.engine()
+
     def owns(self, cls: type) -> bool:
         """Arrays, their subclasses and NumPy's scalars; not matrices and masked arrays."""
         if not issubclass(cls, (np.ndarray, np.generic)):
@@ -191,57 +269,24 @@ class NumpyBackend(Backend):
         check_type(cls)
         return True
 
+    def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
+        """For plain arrays the extension's own function, so that a small one costs one call."""
+        direct = compiled.implementation(operation) if cls is np.ndarray else None
+        return direct or super().implementation(operation, cls)
+
     # --- the operations ----------------------------------------------------------------------------------------
 
     def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
         """exp(x) over its sum along `axis`."""
-        # Looked at first, since the rest would take longer than the arithmetic; here and below.
-        if type(x) is _ARRAY and where is dtype is None and type(axis) is int:
-            function = SOFTMAX.get(x.dtype)
-            if function is not None and -x.ndim <= axis < x.ndim:
-                if 0 < x.size <= SIZE:
-                    return quietly(function, x, axis)
-                if block := as_block(x, axis):
-                    return quietly(OF_BLOCK["softmax"], *block).reshape(x.shape)
-        array = np.asarray(x)
-        result, work = _dtypes(array, dtype)
-        axes = normalize_axis(axis, array.ndim)
-        mask = _mask(where, array.shape)
-        out = np.empty_like(array, dtype=result)
-        operations.softmax(array, out, axes, mask, work)
-        return _wrap(x, out)
+        return _wrap(x, _Problem("softmax", x, axis, where, dtype).forward())
 
     def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
         """The logarithm of softmax, with relative accuracy near 0."""
-        if type(x) is _ARRAY and where is dtype is None and type(axis) is int:
-            function = LOG_SOFTMAX.get(x.dtype)
-            if function is not None and -x.ndim <= axis < x.ndim:
-                if 0 < x.size <= SIZE:
-                    return quietly(function, x, axis)
-                if block := as_block(x, axis):
-                    return quietly(OF_BLOCK["log_softmax"], *block).reshape(x.shape)
-        array = np.asarray(x)
-        result, work = _dtypes(array, dtype)
-        axes = normalize_axis(axis, array.ndim)
-        mask = _mask(where, array.shape)
-        out = np.empty_like(array, dtype=result)
-        operations.log_softmax(array, out, axes, mask, work)
-        return _wrap(x, out)
+        return _wrap(x, _Problem("log_softmax", x, axis, where, dtype).forward())
 
     def sigmoid(self, x: Any, dtype: Any = None) -> Any:
         """1 / (1 + exp(-x))."""
-        if type(x) is _ARRAY and dtype is None and x.ndim:
-            function = SIGMOID.get(x.dtype)
-            if function is not None:
-                if x.size <= SIZE:
-                    return quietly(function, x, 0)
-                if block := as_block(x.reshape(-1, 1), 1):
-                    return quietly(OF_BLOCK["sigmoid"], *block).reshape(x.shape)
-        array = np.asarray(x)
-        result, work = _dtypes(array, dtype)
-        out = np.empty_like(array, dtype=result)
-        operations.sigmoid(array, out, work)
-        return _wrap(x, out)
+        return _wrap(x, _Problem("sigmoid", x, None, None, dtype).forward())
 
     # --- arrays in and out -------------------------------------------------------------------------------------
 
@@ -283,37 +328,38 @@ class NumpyBackend(Backend):
 
     # --- derivatives -------------------------------------------------------------------------------------------
 
-    def _point(self, function: Any, x: Any, kwargs: dict[str, Any]) -> derivatives.Point:
-        """Which operation is to be differentiated where, with which arguments; an error for what has no closed form."""
+    def _problem(self, function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[_Problem, AnyArray | None]:
+        """What is to be differentiated, and of a `gradient` the cotangent; an error for what has no closed form."""
         cotangent = None
         if getattr(function, "__polylogit_gradient__", False):
             kwargs = {**function.kwargs, **kwargs}
             function, cotangent = function.operation, function.cotangent
+        if getattr(function, "__polylogit_gradient__", False):
+            message = (
+                "polylogit.gradient of a gradient was to be differentiated: a third derivative, for which there is no "
+                "closed form here. Take it with an array of torch, jax or tensorflow."
+            )
+            raise DifferentiationError(message)
         operation = getattr(function, "__polylogit_operation__", None)
-        if operation not in derivatives.OPERATIONS:
+        if operation not in _PULL:
             message = (
                 f"{function!r} cannot be differentiated on NumPy arrays, which have no automatic differentiation; its "
                 "closed forms cover polylogit.softmax, log_softmax, sigmoid and polylogit.gradient of one of these. "
                 "For a function of your own pass an array of torch, jax or tensorflow."
             )
             raise DifferentiationError(message)
-        kwargs = {key: value for key, value in kwargs.items() if key != "backend"}
-        array = np.asarray(x)
-        result, work = _dtypes(array, kwargs.pop("dtype", None))
-        axes: tuple[int, ...] = ()
-        mask = None
-        if operation != "sigmoid":
-            axes = normalize_axis(kwargs.pop("axis", -1), array.ndim)
-            mask = _mask(kwargs.pop("where", None), array.shape)
-        if kwargs:
+        offers = {"axis": -1, "where": None, "dtype": None} if operation != "sigmoid" else {"dtype": None}
+        given = {key: value for key, value in kwargs.items() if key != "backend"}
+        if unknown := given.keys() - offers.keys():
             message = (
-                f"polylogit.{operation} has no argument {', '.join(kwargs)}; its arguments are axis, where, dtype."
+                f"polylogit.{operation} has no argument {', '.join(unknown)}; its arguments are {', '.join(offers)}."
             )
             raise DifferentiationError(message)
-        given = array.dtype if kind_of(array.dtype) == "floating" else _FLOAT64
+        arguments = {"axis": None, "where": None, **offers, **given}
+        problem = _Problem(operation, x, **arguments)
         if cotangent is not None:
-            cotangent = self._direction(cotangent, array.shape, "the cotangent")
-        return derivatives.Point(operation, array, axes, mask, result, given, work, cotangent)
+            cotangent = self._direction(cotangent, problem.array.shape, "the cotangent")
+        return problem, cotangent
 
     def _direction(self, value: Any, shape: tuple[int, ...], name: str) -> AnyArray:
         """A tangent or cotangent as an array of the logits' shape."""
@@ -326,19 +372,32 @@ class NumpyBackend(Backend):
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """The value and its pullback, by the closed forms; the pullback uses what the forward kept."""
-        linear = derivatives.linearize(self._point(function, x, kwargs))
+        problem, outer = self._problem(function, x, kwargs)
+        value = problem.linearize()
+        pull: Callable[[AnyArray], AnyArray] = problem.pull
+        if outer is not None:
+            fixed = outer.astype(problem.work)  # a copy: the caller may write to it before pulling back
+            value = problem.pull(fixed)
+            problem.prepare_to_bend()
+            pull = lambda direction: problem.bend(fixed, direction, problem.given)  # noqa: E731
+        problem.array = np.empty(0)
 
         def pullback(cotangent: Any) -> Any:
-            return _wrap(x, linear.pull(self._direction(cotangent, linear.value.shape, "the cotangent")))
+            return _wrap(x, pull(self._direction(cotangent, value.shape, "the cotangent")))
 
-        return _wrap(x, linear.value), pullback
+        return _wrap(x, value), pullback
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """The value and its derivative along `tangent`, by the closed forms."""
-        point = self._point(function, x, kwargs)
-        tangent = self._direction(tangent, point.array.shape, "the tangent")
-        value, pushed = derivatives.along(point, tangent)
-        return _wrap(x, value), _wrap(x, pushed)
+        problem, outer = self._problem(function, x, kwargs)
+        tangent = self._direction(tangent, problem.array.shape, "the tangent")
+        if outer is None:
+            pushed = np.empty_like(problem.array, dtype=problem.result)
+            return _wrap(x, problem.forward(pushed, tangent)), _wrap(x, pushed)
+        problem.linearize()
+        problem.prepare_to_bend()
+        value = problem.pull(outer)
+        return _wrap(x, value), _wrap(x, problem.bend(outer, tangent, problem.given))
 
     # --- for the conformance kit -------------------------------------------------------------------------------
 
