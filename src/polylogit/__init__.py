@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from polylogit import backends, conformance, errors, porting
     from polylogit._convert import convert
     from polylogit.backends.numpy.threads import set_num_threads
-    from polylogit.differentiation import gradient, jvp, vjp
+    from polylogit.derivatives import gradient, jvp, vjp
     from polylogit.errors import PolylogitError
-    from polylogit.implementations import ImplementationHandle, register_implementation
-    from polylogit.installation import BackendInfo
+    from polylogit.info import BackendInfo
+    from polylogit.overrides import ImplementationHandle, register_implementation
 
 __all__ = [
     "BackendInfo",
@@ -47,19 +47,19 @@ __all__ = [
 
 # name -> the module it comes from; a name that is its module is the module itself.
 _LAZY = {
-    "BackendInfo": "polylogit.installation",
-    "ImplementationHandle": "polylogit.implementations",
+    "BackendInfo": "polylogit.info",
+    "ImplementationHandle": "polylogit.overrides",
     "PolylogitError": "polylogit.errors",
     "backends": "polylogit.backends",
     "conformance": "polylogit.conformance",
     "convert": "polylogit._convert",
     "errors": "polylogit.errors",
-    "gradient": "polylogit.differentiation",
-    "jvp": "polylogit.differentiation",
+    "gradient": "polylogit.derivatives",
+    "jvp": "polylogit.derivatives",
     "porting": "polylogit.porting",
-    "register_implementation": "polylogit.implementations",
+    "register_implementation": "polylogit.overrides",
     "set_num_threads": "polylogit.backends.numpy.threads",
-    "vjp": "polylogit.differentiation",
+    "vjp": "polylogit.derivatives",
 }
 
 

@@ -10,7 +10,7 @@ import click
 
 import polylogit as library
 from polylogit.errors import PolylogitError
-from polylogit.installation import backends as installed
+from polylogit.info import backends as installed
 from polylogit.porting.command import compare_command
 
 if TYPE_CHECKING:

@@ -1,16 +1,29 @@
 """The three public operations and the path that every call takes.
 
-The common path (an array, an axis, nothing else) is one dictionary look-up by exact type; all else is left to
-`polylogit.registry`. This module knows no backend and imports no framework, NumPy included.
+The common path (an array, an axis, nothing else) is one dictionary look-up by exact type; `_general` serves all else.
+This module knows no backend and imports no framework, NumPy included.
 """
 
 from __future__ import annotations
 
-from polylogit.registry import RESOLVED, TABLES, call, publish
+from polylogit.coerce import backend_named, mask_of, moved, python_array
+from polylogit.operations import OPERATIONS
+from polylogit.registry import (
+    OVERRIDES,
+    PYTHON_TYPES,
+    RESOLVED,
+    TABLES,
+    default_backend,
+    get_backend,
+    implementation_of,
+    publish,
+)
 
 TYPE_CHECKING = False  # as in polylogit.registry
 if TYPE_CHECKING:
     from typing import Any
+
+    from polylogit.registry import Implementation
 
 __all__ = ["log_softmax", "sigmoid", "softmax"]
 
@@ -93,7 +106,7 @@ def softmax(
         except KeyError:
             implementation = RESOLVED["softmax", publish(type(x))]
         return implementation(x, axis)
-    return call("softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend)
+    return _general("softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend)
 
 
 def log_softmax(
@@ -150,7 +163,7 @@ def log_softmax(
         except KeyError:
             implementation = RESOLVED["log_softmax", publish(type(x))]
         return implementation(x, axis)
-    return call("log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend)
+    return _general("log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend)
 
 
 def sigmoid(x: Any, /, *, dtype: Any = None, backend: Any = None) -> Any:
@@ -190,8 +203,38 @@ def sigmoid(x: Any, /, *, dtype: Any = None, backend: Any = None) -> Any:
         except KeyError:
             implementation = RESOLVED["sigmoid", publish(type(x))]
         return implementation(x)
-    return call("sigmoid", x, {"dtype": dtype}, backend)
+    return _general("sigmoid", x, {"dtype": dtype}, backend)
 
+
+def _general(operation: str, x: Any, arguments: dict[str, Any], backend: Any) -> Any:
+    """Serve a call with a mask, a dtype or a named backend; `arguments` are passed on by keyword."""
+    if backend is not None:
+        serving = backend_named(backend)
+        x = moved(serving, x, "x")
+    else:
+        serving = get_backend(x)
+        if type(x) in PYTHON_TYPES:
+            x = python_array(serving, x)
+    where = arguments.get("where")
+    if where is not None:
+        arguments["where"] = mask_of(serving, where, convert_numpy=backend is not None)
+    original = getattr(serving, operation)
+    overrides = OVERRIDES.get((operation, serving.name))
+    return (overrides[-1].adapt(original) if overrides else original)(x, **arguments)
+
+
+def _of_python(operation: str) -> Implementation:
+    """What serves Python's numbers and sequences on the common path."""
+
+    def of_python(value: Any, *axis: Any) -> Any:
+        backend = default_backend()
+        return implementation_of(operation, backend)(python_array(backend, value), *axis)
+
+    return of_python
+
+
+for _name in OPERATIONS:
+    TABLES[_name].update(dict.fromkeys(PYTHON_TYPES, _of_python(_name)))
 
 for _operation in (softmax, log_softmax, sigmoid):
     # By this the backends with closed-form derivatives know an operation, whatever it was imported as.

@@ -14,7 +14,6 @@ import sys
 
 from polylogit.errors import (
     BackendUnavailableError,
-    MixedBackendsError,
     UnknownBackendError,
     UnsupportedArrayError,
 )
@@ -23,18 +22,22 @@ from polylogit.operations import OPERATIONS
 TYPE_CHECKING = False  # what type checkers read; importing typing itself would take longer than all else here
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any
+    from typing import Any, Protocol
 
     from polylogit.backends.base import Backend
-    from polylogit.implementations import ImplementationHandle
 
     Implementation = Callable[..., Any]
 
-__all__ = [
-    "get_backend",
-    "register_backend",
-    "use_backend",
-]
+    class Override(Protocol):
+        """A function that somebody registered; see `polylogit.extend`."""
+
+        function: Implementation
+
+        def adapt(self, original: Implementation) -> Implementation:
+            """The function behind the backend's signature; `original` serves what it does not offer."""
+
+
+__all__ = ["get_backend", "register_backend", "use_backend"]
 
 ENTRY_POINT_GROUP = "polylogit.backends"
 
@@ -44,10 +47,11 @@ TABLES: dict[str, dict[type, Implementation]] = {operation: {} for operation in 
 # (operation, backend) -> implementation, as last published; read only right after a miss in a table.
 RESOLVED: dict[tuple[str, str], Implementation] = {}
 
-# exact type -> the backend that owns it. Python's own numbers and sequences are in no backend's hands.
+# exact type -> the backend that owns it.
 _OWNERS: dict[type, Backend] = {}
-_PYTHON_TYPES = (bool, int, float, complex, list, tuple, range)
-_SCALAR_TYPES = (bool, int, float, complex)
+
+# Python's numbers and sequences belong to no backend; the default backend serves them.
+PYTHON_TYPES = (bool, int, float, complex, list, tuple, range)
 
 
 class Specification:
@@ -100,7 +104,7 @@ _ARRAY_API = Specification(
 
 _INSTANCES: dict[str, Backend] = {}
 FAILURES: dict[str, str] = {}  # name -> why its import failed, for `backends`
-OVERRIDES: dict[tuple[str, str], list[ImplementationHandle]] = {}
+OVERRIDES: dict[tuple[str, str], list[Override]] = {}
 
 _default_backend: contextvars.ContextVar[str] = contextvars.ContextVar("polylogit_default_backend", default="numpy")
 
@@ -155,6 +159,13 @@ def _forget(name: str) -> None:
             _OWNERS.pop(cls, None)
             for table in TABLES.values():
                 table.pop(cls, None)
+
+
+def clear(operation: str) -> None:
+    """Have an operation's implementations found anew, in place: `polylogit.functions` holds the dict itself."""
+    for cls in list(TABLES[operation]):
+        if cls not in PYTHON_TYPES:
+            TABLES[operation].pop(cls, None)
 
 
 _scanned = False
@@ -233,9 +244,14 @@ def get_backend(name_or_array: Any, /) -> Backend:
     if isinstance(name_or_array, str):
         return _load(name_or_array)
     cls = type(name_or_array)
-    if cls in _PYTHON_TYPES:
-        return _load(_default_backend.get())
-    return _owner(cls)
+    if cls in PYTHON_TYPES:
+        return default_backend()
+    return owner(cls)
+
+
+def default_backend() -> Backend:
+    """The backend that serves Python's numbers and sequences."""
+    return _load(_default_backend.get())
 
 
 class use_backend:  # noqa: N801  a context manager, spelled like the function it is to its users
@@ -350,19 +366,11 @@ def implementation_of(operation: str, backend: Backend, cls: type | None = None)
 
 
 def publish(cls: type) -> str:
-    """Enter a type in every operation's table; returns the name of its backend, the key of `RESOLVED`."""
-    if cls in _PYTHON_TYPES:
-        key, implementations = "", {operation: _from_python(operation) for operation in OPERATIONS}
-    else:
-        owner = owner_of(cls)
-        key, implementations = (
-            owner.name,
-            {operation: implementation_of(operation, owner, cls) for operation in OPERATIONS},
-        )
-    for operation, implementation in implementations.items():
-        RESOLVED[operation, key] = implementation
-        TABLES[operation][cls] = implementation
-    return key
+    """Enter an array's type in every operation's table; returns the name of its backend, the key of `RESOLVED`."""
+    backend = owner_of(cls)
+    for operation in OPERATIONS:
+        TABLES[operation][cls] = RESOLVED[operation, backend.name] = implementation_of(operation, backend, cls)
+    return backend.name
 
 
 # torch.compile runs a function marked so at trace time, as plain Python, and takes its result, a string, for a
@@ -371,98 +379,9 @@ def publish(cls: type) -> str:
 publish._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
-def _from_python(operation: str) -> Implementation:
-    def from_python(value: Any, *arguments: Any) -> Any:
-        backend = _load(_default_backend.get())
-        return implementation_of(operation, backend)(_as_array(backend, value), *arguments)
-
-    return from_python
-
-
-def _leaf_types(value: Any) -> Iterator[type]:
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _leaf_types(item)
-    else:
-        yield type(value)
-
-
-def _as_array(backend: Backend, value: Any, dtype: Any = None) -> Any:
-    """A Python number, sequence or NumPy array as the backend's array; other frameworks' arrays inside are refused."""
-    for cls in dict.fromkeys(_leaf_types(value)):
-        if cls not in _PYTHON_TYPES and cls is not str and (owner := owner_of(cls)).name != "numpy":
-            message = (
-                f"a {type(value).__name__} that holds arrays of {owner.name} was given; gathering them would cut "
-                f"gradients and move data. Stack them with {owner.name} first, then pass the one array."
-            )
-            raise MixedBackendsError(message)
-    return backend.asarray(value, dtype=dtype)
-
-
-def call(operation: str, x: Any, arguments: dict[str, Any], backend: Any) -> Any:
-    """Serve a call that is not on the common path: with a mask, a dtype or a named backend.
-
-    `arguments` are passed on by keyword; `backend` is a name, a `Backend` or None.
-    """
-    cls = type(x)
-    if backend is not None:
-        owner = _named(backend)
-        x = _move(owner, x, "x")
-    elif cls in _PYTHON_TYPES:
-        owner = _load(_default_backend.get())
-        x = _as_array(owner, x)
-    else:
-        owner = _owner(cls)
-    where = arguments.get("where")
-    if where is not None:
-        arguments["where"] = _mask(owner, where, convert_numpy=backend is not None)
-    own = getattr(owner, operation)
-    handles = OVERRIDES.get((operation, owner.name))
-    return (handles[-1].adapt(own) if handles else own)(x, **arguments)
-
-
-def _named(backend: Any) -> Backend:
-    """What ``backend=`` names."""
-    if isinstance(backend, str):
-        return _load(backend)
-    if hasattr(backend, "owns"):
-        return backend  # type: ignore[no-any-return]
-    message = f"backend={backend!r} is no backend; pass a name, one of {', '.join(SPECIFICATIONS)}."
-    raise UnknownBackendError(message)
-
-
-def _owner(cls: type) -> Backend:
+def owner(cls: type) -> Backend:
     """As `owner_of`, in a form that Dynamo traces."""
     try:
         return _OWNERS[cls]
     except KeyError:
         return _INSTANCES[publish(cls)]
-
-
-def _move(owner: Backend, value: Any, argument: str) -> Any:
-    """`value` as an array of `owner`: Python values and NumPy arrays are converted, other frameworks' are refused."""
-    if type(value) in _PYTHON_TYPES:
-        return _as_array(owner, value)
-    source = _owner(type(value))
-    if source.name == owner.name:
-        return value
-    if source.name == "numpy":
-        return owner.asarray(value)
-    message = (
-        f"{argument} is an array of {source.name} and the call runs on {owner.name}; moving it silently would cut "
-        f'gradients. Convert it where you mean to: polylogit.convert({argument}, "{owner.name}").'
-    )
-    raise MixedBackendsError(message)
-
-
-def _mask(owner: Backend, where: Any, *, convert_numpy: bool) -> Any:
-    if type(where) in _PYTHON_TYPES:
-        return _as_array(owner, where)
-    source = _owner(type(where))
-    if source.name != owner.name and not (convert_numpy and source.name == "numpy"):
-        message = (
-            f"x is an array of {owner.name} and where= one of {source.name}; one call takes one framework's. "
-            f'Convert the mask first: polylogit.convert(where, "{owner.name}").'
-        )
-        raise MixedBackendsError(message)
-    return where if source.name == owner.name else owner.asarray(where)

@@ -10,13 +10,13 @@ import sys
 
 TYPE_CHECKING = False  # as in polylogit.registry
 if TYPE_CHECKING:
-    from polylogit.installation import BackendInfo
+    from polylogit.info import BackendInfo
 
 
 class _CallablePackage(type(sys)):  # type: ignore[misc]
     def __call__(self) -> tuple[BackendInfo, ...]:
-        """As `polylogit.installation.backends`."""
-        from polylogit.installation import backends  # noqa: PLC0415  only when asked
+        """As `polylogit.info.backends`."""
+        from polylogit.info import backends  # noqa: PLC0415  only when asked
 
         return backends()
 

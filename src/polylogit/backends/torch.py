@@ -348,9 +348,7 @@ class TorchBackend(Backend):
         if x.requires_grad:
             reason = reason or "the tensor requires grad, and autograd would not notice a write; call detach() first"
         if overlaps(array):
-            reason = (
-                reason or "elements overlap in memory (an expanded tensor); writing one would change others"
-            )
+            reason = reason or "elements overlap in memory (an expanded tensor); writing one would change others"
         # resolve_* and cpu() have made memory of their own, but may leave it to several views.
         return Loan(array.copy(), True, False, reason) if reason else Loan(array, False, False)
 

@@ -16,7 +16,7 @@ from polylogit.conformance.machine import machine
 from polylogit.conformance.results import SEARCH, Report, Result
 from polylogit.conformance.subject import Subject
 from polylogit.errors import ConformanceError, UnknownBackendError
-from polylogit.installation import backends as installed
+from polylogit.info import backends as installed
 from polylogit.spec.dtypes import DTYPES, dtypes_named
 from polylogit.spec.operations import DEFINITIONS, definition
 

@@ -47,7 +47,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     names = metafunc.config.getoption("--polylogit-backend")
     if not names:
-        from polylogit.installation import backends  # noqa: PLC0415  only where the fixture is used
+        from polylogit.info import backends  # noqa: PLC0415  only where the fixture is used
 
         names = [info.name for info in backends() if info.installed]
     metafunc.parametrize("polylogit_backend", names, indirect=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from polylogit import registry
 from polylogit._convert import convert
-from polylogit.differentiation import vjp
+from polylogit.derivatives import vjp
 from polylogit.errors import ComparisonError, ConversionError, PolylogitError
 from polylogit.porting.record import Recorder
 

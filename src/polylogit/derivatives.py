@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from polylogit.coerce import backend_named, moved, python_array
 from polylogit.errors import DifferentiationError
-from polylogit.registry import _PYTHON_TYPES, _as_array, _move, _named, get_backend
+from polylogit.registry import PYTHON_TYPES, get_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,11 +24,11 @@ def _prepare(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Backend, An
         message = f"vjp and jvp take a function first and were given {function!r}; write vjp(polylogit.softmax, x)."
         raise DifferentiationError(message)
     name = kwargs.get("backend")
-    backend = get_backend(x) if name is None else _named(name)
-    if type(x) in _PYTHON_TYPES:
-        x = _as_array(backend, x)
+    backend = get_backend(x) if name is None else backend_named(name)
+    if type(x) in PYTHON_TYPES:
+        x = python_array(backend, x)
     elif name is not None:
-        x = _move(backend, x, "x")
+        x = moved(backend, x, "x")
     if name is not None and hasattr(function, "__polylogit_operation__"):
         kwargs = {key: value for key, value in kwargs.items() if key != "backend"}
     return backend, x, kwargs
@@ -105,8 +106,8 @@ def jvp(function: Callable[..., Any], x: Any, tangent: Any, /, **kwargs: Any) ->
     [0.25, -0.25]
     """
     backend, x, kwargs = _prepare(function, x, kwargs)
-    if type(tangent) in _PYTHON_TYPES:
-        tangent = _as_array(backend, tangent)
+    if type(tangent) in PYTHON_TYPES:
+        tangent = python_array(backend, tangent)
     return backend.jvp(function, x, tangent, kwargs)
 
 

@@ -10,7 +10,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from polylogit.operations import named
-from polylogit.registry import OVERRIDES, TABLES, get_backend, is_known
+from polylogit.registry import OVERRIDES, clear, get_backend, is_known
 
 if TYPE_CHECKING:
     from polylogit.registry import Implementation
@@ -49,7 +49,7 @@ class ImplementationHandle:
             handles.remove(self)
             if not handles:
                 del OVERRIDES[self.operation, self.backend]
-            _clear(self.operation)
+            clear(self.operation)
 
     def __enter__(self) -> ImplementationHandle:
         """Nothing: it is registered already."""
@@ -68,11 +68,6 @@ def _parameters(function: Implementation) -> frozenset[str]:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return frozenset(("where", "dtype"))
     return frozenset(parameter.name for parameter in parameters)
-
-
-def _clear(operation: str) -> None:
-    """Empty an operation's table in place: functions hold the dict itself."""
-    TABLES[operation].clear()
 
 
 def register_implementation(
@@ -124,5 +119,5 @@ def register_implementation(
         verify_implementation(function, operation, backend)
     handle = ImplementationHandle(operation, backend, function)
     OVERRIDES.setdefault((operation, backend), []).append(handle)
-    _clear(operation)
+    clear(operation)
     return handle
