@@ -5,7 +5,7 @@ from __future__ import annotations
 import array_api_strict as xp
 import numpy as np
 import pytest
-from polylogit.conformance.bounds import additions
+from polylogit.spec.bounds import additions
 
 import polylogit
 from polylogit import errors

@@ -64,9 +64,8 @@ def test_sequences_of_numpy_arrays_and_scalars_are_rows(eager: Subject, operatio
 @pytest.mark.contract(23)
 @pytest.mark.parametrize("value", [[[1.0, 2.0], [3.0]], [1.0, [2.0]], [[], [1.0]]], ids=str)
 def test_ragged_sequences_are_refused(eager: Subject, operation: str, value: Any) -> None:
-    with pytest.raises((TypeError, ValueError)) as caught:
+    with pytest.raises(errors.ConversionError, match="equal lengths"):
         getattr(polylogit, operation)(value, backend=eager.name)
-    assert isinstance(caught.value, errors.PolylogitError)
 
 
 @pytest.mark.contract(23)

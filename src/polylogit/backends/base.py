@@ -11,10 +11,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from polylogit.contract import check_logits_dtype
-from polylogit.errors import ConversionError, UnsupportedArrayError
+from polylogit.errors import ConversionError, MixedBackendsError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import numpy as np
 
@@ -175,30 +175,53 @@ def host_array(value: Any) -> np.ndarray[Any, Any]:
 
     Raises
     ------
-    UnsupportedArrayError
-        For a ragged sequence.
+    ConversionError
+        For nested sequences of unequal lengths.
+    MixedBackendsError
+        For another framework's array, or a sequence of them.
     DTypeError
         For values that are not numbers.
     """
-    import numpy as np  # noqa: PLC0415  importing polylogit does not import NumPy
+    import numpy as np  # importing polylogit does not import NumPy
 
+    leaves = dict.fromkeys(_leaf_types(value))
+    for cls in leaves:
+        if not issubclass(cls, (np.ndarray, np.generic)) and any(hasattr(cls, protocol) for protocol in _PROTOCOLS):
+            message = (
+                f"a {type(value).__name__} that holds {cls.__module__}.{cls.__qualname__} was given; gathering arrays "
+                "of another framework would cut gradients and move data. Stack them with that framework first, then "
+                'pass the one array, or convert it with polylogit.convert(..., "numpy").'
+            )
+            raise MixedBackendsError(message)
     try:
         array = np.asarray(value)
-    except ValueError as error:
-        message = f"the sequence {reprlib.repr(value)} is ragged ({error}); give every row the same length."
-        raise UnsupportedArrayError(message) from None
-    if array.dtype == object and array.size and all(isinstance(leaf, int) for leaf in array.flat):
-        array = array.astype(np.float64)  # Python integers beyond 64 bits
+        if array.dtype == object and all(issubclass(cls, int) for cls in leaves):
+            array = np.asarray(value, dtype=np.float64)  # integers beyond 64 bits
+    except (ValueError, OverflowError) as error:
+        message = (
+            f"the sequence {reprlib.repr(value)} is not the rows of one array ({error}); give its nested sequences "
+            "equal lengths, or pad them and pass where=."
+        )
+        raise ConversionError(message) from None
     if array.dtype.kind in "OSUMm" or array.dtype.names is not None:
         check_logits_dtype(str(array.dtype), "other")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
+_PROTOCOLS = ("__array__", "__dlpack__", "__array_namespace__")
+
+
+def _leaf_types(value: Any) -> Iterator[type]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaf_types(item)
+    else:
+        yield type(value)
+
+
 def holds_numpy(value: Any) -> bool:
     """Whether a nested sequence has NumPy arrays or scalars for leaves."""
-    if isinstance(value, (list, tuple)):
-        return any(holds_numpy(item) for item in value)
-    return type(value).__module__ == "numpy"
+    return any(cls.__module__ == "numpy" for cls in _leaf_types(value))
 
 
 def no_values(x: Any, what: str, remedy: str) -> ConversionError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from polylogit.backends.base import Backend, Loan, no_values
+from polylogit.backends.base import Backend, Loan, host_array, no_values
 from polylogit.backends.numpy import compiled, pure
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import (
@@ -21,12 +21,11 @@ from polylogit.errors import (
     ConversionError,
     DifferentiationError,
     DTypeError,
-    MixedBackendsError,
     UnsupportedArrayError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from polylogit.backends.base import Pullback
 
@@ -92,7 +91,7 @@ def _mask(where: Any, shape: tuple[int, ...]) -> AnyArray | None:
     """`where` as a bool array of the logits' shape, without a copy."""
     if where is None:
         return None
-    mask = np.asarray(_from_sequence(where) if isinstance(where, (list, tuple)) else where)
+    mask = host_array(where)
     check_mask(str(mask.dtype), mask.dtype.kind == "b")
     check_mask_shape(mask.shape, shape)
     return np.broadcast_to(mask, shape)
@@ -109,46 +108,6 @@ def _wrap(x: Any, result: AnyArray) -> Any:
         return x.__array_wrap__(result, None, False)
     except TypeError:  # a class written for NumPy 1, which passed no return_scalar
         return x.__array_wrap__(result)
-
-
-# --- from Python values ----------------------------------------------------------------------------------------------
-
-
-def _leaf_types(value: Any) -> Iterator[type]:
-    if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _leaf_types(item)
-    else:
-        yield type(value)
-
-
-def _check_leaves(value: Any) -> None:
-    for cls in dict.fromkeys(_leaf_types(value)):
-        if issubclass(cls, (np.ndarray, np.generic)):
-            check_type(cls)
-        elif any(hasattr(cls, protocol) for protocol in ("__array__", "__dlpack__", "__array_namespace__")):
-            message = (
-                f"a {type(value).__name__} that holds {cls.__module__}.{cls.__qualname__} was given; gathering arrays "
-                "of another framework into one of NumPy would cut gradients and move data. Stack them with that "
-                'framework first, then pass the one array, or convert it with polylogit.convert(..., "numpy").'
-            )
-            raise MixedBackendsError(message)
-
-
-def _from_sequence(value: Any) -> AnyArray:
-    _check_leaves(value)
-    try:
-        array = np.asarray(value)
-        if array.dtype == object and all(issubclass(cls, int) for cls in _leaf_types(value)):
-            array = np.asarray(value, dtype=np.float64)  # integers beyond 64 bits
-    except (ValueError, OverflowError) as error:
-        message = (
-            f"a {type(value).__name__} was given that is not the rows of one array ({error}); give its nested "
-            "sequences equal lengths, or pad them and pass where=."
-        )
-        raise ConversionError(message) from error
-    check_logits_dtype(str(array.dtype), kind_of(array.dtype))
-    return array
 
 
 def check_type(cls: type) -> None:
@@ -301,7 +260,7 @@ class NumpyBackend(Backend):
             check_type(type(value))
             array = value
         else:
-            array = _from_sequence(value)
+            array = host_array(value)
         return array if dtype is None else array.astype(as_dtype(dtype), copy=False)
 
     def to_numpy(self, x: Any) -> AnyArray:
@@ -363,7 +322,7 @@ class NumpyBackend(Backend):
 
     def _direction(self, value: Any, shape: tuple[int, ...], name: str) -> AnyArray:
         """A tangent or cotangent as an array of the logits' shape."""
-        array = np.asarray(value if isinstance(value, (np.ndarray, np.generic)) else _from_foreign(value))
+        array = value if isinstance(value, np.ndarray) else host_array(value)
         check_logits_dtype(str(array.dtype), kind_of(array.dtype))
         if array.shape != shape:
             message = f"{name} has the shape {array.shape} and the value {shape}; give it that shape."
@@ -409,9 +368,3 @@ class NumpyBackend(Backend):
     def dtype_name(self, x: Any) -> str:
         """The dtype's name, whatever its byte order."""
         return str(np.asarray(x).dtype.name)
-
-
-def _from_foreign(value: Any) -> AnyArray:
-    """A Python value as an array; other frameworks' arrays are refused as inside a sequence."""
-    _check_leaves(value)
-    return _from_sequence(value)
