@@ -5,10 +5,10 @@ from __future__ import annotations
 import array_api_strict as xp
 import numpy as np
 import pytest
-from polylogit.spec.bounds import additions
 
 import polylogit
 from polylogit import errors
+from polylogit.spec.bounds import additions
 
 OPERATIONS = ("softmax", "log_softmax", "sigmoid")
 NAN, INF = float("nan"), float("inf")

@@ -7,6 +7,7 @@ forms. This module may know the standard (through array-api-compat) and the shar
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import array_api_compat
 import numpy as np
 
 from polylogit.backends.base import Backend, host_array
-from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
+from polylogit.backends.rows import Primitives, checked, dtypes
 from polylogit.errors import DifferentiationError, DTypeError
 
 if TYPE_CHECKING:
@@ -31,20 +32,49 @@ _CHUNK = 32
 _quiet = np.errstate(all="ignore")
 
 
+@functools.cache
+def _primitives(xp: Any) -> type[Primitives]:
+    """The primitives of one library."""
+
+    class Library(Primitives):
+        narrow = wide = xp.float64
+
+        @staticmethod
+        def kind(dtype: Any) -> str:
+            for kind, group in (("floating", "real floating"), ("integer", "integral"), ("bool", "bool")):
+                if xp.isdtype(dtype, group):
+                    return kind
+            return "other"
+
+        @staticmethod
+        def default_float() -> Any:
+            return xp.__array_namespace_info__().default_dtypes()["real floating"]
+
+        @staticmethod
+        def dtype(given: Any) -> Any:
+            found = getattr(xp, given, None) if isinstance(given, str) else given
+            try:
+                Library.kind(found)
+            except (TypeError, ValueError):
+                return None
+            return found
+
+    return Library
+
+
 class _Rows:
     """Logits with the normalised axes joined into the last, in the precision to compute in, and the way back."""
 
     def __init__(self, x: Any, axis: Any, where: Any, dtype: Any) -> None:
         self.xp = xp = array_api_compat.array_namespace(x)
-        self.result, self.compute = _dtypes(xp, x, dtype)
-        self.shape, self.axes = x.shape, normalize_axis(axis, x.ndim)
+        primitives = _primitives(xp)
+        self.result, self.compute = dtypes(primitives, x.dtype, dtype)
+        self.shape, self.axes = x.shape, checked(primitives, x, axis, where)
         others = [one for one in range(x.ndim) if one not in self.axes]
         self.order = (*others, *self.axes)
         self.x = self.take(x)
         self.mask = None
         if where is not None:
-            check_mask(str(where.dtype), xp.isdtype(where.dtype, "bool"))
-            check_mask_shape(where.shape, x.shape)
             self.mask = self._joined(xp.broadcast_to(where, x.shape))
 
     def take(self, array: Any) -> Any:
@@ -153,33 +183,6 @@ def _sigmoid_second(rows: _Rows, g: Any) -> Any:
 
 _FIRST = {"softmax": _softmax_derivatives, "log_softmax": _log_softmax_derivatives, "sigmoid": _sigmoid_derivatives}
 _SECOND = {"softmax": _softmax_second, "log_softmax": _log_softmax_second, "sigmoid": _sigmoid_second}
-
-
-# --- dtypes ----------------------------------------------------------------------------------------------------------
-
-
-def _kind(xp: Any, dtype: Any) -> str:
-    for kind, group in (("floating", "real floating"), ("integer", "integral"), ("bool", "bool")):
-        if xp.isdtype(dtype, group):
-            return kind
-    return "other"
-
-
-def _dtypes(xp: Any, x: Any, dtype: Any) -> tuple[Any, Any]:
-    """The dtype of the result and the one to compute in."""
-    kind = _kind(xp, x.dtype)
-    check_logits_dtype(str(x.dtype), kind)
-    default = xp.__array_namespace_info__().default_dtypes()["real floating"]
-    own = x.dtype if kind == "floating" else default
-    if dtype is None:
-        return own, xp.float64
-    given = getattr(xp, dtype, None) if isinstance(dtype, str) else dtype
-    try:
-        kind = _kind(xp, given)
-    except (TypeError, ValueError):
-        kind = "other"
-    check_floating(dtype, kind)
-    return given, xp.float64
 
 
 # --- the backend -----------------------------------------------------------------------------------------------------

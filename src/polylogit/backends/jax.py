@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 
 from polylogit.backends.base import Backend, Loan, frozen, holds_numpy, host_array, no_values, unknown_dtype
-from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
+from polylogit.backends.rows import Primitives, checked, compute, dtypes, floating
 from polylogit.errors import ConversionError, DifferentiationError, DTypeError
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ _sigmoid = jax.jit(jax.nn.sigmoid, inline=True)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2), inline=True)
-def _sigmoid_within(x: Any, compute: Any, result: Any) -> Any:
-    return jax.nn.sigmoid(x.astype(compute)).astype(result)
+def _sigmoid_within(x: Any, working: Any, result: Any) -> Any:
+    return jax.nn.sigmoid(x.astype(working)).astype(result)
 
 
 # --- the operations --------------------------------------------------------------------------------------------------
@@ -68,8 +68,8 @@ def sigmoid(x: Any, dtype: Any = None) -> Any:
     """See `polylogit.sigmoid`."""
     if dtype is None and x.dtype in _NATIVE:
         return _sigmoid(x)
-    result, compute = _dtypes(x, dtype)
-    return _sigmoid_within(x, compute, result)
+    result, working = dtypes(_Primitives, x.dtype, dtype)
+    return _sigmoid_within(x, working, result)
 
 
 def _concrete_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
@@ -93,38 +93,19 @@ def _concrete_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any 
 
 
 def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
-    result, compute = _dtypes(x, dtype)
-    axes = normalize_axis(axis, x.ndim)
-    if where is not None:
-        check_mask(str(where.dtype), where.dtype == np.bool_)
-        check_mask_shape(where.shape, x.shape)
-    return _compute(operation, x, where, axes, result, compute, traced=isinstance(x, _Tracer))
+    result, working = dtypes(_Primitives, x.dtype, dtype)
+    axes = checked(_Primitives, x, axis, where)
+    return _compute(operation, x, where, axes, result, working, traced=isinstance(x, _Tracer))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), static_argnames="traced", inline=True)
 def _compute(
-    operation: _Operation, x: Any, where: Any, axes: tuple[int, ...], result: Any, compute: Any, *, traced: bool
+    operation: _Operation, x: Any, where: Any, axes: tuple[int, ...], result: Any, working: Any, *, traced: bool
 ) -> Any:
-    x = x.astype(compute)
+    x = x.astype(working)
     if traced:
         x = _sealed(x)
-    # jax.nn.softmax takes one axis or several, but has no identity for none: an axis of size 1 is none.
-    axis = axes or (-1,)
-    if not axes:
-        x = x[..., None]
-    if where is None:
-        y = operation.native(x, axis[0] if len(axis) == 1 else axis)
-    else:
-        y = _masked(operation, x, jnp.broadcast_to(where, x.shape if axes else x.shape[:-1]).reshape(x.shape), axis)
-    return (y if axes else y[..., 0]).astype(result)
-
-
-def _masked(operation: _Operation, x: Any, mask: Any, axis: tuple[int, ...]) -> Any:
-    # The masked entries are replaced before, so that what they hold cannot reach the sum or a gradient, and after. A
-    # row with no entry left is filled with zeros: no NaN arises that a derivative could carry.
-    fill = jnp.where(mask.any(axis, keepdims=True), -jnp.inf, 0.0).astype(x.dtype)
-    y = operation.native(jnp.where(mask, x, fill), axis)
-    return jnp.where(mask, y, jnp.asarray(operation.masked, y.dtype))
+    return compute(_Primitives, operation.native, operation.masked, x, where, axes, result, working)
 
 
 def _sealed(x: Any) -> Any:
@@ -140,51 +121,72 @@ def _sealed(x: Any) -> Any:
     return x + lax.stop_gradient(lax.min(lax.abs(x), jnp.zeros((), x.dtype)))
 
 
-# --- dtypes ----------------------------------------------------------------------------------------------------------
+# --- the primitives of row-wise work ---------------------------------------------------------------------------------
 
 
-def _kind(dtype: Any) -> str:
-    for kind, group in (("floating", jnp.floating), ("integer", jnp.integer), ("bool", jnp.bool_)):
-        if jnp.issubdtype(dtype, group):
-            return kind
-    return "other"
+class _Primitives(Primitives):
+    narrow, wide = np.dtype("float32"), np.dtype("float64")
 
+    @staticmethod
+    def kind(dtype: Any) -> str:
+        for kind, group in (("floating", jnp.floating), ("integer", jnp.integer), ("bool", jnp.bool_)):
+            if jnp.issubdtype(dtype, group):
+                return kind
+        return "other"
 
-def _dtypes(x: Any, dtype: Any) -> tuple[Any, Any]:
-    """The dtype of the result and the one to compute in."""
-    kind = _kind(x.dtype)
-    check_logits_dtype(str(x.dtype), kind)
-    # float32, or float64 in 64-bit mode.
-    own = x.dtype if kind == "floating" else np.dtype(jax.dtypes.canonicalize_dtype(np.float64))
-    result = own if dtype is None else _dtype(dtype)
-    # Fewer bits than 32 are added up in float32: in float16, 65,520 equal logits sum to infinity and softmax is 0
-    # everywhere, log_softmax -inf, and sigmoid is 0 below -11.09.
-    wide = np.dtype("float64")
-    return result, wide if wide in (own, result) else np.dtype("float32")
+    @staticmethod
+    def default_float() -> Any:
+        # float32, or float64 in 64-bit mode.
+        return np.dtype(jax.dtypes.canonicalize_dtype(np.float64))
+
+    @staticmethod
+    def dtype(given: Any) -> Any:
+        try:
+            dtype = jnp.dtype(given)
+        except TypeError:
+            return None
+        if dtype.itemsize == 8 and dtype.kind in "fiu" and not jax.config.jax_enable_x64:  # noqa: PLR2004  bytes
+            message = (
+                f"dtype={given!r} needs JAX's 64-bit mode; without it JAX would return 32 bits. Switch it on at the "
+                'start with jax.config.update("jax_enable_x64", True), or ask for float32.'
+            )
+            raise DTypeError(message)
+        return dtype
+
+    @staticmethod
+    def cast(x: Any, dtype: Any) -> Any:
+        return x.astype(dtype)
+
+    @staticmethod
+    def broadcast(mask: Any, x: Any) -> Any:
+        return jnp.broadcast_to(mask, x.shape)
+
+    @staticmethod
+    def moves(x: Any, axes: tuple[int, ...], masked: bool) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Any]:
+        # jax.nn.softmax takes one axis or several, but has no identity for none: an axis of size 1 is none.
+        if not axes:
+            return (lambda t: t[..., None]), (lambda t: t[..., 0]), -1
+        return (lambda t: t), (lambda t: t), axes[0] if len(axes) == 1 else axes
+
+    @staticmethod
+    def any(mask: Any, axis: Any) -> Any:
+        return mask.any(axis, keepdims=True)
+
+    @staticmethod
+    def where(mask: Any, x: Any, other: Any) -> Any:
+        return jnp.where(mask, x, jnp.asarray(other, x.dtype))
+
+    @staticmethod
+    def fill(some: Any, dtype: Any) -> Any:
+        return jnp.where(some, -jnp.inf, 0.0).astype(dtype)
 
 
 def _any_dtype(given: Any) -> Any:
-    try:
-        dtype = jnp.dtype(given)
-    except TypeError:
+    dtype = _Primitives.dtype(given)
+    if dtype is None:
         message = f"JAX has no dtype {given!r}; pass one of its own, for example jax.numpy.float32."
-        raise DTypeError(message) from None
-    if dtype.itemsize == 8 and dtype.kind in "fiu" and not jax.config.jax_enable_x64:  # noqa: PLR2004  bytes
-        message = (
-            f"dtype={given!r} needs JAX's 64-bit mode; without it JAX would return 32 bits. Switch it on at the start "
-            'with jax.config.update("jax_enable_x64", True), or ask for float32.'
-        )
         raise DTypeError(message)
     return dtype
-
-
-def _dtype(given: Any) -> Any:
-    try:
-        kind = _kind(jnp.dtype(given))
-    except TypeError:
-        kind = "other"
-    check_floating(given, kind)
-    return _any_dtype(given)
 
 
 # --- the backend -----------------------------------------------------------------------------------------------------
@@ -274,7 +276,7 @@ class JaxBackend(Backend):
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """By ``jax.vjp``."""
-        y, pull = jax.vjp(lambda x: function(x, **kwargs), _floating(x))
+        y, pull = jax.vjp(lambda x: function(x, **kwargs), floating(_Primitives, x))
 
         def pullback(cotangent: Any) -> Any:
             return pull(self._like(cotangent, y, "cotangent"))[0]
@@ -283,7 +285,7 @@ class JaxBackend(Backend):
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """By ``jax.jvp``."""
-        x = _floating(x)
+        x = floating(_Primitives, x)
         y, tangent_out = jax.jvp(lambda x: function(x, **kwargs), (x,), (self._like(tangent, x, "tangent"),))
         return y, tangent_out
 
@@ -320,10 +322,6 @@ class JaxBackend(Backend):
 
 def _crosses(dtype: Any, target: Any) -> bool:
     """Whether a NumPy array of this dtype becomes one of JAX's as it is."""
-    return _kind(dtype) != "other" and dtype == (jax.dtypes.canonicalize_dtype(dtype) if target is None else target)
-
-
-def _floating(x: Any) -> Any:
-    if _kind(x.dtype) in ("integer", "bool"):
-        return x.astype(jax.dtypes.canonicalize_dtype(np.float64))
-    return x
+    return _Primitives.kind(dtype) != "other" and dtype == (
+        jax.dtypes.canonicalize_dtype(dtype) if target is None else target
+    )

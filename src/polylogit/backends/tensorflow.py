@@ -16,7 +16,8 @@ from tensorflow.python.framework.ops import EagerTensor
 from tensorflow.python.ops import gen_math_ops, gen_nn_ops  # the ops without tf.nn's conversions: half the time
 
 from polylogit.backends.base import Backend, Loan, frozen, holds_numpy, host_array, no_values, unknown_dtype
-from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
+from polylogit.backends.rows import Primitives, along_axes, elementwise, floating
+from polylogit.contract import normalize_axis
 from polylogit.errors import DifferentiationError, DTypeError, UnsupportedArrayError
 
 if TYPE_CHECKING:
@@ -46,7 +47,11 @@ class _Operation(NamedTuple):
     native: Callable[[Any], Any]
     long: Callable[[Any], Any]
     masked: float
-    normalised: bool  # whether a row of results sums to one
+    sums_to_one: bool  # whether a row of results does
+
+    def normalised(self, rows: Any, _: Any) -> Any:
+        """Along the last axis."""
+        return _native_or_long(self, rows)
 
 
 def _long_sum(e: Any) -> Any:
@@ -78,8 +83,8 @@ def _long_log_softmax(x: Any) -> Any:
     return shifted - tf.math.log(_long_sum(tf.exp(shifted)))
 
 
-_SOFTMAX = _Operation(gen_nn_ops.softmax, _long_softmax, 0.0, normalised=True)
-_LOG_SOFTMAX = _Operation(gen_nn_ops.log_softmax, _long_log_softmax, -math.inf, normalised=False)
+_SOFTMAX = _Operation(gen_nn_ops.softmax, _long_softmax, 0.0, sums_to_one=True)
+_LOG_SOFTMAX = _Operation(gen_nn_ops.log_softmax, _long_log_softmax, -math.inf, sums_to_one=False)
 
 
 # --- the operations --------------------------------------------------------------------------------------------------
@@ -99,9 +104,7 @@ def sigmoid(x: Any, dtype: Any = None) -> Any:
     """See `polylogit.sigmoid`."""
     if dtype is None and x.dtype in _NATIVE:
         return gen_math_ops.sigmoid(x)
-    x = tf.convert_to_tensor(x)
-    result, compute = _dtypes(x, dtype)
-    return _cast(gen_math_ops.sigmoid(_cast(x, compute)), result)
+    return elementwise(_Primitives, gen_math_ops.sigmoid, tf.convert_to_tensor(x), dtype)
 
 
 def _eager_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
@@ -132,20 +135,9 @@ def _eager_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = N
 
 def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
     x = tf.convert_to_tensor(x)
-    result, compute = _dtypes(x, dtype)
-    mask = None
     if where is not None:
         where = tf.convert_to_tensor(where)
-        check_mask(where.dtype.name, where.dtype == tf.bool)
-        if where.shape.rank is not None and x.shape.rank is not None:
-            check_mask_shape(where.shape, x.shape)
-        mask = tf.broadcast_to(where, tf.shape(x))
-    if x.shape.rank is None:
-        joined, split = _joined_unknown_rank(x, axis)
-    else:
-        joined, split = _joined(x, normalize_axis(axis, x.shape.rank))
-    y = _along_last(operation, joined(_cast(x, compute)), None if mask is None else joined(mask))
-    return _cast(split(y), result)
+    return along_axes(_Primitives, operation.normalised, operation.masked, x, axis, where, dtype)
 
 
 _Moves = tuple["Callable[[Any], Any]", "Callable[[Any], Any]"]
@@ -207,23 +199,10 @@ def _joined_unknown_rank(x: Any, axis: Any) -> _Moves:
     return join, split
 
 
-def _along_last(operation: _Operation, x: Any, mask: Any) -> Any:
-    if x.shape.rank > _MOST_DIMENSIONS:
-        shape = tf.shape(x)
-        rows = [-1, shape[-1]] if x.shape[-1] != 0 else [0, 0]
-        flat = _along_last(operation, tf.reshape(x, rows), None if mask is None else tf.reshape(mask, rows))
-        return tf.ensure_shape(tf.reshape(flat, shape), x.shape)
-    if mask is None:
-        return _native_or_long(operation, x)
-    # The masked entries are replaced before, so that what they hold cannot reach the sum or a gradient, and after. A
-    # row with no entry left is filled with zeros: no NaN arises that a derivative could carry.
-    some = tf.reduce_any(mask, -1, keepdims=True)
-    fill = tf.where(some, tf.constant(-math.inf, x.dtype), tf.constant(0.0, x.dtype))
-    y = _native_or_long(operation, tf.where(mask, x, fill))
-    return tf.where(mask, y, tf.constant(operation.masked, y.dtype))
-
-
 def _native_or_long(operation: _Operation, x: Any) -> Any:
+    if x.shape.rank > _MOST_DIMENSIONS:
+        rows = tf.reshape(x, [-1, tf.shape(x)[-1]] if x.shape[-1] != 0 else [0, 0])
+        return tf.ensure_shape(tf.reshape(_native_or_long(operation, rows), tf.shape(x)), x.shape)
     length = x.shape[-1]
     symbolic = not isinstance(x, _Eager)
     if symbolic:
@@ -235,7 +214,7 @@ def _native_or_long(operation: _Operation, x: Any) -> Any:
     y = operation.native(x)
     # Dividing by the sum, which is 1 up to rounding, spreads a NaN or an infinity that oneDNN's float32 kernel keeps to
     # its own index, and makes the 0.99999994 of the other kernel, for a row of one, exactly 1.
-    if operation.normalised and x.dtype == tf.float32:
+    if operation.sums_to_one and x.dtype == tf.float32:
         return y / tf.reduce_sum(y, -1, keepdims=True)
     return y
 
@@ -251,40 +230,64 @@ def _sealed(x: Any) -> Any:
     return x + tf.stop_gradient(tf.minimum(tf.abs(x), tf.zeros([], x.dtype)))
 
 
-# --- dtypes ----------------------------------------------------------------------------------------------------------
-
-
-def _kind(dtype: Any) -> str:
-    if dtype.is_floating:
-        return "floating"
-    if dtype.is_bool:
-        return "bool"
-    return "integer" if dtype.is_integer and not dtype.is_quantized else "other"
-
-
-def _dtypes(x: Any, dtype: Any) -> tuple[Any, Any]:
-    """The dtype of the result and the one to compute in."""
-    kind = _kind(x.dtype)
-    check_logits_dtype(x.dtype.name, kind)
-    own = x.dtype if kind == "floating" else tf.float32
-    result = own if dtype is None else _dtype(dtype)
-    # 16-bit rows are added up in float32: log_softmax otherwise returns -inf once the sum is over 65,504, and under XLA
-    # softmax returns 0.
-    return result, tf.float64 if tf.float64 in (own, result) else tf.float32
-
-
-def _dtype(given: Any) -> Any:
-    try:
-        dtype = tf.as_dtype(given)
-    except TypeError:
-        check_floating(given, "other")
-        raise
-    check_floating(given, _kind(dtype))
-    return dtype
+# --- the primitives of row-wise work ---------------------------------------------------------------------------------
 
 
 def _cast(x: Any, dtype: Any) -> Any:
     return x if x.dtype == dtype else tf.cast(x, dtype)
+
+
+class _Primitives(Primitives):
+    narrow, wide = tf.float32, tf.float64
+    cast = staticmethod(_cast)
+
+    @staticmethod
+    def name(dtype: Any) -> str:
+        return str(dtype.name)
+
+    @staticmethod
+    def kind(dtype: Any) -> str:
+        if dtype.is_floating:
+            return "floating"
+        if dtype.is_bool:
+            return "bool"
+        return "integer" if dtype.is_integer and not dtype.is_quantized else "other"
+
+    @staticmethod
+    def default_float() -> Any:
+        return tf.float32
+
+    @staticmethod
+    def dtype(given: Any) -> Any:
+        try:
+            return tf.as_dtype(given)
+        except TypeError:
+            return None
+
+    @staticmethod
+    def rank(x: Any) -> int | None:
+        rank: int | None = x.shape.rank
+        return rank
+
+    @staticmethod
+    def broadcast(mask: Any, x: Any) -> Any:
+        return tf.broadcast_to(mask, tf.shape(x))
+
+    @staticmethod
+    def moves(x: Any, axes: Any, masked: bool) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Any]:
+        return *(_joined_unknown_rank(x, axes) if x.shape.rank is None else _joined(x, axes)), -1
+
+    @staticmethod
+    def any(mask: Any, axis: Any) -> Any:
+        return tf.reduce_any(mask, axis, keepdims=True)
+
+    @staticmethod
+    def where(mask: Any, x: Any, other: Any) -> Any:
+        return tf.where(mask, x, tf.constant(other, x.dtype) if isinstance(other, float) else other)
+
+    @staticmethod
+    def fill(some: Any, dtype: Any) -> Any:
+        return tf.where(some, tf.constant(-math.inf, dtype), tf.constant(0.0, dtype))
 
 
 # --- the backend -----------------------------------------------------------------------------------------------------
@@ -324,7 +327,7 @@ class TensorflowBackend(Backend):
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """See `Backend.asarray`; Python floats become float32."""
-        target = None if dtype is None else self._any_dtype(dtype)
+        target = None if dtype is None else _any_dtype(dtype)
         with tf.device(device):
             if isinstance(value, (tf.Tensor, tf.Variable)):
                 return _cast(tf.identity(value), target or value.dtype)
@@ -341,13 +344,6 @@ class TensorflowBackend(Backend):
                 message = f"TensorFlow has no dtype {array.dtype.name}; cast the array first, with .astype('float64')."
                 raise DTypeError(message) from None
             return tensor if target is None else _cast(tensor, target)
-
-    def _any_dtype(self, given: Any) -> Any:
-        try:
-            return tf.as_dtype(given)
-        except TypeError:
-            message = f"TensorFlow has no dtype {given!r}; pass one of its own, for example tf.float32."
-            raise DTypeError(message) from None
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """See `Backend.to_numpy`."""
@@ -485,9 +481,16 @@ def _without_float8(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Any,
     raise DifferentiationError(message)
 
 
+def _any_dtype(given: Any) -> Any:
+    dtype = _Primitives.dtype(given)
+    if dtype is None:
+        message = f"TensorFlow has no dtype {given!r}; pass one of its own, for example tf.float32."
+        raise DTypeError(message)
+    return dtype
+
+
 def _floating(x: Any) -> Any:
-    x = tf.convert_to_tensor(x)
-    return x if _kind(x.dtype) not in ("integer", "bool") else tf.cast(x, tf.float32)
+    return floating(_Primitives, tf.convert_to_tensor(x))
 
 
 def _warm_up() -> None:

@@ -17,7 +17,7 @@ from torch import compiler
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from polylogit.backends.base import Backend, Loan, holds_numpy, host_array, no_values, overlaps, unknown_dtype
-from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
+from polylogit.backends.rows import Primitives, along_axes, elementwise, floating
 from polylogit.errors import ConversionError, DifferentiationError, DTypeError, UnsupportedArrayError
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ class _Operation(NamedTuple):
     native: Callable[..., torch.Tensor]
     long: Callable[[torch.Tensor, int], torch.Tensor]
     masked: float
+
+    def normalised(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        """By the native call, or by the long form where its sums would drift."""
+        return self.long(x, axis) if _is_long(x, axis) else self.native(x, axis)
 
 
 def _shifted(x: torch.Tensor, axis: int) -> torch.Tensor:
@@ -166,53 +170,14 @@ def sigmoid(x: Any, dtype: Any = None) -> Any:
     """See `polylogit.sigmoid`."""
     if dtype is None and x.dtype in _NATIVE:
         return torch.sigmoid(x)
-    result, compute = _dtypes(x, dtype)
-    return _cast(torch.sigmoid(_cast(x, compute)), result)
+    return elementwise(_primitives(x), torch.sigmoid, x, dtype)
 
 
 def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
-    result, compute = _dtypes(x, dtype)
-    axes = normalize_axis(axis, x.ndim)
     if x.layout not in (torch.strided, torch.jagged):
         message = f"a tensor of the layout {x.layout} is not served; make it dense first, with x.to_dense()."
         raise UnsupportedArrayError(message)
-    x = _cast(x, compute)
-    if where is None and len(axes) == 1:
-        return _cast(_along_axis(operation, x, axes[0]), result)
-    shape = x.shape
-    mask = None
-    if where is not None:
-        check_mask(str(where.dtype), where.dtype is torch.bool)
-        check_mask_shape(where.shape, shape)
-        mask = _joined(torch.broadcast_to(where, shape), axes)
-    y = _along_last(operation, _joined(x, axes), mask)
-    if not axes:
-        return _cast(y.squeeze(-1), result)
-    last = tuple(range(x.ndim - len(axes), x.ndim))
-    return _cast(y.unflatten(-1, [shape[one] for one in axes]).movedim(last, axes), result)
-
-
-def _joined(x: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
-    """The axes joined into one at the end; with no axes, a new one of size 1."""
-    if not axes:
-        return x.unsqueeze(-1)
-    return x.movedim(axes, tuple(range(x.ndim - len(axes), x.ndim))).flatten(-len(axes))
-
-
-def _along_last(operation: _Operation, x: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    axis = x.ndim - 1
-    if mask is None:
-        return _along_axis(operation, x, axis)
-    # The masked entries are replaced before, so that what they hold cannot reach the sum or a gradient, and after. A
-    # row with no entry left is filled with zeros: no NaN arises that a derivative could carry.
-    some = mask.any(axis, keepdim=True)
-    fill = torch.where(some, float("-inf"), 0.0).to(x.dtype)
-    y = _along_axis(operation, torch.where(mask, x, fill), axis)
-    return torch.where(mask, y, torch.full_like(y, operation.masked))
-
-
-def _along_axis(operation: _Operation, x: torch.Tensor, axis: int) -> torch.Tensor:
-    return operation.long(x, axis) if _is_long(x, axis) else operation.native(x, axis)
+    return along_axes(_primitives(x), operation.normalised, operation.masked, x, axis, where, dtype)
 
 
 def _is_long(x: torch.Tensor, axis: int) -> bool:
@@ -231,50 +196,86 @@ def _longest(x: torch.Tensor, axis: int, vector: int) -> int:
     return _CHAIN * (vector // x.dtype.itemsize if axis == x.ndim - 1 else 1)
 
 
-# --- dtypes ----------------------------------------------------------------------------------------------------------
+# --- the primitives of row-wise work ---------------------------------------------------------------------------------
 
 
-def _kind(dtype: torch.dtype) -> str:
-    if dtype.is_floating_point:
-        return "floating"
-    if dtype.is_complex or "q" in str(dtype):  # qint8 and its like
-        return "other"
-    return "bool" if dtype is torch.bool else "integer"
+class _Primitives(Primitives):
+    narrow, wide = torch.float32, torch.float64
+
+    @staticmethod
+    def kind(dtype: torch.dtype) -> str:
+        if dtype.is_floating_point:
+            return "floating"
+        if dtype.is_complex or "q" in str(dtype):  # qint8 and its like
+            return "other"
+        return "bool" if dtype is torch.bool else "integer"
+
+    @staticmethod
+    def default_float() -> torch.dtype:
+        return torch.get_default_dtype()
+
+    @staticmethod
+    def dtype(given: Any) -> torch.dtype | None:
+        if not isinstance(given, (str, torch.dtype)):
+            try:
+                given = str(np.dtype(given).name)
+            except TypeError:
+                return None
+        found = given if isinstance(given, torch.dtype) else getattr(torch, given, None)
+        return found if isinstance(found, torch.dtype) else None
+
+    @staticmethod
+    def cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        return x if x.dtype is dtype else x.to(dtype)
+
+    @staticmethod
+    def broadcast(mask: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return torch.broadcast_to(mask, x.shape)
+
+    @staticmethod
+    def moves(
+        x: torch.Tensor, axes: tuple[int, ...], masked: bool
+    ) -> tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor], int]:
+        if len(axes) == 1 and not masked:
+            return _same, _same, axes[0]
+        if not axes:
+            return (lambda t: t.unsqueeze(-1)), (lambda t: t.squeeze(-1)), x.ndim
+        last = tuple(range(x.ndim - len(axes), x.ndim))
+        sizes = [x.shape[axis] for axis in axes]
+        return (
+            lambda t: t.movedim(axes, last).flatten(-len(axes)),
+            lambda t: t.unflatten(-1, sizes).movedim(last, axes),
+            x.ndim - len(axes),
+        )
+
+    @staticmethod
+    def any(mask: torch.Tensor, axis: int) -> torch.Tensor:
+        return mask.any(axis, keepdim=True)
+
+    @staticmethod
+    def where(mask: torch.Tensor, x: torch.Tensor, other: torch.Tensor | float) -> torch.Tensor:
+        return torch.where(mask, x, other if isinstance(other, torch.Tensor) else torch.full_like(x, other))
+
+    @staticmethod
+    def fill(some: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        return torch.where(some, float("-inf"), 0.0).to(dtype)
 
 
-def _dtypes(x: Any, dtype: Any) -> tuple[torch.dtype, torch.dtype]:
-    """The dtype of the result and the one to compute in."""
-    kind = _kind(x.dtype)
-    check_logits_dtype(str(x.dtype), kind)
-    own = x.dtype if kind == "floating" else torch.get_default_dtype()
-    result = own if dtype is None else _dtype(dtype)
-    wide = torch.float64 if torch.float64 in (own, result) else torch.float32
+class _OnCuda(_Primitives):
     # The CUDA kernels add 16-bit rows up in float32 as they are; on the CPU log_softmax rounds the sum to 16 bits, and
     # returns -inf once it is over 65,504.
-    if dtype is None and own.itemsize == 2 and x.device.type == "cuda":  # noqa: PLR2004  bytes
-        return own, own
-    return result, wide
+    @classmethod
+    def working(cls, inherited: torch.dtype, result: torch.dtype) -> torch.dtype:
+        native = inherited is result and inherited.itemsize == 2  # noqa: PLR2004  bytes
+        return inherited if native else super().working(inherited, result)
 
 
-def _cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Without a call where there is nothing to do, which a traced program would hold."""
-    return x if x.dtype is dtype else x.to(dtype)
+def _primitives(x: torch.Tensor) -> type[_Primitives]:
+    return _OnCuda if x.device.type == "cuda" else _Primitives
 
 
-def _dtype(given: Any) -> torch.dtype:
-    dtype = given if isinstance(given, torch.dtype) else getattr(torch, _dtype_name(given), None)
-    check_floating(given, _kind(dtype) if isinstance(dtype, torch.dtype) else "other")
-    return dtype
-
-
-def _dtype_name(given: Any) -> str:
-    if isinstance(given, str):
-        return given
-    try:
-        return str(np.dtype(given).name)
-    except TypeError:
-        check_floating(given, "other")
-        raise
+def _same(x: torch.Tensor) -> torch.Tensor:
+    return x
 
 
 # --- the backend -----------------------------------------------------------------------------------------------------
@@ -309,7 +310,7 @@ class TorchBackend(Backend):
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """See `Backend.asarray`; Python floats get torch's default dtype."""
-        target = None if dtype is None else dtype if isinstance(dtype, torch.dtype) else _any_dtype(dtype)
+        target = None if dtype is None else _any_dtype(dtype)
         if isinstance(value, torch.Tensor):
             return value.to(device=device, dtype=target)
         array = host_array(value)
@@ -377,7 +378,7 @@ class TorchBackend(Backend):
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """By ``torch.func.vjp``."""
-        y, pull = torch.func.vjp(lambda x: function(x, **kwargs), _floating(x))
+        y, pull = torch.func.vjp(lambda x: function(x, **kwargs), floating(_Primitives, x))
 
         def pullback(cotangent: Any) -> Any:
             return pull(self._like(cotangent, y, "cotangent"))[0]
@@ -386,7 +387,7 @@ class TorchBackend(Backend):
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """By ``torch.func.jvp``, forward mode."""
-        x = _floating(x)
+        x = floating(_Primitives, x)
         if not compiler.is_compiling():
             _load_forward_mode()
         y, tangent_out = torch.func.jvp(lambda x: function(x, **kwargs), (x,), (self._like(tangent, x, "tangent"),))
@@ -481,13 +482,8 @@ def _load_forward_mode() -> None:
 
 
 def _any_dtype(given: Any) -> torch.dtype:
-    """As `_dtype`, for any dtype that torch has."""
-    dtype = getattr(torch, _dtype_name(given), None)
-    if not isinstance(dtype, torch.dtype):
+    dtype = _Primitives.dtype(given)
+    if dtype is None:
         message = f"PyTorch has no dtype {given!r}; pass one of its own, for example torch.float32."
         raise DTypeError(message)
     return dtype
-
-
-def _floating(x: Any) -> Any:
-    return x.to(torch.get_default_dtype()) if _kind(x.dtype) in ("integer", "bool") else x
