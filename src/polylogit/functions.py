@@ -18,12 +18,14 @@ from polylogit.registry import (
     implementation_of,
     publish,
 )
+from polylogit.types import overload
 
 TYPE_CHECKING = False  # as in polylogit.registry
 if TYPE_CHECKING:
     from typing import Any
 
     from polylogit.registry import Implementation
+    from polylogit.types import AnyBackend, ArrayT, Axis, NumpyArray, Python
 
 __all__ = ["log_softmax", "sigmoid", "softmax"]
 
@@ -32,14 +34,22 @@ _LOG_SOFTMAX = TABLES["log_softmax"]
 _SIGMOID = TABLES["sigmoid"]
 
 
+@overload
+def softmax(
+    x: Python, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None
+) -> NumpyArray: ...
+@overload
+def softmax(x: ArrayT, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None) -> ArrayT: ...
+@overload
+def softmax(x: Any, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: AnyBackend) -> Any: ...
 def softmax(
     x: Any,
     /,
-    axis: int | tuple[int, ...] | None = -1,
+    axis: Axis = -1,
     *,
     where: Any = None,
     dtype: Any = None,
-    backend: Any = None,
+    backend: AnyBackend | None = None,
 ) -> Any:
     r"""Exponentials of the logits over their sum along an axis: probabilities.
 
@@ -109,14 +119,24 @@ def softmax(
     return _general("softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend)
 
 
+@overload
+def log_softmax(
+    x: Python, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None
+) -> NumpyArray: ...
+@overload
+def log_softmax(
+    x: ArrayT, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None
+) -> ArrayT: ...
+@overload
+def log_softmax(x: Any, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: AnyBackend) -> Any: ...
 def log_softmax(
     x: Any,
     /,
-    axis: int | tuple[int, ...] | None = -1,
+    axis: Axis = -1,
     *,
     where: Any = None,
     dtype: Any = None,
-    backend: Any = None,
+    backend: AnyBackend | None = None,
 ) -> Any:
     r"""Logarithm of softmax, computed without taking the logarithm of a small number.
 
@@ -166,7 +186,13 @@ def log_softmax(
     return _general("log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend)
 
 
-def sigmoid(x: Any, /, *, dtype: Any = None, backend: Any = None) -> Any:
+@overload
+def sigmoid(x: Python, /, *, dtype: Any = None, backend: None = None) -> NumpyArray: ...
+@overload
+def sigmoid(x: ArrayT, /, *, dtype: Any = None, backend: None = None) -> ArrayT: ...
+@overload
+def sigmoid(x: Any, /, *, dtype: Any = None, backend: AnyBackend) -> Any: ...
+def sigmoid(x: Any, /, *, dtype: Any = None, backend: AnyBackend | None = None) -> Any:
     r"""Logistic function of each element.
 
     .. math:: y = 1 / (1 + \exp(-x))

@@ -25,20 +25,20 @@ class ImplementationHandle:
         self.operation, self.backend, self.function = operation, backend, function
         self._offers = _parameters(function)
 
-    def adapt(self, own: Implementation) -> Implementation:
+    def adapt(self, original: Implementation) -> Implementation:
         """The function behind the backend's signature; what it does not offer is served by the backend's own."""
         function, offers = self.function, self._offers
 
         def implementation(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
             asked = {key: value for key, value in (("where", where), ("dtype", dtype)) if value is not None}
             if any(key not in offers for key in asked):
-                return own(x, axis, where, dtype)
+                return original(x, axis, where, dtype)
             return function(x, axis, **asked)
 
         def elementwise(x: Any, dtype: Any = None) -> Any:
             if dtype is None:
                 return function(x)
-            return function(x, dtype=dtype) if "dtype" in offers else own(x, dtype)
+            return function(x, dtype=dtype) if "dtype" in offers else original(x, dtype)
 
         return implementation if named(self.operation).takes_axis else elementwise
 
