@@ -6,8 +6,6 @@ environment says what it holds, and the session stops where that is not so:
 - ``POLYLOGIT_TEST_REQUIRE=torch,jax``: these must be installed;
 - ``POLYLOGIT_TEST_FORBID=tensorflow``: these must not be;
 - ``POLYLOGIT_TEST_ENGINE=pure``: with this the NumPy backend computes, or with an instruction set of its kernels.
-
-This file finds frameworks by itself and does not ask polylogit, which is under test.
 """
 
 from __future__ import annotations
@@ -33,15 +31,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 
+from frameworks import FRAMEWORKS, INSTALLED, LIBRARIES, MISSING
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-BACKENDS = ("numpy", "torch", "tensorflow", "jax")
-INSTALLED = tuple(name for name in BACKENDS if importlib.util.find_spec(name) is not None)
-# Libraries that a file's name or a mark may ask for besides, each built on one of the frameworks.
-LIBRARIES = (*BACKENDS, "flax")
-MISSING = tuple(name for name in LIBRARIES if importlib.util.find_spec(name) is None)
 
 # TensorFlow's libraries, loaded first, break those of PyTorch in the same process, and those of Triton, which PyTorch's
 # builds for GPUs load when they first compile (a segmentation fault); the other order is fine.
@@ -56,8 +50,8 @@ _session = contextlib.ExitStack()  # held as long as the process
 def _named_in(variable: str) -> list[str]:
     names = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
     for name in names:
-        if name not in BACKENDS:
-            raise pytest.UsageError(f"{variable} names {name!r}; the frameworks are {', '.join(BACKENDS)}")
+        if name not in FRAMEWORKS:
+            raise pytest.UsageError(f"{variable} names {name!r}; the frameworks are {', '.join(FRAMEWORKS)}")
     return names
 
 

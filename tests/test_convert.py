@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import polylogit
+from frameworks import INSTALLED
 from polylogit import convert
 from polylogit.errors import BackendUnavailableError, ConversionError, UnknownBackendError
 
-INSTALLED = [name for name in ("numpy", "torch", "tensorflow", "jax") if importlib.util.find_spec(name)]
 PAIRS = list(itertools.permutations(INSTALLED, 2))
 HAS_ML_DTYPES = importlib.util.find_spec("ml_dtypes") is not None
 

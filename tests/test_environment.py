@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 import polylogit
-
-FRAMEWORKS = ("numpy", "torch", "tensorflow", "jax")
+from frameworks import FRAMEWORKS
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

@@ -1,4 +1,4 @@
-"""Runs the probes of ``tests/contract.toml``, through polylogit and through the frameworks' native calls.
+"""Runs the probes of ``src/polylogit/spec/contract.toml``, through polylogit and through the frameworks' native calls.
 
 Used by the tests (polylogit only) and by ``measure_native.py``. A probe is one Python expression, evaluated with the
 names that `names_for` gives; its result is shown as text, an exception by its type.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLE = ROOT / "tests" / "contract.toml"
+TABLE = ROOT / "src" / "polylogit" / "spec" / "contract.toml"
 NATIVE = ROOT / "docs" / "_static" / "native.json"
 FRAMEWORKS = ("numpy", "torch", "tensorflow", "jax")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 import polylogit
+from frameworks import DEFAULT_FLOAT, INSTALLED, MODES
 
 from .exact import Reference, SigmoidReference, check
 
@@ -20,18 +20,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-# The ways to run a function on each backend. Inductor has tests of its own: it takes seconds for each graph.
-MODES = {
-    "numpy": ("eager",),
-    "torch": ("eager", "dynamo"),
-    "tensorflow": ("eager", "graph", "xla"),
-    "jax": ("eager", "jit"),
-}
-INSTALLED = tuple(name for name in MODES if importlib.util.find_spec(name) is not None)
 MODE_PAIRS = [(name, mode) for name in INSTALLED for mode in MODES[name]]
-
-# In which precision an integer is computed, and what the result is then.
-DEFAULT_FLOAT = {"numpy": "float64", "torch": "float32", "tensorflow": "float32", "jax": "float32"}
 
 
 def reduced(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import polylogit
+from frameworks import INSTALLED
 
-from .conftest import INSTALLED, Subject, expected_derivative, reduced
+from .conftest import Subject, expected_derivative, reduced
 from .exact import Reference, check
 
 if TYPE_CHECKING:

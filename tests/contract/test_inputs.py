@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import polylogit
+from frameworks import INSTALLED
 from polylogit import errors
 
-from .conftest import INSTALLED, Subject, expected_value
+from .conftest import Subject, expected_value
 from .exact import check
 
 PYTHON_VALUES = [

@@ -1,0 +1,26 @@
+"""The frameworks, in one place for all tests: their names, what is installed, and the ways to run a function on each.
+
+This file finds frameworks by itself and does not ask polylogit, which is under test.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+# The ways to run a function on each. Inductor has tests of its own: it takes seconds for each graph.
+MODES = {
+    "numpy": ("eager",),
+    "torch": ("eager", "dynamo"),
+    "tensorflow": ("eager", "graph", "xla"),
+    "jax": ("eager", "jit"),
+}
+FRAMEWORKS = tuple(MODES)
+
+# Libraries that a test may ask for besides, each built on one of the frameworks.
+LIBRARIES = (*FRAMEWORKS, "flax")
+MISSING = tuple(name for name in LIBRARIES if importlib.util.find_spec(name) is None)
+INSTALLED = tuple(name for name in FRAMEWORKS if name not in MISSING)
+DIFFERENTIATING = tuple(name for name in FRAMEWORKS if name != "numpy")
+
+# In which precision an integer is computed, and what the result is then.
+DEFAULT_FLOAT = dict.fromkeys(FRAMEWORKS, "float32") | {"numpy": "float64"}
