@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from polylogit import conformance
 from polylogit.conformance import strategies
-from polylogit.conformance.calls import Call
+from polylogit.conformance._data.reproducer import Call
 from polylogit.errors import BackendUnavailableError, ConformanceError
 from polylogit.spec.dtypes import DTYPES
 
-from .faults import FAULTS, right_sigmoid, right_vjp_softmax, softmax
-from .unusual import UNUSUAL
+from .kernels.faults import FAULTS, right_sigmoid, right_vjp_softmax, softmax
+from .kernels.unusual import UNUSUAL
 
 TRIES = 200
 

@@ -122,6 +122,19 @@ class Backend(ABC):
         """By name, the framework's ways to compile a function of one array (``{"jit": jax.jit}``)."""
         return {}
 
+    slow_compilers: ClassVar[tuple[str, ...]] = ()  # those of `compilers` that take seconds for one function
+
+    def prepare(self, device: str | None) -> None:  # noqa: B027  most need nothing
+        """Switch the framework to what the kit needs, in a process of the kit's own before any array is made."""
+
+    def gradient(self, function: Callable[..., Any], x: Any, cotangent: Any, kwargs: dict[str, Any]) -> Any:
+        """The gradient of a user's ``function(x, **kwargs)`` as users take it; where that is not by `vjp`, override."""
+        return self.vjp(function, x, kwargs)[1](cotangent)
+
+    def tangent(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> Any:
+        """The directional derivative of a user's function, likewise."""
+        return self.jvp(function, x, tangent, kwargs)[1]
+
 
 def host_array(value: Any) -> np.ndarray[Any, Any]:
     """A Python number, a nested sequence or a NumPy array as a numeric NumPy array, in the machine's byte order.

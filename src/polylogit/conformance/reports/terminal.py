@@ -10,19 +10,19 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from polylogit.conformance.reports import matrix, replay_command
-from polylogit.conformance.results import BAD, DISAGREES, SEARCH
+from polylogit.conformance._results import BAD, DISAGREES, SEARCH, STATUS
+from polylogit.conformance.reports import replay_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polylogit.conformance.results import Report, Result
+    from polylogit.conformance._results import Result, Results
 
 __all__ = ["Live", "console", "show", "show_case"]
 
 _SHOWN = 15
 _WIDTH = 140  # where there is no terminal to ask
-_VERDICTS = {0: "[green]agrees[/]", 1: "[red]disagrees[/]", 3: "[yellow]inconclusive[/]"}
+_COLOURS = {0: "green", 1: "red", 3: "yellow"}
 
 
 def console() -> Console:
@@ -100,11 +100,10 @@ def _cell(cell: dict[str, Any] | None) -> str:
     return f"[green]{error or 'ok'}[/]"
 
 
-def show(report: Report, to: Console | None = None) -> None:
+def show(report: Results, to: Console | None = None) -> None:
     """Print everything a person wants to know first."""
     out = to or console()
-    subjects = list(dict.fromkeys(result.subject for result in report.results))
-    _matrix(report, subjects, out)
+    _matrix(report, report.subjects, out)
     _pairs(report, out)
     for result in report.results:
         if result.verdict == "missing":
@@ -114,17 +113,17 @@ def show(report: Report, to: Console | None = None) -> None:
             out.print(
                 f"[dim]unsupported[/]  {result.operation} {result.dtype}: {escape(result.message)}", soft_wrap=True
             )
-    bad = [result for result in report.results if result.verdict in BAD and result.verdict != "missing"]
+    bad = [result for result in report.bad if result.verdict != "missing"]
     # What a search has shrunk says most in the fewest numbers.
     _failures(sorted(bad, key=lambda result: result.check != SEARCH), out)
     counts = ", ".join(
-        f"{n} {v}" for (v,), cell in sorted(matrix(report, "verdict").items()) for n in cell["verdicts"].values()
+        f"{n} {v}" for (v,), cell in sorted(report.matrix("verdict").items()) for n in cell["verdicts"].values()
     )
     seconds = f" in {report.environment['seconds']:.1f} s" if "seconds" in report.environment else ""
-    out.print(f"{_VERDICTS[report.status]}: {counts or 'nothing was run'}{seconds}")
+    out.print(f"[{_COLOURS[report.status]}]{STATUS[report.status]}[/]: {counts or 'nothing was run'}{seconds}")
 
 
-def _matrix(report: Report, subjects: Sequence[str], out: Console) -> None:
+def _matrix(report: Results, subjects: Sequence[str], out: Console) -> None:
     ran = [result for result in report.results if result.check]
     if not ran:
         return
@@ -134,7 +133,7 @@ def _matrix(report: Report, subjects: Sequence[str], out: Console) -> None:
     table.add_column("check")
     for subject in subjects:
         table.add_column(escape(subject), justify="right")
-    whole, cells = matrix(report, "operation", "subject"), matrix(report, "operation", "check", "subject")
+    whole, cells = report.matrix("operation", "subject"), report.matrix("operation", "check", "subject")
     lost = {result.subject: result.verdict for result in report.results if not result.check}
 
     def cell(found: dict[str, Any] | None, subject: str) -> str:
@@ -150,7 +149,7 @@ def _matrix(report: Report, subjects: Sequence[str], out: Console) -> None:
     out.print(table)
 
 
-def _pairs(report: Report, out: Console) -> None:
+def _pairs(report: Results, out: Console) -> None:
     if not report.pairs:
         return
     out.print("largest difference between two backends:")

@@ -48,7 +48,7 @@ class Call:
     g: Array | None = None
 
     def line(self, dtype: Finfo) -> str:
-        """The call in a line; the shortest numbers that mean the same in the format."""
+        """The call in a line; the shortest numbers that mean the same in the dtype."""
         parts = [] if self.kind == "values" else [self.kind]
         parts.append("x=" + _array_line(self.x, dtype))
         if self.axis != -1:
@@ -93,7 +93,7 @@ def _axis(text: str) -> Any:
 
 
 def _number(value: float, dtype: Finfo) -> str:
-    # float32 holds every number of the narrower formats, and spells it shorter than float64 does.
+    # float32 holds every number of the narrower dtypes, and spells it shorter than float64 does.
     text = repr(value) if dtype.precision > 24 else str(np.float32(value))  # noqa: PLR2004
     return text.removesuffix(".0")
 

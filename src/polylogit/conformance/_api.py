@@ -1,29 +1,34 @@
-"""`run`, `check` and `replay`: what `polylogit.conformance` offers, put together from the parts."""
+"""`run`, `cases`, `check`, `search` and `replay`: what `polylogit.conformance` offers, put together from the parts."""
 
 from __future__ import annotations
 
 import platform
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import polylogit
 from polylogit.__about__ import __version__
-from polylogit.conformance import expectations, pairs, runner, searching
-from polylogit.conformance.context import Context
-from polylogit.conformance.examine import LEVELS, examine
-from polylogit.conformance.machine import machine
-from polylogit.conformance.results import SEARCH, Report, Result
-from polylogit.conformance.subject import Subject
+from polylogit.conformance import _cross_backend, _runner, _xfail
+from polylogit.conformance._budget import LEVELS, check_level
+from polylogit.conformance._case import Setting
+from polylogit.conformance._checks import CHECKS
+from polylogit.conformance._implementation import implementation_of
+from polylogit.conformance._machine import machine
+from polylogit.conformance._report import Report
+from polylogit.conformance._results import SEARCH, Result
+from polylogit.conformance._run_checks import run_checks
+from polylogit.conformance._search import replayed
 from polylogit.errors import ConformanceError, UnknownBackendError
 from polylogit.installation import backends as installed
 from polylogit.spec.dtypes import DTYPES, dtypes_named
 from polylogit.spec.operations import DEFINITIONS, definition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["check", "replay", "run", "search", "verify_implementation"]
+__all__ = ["cases", "check", "replay", "run", "search", "verify_implementation"]
 
 
 def run(
@@ -58,7 +63,7 @@ def run(
     require : iterable of str, optional
         Backends whose absence makes the run inconclusive.
     expected_failures : path or list, optional
-        See `polylogit.conformance.expectations`.
+        A TOML file of what is known to fail, or the tables that it would hold.
     strict : bool, optional
         Whether an expected failure that passes, or has expired, fails the run.
     progress : callable, optional
@@ -69,60 +74,102 @@ def run(
     Report
     """
     start = time.monotonic()
-    if level not in LEVELS:
-        message = f"level={level!r} does not exist; the levels are {' and '.join(LEVELS)}."
+    required = tuple(require)
+    known, jobs = _jobs(backends, operations, level, seed, device, required)
+    report = Report(environment=_environment(level, seed, [known[job.backend] for job in jobs]))
+    missing = [known[job.backend] for job in jobs if not known[job.backend].installed]
+    for info in missing:
+        message = f"{info.reason or 'not installed'}; install it with: {info.install}"
+        details = {"install": info.install, "required": info.name in required or backends is not None}
+        report.results.append(Result(info.name, verdict="missing", message=message, details=details))
+    present = [job for job in jobs if known[job.backend].installed]
+    if isolate:
+        with TemporaryDirectory(prefix="polylogit-") as folder:
+            folders = {job.backend: Path(folder, job.backend) for job in present}
+            for job in present:
+                folders[job.backend].mkdir()
+                job.values = str(folders[job.backend])
+            _runner.run_jobs(present, progress)
+            report.pairs = _cross_backend.differences(folders)
+        order = {name: position for position, name in enumerate((*DEFINITIONS, *DTYPES, ""))}
+        for job in present:
+            report.results.extend(sorted(job.results, key=lambda one: (order[one.operation], order[one.dtype])))
+            report.environment["capabilities"][job.backend] = job.capabilities
+    else:
+        for job in present:
+            report.environment["capabilities"][job.backend] = polylogit.get_backend(job.backend).capabilities()
+            for operation in job.operations:
+                implementation = implementation_of(job.backend, operation, device=device)
+                report.results.extend(run_checks(implementation, level, seed))
+    return _finished(report, expected_failures, strict, start)
+
+
+def cases(
+    backends: Iterable[str] | None = None,
+    operations: Iterable[str] | None = None,
+    *,
+    level: str = "full",
+    device: str | None = None,
+    seed: int = 0,
+) -> list[str]:
+    """The ids of the cases that `run` would run, without running them.
+
+    Each backend is asked for what it declares in a process of its own, so that no framework is imported here.
+
+    Parameters
+    ----------
+    backends, operations, level, device, seed
+        As in `run`; by default all backends that are installed.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> from polylogit import conformance
+    >>> ids = conformance.cases(["numpy"], ["softmax"], level="quick")
+    >>> [name for name in ids if "/bfloat16/" in name and "/shapes/" in name]
+    ['numpy/softmax/shapes/bfloat16/2x3']
+    """
+    known, jobs = _jobs(backends, operations, level, seed, device, ())
+    present = [job for job in jobs if known[job.backend].installed]
+    for job in present:
+        job.listing = True
+    _runner.run_jobs(present)
+    if broken := [result for job in present for result in job.results]:
+        message = f"{broken[0].subject} could not be asked for its cases: {broken[0].message}"
         raise ConformanceError(message)
+    return [found for job in present for operation in job.operations for found in _of(operation, job.listed)]
+
+
+def _of(operation: str, ids: list[str]) -> list[str]:
+    """Those of one operation, by dtype as reports have them."""
+    parts = [(identifier.split("/"), identifier) for identifier in ids]
+    order = list(DTYPES)
+    mine = [(order.index(found[3]), identifier) for found, identifier in parts if found[1] == operation]
+    return [identifier for _, identifier in sorted(mine, key=lambda one: one[0])]
+
+
+def _jobs(
+    backends: Iterable[str] | None,
+    operations: Iterable[str] | None,
+    level: str,
+    seed: int,
+    device: str | None,
+    required: Sequence[str],
+) -> tuple[dict[str, Any], list[_runner.Job]]:
+    check_level(level)
     chosen = tuple(DEFINITIONS) if operations is None else tuple(operations)
     for operation in chosen:
         definition(operation)
     known = {info.name: info for info in installed()}
-    required = tuple(require)
     names = list(dict.fromkeys([*(known if backends is None else backends), *required]))
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        message = f"backend {unknown[0]!r} is not registered; known are {', '.join(known)}."
-        raise UnknownBackendError(message)
-    report = Report(environment=_environment(level, seed, [known[name] for name in names]))
-    wanted = required if backends is None else names
-    jobs = []
     for name in names:
-        if known[name].installed:
-            jobs.append(runner.Job(name, chosen, level, seed, device))
-        else:
-            report.results.append(_missing(known[name], required=name in wanted))
-    _run_all(jobs, report, isolate=isolate, progress=progress)
-    expectations.apply(report, expectations.read(expected_failures), strict=strict)
-    report.environment["seconds"] = runner.elapsed(start)
-    return report
-
-
-def _missing(info: Any, *, required: bool) -> Result:
-    message = f"{info.reason or 'not installed'}; install it with: {info.install}"
-    return Result(
-        info.name, verdict="missing", message=message, details={"install": info.install, "required": required}
-    )
-
-
-def _run_all(jobs: Sequence[runner.Job], report: Report, *, isolate: bool, progress: Any) -> None:
-    if not isolate:
-        for job in jobs:
-            backend = polylogit.get_backend(job.backend)
-            report.environment["capabilities"][job.backend] = backend.capabilities()
-            for operation in job.operations:
-                subject = Subject(backend, operation, device=job.device)
-                report.results.extend(examine(subject, job.level, job.seed))
-        return
-    with runner.values_folder() as folder:
-        folders = {job.backend: Path(folder, job.backend) for job in jobs}
-        for job in jobs:
-            folders[job.backend].mkdir()
-            job.values = str(folders[job.backend])
-        runner.run_jobs(jobs, progress)
-        order = {name: position for position, name in enumerate((*DEFINITIONS, *DTYPES, ""))}
-        for job in jobs:
-            report.results.extend(sorted(job.results, key=lambda one: (order[one.operation], order[one.dtype])))
-            report.environment["capabilities"][job.backend] = job.capabilities
-        report.pairs = pairs.differences(folders)
+        if name not in known:
+            message = f"backend {name!r} is not registered; known are {', '.join(known)}."
+            raise UnknownBackendError(message)
+    return known, [_runner.Job(name, chosen, level, seed, device) for name in names]
 
 
 def _environment(level: str, seed: int, infos: Iterable[Any] = ()) -> dict[str, Any]:
@@ -135,6 +182,12 @@ def _environment(level: str, seed: int, infos: Iterable[Any] = ()) -> dict[str, 
         "backends": {info.name: info.version for info in infos if info.installed},
         "capabilities": {},
     }
+
+
+def _finished(report: Report, expected_failures: Any, strict: bool, start: float) -> Report:
+    _xfail.apply(report, _xfail.read(expected_failures), strict=strict)
+    report.environment["seconds"] = round(time.monotonic() - start, 2)
+    return report
 
 
 def check(
@@ -175,7 +228,7 @@ def check(
     dtypes : iterable, optional
         Those to be held to; by default all that the implementation serves.
     expected_failures : path or list, optional
-        A TOML file, or what it would hold; see `polylogit.conformance.expectations`.
+        As in `run`.
     seed : int, optional
     name : str, optional
         In the report.
@@ -207,31 +260,29 @@ def check(
     """
     start = time.monotonic()
     definition(operation)
-    report = Report(environment=_environment(level, seed, [info for info in installed() if info.name == backend]))
-    if vjp is not None and isinstance(vjp, str) is not isinstance(implementation, str):
+    given: Any = implementation
+    if not (callable(given) or isinstance(given, str)):
+        message = f"check was given {given!r}; pass a callable implementation(x, axis=-1)."
+        raise ConformanceError(message)
+    if vjp is not None and isinstance(vjp, str) is not isinstance(given, str):
         message = f"vjp={vjp!r} must be given as the implementation is: as a callable, or as 'module:function'."
         raise ConformanceError(message)
-    if isinstance(implementation, str):
-        own: dict[str, Any] = {"target": implementation, "vjp": vjp, "name": name or implementation, "search": search}
-        own["dtypes"] = None if dtypes is None else [dtype.name for dtype in dtypes_named(dtypes)]
-        job = runner.Job(backend, (operation,), level, seed, device, checks, own=own)
-        runner.run_jobs([job])
+    report = Report(environment=_environment(level, seed, [info for info in installed() if info.name == backend]))
+    capabilities = report.environment["capabilities"]
+    if isinstance(given, str):
+        kernel: dict[str, Any] = {"function": given, "vjp": vjp, "name": name or given, "search": search}
+        kernel["dtypes"] = None if dtypes is None else [dtype.name for dtype in dtypes_named(dtypes)]
+        job = _runner.Job(backend, (operation,), level, seed, device, checks, kernel=kernel)
+        _runner.run_jobs([job])
         if job.refusal:
             raise ConformanceError(job.refusal)
         report.results.extend(job.results)
-        report.environment["capabilities"][backend] = job.capabilities
-    elif _is_callable(implementation):
-        found = polylogit.get_backend(backend)
-        report.environment["capabilities"][found.name] = found.capabilities()
-        named = f"{found.name}+{name or _name(implementation)}"
-        subject = Subject(found, operation, implementation, vjp, named, device)  # type: ignore[arg-type]
-        report.results.extend(examine(subject, level, seed, dtypes, checks, search=search))
+        capabilities[backend] = job.capabilities
     else:
-        message = f"check was given {implementation!r}; pass a callable implementation(x, axis=-1)."
-        raise ConformanceError(message)
-    expectations.apply(report, expectations.read(expected_failures), strict=strict)
-    report.environment["seconds"] = runner.elapsed(start)
-    return report
+        found = implementation_of(backend, operation, given, vjp, name, device)
+        capabilities[found.backend.name] = found.backend.capabilities()
+        report.results.extend(run_checks(found, level, seed, dtypes, checks, search=search))
+    return _finished(report, expected_failures, strict, start)
 
 
 def search(
@@ -277,28 +328,8 @@ def search(
     >>> report.failures[0].case
     'x=-104'
     """
-    return check(
-        implementation,
-        operation,
-        backend=backend,
-        vjp=vjp,
-        device=device,
-        dtypes=dtypes,
-        seed=seed,
-        name=name,
-        checks=(),
-        search=max_examples,
-    )
-
-
-def _is_callable(given: Any) -> bool:
-    return callable(given)
-
-
-def _name(function: Any) -> str:
-    module = getattr(function, "__module__", None) or ""
-    name = getattr(function, "__qualname__", None) or type(function).__name__
-    return f"{module}:{name}".replace("/", ".")
+    given: dict[str, Any] = {"backend": backend, "vjp": vjp, "device": device, "dtypes": dtypes, "seed": seed}
+    return check(implementation, operation, **given, name=name, checks=(), search=max_examples)
 
 
 def verify_implementation(implementation: Callable[..., Any], operation: str, backend: str) -> None:
@@ -319,7 +350,7 @@ def replay(
     identifier: str,
     *,
     implementation: Callable[..., Any] | None = None,
-    vjp: Callable[..., Any] | None = None,
+    vjp: Callable[..., Any] | str | None = None,
     device: str | None = None,
 ) -> Report:
     """Run one case again, alone, by its id.
@@ -332,37 +363,24 @@ def replay(
         What was checked, where it cannot be imported by the name in the id.
     device : str, optional
     """
-    parts = _split(identifier)
-    entry = definition(parts["operation"])
-    backend, plus, target = parts["subject"].partition("+")
-    if plus and implementation is None:
-        implementation = expectations.load(target)
-    found = polylogit.get_backend(backend)
-    subject = Subject(found, parts["operation"], implementation, vjp, parts["subject"], device)
-    report = Report(environment=_environment("any", int(parts["seed"])))
-    if parts["check"] == SEARCH:
-        (dtype,) = dtypes_named([parts["dtype"]])
-        context = Context(subject, entry, dtype, "full", int(parts["seed"]))
-        report.results = [searching.replayed(context, parts["case"])]
+    body, at, seed = identifier.rpartition("@")
+    parts = (body if at else identifier).split("/")
+    if len(parts) != 5 or parts[2] not in (*CHECKS, SEARCH) or not (seed.isdigit() or not at):
+        message = f"{identifier!r} is no id of a case; ids look like numpy/softmax/values/float32/n17."
+        raise ConformanceError(message)
+    subject, operation, check_, dtype, case = parts
+    backend, _, target = subject.partition("+")
+    found = implementation_of(backend, operation, implementation or target or None, vjp, target or None, device)
+    number = int(seed) if at else 0
+    report = Report(environment=_environment("any", number))
+    if check_ == SEARCH:
+        setting = Setting(found, definition(operation), dtypes_named([dtype])[0], "full", number)
+        report.results = [replayed(setting, case)]
         return report
     for level in LEVELS:
-        results = list(
-            examine(subject, level, int(parts["seed"]), [parts["dtype"]], [parts["check"]], only=parts["case"])
-        )
-        report.results = [one for one in results if one.case == parts["case"]]
+        results = run_checks(found, level, number, [dtype], [check_], case=case)
+        report.results = [one for one in results if one.case == case]
         if report.results:
             return report
     message = f"{identifier!r} names no case; copy an id from a report made by this version of polylogit."
     raise ConformanceError(message)
-
-
-def _split(identifier: str) -> Mapping[str, str]:
-    from polylogit.conformance.checks import CHECKS  # noqa: PLC0415  heavy only here
-
-    body, _, seed = identifier.rpartition("@") if "@" in identifier else (identifier, "", "0")
-    parts = body.split("/")
-    if len(parts) != 5 or parts[2] not in (*CHECKS, SEARCH) or not seed.isdigit():  # noqa: PLR2004
-        message = f"{identifier!r} is no id of a case; ids look like numpy/softmax/values/float32/n17."
-        raise ConformanceError(message)
-    names = ("subject", "operation", "check", "dtype", "case")
-    return {**dict(zip(names, parts, strict=True)), "seed": seed}

@@ -1,22 +1,20 @@
-"""What the kit found: one `Result` a case, and the `Report` that holds them and says whether all is well.
+"""What the kit found: one `Result` a case, and `Results`, which hold them and say whether all is well.
 
 Plain data, so that it can come from another process as JSON. Knows no framework, no operation and no way of printing.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from os import PathLike
-
-__all__ = ["BAD", "DISAGREES", "INCONCLUSIVE", "SEARCH", "Report", "Result"]
+__all__ = ["BAD", "DISAGREES", "INCONCLUSIVE", "SEARCH", "STATUS", "Result", "Results"]
 
 DISAGREES = ("failed", "unexpected-pass", "expired")
 INCONCLUSIVE = ("inconclusive", "crashed", "timeout", "missing")
 BAD = DISAGREES + INCONCLUSIVE
+STATUS = {0: "agrees", 1: "disagrees", 3: "inconclusive"}
 SEARCH = "search"  # stands for the check in results of a search
 
 
@@ -27,7 +25,7 @@ class Result:
     Attributes
     ----------
     subject : str
-        A backend's name, or ``backend+module:function`` for someone's own implementation.
+        A backend's name, or ``backend+module:function`` for a user's own implementation.
     operation, check, dtype, case : str
         What was run; empty where a whole process came to nothing.
     verdict : str
@@ -76,7 +74,7 @@ class Result:
 
 
 @dataclass(slots=True)
-class Report:
+class Results:
     """All results of a run.
 
     Attributes
@@ -94,19 +92,20 @@ class Report:
     environment: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def bad(self) -> list[Result]:
+        """Results that disagree, and all from which nothing can be concluded."""
+        return [result for result in self.results if result.verdict in BAD]
+
+    @property
     def failures(self) -> list[Result]:
         """Results that disagree, and crashes and the like; what is merely missing or inconclusive is not among them."""
         return [result for result in self.results if result.verdict in (*DISAGREES, "crashed", "timeout")]
 
     @property
     def inconclusive(self) -> list[Result]:
-        """Results from which nothing can be concluded."""
-        return [
-            result
-            for result in self.results
-            if result.verdict in INCONCLUSIVE
-            and not (result.verdict == "missing" and not result.details.get("required"))
-        ]
+        """Results from which nothing can be concluded; a missing framework is one where it was required."""
+        found = [result for result in self.results if result.verdict in INCONCLUSIVE]
+        return [result for result in found if result.verdict != "missing" or result.details.get("required")]
 
     @property
     def passed(self) -> bool:
@@ -118,61 +117,37 @@ class Report:
         """The exit status of the command line: 0 agrees, 1 disagrees, 3 inconclusive."""
         if any(result.verdict in DISAGREES for result in self.results):
             return 1
-        if self.inconclusive or not any(result.verdict == "passed" for result in self.results):
-            return 3
-        return 0
+        return 3 if self.inconclusive or not any(result.verdict == "passed" for result in self.results) else 0
+
+    @property
+    def subjects(self) -> list[str]:
+        """What was examined, in order."""
+        return list(dict.fromkeys(result.subject for result in self.results))
 
     def worst(self, operation: str, subject: str, check: str | None = None) -> float | None:
         """The largest error as a fraction of its bound."""
-        errors = [
-            result.error
-            for result in self.results
-            if result.operation == operation
-            and result.subject == subject
-            and result.error is not None
-            and (check is None or result.check == check)
-        ]
+        asked = [one for one in self.results if (one.operation, one.subject) == (operation, subject)]
+        errors = [one.error for one in asked if one.error is not None and check in (None, one.check)]
         return max(errors) if errors else None
+
+    def matrix(self, *keys: str) -> dict[tuple[str, ...], dict[str, Any]]:
+        """Counts of verdicts and the worst error, grouped by attributes of the results."""
+        cells: dict[tuple[str, ...], dict[str, Any]] = defaultdict(lambda: {"error": None, "verdicts": Counter()})
+        for result in self.results:
+            cell = cells[tuple(getattr(result, key) for key in keys)]
+            cell["verdicts"][result.verdict] += 1
+            if result.error is not None:
+                cell["error"] = max(result.error, cell["error"] if cell["error"] is not None else 0.0)
+        return dict(cells)
 
     def summary(self) -> str:
         """A few lines of text: the verdict, the counts and each failure."""
         counts = Counter(result.verdict for result in self.results)
-        verdict = {0: "agrees", 1: "disagrees", 3: "inconclusive"}[self.status]
-        lines = [f"{verdict}: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))]
-        for result in [one for one in self.results if one.verdict in BAD][:20]:
-            lines.append(f"  {result.verdict}  {result.id}: {result.message}")
+        lines = [f"{STATUS[self.status]}: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))]
+        lines += [f"  {result.verdict}  {result.id}: {result.message}" for result in self.bad[:20]]
         return "\n".join(lines)
-
-    # --- reports -----------------------------------------------------------------------------------------------
-
-    def to_json(self, path: str | PathLike[str]) -> None:
-        """Write the report as JSON; the schema is `polylogit.conformance.reports.json_report.SCHEMA`."""
-        from polylogit.conformance.reports import json_report, write  # noqa: PLC0415  only what is asked for
-
-        write(path, json_report.render(self))
-
-    def to_junit(self, path: str | PathLike[str]) -> None:
-        """Write the report as JUnit XML, as continuous-integration services read it."""
-        from polylogit.conformance.reports import junit, write  # noqa: PLC0415
-
-        write(path, junit.render(self))
-
-    def to_html(self, path: str | PathLike[str]) -> None:
-        """Write the report as one HTML file that needs nothing else."""
-        from polylogit.conformance.reports import html, write  # noqa: PLC0415
-
-        write(path, html.render(self))
-
-    def to_markdown(self) -> str:
-        """The report as Markdown, for the summary of a job."""
-        from polylogit.conformance.reports import markdown  # noqa: PLC0415
-
-        return markdown.render(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data: what the JSON report holds."""
-        return {
-            "environment": self.environment,
-            "pairs": self.pairs,
-            "results": [{"id": result.id, **asdict(result)} for result in self.results],
-        }
+        results = [{"id": result.id, **asdict(result)} for result in self.results]
+        return {"environment": self.environment, "pairs": self.pairs, "results": results}

@@ -6,10 +6,10 @@ from scipy.special import expit
 
 import polylogit
 from polylogit import conformance
-from polylogit.conformance.subject import Subject
+from polylogit.conformance._implementation import Implementation
 from polylogit.errors import ConformanceError
 
-from .faults import softmax
+from .kernels.faults import softmax
 
 
 class OfRows:
@@ -40,10 +40,10 @@ def test_a_ufunc_of_elements_is_asked_for_the_dtypes_that_it_has_loops_for():
 
 
 def test_a_ufunc_of_rows_takes_an_axis_though_its_signature_shows_none():
-    subject = Subject(polylogit.get_backend("numpy"), "softmax", OfRows(softmax))
-    assert subject.offers_axis
-    assert subject.default_axis
-    assert not subject.offers_where
+    implementation = Implementation(polylogit.get_backend("numpy"), "softmax", OfRows(softmax))
+    assert implementation.offers_axis
+    assert implementation.default_axis
+    assert not implementation.offers_where
     report = conformance.check(OfRows(softmax), "softmax", level="quick")
     assert report.passed, report.summary()
     assert verdicts(report, "float16") == {"unsupported"}

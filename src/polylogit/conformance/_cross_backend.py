@@ -35,11 +35,8 @@ def differences(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
                 continue
             operation, check, dtype, _ = key.split("/", 3)
             ulp, absolute = _apart(a, b, dtype, DEFINITIONS[operation].unit)
-            row = found.setdefault(
-                (first, second, operation, check, dtype),
-                {"first": first, "second": second, "operation": operation, "check": check, "dtype": dtype}
-                | {"ulp": 0.0, "absolute": 0.0, "cases": 0},
-            )
+            names = {"first": first, "second": second, "operation": operation, "check": check, "dtype": dtype}
+            row = found.setdefault(tuple(names.values()), {**names, "ulp": 0.0, "absolute": 0.0, "cases": 0})
             row["ulp"], row["absolute"] = max(row["ulp"], ulp), max(row["absolute"], absolute)
             row["cases"] += 1
     return list(found.values())

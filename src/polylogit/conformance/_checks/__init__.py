@@ -1,22 +1,23 @@
-"""The checks: each a generator of trials for a context, listed in `CHECKS`.
+"""The checks: each a generator of cases for a setting, listed in `CHECKS`.
 
-A check names its cases, which are the same at every run with the same level and seed. None knows a framework.
+A check says what is asked; how much of it is the budget's. Its cases have the same names and numbers at every run with
+the same level and seed. None knows a framework.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polylogit.conformance.checks import arguments, behaviour, compiled, gradients, laws, structure, values
+from polylogit.conformance._checks import arguments, behaviour, compiled, gradients, laws, structure, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from polylogit.conformance.context import Context, Trial
+    from polylogit.conformance._case import Case, Setting
 
-__all__ = ["CHECKS", "OF_STORAGE"]
+__all__ = ["CHECKS"]
 
-CHECKS: dict[str, Callable[[Context], Iterator[Trial]]] = {
+CHECKS: dict[str, Callable[[Setting], Iterator[Case]]] = {
     "threads": behaviour.threads,  # first, so that the first calls of the process come from many threads
     "values": values.values,
     "exhaustive": values.exhaustive,
@@ -34,6 +35,3 @@ CHECKS: dict[str, Callable[[Context], Iterator[Trial]]] = {
     "second order": gradients.second_order,
     "compiled": compiled.compiled,
 }
-
-# What a backend's storage formats (float8) are asked; the rest is the arithmetic of the wider formats.
-OF_STORAGE = ("values", "exhaustive", "special", "masks", "vjp", "jvp")

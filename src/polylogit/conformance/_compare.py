@@ -1,6 +1,6 @@
-"""Judging numbers: exact values and a bound on one side, what came back on the other.
+"""Comparing numbers: exact values and a bound on one side, what came back on the other.
 
-Knows formats and double-double pairs; neither operations nor frameworks.
+Knows dtypes and double-double pairs; neither operations nor frameworks.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ if TYPE_CHECKING:
     from polylogit.spec.doubledouble import DD
     from polylogit.spec.dtypes import Array, Finfo
 
-__all__ = ["Expectation", "Outcome", "judge"]
+__all__ = ["Comparison", "Expected", "compare"]
 
 _SHOWN = 16  # entries of a row that a failure shows
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What a trial came to; see `results.Result` for the fields. `vacuous`: a constant would have passed too."""
+class Comparison:
+    """What a case came to; see `polylogit.conformance.Result` for the fields that it has too.
+
+    `vacuous`: a constant would have passed as well. `row`: that of the worst error. `values`: what came back, where
+    backends may be compared on it.
+    """
 
     verdict: str = "passed"
     error: float | None = None
@@ -32,12 +36,13 @@ class Outcome:
     length: int = 0
     distance: float = 0.0
     cases: int = 0
+    row: int = 0
     vacuous: bool = False
     values: Array | None = None
 
 
 @dataclass(slots=True)
-class Expectation:
+class Expected:
     """What is expected of an array of rows.
 
     Attributes
@@ -65,26 +70,25 @@ class Expectation:
     other: float = 0.0
 
 
-def judge(expected: Expectation, got: Array, names: Sequence[str] = ()) -> Outcome:
+def compare(expected: Expected, got: Array, names: Sequence[str] = ()) -> Comparison:
     """Compare what came back, in the same rows, with what is expected."""
     with np.errstate(all="ignore"):
         ratio = _ratios(expected, got)
     if not ratio.size:
-        return Outcome(cases=0, vacuous=True)
+        return Comparison(cases=0, vacuous=True)
     at = tuple(int(one) for one in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
     worst = float(ratio[at])
-    outcome = Outcome(error=worst, cases=int(ratio.size), vacuous=_vacuous(expected))
-    outcome.length = ratio.shape[-1]
-    outcome.distance = _distance(expected.inputs[at[0]], at[-1])
+    found = Comparison(error=worst, cases=int(ratio.size), vacuous=_vacuous(expected), row=at[0])
+    found.length, found.distance = ratio.shape[-1], _distance(expected.inputs[at[0]], at[-1])
     if not worst <= 1.0:
         row = names[at[0]] if at[0] < len(names) else ""
-        outcome.verdict = "failed"
-        outcome.details = _details(expected, got, at, row)
-        outcome.message = _message(outcome.details, worst)
-    return outcome
+        found.verdict = "failed"
+        found.details = _details(expected, got, at, row)
+        found.message = _message(found.details, worst)
+    return found
 
 
-def _ratios(expected: Expectation, got: Array) -> Array:
+def _ratios(expected: Expected, got: Array) -> Array:
     """Errors as fractions of their bounds; infinite where no bound helps."""
     high, low = expected.exact
     error = np.abs((got - high) - low)
@@ -103,7 +107,7 @@ def _ratios(expected: Expectation, got: Array) -> Array:
     return np.where(np.isnan(ratio), np.inf, ratio)
 
 
-def _vacuous(expected: Expectation) -> bool:
+def _vacuous(expected: Expected) -> bool:
     """Whether a constant would have passed: then the case shows nothing."""
     high = expected.exact.hi
     if not np.isfinite(high).all():
@@ -125,7 +129,7 @@ def _around(row: Array, index: int) -> list[float]:
     return [float(value) for value in row[start : start + _SHOWN]]
 
 
-def _details(expected: Expectation, got: Array, at: tuple[Any, ...], row: str) -> dict[str, Any]:
+def _details(expected: Expected, got: Array, at: tuple[Any, ...], row: str) -> dict[str, Any]:
     line, index = int(at[0]), int(at[-1])
     start = max(0, min(index - _SHOWN // 2, got.shape[-1] - _SHOWN))
     return {

@@ -1,7 +1,6 @@
-"""The inputs: rows for every class known to hide faults, lengths, batches, shapes, cotangents.
+"""Rows for every class of inputs known to hide faults, elements, cotangents.
 
-Rows are plain float64 values on the grid of a format; nothing here is computed from an implementation. Knows formats
-and no operation.
+Float64 values on the grid of a dtype; nothing here is computed from an implementation. Knows no operation.
 """
 
 from __future__ import annotations
@@ -17,129 +16,9 @@ if TYPE_CHECKING:
     from polylogit.spec.dtypes import Array, Finfo
 
 __all__ = [
-    "BATCHES",
-    "BETWEEN",
-    "COTANGENTS",
-    "ENOUGH",
-    "GRADIENT_LENGTHS",
-    "LARGE",
-    "LENGTHS",
-    "LONG_LENGTHS",
-    "ONES",
-    "SHAPES",
-    "blocked_rows",
-    "cotangents",
-    "drifting_rows",
-    "generator",
-    "losing_rows",
-    "peaked_rows",
-    "points",
-    "rows",
+    "blocked_rows", "cotangents", "drifting_rows", "generator", "losing_rows", "peaked_rows", "points", "rows",
     "special_rows",
-]
-
-# Around the widths of vector registers, blocks and tiles, and their multiples.
-LENGTHS = {
-    "quick": (
-        1,
-        2,
-        3,
-        4,
-        5,
-        7,
-        8,
-        9,
-        10,
-        15,
-        16,
-        17,
-        31,
-        32,
-        33,
-        63,
-        64,
-        65,
-        100,
-        127,
-        128,
-        129,
-        255,
-        256,
-        257,
-        511,
-        512,
-        513,
-        517,
-        1000,
-        1023,
-        1024,
-        1025,
-        2048,
-        2049,
-        4096,
-        5000,
-    ),
-    "full": (
-        *range(1, 70),
-        95,
-        96,
-        97,
-        100,
-        127,
-        128,
-        129,
-        191,
-        192,
-        193,
-        255,
-        256,
-        257,
-        300,
-        383,
-        384,
-        385,
-        511,
-        512,
-        513,
-        517,
-        640,
-        768,
-        1000,
-        1023,
-        1024,
-        1025,
-        1537,
-        2047,
-        2048,
-        2049,
-        3000,
-        4095,
-        4096,
-        4097,
-        5000,
-        8191,
-        8192,
-        8193,
-    ),
-}
-# Where compiling for a new shape costs a framework far more than running it.
-FEW_LENGTHS = (1, 2, 3, 17, 33, 64, 129, 517, 1025)
-# Between the powers of two: sums that a kernel keeps in lanes are longest there before it changes to another way.
-BETWEEN = (511, 1000)
-LONG_LENGTHS = {"quick": (65536, 100001), "full": (10000, 16385, 32000, 65536, 100001, 131072, 262147)}
-GRADIENT_LENGTHS = {
-    "quick": (1, 2, 3, 5, 8, 17, 33, 64, 129, 517, 1025),
-    "full": (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65, 127, 128, 129, 257, 517, 1000, 1024, 1025, 2049, 5000),
-}
-BATCHES = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 31, 33, 64, 65, 100, 129, 257, 1025)
-# XLA unrolls the loops over arrays of fewer numbers, and takes three times as long to compile them.
-ENOUGH = 4096
-LARGE = (66, 65)
-# Square ones too: where rows and columns are as many, a lost dimension goes unnoticed elsewhere.
-SHAPES = ((5,), (4, 6), (3, 3), (8, 8), (17, 17), (3, 4, 5), (4, 4, 4), (1, 7, 1), (2, 3, 4, 5), (2, 1, 3, 2, 3))
-
-# Where most axes have one entry, and kernels guess which axis is meant.
-ONES = ((2, 3, 1, 1), (1, 1, 1, 9))
+]  # fmt: skip
 
 
 def generator(seed: int, *what: object) -> np.random.Generator:
@@ -148,7 +27,7 @@ def generator(seed: int, *what: object) -> np.random.Generator:
 
 
 def _ladder(n: int, start: float, dtype: Finfo, rng: np.random.Generator, span: float = 12.0) -> Array:
-    """Near `start`, apart by a few spacings of the format there, so that they differ and stay comparable."""
+    """Near `start`, apart by a few spacings of the dtype there, so that they differ and stay comparable."""
     step = float(dtype.ulp(np.asarray(start)))
     steps = rng.integers(0, max(2, int(span / step)) if step <= span / 2 else 2, n)
     return np.asarray(start + step * steps if start < 0 or abs(start) < dtype.max / 2 else start - step * steps)
@@ -301,8 +180,6 @@ def points(dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]
 
 
 # --- cotangents ------------------------------------------------------------------------------------------------------
-
-COTANGENTS = ("normal", "ones", "one-hot", "huge", "small", "alternating", "positive", "ramp", "constant", "zeros")
 
 
 def cotangents(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:

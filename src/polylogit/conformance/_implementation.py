@@ -1,7 +1,7 @@
-"""What is under test: a registered backend through the public API, or someone's own callable on a backend's arrays.
+"""What is under test: a registered backend through the public API, or a user's own callable on a backend's arrays.
 
-Both are asked in the same way, with float64 NumPy arrays in and out; the subject makes the framework's arrays, in the
-dtype and the memory layout asked for, and notes what came back. Knows the public API and no framework.
+Both are asked in the same way, with float64 NumPy arrays in and out; the implementation makes the framework's arrays,
+in the dtype and the memory layout asked for, and notes what came back. Knows the public API and no framework.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import polylogit
-from polylogit.conformance.autodiff import pullback_of, tangent_of
-from polylogit.conformance.layouts import LAYOUTS, VIEWS
+from polylogit._io import resolve
+from polylogit.conformance._data.layouts import LAYOUTS, VIEWS, first_row_repeated
 from polylogit.errors import ConformanceError
 from polylogit.operations import named
+from polylogit.spec.dtypes import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from polylogit.backends.base import Backend
     from polylogit.spec.dtypes import Array, Finfo
 
-__all__ = ["Answer", "Subject"]
+__all__ = ["Answer", "Implementation", "implementation_of", "load"]
 
 
 @dataclass(slots=True)
@@ -53,17 +54,17 @@ class Answer:
     raw: Any = None
 
 
-class Subject:
+class Implementation:
     """An implementation of one operation, on one backend's arrays.
 
     Parameters
     ----------
     backend : Backend
     operation : str
-    implementation : callable, optional
-        ``implementation(x, axis=-1)``; the public function of polylogit where it is left out.
+    function : callable, optional
+        A user's kernel, ``function(x, axis=-1)``; the public function of polylogit where it is left out.
     vjp : callable, optional
-        ``vjp(x, cotangent, axis=-1)``, where the framework cannot differentiate the implementation.
+        ``vjp(x, cotangent, axis=-1)``, where the framework cannot differentiate the kernel.
     name : str, optional
         In results.
     device : str, optional
@@ -74,48 +75,51 @@ class Subject:
         self,
         backend: Backend,
         operation: str,
-        implementation: Callable[..., Any] | None = None,
+        function: Callable[..., Any] | None = None,
         vjp: Callable[..., Any] | None = None,
         name: str | None = None,
         device: str | None = None,
     ) -> None:
-        self.backend, self.operation, self.device = backend, operation, device
+        self.backend, self.operation, self.device, self.vjp = backend, operation, device, vjp
         self.takes_axis = named(operation).takes_axis
         _check_device(backend, device)
-        self.own = implementation is not None
-        self.function: Callable[..., Any] = _by_name(implementation or getattr(polylogit, operation))
-        self.vjp = vjp
+        self.is_kernel = function is not None
+        self.function: Callable[..., Any] = _by_name(function or getattr(polylogit, operation))
         self.name = name or backend.name
         parameters = _parameters(self.function)
         self.offers_axis = self.takes_axis and (parameters is None or len(parameters) > 1)
         self._axis_name = _axis_name(parameters)
         self._vjp_axis = _axis_name(_parameters(vjp), after=2) if vjp is not None else "axis"
         self.default_axis = parameters is None or _has_default(self.function, self._axis_name)
-        self.offers_where = self.takes_axis and (not self.own or "where" in (parameters or ()))
-        self.offers_dtype = not self.own or "dtype" in (parameters or ())
+        self.offers_where = self.takes_axis and (not self.is_kernel or "where" in (parameters or ()))
+        self.offers_dtype = not self.is_kernel or "dtype" in (parameters or ())
+        self._programs: dict[Any, Callable[..., Any]] = {}
 
     # --- arrays ------------------------------------------------------------------------------------------------
 
+    @functools.cached_property
+    def on_numpy(self) -> bool:
+        """Whether the backend's arrays are NumPy's own."""
+        return isinstance(self.backend.asarray(np.zeros(1, np.float32), device=self.device), np.ndarray)
+
     def array(self, values: Array, dtype: str, layout: str = "contiguous") -> Any:
-        """A framework's array of these values; `layout` as in `layouts`."""
-        host = np.asarray(values).astype(_host_dtype(dtype))
-        if layout == "contiguous":
-            return self.backend.asarray(host, dtype=dtype, device=self.device)
-        if self.backend.name == "numpy":
+        """A framework's array of these values; `layout` is "contiguous", "broadcast" or one of `layouts`."""
+        host = np.asarray(values).astype(DTYPES[dtype].dtype if dtype in DTYPES else dtype)
+        if layout in self.layouts and self.on_numpy:
             return LAYOUTS[layout](host)
-        base, view = VIEWS[layout]
+        base, view = VIEWS.get(layout, (lambda x: x, first_row_repeated if layout == "broadcast" else lambda x: x))
         return view(self.backend.asarray(base(host), dtype=dtype, device=self.device))
 
     @functools.cached_property
     def layouts(self) -> tuple[str, ...]:
         """The memory layouts that the framework's arrays may have; none where it has no strides."""
-        if self.backend.name == "numpy":
+        if self.on_numpy:
             return tuple(LAYOUTS)
-        strided = hasattr(self.array(np.zeros(1), "float32"), "stride")
+        strided = hasattr(self.backend.asarray(np.zeros(1, np.float32), device=self.device), "stride")
         return tuple(VIEWS) if strided else ()
 
     def keeps(self, dtype: Finfo) -> bool:
-        """Whether the framework has arrays of this format here (JAX without x64 has no float64)."""
+        """Whether the framework has arrays of this dtype here (JAX without x64 has no float64)."""
         if dtype.name not in self.backend.dtypes():
             return False
         try:
@@ -124,14 +128,12 @@ class Subject:
             return False
 
     def declines(self, dtype: Finfo) -> str:
-        """What a universal function says by its loops: with none for this format, it is for others alone."""
-        types = getattr(self.function, "types", ()) if self.own and _is_ufunc(self.function) else ()
+        """Why a universal function cannot take this dtype: it has no loop for it. Empty if it can."""
+        types = getattr(self.function, "types", ()) if self.is_kernel and _is_ufunc(self.function) else ()
         loops = [loop.partition("->")[0] for loop in types]
-        return (
-            ""
-            if not loops or dtype.dtype.char in loops
-            else f"the ufunc has no loop for {dtype.name}, only for {', '.join(loops)}"
-        )
+        if not loops or dtype.dtype.char in loops:
+            return ""
+        return f"the ufunc has no loop for {dtype.name}, only for {', '.join(loops)}"
 
     def host(self, array: Any) -> Array:
         """The values as float64."""
@@ -140,15 +142,14 @@ class Subject:
     # --- calls -------------------------------------------------------------------------------------------------
 
     def call(self, x: Any, axis: Any = -1, **kwargs: Any) -> Any:
-        """The implementation on a framework's array."""
-        return self.function(x, **self.keywords(axis), **kwargs)
+        """The result for a framework's array."""
+        return self.function(x, **self._axis(axis), **kwargs)
 
-    def keywords(self, axis: Any) -> dict[str, Any]:
-        """How the axis is passed to the implementation."""
+    def _axis(self, axis: Any) -> dict[str, Any]:
         return {self._axis_name: axis} if self.offers_axis else {}
 
     def answer(self, x: Any, axis: Any = -1, **kwargs: Any) -> Answer:
-        """The implementation's answer for a framework's array, and whether it left its input alone."""
+        """The answer for a framework's array, and whether it was left as it was."""
         before = self._bits(x)
         answer = self.guarded(lambda: self.call(x, axis, **kwargs), like=x)
         if before is not None and self._bits(x) != before:
@@ -184,45 +185,89 @@ class Subject:
     # --- derivatives -------------------------------------------------------------------------------------------
 
     @property
-    def differentiates(self) -> bool:
-        """Whether gradients can be asked for at all."""
-        return self.vjp is not None or not self.own or self.backend.differentiates
-
-    @property
     def composed(self) -> bool:
         """Whether the gradient is that of the steps that the kernel is written in, by the framework's autodiff."""
-        return self.own and self.vjp is None
+        return self.is_kernel and self.vjp is None
+
+    @property
+    def differentiates(self) -> bool:
+        """Whether gradients can be asked for at all."""
+        return self.backend.differentiates or not self.composed
 
     @property
     def differentiates_forward(self) -> bool:
         """Whether forward mode and second order can be asked for."""
-        return not self.own or (self.backend.differentiates and self.vjp is None)
+        return not self.is_kernel or (self.backend.differentiates and self.vjp is None)
 
-    def pull(self, x: Any, cotangent: Any, axis: Any, **kwargs: Any) -> Any:
-        """The gradient for a cotangent."""
+    def derivative(self, kind: str, axis: Any, *, eager: bool) -> Callable[..., Any]:
+        """``derivative(x, *directions, **kwargs)``; compiled whole where its operations would be compiled one by one.
+
+        Parameters
+        ----------
+        kind : {"vjp", "jvp", "reverse", "forward"}
+        axis : int, tuple of int or None
+        eager : bool
+            Operation by operation in any case. A user's kernel may not be one that can be compiled, and is not.
+        """
+        run = functools.partial(getattr(self, f"_{kind}"), axis)
+        compiler = self.backend.always_compiles
+        if eager or self.is_kernel or not compiler:
+            return run
+        if (kind, axis) not in self._programs:
+            self._programs[kind, axis] = self.backend.compilers()[compiler](run)
+        return self._programs[kind, axis]
+
+    def _vjp(self, axis: Any, x: Any, cotangent: Any, **kwargs: Any) -> Any:
         if self.vjp is not None:
             axes = {self._vjp_axis: axis} if self.takes_axis and self._vjp_axis else {}
             gradient = self.vjp(x, cotangent, **axes)
             return gradient[0] if isinstance(gradient, (tuple, list)) and len(gradient) == 1 else gradient
-        if self.own:
-            return pullback_of(self.backend, self.function, x, {**self.keywords(axis), **kwargs}, cotangent)
-        return polylogit.vjp(self.function, x, **self.keywords(axis), **kwargs)[1](cotangent)
+        if self.is_kernel:
+            return self.backend.gradient(self.function, x, cotangent, {**self._axis(axis), **kwargs})
+        return polylogit.vjp(self.function, x, **self._axis(axis), **kwargs)[1](cotangent)
 
-    def push(self, x: Any, tangent: Any, axis: Any, **kwargs: Any) -> Any:
-        """The directional derivative along a tangent."""
-        if self.own:
-            return tangent_of(self.backend, self.function, x, {**self.keywords(axis), **kwargs}, tangent)
-        return polylogit.jvp(self.function, x, tangent, **self.keywords(axis), **kwargs)[1]
+    def _jvp(self, axis: Any, x: Any, tangent: Any, **kwargs: Any) -> Any:
+        if self.is_kernel:
+            return self.backend.tangent(self.function, x, tangent, {**self._axis(axis), **kwargs})
+        return polylogit.jvp(self.function, x, tangent, **self._axis(axis), **kwargs)[1]
 
-    def pull_twice(self, x: Any, cotangent: Any, direction: Any, axis: Any) -> Any:
+    def _reverse(self, axis: Any, x: Any, cotangent: Any, direction: Any) -> Any:
         """The pullback of the pullback, reverse over reverse."""
-        slope = polylogit.gradient(self.function, cotangent, **self.keywords(axis))
+        slope = polylogit.gradient(self.function, cotangent, **self._axis(axis))
         return polylogit.vjp(slope, x)[1](direction)
 
-    def push_pull(self, x: Any, cotangent: Any, direction: Any, axis: Any) -> Any:
+    def _forward(self, axis: Any, x: Any, cotangent: Any, direction: Any) -> Any:
         """The derivative of the pullback along a direction, forward over reverse."""
-        slope = polylogit.gradient(self.function, cotangent, **self.keywords(axis))
+        slope = polylogit.gradient(self.function, cotangent, **self._axis(axis))
         return polylogit.jvp(slope, x, direction)[1]
+
+
+def implementation_of(
+    backend: str, operation: str, function: Any = None, vjp: Any = None, name: str | None = None, device: Any = None
+) -> Implementation:
+    """A registered backend's implementation; or a user's, whose functions may be given as ``"module:function"``."""
+    found = polylogit.get_backend(backend)
+    if function is None:
+        return Implementation(found, operation, name=name or backend, device=device)
+    name = name or (function if isinstance(function, str) else _label(function))
+    return Implementation(found, operation, load(function), load(vjp), f"{found.name}+{name}", device)
+
+
+def load(target: Any) -> Any:
+    """What a text ``"module:function"`` names; anything else as it is."""
+    if not isinstance(target, str):
+        return target
+    try:
+        return resolve(target)
+    except Exception as error:
+        message = f"{target!r} cannot be loaded: {type(error).__name__}: {error}"
+        raise ConformanceError(message) from error
+
+
+def _label(function: Any) -> str:
+    module = getattr(function, "__module__", None) or ""
+    name = getattr(function, "__qualname__", None) or type(function).__name__
+    return f"{module}:{name}".replace("/", ".")
 
 
 def _check_device(backend: Backend, device: str | None) -> None:
@@ -235,19 +280,13 @@ def _check_device(backend: Backend, device: str | None) -> None:
         raise ConformanceError(message) from error
 
 
-def _host_dtype(dtype: str) -> np.dtype[Any]:
-    from polylogit.spec.dtypes import DTYPES  # noqa: PLC0415
-
-    return DTYPES[dtype].dtype if dtype in DTYPES else np.dtype(dtype)
-
-
 def _by_name(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function whose axis can be passed by name, also where it takes it by position alone."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return function
-    if len(parameters) != 2 or parameters[1].kind is not inspect.Parameter.POSITIONAL_ONLY:  # noqa: PLR2004
+    if len(parameters) != 2 or parameters[1].kind is not inspect.Parameter.POSITIONAL_ONLY:
         return function
     default = parameters[1].default
     if default is inspect.Parameter.empty:
@@ -265,13 +304,10 @@ def _parameters(function: Any) -> tuple[str, ...] | None:
     if _is_ufunc(function):  # what its signature names is the code of a row, output included
         return ("x", "axis") if getattr(function, "signature", None) else ("x",)
     try:
-        return tuple(
-            name
-            for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
-        )
+        parameters = inspect.signature(function).parameters.items()
     except (TypeError, ValueError):
         return None
+    return tuple(name for name, parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD)
 
 
 def _axis_name(parameters: tuple[str, ...] | None, after: int = 1) -> str:
