@@ -64,17 +64,6 @@ def _pairs(batches: tuple[int, ...], lengths: tuple[int, ...]) -> tuple[tuple[in
     return tuple((batch, n) for batch in batches for n in lengths)
 
 
-_ROWS: dict[str, Any] = {
-    "brief essential kernel": _FEW[::2],
-    "brief essential compiles": (3, 129),
-    "brief essential": (3, 129, *_BETWEEN),
-    "brief kernel": _QUICK[::3],
-    "brief": _FEW[::2],
-    "essential": (*_FEW, *_BETWEEN),
-    "quick|sparing": _QUICK,
-    "": _FULL,
-}
-
 TABLE: dict[str, dict[str, Any]] = {
     # --- checks and dtypes ---
     "checks": {
@@ -97,8 +86,17 @@ TABLE: dict[str, dict[str, Any]] = {
     # Numbers that rows of one length are repeated to: XLA unrolls loops over fewer, and compiles three times as long.
     "padding": {"sparing": 4096, "": 1},
     # --- values ---
-    "row lengths": _ROWS,
-    "element lengths": {"brief essential backend": (), **_ROWS},  # float32 is asked for them
+    "lengths": {
+        "brief essential kernel": _FEW[::2],
+        "brief essential compiles": (3, 129),
+        "brief essential": (3, 129, *_BETWEEN),
+        "brief kernel": _QUICK[::3],
+        "brief": _FEW[::2],
+        "essential": (*_FEW, *_BETWEEN),
+        "quick|sparing": _QUICK,
+        "": _FULL,
+    },
+    "elements of many lengths": {"brief essential backend": False, "": True},  # float32 is asked for them
     "drawn lengths": {"brief|essential": 0, "sparing": 2, "": 5},  # no length is special
     "long rows": {
         "storage": (),

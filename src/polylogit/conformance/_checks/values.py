@@ -48,15 +48,15 @@ def values(setting: Setting) -> Iterator[Case]:
     yield from _rowwise(setting) if setting.operation.takes_axis else _elementwise(setting)
 
 
-def _lengths(setting: Setting, what: str) -> tuple[int, ...]:
-    listed, count = setting.budget(what), setting.budget("drawn lengths")
+def _lengths(setting: Setting) -> tuple[int, ...]:
+    listed, count = setting.budget("lengths"), setting.budget("drawn lengths")
     drawn = np.exp(setting.rng("lengths drawn").uniform(np.log(70), np.log(5000), count))
     return tuple(dict.fromkeys((*listed, *(int(n) for n in drawn))))
 
 
 def _rowwise(setting: Setting) -> Iterator[Case]:
     dtype = setting.dtype
-    for n in _lengths(setting, "row lengths"):
+    for n in _lengths(setting):
         yield _together(setting, f"n{n}", _mixed(setting, n))
     for n in setting.budget("long rows"):
         yield _alone(f"long-n{n}", itertools.islice(_long(setting, n), setting.budget("kinds of long rows")))
@@ -98,7 +98,7 @@ def _long(setting: Setting, n: int) -> Iterator[tuple[str, Array]]:
 def _elementwise(setting: Setting) -> Iterator[Case]:
     for name, x in rows.points(setting.dtype, setting.rng("points")) if setting.budget("elements alone") else ():
         yield Case(slug(name), _grouped(x[np.isfinite(x)] if np.isfinite(x).any() else x))
-    for n in _lengths(setting, "element lengths"):
+    for n in _lengths(setting) if setting.budget("elements of many lengths") else ():
         x = 8.0 * setting.rng("lengths", n).normal(size=n)
         yield Case(f"n{n}", x)
         # Of one sign alone, for a kernel that looks at the whole array first.
