@@ -28,8 +28,6 @@ from polylogit.spec.operations import DEFINITIONS, definition
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["cases", "check", "replay", "run", "search", "verify_implementation"]
-
 
 def run(
     backends: Iterable[str] | None = None,
@@ -91,9 +89,8 @@ def run(
                 job.values = str(folders[job.backend])
             _runner.run_jobs(present, progress)
             report.pairs = _cross_backend.differences(folders)
-        order = {name: position for position, name in enumerate((*DEFINITIONS, *DTYPES, ""))}
         for job in present:
-            report.results.extend(sorted(job.results, key=lambda one: (order[one.operation], order[one.dtype])))
+            report.results.extend(sorted(job.results, key=lambda one: _place(one.id)))
             report.environment["capabilities"][job.backend] = job.capabilities
     else:
         for job in present:
@@ -140,15 +137,13 @@ def cases(
     if broken := [result for job in present for result in job.results]:
         message = f"{broken[0].subject} could not be asked for its cases: {broken[0].message}"
         raise ConformanceError(message)
-    return [found for job in present for operation in job.operations for found in _of(operation, job.listed)]
+    return [identifier for job in present for identifier in sorted(job.listed, key=_place)]
 
 
-def _of(operation: str, ids: list[str]) -> list[str]:
-    """Those of one operation, by dtype as reports have them."""
-    parts = [(identifier.split("/"), identifier) for identifier in ids]
-    order = list(DTYPES)
-    mine = [(order.index(found[3]), identifier) for found, identifier in parts if found[1] == operation]
-    return [identifier for _, identifier in sorted(mine, key=lambda one: one[0])]
+def _place(identifier: str) -> tuple[int, int]:
+    """By operation and dtype, as reports have them, whichever process ended first."""
+    operation, _, dtype = identifier.split("/")[1:4]
+    return (*DEFINITIONS, "").index(operation), (*DTYPES, "").index(dtype)
 
 
 def _jobs(

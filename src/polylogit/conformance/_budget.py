@@ -26,8 +26,6 @@ from polylogit.errors import ConformanceError
 if TYPE_CHECKING:
     from polylogit.spec.dtypes import Finfo
 
-__all__ = ["LARGE", "LEVELS", "TABLE", "amount", "check_level", "words"]
-
 LEVELS = ("quick", "full")
 
 # Around the widths of vector registers, blocks and tiles, and their multiples.
@@ -64,48 +62,27 @@ def _pairs(batches: tuple[int, ...], lengths: tuple[int, ...]) -> tuple[tuple[in
     return tuple((batch, n) for batch in batches for n in lengths)
 
 
+# Laid out by hand, to be read as a table.
+# fmt: off
 TABLE: dict[str, dict[str, Any]] = {
     # --- checks and dtypes ---
-    "checks": {
-        "storage": (
-            "values",
-            "exhaustive",
-            "special",
-            "masks",
-            "vjp",
-            "jvp",
-        ),  # the rest is the wider dtypes' arithmetic
-        "": None,  # all
-    },
-    "storage dtypes": {
-        "kernel": False,
-        "full": True,
-        "compiles": False,
-        "": True,
-    },  # of a kernel where it asks for them
+    # None stands for all here. What a storage dtype is not asked is the arithmetic of the wider ones.
+    "checks": {"storage": ("values", "exhaustive", "special", "masks", "vjp", "jvp"), "": None},
+    # Of a kernel only where it says that it serves them.
+    "storage dtypes": {"kernel": False, "full": True, "compiles": False, "": True},
     # Numbers that rows of one length are repeated to: XLA unrolls loops over fewer, and compiles three times as long.
     "padding": {"sparing": 4096, "": 1},
     # --- values ---
     "lengths": {
-        "brief essential kernel": _FEW[::2],
-        "brief essential compiles": (3, 129),
-        "brief essential": (3, 129, *_BETWEEN),
-        "brief kernel": _QUICK[::3],
-        "brief": _FEW[::2],
-        "essential": (*_FEW, *_BETWEEN),
-        "quick|sparing": _QUICK,
-        "": _FULL,
+        "brief essential kernel": _FEW[::2], "brief essential compiles": (3, 129),
+        "brief essential": (3, 129, *_BETWEEN), "brief kernel": _QUICK[::3], "brief": _FEW[::2],
+        "essential": (*_FEW, *_BETWEEN), "quick|sparing": _QUICK, "": _FULL,
     },
     "elements of many lengths": {"brief essential backend": False, "": True},  # float32 is asked for them
     "drawn lengths": {"brief|essential": 0, "sparing": 2, "": 5},  # no length is special
     "long rows": {
-        "storage": (),
-        "brief kernel float32|float16": _LONG,
-        "brief float32|float16": _LONG[:1],
-        "brief": (),
-        "quick float32|float16": _LONG,
-        "quick": _LONG[:1],
-        "sparing": _LONG,
+        "storage": (), "brief kernel float32|float16": _LONG, "brief float32|float16": _LONG[:1], "brief": (),
+        "quick float32|float16": _LONG, "quick": _LONG[:1], "sparing": _LONG,
         "": (10000, 16385, 32000, 65536, 100001, 131072, 262147),
     },
     "kinds of long rows": {"quick": 2, "kernel": 3, "": 5},
@@ -113,25 +90,16 @@ TABLE: dict[str, dict[str, Any]] = {
     "rows alone": {"storage": (), "brief": (3,), "quick|sparing": (3, 20), "": (3, 20, 130)},
     "elements alone": {"storage": False, "": True},  # every number of the dtype is asked for elsewhere
     "blocks": {
-        "storage": (),
-        "brief essential": (),
-        "brief": (300,),
-        "essential": (40,),
-        "quick|sparing": (40, 300, 2100),
+        "storage": (), "brief essential": (), "brief": (300,), "essential": (40,), "quick|sparing": (40, 300, 2100),
         "": (20, 40, 130, 300, 1030, 2100),
     },
     "peaks": {
-        "storage": (),
-        "brief essential": (),
-        "brief|essential": (33,),
-        "quick|sparing": (2, 17, 70),
+        "storage": (), "brief essential": (), "brief|essential": (33,), "quick|sparing": (2, 17, 70),
         "": (2, 3, 4, 5, 8, 9, 16, 17, 33, 70, 130),
     },
     "orders of all numbers": {"brief": 2, "": 3},
     "special rows": {
-        "essential": (3,),
-        "brief": (1, 3, 33),
-        "sparing": (1, 2, 3, 8, 33),
+        "essential": (3,), "brief": (1, 3, 33), "sparing": (1, 2, 3, 8, 33),
         "": (1, 2, 3, 4, 5, 8, 9, 16, 17, 33, 64, 65, 129, 257, 517, 1025),
     },
     "special rows alone": {"storage": 0, "brief": 2, "": 1},  # twice, in the shape of the other rows that are alone
@@ -139,44 +107,29 @@ TABLE: dict[str, dict[str, Any]] = {
     "special elements in one shape": {"brief": True, "": False},
     # --- axes, layouts, shapes ---
     "shapes with axes": {
-        "brief essential backend": (),
-        "essential": ((4, 6),),
-        "brief kernel": ((8, 8), (3, 4, 5), (2, 3, 4, 5)),
-        "brief": ((15, 16, 18),),
-        "compiles backend float32": _SHAPES,
-        "compiles backend": ((4, 6), (3, 4, 5), (2, 1, 3, 2, 3)),
-        "": _SHAPES,
+        "brief essential backend": (), "essential": ((4, 6),), "brief kernel": ((8, 8), (3, 4, 5), (2, 3, 4, 5)),
+        "brief": ((15, 16, 18),), "compiles backend float32": _SHAPES,
+        "compiles backend": ((4, 6), (3, 4, 5), (2, 1, 3, 2, 3)), "": _SHAPES,
     },
     # Of the others one axis of each kind.
     "shapes with every axis": {
-        "brief float32": ((3, 4, 5), (4, 6)),
-        "brief": (),
-        "compiles backend float32": ((3, 4, 5), (4, 6)),
-        "compiles backend": (),
-        "": _SHAPES,
+        "brief float32": ((3, 4, 5), (4, 6)), "brief": (), "compiles backend float32": ((3, 4, 5), (4, 6)),
+        "compiles backend": (), "": _SHAPES,
     },
     "long axes": {
-        "brief essential backend": (),
-        "brief essential": _LONG_AXES[:1],
-        "brief": _LONG_AXES[1:2],
-        "": _LONG_AXES,
+        "brief essential backend": (), "brief essential": _LONG_AXES[:1], "brief": _LONG_AXES[1:2], "": _LONG_AXES,
     },
     "far columns": {
-        "brief essential backend": (),
-        "brief|essential": ((LARGE, 0),),
-        "": (((9, 70), 0), ((3, 9, 17), 1)),
+        "brief essential backend": (), "brief|essential": ((LARGE, 0),), "": (((9, 70), 0), ((3, 9, 17), 1)),
     },
     "equal long axis": {"sparing": False, "": True},
-    "axes of mostly ones": {"essential": 0, "brief backend": 1, "": None},  # None: all
+    "axes of mostly ones": {"essential": 0, "brief backend": 1, "": None},
     # A kernel may add up along a strided axis one by one, as NumPy does; a backend owes the bound there.
     "longest axis": {"kernel": (), "quick float32": (65536,), "quick": (), "": (128256,)},
     "layouts": {"full": _LAYOUTS, "float32": _LAYOUTS[:3], "": _LAYOUTS[:1]},
     "batches": {
-        "brief essential": (),
-        "brief": ((7, 3), (33, 1)),
-        "quick float32|float16": _pairs(_BATCHES, (1, 3, 6)),
-        "quick": _pairs((8, 17), (1, 3, 6)),
-        "sparing": _pairs((1, 7, 16, 33), (1, 3)),
+        "brief essential": (), "brief": ((7, 3), (33, 1)), "quick float32|float16": _pairs(_BATCHES, (1, 3, 6)),
+        "quick": _pairs((8, 17), (1, 3, 6)), "sparing": _pairs((1, 7, 16, 33), (1, 3)),
         "": _pairs(_BATCHES, (1, 3, 6)),
     },
     "far batches": {"brief": ((7, 3), (33, 1)), "": ((8, 1), (33, 1), (3, 1), (9, 2))},
@@ -185,92 +138,63 @@ TABLE: dict[str, dict[str, Any]] = {
     "masked shape": {"brief essential": (), "brief": LARGE, "": (7, 9)},
     "masked axes": {"brief|essential": (-1,), "": (-1, 0, None)},
     "masks that broadcast": {"brief": ("vector", "column"), "": ("vector", "row", "column", "one")},
-    "integers": {"brief": ("uint8", "int64", "bool"), "": None},  # None: all
+    "integers": {"brief": ("uint8", "int64", "bool"), "": None},
     "dtypes asked for": {
-        "brief essential backend": ("float32",),
-        "brief backend": ("float64", "float16"),
-        "": None,  # all
+        "brief essential backend": ("float32",), "brief backend": ("float64", "float16"), "": None,
     },
     "errors": {"essential": False, "float32|float64": True, "": False},
     # --- laws, several calls, compilers ---
     "laws": {"brief essential": (), "brief|essential": (33,), "sparing": (2, 1000), "": (2, 3, 17, 129, 1000)},
     "threads": {"float32 brief": (LARGE,), "float32": ((4, 33), (40, 1000)), "": ()},
     "calls of a thread": {"brief backend": 3, "": 12},
+    # Brief: those that other checks have compiled.
     "repeated shapes": {
-        "brief essential": (),
-        "brief": (LARGE, (33, 1), (7, 3), (15, 16, 18), LARGE),  # that other checks have compiled
-        "": _REPEATED,
+        "brief essential": (), "brief": (LARGE, (33, 1), (7, 3), (15, 16, 18), LARGE), "": _REPEATED,
     },
     "growing shapes": {"brief": (), "": ((1, 4), (2, 4), (2, 16), (1, 4))},
     # Of a kernel float32 alone: in 16 bits compilers put arithmetic of their own in place of the kernel's.
     "compiled shapes": {
-        "kernel quick float32": ((130, 33),),
-        "kernel float32": _COMPILED,
-        "kernel": (),
-        "brief float32": (),  # between other operations, as "composed" says
-        "brief float16": ((130, 33),),
-        "float32|float16": _COMPILED,
-        "": (),
+        "kernel quick float32": ((130, 33),), "kernel float32": _COMPILED, "kernel": (), "brief float32": (),
+        "brief float16": ((130, 33),), "float32|float16": _COMPILED, "": (),
     },
-    "composed shape": {
-        "quick float32": (130, 33),
-        "float32": (4, 33),
-        "kernel|brief": (),
-        "float16": (4, 33),
-        "": (),
-    },
+    "composed shape": {"quick float32": (130, 33), "float32": (4, 33), "kernel|brief": (), "float16": (4, 33), "": ()},
     "slow compilers": {"full float32": (130, 33), "": ()},
     # --- derivatives ---
     "jvp": {"brief essential backend float16": True, "brief essential backend": False, "": True},
+    # Brief, of a backend: the jvp what the vjp was asked, in fewer shapes.
     "derivative lengths": {
-        "brief essential": (3,),
-        "brief backend jvp": (3,),  # what the vjp was asked, in fewer shapes
-        "brief": (1, 3, 17),
-        "sparing essential": (2, 3),
-        "sparing": (1, 2, 3, 8, 17, 64, 129, 517),
-        "quick": (1, 2, 3, 5, 8, 17, 33, 64, 129, 517, 1025),
+        "brief essential": (3,), "brief backend jvp": (3,), "brief": (1, 3, 17), "sparing essential": (2, 3),
+        "sparing": (1, 2, 3, 8, 17, 64, 129, 517), "quick": (1, 2, 3, 5, 8, 17, 33, 64, 129, 517, 1025),
         "": _GRADIENTS,
     },
     "cotangents alone": {"essential": False, "brief backend jvp": False, "": True},
     "cotangents alone compiled": {"brief": True, "": False},
     "derivative shapes": {
-        "essential": (),
-        "sparing backend float32 brief": (LARGE,),
-        "sparing backend float32": ((4, 6), (4, 4, 4), (2, 3, 4)),
-        "sparing backend": (),
-        "brief": ((2, 3, 4),),
-        "sparing": ((4, 6), (4, 4, 4), (2, 3, 4)),
-        "": ((4, 6), (8, 8), (3, 4, 5), (4, 4, 4), (2, 3, 4, 5)),
+        "essential": (), "sparing backend float32 brief": (LARGE,),
+        "sparing backend float32": ((4, 6), (4, 4, 4), (2, 3, 4)), "sparing backend": (), "brief": ((2, 3, 4),),
+        "sparing": ((4, 6), (4, 4, 4), (2, 3, 4)), "": ((4, 6), (8, 8), (3, 4, 5), (4, 4, 4), (2, 3, 4, 5)),
     },
     # Names of axes: "every" has both signs, "once" one of the two names that an axis has where each is compiled.
     "derivative axes": {
-        "brief kernel": ("first", 1, None),
-        "brief jvp": (0,),
-        "brief": (0, None),
-        "sparing backend": ("once", None, (0, 1)),
-        "": ("every", None, (0, 1)),
+        "brief kernel": ("first", 1, None), "brief jvp": (0,), "brief": (0, None),
+        "sparing backend": ("once", None, (0, 1)), "": ("every", None, (0, 1)),
     },
     "masked derivatives": {"essential": (), "brief": LARGE, "": (6, 9)},
     "many rows": {
-        "essential float16": ((2, 10007),),
-        "essential": (),
-        "float32 brief backend": ((2, 10007),),
-        "float32": ((2, 10007), (70000, 3)),
-        "": ((2, 10007),),
+        "essential float16": ((2, 10007),), "essential": (), "float32 brief backend": ((2, 10007),),
+        "float32": ((2, 10007), (70000, 3)), "": ((2, 10007),),
     },
     "long cotangents": {"essential float16": True, "essential": False, "": True},
     "long cotangents compiled": {"brief|essential": True, "": False},
     "second lengths": {
-        "brief essential": (),
-        "brief|essential": (3,),
-        "quick|sparing": (3, 17),
-        "": (2, 3, 8, 17, 130, 517),
+        "brief essential": (), "brief|essential": (3,), "quick|sparing": (3, 17), "": (2, 3, 8, 17, 130, 517),
     },
     "second shape": {"brief": LARGE, "": (3, 4)},
     "second axes": {"essential": (), "brief forward|kernel": (0,), "brief": (), "": (0, -1)},
     # Up to this length a derivative goes operation by operation as well, not as one compiled program.
     "longest eager": {"full": 3, "": 0},
 }
+# fmt: on
 
 
 def check_level(level: str) -> None:

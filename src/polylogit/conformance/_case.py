@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from polylogit.spec.dtypes import Array, Finfo
     from polylogit.spec.operations import Definition
 
-__all__ = ["Case", "Setting", "slug"]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from polylogit.spec.doubledouble import DD
     from polylogit.spec.dtypes import Array, Finfo
 
-__all__ = ["Comparison", "Expected", "compare"]
-
 _SHOWN = 16  # entries of a row that a failure shows
 
 
@@ -81,10 +79,9 @@ def compare(expected: Expected, got: Array, names: Sequence[str] = ()) -> Compar
     found = Comparison(error=worst, cases=int(ratio.size), vacuous=_vacuous(expected), row=at[0])
     found.length, found.distance = ratio.shape[-1], _distance(expected.inputs[at[0]], at[-1])
     if not worst <= 1.0:
-        row = names[at[0]] if at[0] < len(names) else ""
+        name = names[at[0]] if at[0] < len(names) else ""
         found.verdict = "failed"
-        found.details = _details(expected, got, at, row)
-        found.message = _message(found.details, worst)
+        found.message, found.details = _failure(expected, got, at[0], at[-1], name, worst)
     return found
 
 
@@ -124,32 +121,22 @@ def _distance(row: Array, index: int) -> float:
     return distance if np.isfinite(distance) else 0.0
 
 
-def _around(row: Array, index: int) -> list[float]:
-    start = max(0, min(index - _SHOWN // 2, row.size - _SHOWN))
-    return [float(value) for value in row[start : start + _SHOWN]]
-
-
-def _details(expected: Expected, got: Array, at: tuple[Any, ...], row: str) -> dict[str, Any]:
-    line, index = int(at[0]), int(at[-1])
+def _failure(expected: Expected, got: Array, line: int, index: int, name: str, worst: float) -> tuple[str, Any]:
+    """What is wrong in words, and the details: the entries of the row around the worst one."""
     start = max(0, min(index - _SHOWN // 2, got.shape[-1] - _SHOWN))
-    return {
-        "row": row or line,
+    rows = {"inputs": expected.inputs, "expected_row": expected.exact.hi, "got_row": got}
+    right, bound = float(expected.exact.hi[line, index]), float(expected.bound[line, index])
+    details = {
+        "row": name or line,
         "index": index,
         "length": int(got.shape[-1]),
         "shown_from": start,
-        "inputs": _around(expected.inputs[line], index),
-        "expected": float(expected.exact.hi[line, index]),
+        "expected": right,
         "got": float(got[line, index]),
-        "bound": float(expected.bound[line, index]),
-        "expected_row": _around(expected.exact.hi[line], index),
-        "got_row": _around(got[line], index),
+        "bound": bound,
+        **{key: [float(value) for value in row[line, start : start + _SHOWN]] for key, row in rows.items()},
     }
-
-
-def _message(details: dict[str, Any], worst: float) -> str:
-    size = "" if worst == np.inf else f", {worst:.3g} times the bound of {details['bound']:.3g}"
-    where = f"row {details['row']!r}" if isinstance(details["row"], str) else f"row {details['row']}"
-    return (
-        f"{where} (length {details['length']}), entry {details['index']}: expected {details['expected']:.9g}, "
-        f"got {details['got']:.9g}{size}"
-    )
+    size = "" if worst == np.inf else f", {worst:.3g} times the bound of {bound:.3g}"
+    where = f"row {name!r}" if name else f"row {line}"
+    where += f" (length {got.shape[-1]}), entry {index}"
+    return f"{where}: expected {right:.9g}, got {details['got']:.9g}{size}", details

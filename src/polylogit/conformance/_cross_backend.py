@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["differences", "loaded"]
-
 
 def differences(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
     """For each pair of backends, operation, check and dtype: the largest difference, in ulp and absolute.

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from polylogit.backends.base import Backend
     from polylogit.spec.dtypes import Array, Finfo
 
-__all__ = ["Answer", "Implementation", "implementation_of", "load"]
-
 
 @dataclass(slots=True)
 class Answer:

@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["instruction_sets", "machine", "processor"]
-
 
 def processor() -> str:
     """The processor's name; what kind it is where the system has no name for it."""

@@ -10,8 +10,6 @@ from polylogit.conformance._results import Results
 if TYPE_CHECKING:
     from os import PathLike
 
-__all__ = ["Report"]
-
 
 class Report(Results):
     __doc__ = Results.__doc__

@@ -9,8 +9,6 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["BAD", "DISAGREES", "INCONCLUSIVE", "SEARCH", "STATUS", "Result", "Results"]
-
 DISAGREES = ("failed", "unexpected-pass", "expired")
 INCONCLUSIVE = ("inconclusive", "crashed", "timeout", "missing")
 BAD = DISAGREES + INCONCLUSIVE
@@ -140,10 +138,15 @@ class Results:
                 cell["error"] = max(result.error, cell["error"] if cell["error"] is not None else 0.0)
         return dict(cells)
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many results have each verdict."""
+        return dict(Counter(result.verdict for result in self.results))
+
     def summary(self) -> str:
         """A few lines of text: the verdict, the counts and each failure."""
-        counts = Counter(result.verdict for result in self.results)
-        lines = [f"{STATUS[self.status]}: " + ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))]
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
+        lines = [f"{STATUS[self.status]}: {counts}"]
         lines += [f"  {result.verdict}  {result.id}: {result.message}" for result in self.bad[:20]]
         return "\n".join(lines)
 

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from polylogit.conformance._implementation import Answer, Implementation
     from polylogit.spec.dtypes import Array, Finfo
 
-__all__ = ["compared", "quiet", "refusal", "result_of", "run", "unusable"]
-
 # What code raises when it says no. Arithmetic errors, exhausted memory and broken names are no way of saying it.
 _REFUSALS = (NotImplementedError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError)
 _DEFINED = {"reverse": "second", "forward": "second"}  # where the table defines a kind of case under another name
+_SAID = ("verdict", "error", "message", "details", "length", "distance", "cases")  # what a result takes over
 _COMPARED = 1 << 15  # of larger results no values are kept to compare backends
 
 
@@ -61,21 +60,9 @@ def run(setting: Setting, case: Case) -> Comparison:
 
 def result_of(setting: Setting, check: str, case: str, found: Comparison) -> Result:
     """What a case came to, under its full name."""
-    return Result(
-        setting.implementation.name,
-        setting.operation.name,
-        check,
-        setting.dtype.name,
-        case,
-        found.verdict,
-        found.error,
-        found.message,
-        found.details,
-        length=found.length,
-        distance=found.distance,
-        seed=setting.seed,
-        cases=found.cases,
-    )
+    names = (setting.implementation.name, setting.operation.name, check, setting.dtype.name, case)
+    said: dict[str, Any] = {name: getattr(found, name) for name in _SAID}
+    return Result(*names, **said, seed=setting.seed)
 
 
 def refusal(error: Exception, implementation: Implementation, *, optional: bool) -> bool:

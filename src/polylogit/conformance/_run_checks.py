@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     Keep = Callable[[Result, Array], None]
 
-__all__ = ["list_cases", "not_served", "run_checks"]
-
 _BETWEEN_BACKENDS = ("values", "vjp")  # checks whose values are compared between backends
 
 

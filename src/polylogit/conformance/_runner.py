@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, dict[str, Any]], None]
 
-__all__ = ["Job", "cores", "run_jobs", "time_limit"]
-
 # Variables that libraries read when they are first imported: a worker's own threads compete with the other workers'.
 _QUIET = {
     "OMP_NUM_THREADS": "1",

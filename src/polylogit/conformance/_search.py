@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from polylogit.conformance._case import Setting
     from polylogit.conformance._results import Result
 
-__all__ = ["replayed", "searched"]
-
 _PLAINER = 24  # so many logits of what was found are looked at one by one
 _TRIES = re.compile(r"(\d+) tries of (\w+)")
 
@@ -64,7 +62,7 @@ def replayed(setting: Setting, case: str) -> Result:
 
 def _search(setting: Setting, kind: str, max_examples: int) -> Result:
     try:
-        from polylogit.conformance import strategies  # noqa: PLC0415  hypothesis only where it is used
+        from polylogit.conformance import strategies  # hypothesis only where it is used
     except ModuleNotFoundError as error:
         if error.name != "hypothesis":
             raise

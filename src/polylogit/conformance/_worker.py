@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     Send = Callable[..., None]
 
-__all__ = ["main"]
-
 _COMPARED_SIZE = 1 << 15
 
 

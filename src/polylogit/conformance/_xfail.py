@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from polylogit.conformance._results import Results
 
-__all__ = ["ExpectedFailure", "apply", "read"]
-
 _PATTERNS = ("operation", "backend", "check", "dtype", "case")
 _KNOWN = (*_PATTERNS, "reason", "issue", "expires")
 

@@ -44,7 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     names = metafunc.config.getoption("--polylogit-backend")
     if not names:
-        from polylogit.installation import backends  # noqa: PLC0415  only where the fixture is used
+        from polylogit.installation import backends  # only where the fixture is used
 
         names = [info.name for info in backends() if info.installed]
     metafunc.parametrize("polylogit_backend", names, indirect=True)
@@ -53,7 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def polylogit_backend(request: pytest.FixtureRequest) -> Any:
     """Each installed backend in turn: `asarray` makes its arrays, `to_numpy` reads them."""
-    import polylogit  # noqa: PLC0415
+    import polylogit
 
     return polylogit.get_backend(request.param)
 

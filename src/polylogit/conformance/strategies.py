@@ -66,14 +66,8 @@ def _within(dtype: Finfo, values: Sequence[float]) -> list[float]:
 @functools.cache
 def _numbers(dtype: Finfo, *, special: bool) -> st.SearchStrategy[float]:
     """Single logits: plain ones first, so that shrinking ends there."""
-    edges = [
-        dtype.smallest_subnormal,
-        dtype.smallest_normal,
-        dtype.max,
-        dtype.max / 2,
-        *_within(dtype, _TURNS),
-        *_within(dtype, _SIZES),
-    ]
+    known = (dtype.smallest_subnormal, dtype.smallest_normal, dtype.max, dtype.max / 2)
+    edges = [*known, *_within(dtype, (*_TURNS, *_SIZES))]
     signed = [*(-one for one in edges), *edges, -0.0]
     extreme = [-dtype.max, dtype.max, *([-np.inf] if special and dtype.has_infinity else [])]
     kinds = [
@@ -105,9 +99,8 @@ def _fills(dtype: Finfo, *, special: bool) -> st.SearchStrategy[float]:
 
 @functools.cache
 def _offsets(dtype: Finfo) -> st.SearchStrategy[float]:
-    return st.one_of(
-        st.sampled_from(_within(dtype, _TURNS)), st.sampled_from([*_within(dtype, _SIZES), 0.9 * dtype.max])
-    )
+    sizes = [*_within(dtype, _SIZES), 0.9 * dtype.max]
+    return st.one_of(st.sampled_from(_within(dtype, _TURNS)), st.sampled_from(sizes))
 
 
 def _length(longest: int) -> st.SearchStrategy[int]:
@@ -181,7 +174,7 @@ _TEXTURES = st.sampled_from((_listed, _blocks, _offset, _tails))
 def _rows(draw: Draw, shape: Shape, dtype: Finfo, special: bool) -> Array:
     size = int(np.prod(shape, dtype=int))
     flat = dtype.round(draw(_TEXTURES)(draw, size, dtype, special=special)) if size else np.zeros(0)
-    if size and special and draw(st.integers(0, 15)) == 15:  # noqa: PLR2004
+    if size and special and draw(st.integers(0, 15)) == 15:
         # NaN and +inf by themselves: a whole row is lost to one of them, and with it what the rest would show.
         flat[draw(st.integers(0, size - 1))] = draw(
             st.sampled_from([np.nan, *([np.inf] if dtype.has_infinity else [])])
@@ -293,7 +286,7 @@ def _float64_cotangents(draw: Draw, shape: Shape, dtype: Finfo) -> Array:
     first = draw(st.lists(_WEIGHTS, max_size=min(size, _LISTED)))
     row[: len(first)] = first
     # Neither sums of them nor their products with a result may leave the range of the dtype.
-    scale = draw(st.sampled_from([1.0, 16.0, 0.125] if dtype.max < 1e5 else [1.0, 1e10, 1e-5]))  # noqa: PLR2004
+    scale = draw(st.sampled_from([1.0, 16.0, 0.125] if dtype.max < 1e5 else [1.0, 1e10, 1e-5]))
     return np.asarray(dtype.round(row * scale).reshape(shape))
 
 
@@ -343,11 +336,7 @@ def calls(
 
 
 def smallest(
-    strategy: st.SearchStrategy[Any],
-    fails: Callable[[Any], bool],
-    *,
-    max_examples: int,
-    seed: int = 0,
+    strategy: st.SearchStrategy[Any], fails: Callable[[Any], bool], *, max_examples: int, seed: int = 0
 ) -> Any:
     """The smallest draw that fails; the same at every run with that seed and the same modules loaded.
 

@@ -20,24 +20,10 @@ if TYPE_CHECKING:
     from polylogit.spec.exact import Elements, Rows
 
 __all__ = [
-    "additions",
-    "allowed",
-    "any_order",
-    "flushable",
-    "gradient_flushable",
-    "log_softmax",
-    "log_softmax_jvp",
-    "log_softmax_second",
-    "log_softmax_vjp",
-    "row_sum",
-    "sigmoid",
-    "sigmoid_first",
-    "sigmoid_second",
-    "softmax",
-    "softmax_first",
-    "softmax_second",
-    "through_maximum",
-]
+    "additions", "allowed", "any_order", "flushable", "gradient_flushable", "log_softmax", "log_softmax_jvp",
+    "log_softmax_second", "log_softmax_vjp", "row_sum", "sigmoid", "sigmoid_first", "sigmoid_second", "softmax",
+    "softmax_first", "softmax_second", "through_maximum",
+]  # fmt: skip
 
 _SIGMOID_ULPS = 8.0
 _FLUSHED_GRADIENTS = 16.0

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from polylogit.conformance._case import Case, Setting
 
-__all__ = ["CHECKS"]
-
 CHECKS: dict[str, Callable[[Setting], Iterator[Case]]] = {
     "threads": behaviour.threads,  # first, so that the first calls of the process come from many threads
     "values": values.values,

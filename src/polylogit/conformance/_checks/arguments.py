@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from polylogit.conformance._case import Setting
     from polylogit.spec.dtypes import Array
 
-__all__ = ["dtypes", "errors", "masks", "partly_masked"]
-
 _INTEGERS: dict[str, tuple[tuple[int, ...], ...]] = {
     "uint8": ((1, 2, 3), (0, 255, 250), (10, 9, 8)),
     "uint16": ((1, 2, 3), (40000, 39998, 0)),

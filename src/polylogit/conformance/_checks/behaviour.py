@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from polylogit.conformance._case import Setting
     from polylogit.conformance._implementation import Answer
 
-__all__ = ["repeat", "threads"]
-
 _THREADS = 8
 
 

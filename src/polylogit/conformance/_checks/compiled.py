@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from polylogit.conformance._compare import Comparison
     from polylogit.spec.dtypes import Array
 
-__all__ = ["compiled"]
-
 
 def compiled(setting: Setting) -> Iterator[Case]:
     """Each compiler, on the kernel alone and composed with other operations."""

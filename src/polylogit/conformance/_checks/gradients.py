@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from polylogit.conformance._case import Setting
     from polylogit.spec.dtypes import Array
 
-__all__ = ["jvp", "second_order", "vjp"]
-
 _FEW = 400  # longer rows come in fewer kinds
 _EVERY = 20  # rows up to this length meet every cotangent
 

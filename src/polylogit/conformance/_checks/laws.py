@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     Law = Callable[[Setting, Array, Array], tuple[Array, Array]]
 
-__all__ = ["LAWS", "laws"]
-
 
 def laws(setting: Setting) -> Iterator[Case]:
     """Each law of the operation's entry in the table."""

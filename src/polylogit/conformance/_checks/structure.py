@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from polylogit.conformance._case import Setting
 
-__all__ = ["axes", "layouts", "shapes"]
-
 # Where most axes have one entry, and kernels guess which axis is meant.
 _ONES = ((2, 3, 1, 1), (1, 1, 1, 9))
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     Named = Iterable[tuple[str, Array]]
 
-__all__ = ["exhaustive", "special", "values"]
-
 _MODERATE = 1100  # rows longer than this come in fewer kinds
 _GROUP = 97  # elements in one shape; odd, so that vector registers are not filled
 # What a kernel may be off, in bounds, where each addition to a running sum loses the same way: k equal terms lose up to

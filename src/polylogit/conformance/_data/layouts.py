@@ -15,43 +15,31 @@ if TYPE_CHECKING:
 
     from polylogit.spec.dtypes import Array
 
-__all__ = ["LAYOUTS", "VIEWS", "first_row_repeated"]
+    Change = Callable[[Any], Any]
 
 # What fills the gaps of a strided view: a kernel that reads it by mistake shows it.
 _FILL = 7
 
 
-def _with_columns_between(x: Array) -> Array:
-    base = np.full((*x.shape[:-1], 2 * x.shape[-1] + 1), _FILL, dtype=x.dtype)
-    base[..., 1::2] = x
-    return base
+def _in_gaps(index: Any, shape: Callable[..., tuple[int, ...]]) -> tuple[Change, Change]:
+    """A larger base of ``shape(*sides)`` that holds the array at an index, and the view that finds it there."""
 
+    def base(x: Array) -> Array:
+        made = np.full(shape(*x.shape), _FILL, dtype=x.dtype)
+        made[index] = x
+        return made
 
-def _with_rows_between(x: Array) -> Array:
-    base = np.full((3 * x.shape[0], *x.shape[1:]), _FILL, dtype=x.dtype)
-    base[::3] = x
-    return base
-
-
-def _with_margins(x: Array) -> Array:
-    base = np.full((x.shape[0] + 1, *x.shape[1:-1], x.shape[-1] + 3), _FILL, dtype=x.dtype)
-    base[1:, ..., 2:-1] = x
-    return base
-
-
-def _with_rows_before(x: Array) -> Array:
-    base = np.full((x.shape[0] + 2, *x.shape[1:]), _FILL, dtype=x.dtype)
-    base[2:] = x
-    return base
+    return base, lambda made: made[index]
 
 
 # How the base is laid out, and how to look at it to see the array.
-VIEWS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+VIEWS: dict[str, tuple[Change, Change]] = {
     "transposed": (lambda x: np.ascontiguousarray(x.swapaxes(0, -1)), lambda base: base.swapaxes(0, -1)),
-    "strided": (_with_columns_between, lambda base: base[..., 1::2]),
-    "strided-rows": (_with_rows_between, lambda base: base[::3]),
-    "offset": (_with_margins, lambda base: base[1:, ..., 2:-1]),
-    "later-rows": (_with_rows_before, lambda base: base[2:]),  # contiguous, but not from the start of its memory
+    "strided": _in_gaps(np.s_[..., 1::2], lambda *sides: (*sides[:-1], 2 * sides[-1] + 1)),
+    "strided-rows": _in_gaps(np.s_[::3], lambda rows, *sides: (3 * rows, *sides)),
+    "offset": _in_gaps(np.s_[1:, ..., 2:-1], lambda rows, *sides: (rows + 1, *sides[:-1], sides[-1] + 3)),
+    # Contiguous, but not from the start of its memory.
+    "later-rows": _in_gaps(np.s_[2:], lambda rows, *sides: (rows + 2, *sides)),
 }
 
 
@@ -59,18 +47,6 @@ def first_row_repeated(array: Any) -> Any:
     """The first row in place of each, without a copy, as the gradient of a sum is."""
     first = array[:1]
     return np.broadcast_to(first, array.shape) if isinstance(array, np.ndarray) else first.broadcast_to(array.shape)
-
-
-def _fortran(x: Array) -> Array:
-    return np.asfortranarray(x)
-
-
-def _reversed(x: Array) -> Array:
-    return np.ascontiguousarray(x[..., ::-1])[..., ::-1]
-
-
-def _reversed_rows(x: Array) -> Array:
-    return np.ascontiguousarray(x[::-1])[::-1]
 
 
 def _unaligned(x: Array) -> Array:
@@ -86,26 +62,17 @@ def _read_only(x: Array) -> Array:
     return x
 
 
-def _swapped(x: Array) -> Array:
-    return x if x.dtype.kind != "f" else x.astype(x.dtype.newbyteorder(">"))
-
-
-def _swapped_axes(x: Array) -> Array:
-    return x if x.ndim < 3 else np.ascontiguousarray(x.swapaxes(0, 1)).swapaxes(0, 1)  # noqa: PLR2004
-
-
-def _seen(name: str) -> Callable[[Any], Any]:
-    base, view = VIEWS[name]
+def _looked_at(base: Change, view: Change) -> Change:
     return lambda x: view(base(x))
 
 
-LAYOUTS: dict[str, Callable[[Any], Any]] = {
-    **{name: _seen(name) for name in VIEWS},
-    "fortran": _fortran,
-    "reversed": _reversed,
-    "reversed-rows": _reversed_rows,
+LAYOUTS: dict[str, Change] = {
+    **{name: _looked_at(*view) for name, view in VIEWS.items()},
+    "fortran": np.asfortranarray,
+    "reversed": lambda x: np.ascontiguousarray(x[..., ::-1])[..., ::-1],
+    "reversed-rows": lambda x: np.ascontiguousarray(x[::-1])[::-1],
     "unaligned": _unaligned,
     "read-only": _read_only,
-    "big-endian": _swapped,
-    "swapped-axes": _swapped_axes,
+    "big-endian": lambda x: x if x.dtype.kind != "f" else x.astype(x.dtype.newbyteorder(">")),
+    "swapped-axes": lambda x: x if x.ndim < 3 else np.ascontiguousarray(x.swapaxes(0, 1)).swapaxes(0, 1),
 }

@@ -17,8 +17,6 @@ from polylogit.errors import ConformanceError
 if TYPE_CHECKING:
     from polylogit.spec.dtypes import Array, Finfo
 
-__all__ = ["KINDS", "Call"]
-
 KINDS = ("values", "vjp", "jvp")
 _FIELDS = ("x", "axis", "where", "g")
 _MOST = 1 << 24  # numbers that a line may stand for
@@ -94,7 +92,7 @@ def _axis(text: str) -> Any:
 
 def _number(value: float, dtype: Finfo) -> str:
     # float32 holds every number of the narrower dtypes, and spells it shorter than float64 does.
-    text = repr(value) if dtype.precision > 24 else str(np.float32(value))  # noqa: PLR2004
+    text = repr(value) if dtype.precision > 24 else str(np.float32(value))
     return text.removesuffix(".0")
 
 

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 
     from polylogit.spec.dtypes import Array, Finfo
 
-__all__ = [
-    "blocked_rows", "cotangents", "drifting_rows", "generator", "losing_rows", "peaked_rows", "points", "rows",
-    "special_rows",
-]  # fmt: skip
-
 
 def generator(seed: int, *what: object) -> np.random.Generator:
     """Random numbers for one purpose: the same at every run with that seed."""
@@ -42,7 +37,7 @@ def _gap(n: int, low: float, high: float, rng: np.random.Generator) -> Array:
 def rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
     """Named rows of length `n` whose values are finite or -inf, each with at least one finite entry."""
     normal = rng.normal(size=n)
-    largest, half = dtype.max, dtype.max < 1e5  # noqa: PLR2004
+    largest, half = dtype.max, dtype.max < 1e5
     yield "normal", normal
     yield "wide", 5.0 * rng.normal(size=n)
     yield "very wide", 30.0 * rng.normal(size=n)
@@ -56,7 +51,7 @@ def rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, 
         yield f"shifted by -{size:g}", _ladder(n, -size, dtype, rng)
     for low, high in ((6.0, 9.0), (9.0, 11.5), (14.0, 18.0), (25.0, 40.0), (80.0, 87.0), (88.0, 104.0), (104.0, 120.0)):
         yield f"gap of {low:g} to {high:g}", _gap(n, low, high, rng)
-    if dtype.precision > 24:  # noqa: PLR2004
+    if dtype.precision > 24:
         yield "gap of 300 to 500", _gap(n, 300.0, 500.0, rng)
         yield "gap of 690 to 740", _gap(n, 690.0, 740.0, rng)
     yield "zeros", np.zeros(n)
@@ -68,7 +63,7 @@ def rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, 
     yield "ascending", np.linspace(-20.0, 5.0, n)
     yield "descending", np.linspace(30.0, -3.0, n)
     yield "linear steps", np.arange(n, dtype=float) % 13 - 6.0
-    yield "integers far apart", 100.0 * rng.permutation(n) if n < 300 else normal * 100.0  # noqa: PLR2004
+    yield "integers far apart", 100.0 * rng.permutation(n) if n < 300 else normal * 100.0
     yield "only first finite", _one(n, -np.inf, 1.5, 0)
     yield "only last finite", _one(n, -np.inf, -1.5, n - 1)
     for name, index in (("first", 0), ("middle", n // 2), ("last", n - 1)):
@@ -131,7 +126,7 @@ def blocked_rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tup
 
 def special_rows(n: int, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
     """Rows with NaN or +inf, at each position of short rows and at block boundaries of long ones; all -inf."""
-    short = n <= 20  # noqa: PLR2004
+    short = n <= 20
     marks = {0, 1, n // 2, n - 1, *(edge + off for edge in (8, 16, 32, 64, 128, 256, 512) for off in (-1, 0))}
     positions = range(n) if short else sorted(mark for mark in marks if 0 <= mark < n)
     normal = rng.normal(size=n)
@@ -147,7 +142,7 @@ def special_rows(n: int, rng: np.random.Generator) -> Iterator[tuple[str, Array]
         yield "nan among -inf", _one(n, -np.inf, np.nan, n - 1)
         yield "inf among -inf", _one(n, -np.inf, np.inf, 0)
         yield "nan and inf", np.where(np.arange(n) == 0, np.nan, np.where(np.arange(n) == n - 1, np.inf, normal))
-        yield "two infinities", np.where(np.arange(n) < 2, np.inf, normal)  # noqa: PLR2004
+        yield "two infinities", np.where(np.arange(n) < 2, np.inf, normal)
         yield "nan then large", np.where(np.arange(n) == 0, np.nan, 1e4)
 
 
@@ -184,7 +179,7 @@ def points(dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]
 
 def cotangents(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
     """Named cotangents of length `n`; those of ones alone let half of all faults through."""
-    half = dtype.max < 1e5  # noqa: PLR2004
+    half = dtype.max < 1e5
     normal = rng.normal(size=n)
     yield "normal", normal
     yield "ones", np.ones(n)

@@ -44,7 +44,7 @@ def render(report: Results) -> str:
         agreement=_agreement(report),
         bad=bad[:_FAILURES],
         hidden=max(0, len(bad) - _FAILURES),
-        verdicts={name[0]: sum(cell["verdicts"].values()) for name, cell in report.matrix("verdict").items()},
+        verdicts=report.counts,
     )
 
 

@@ -80,7 +80,7 @@ class Live:
 def _number(error: float | None) -> str:
     if error is None:
         return ""
-    return "inf" if math.isinf(error) else f"{error:.2f}" if error < 1000 else f"{error:.1e}"  # noqa: PLR2004
+    return "inf" if math.isinf(error) else f"{error:.2f}" if error < 1000 else f"{error:.1e}"
 
 
 def _cell(cell: dict[str, Any] | None) -> str:
@@ -110,15 +110,12 @@ def show(report: Results, to: Console | None = None) -> None:
             out.print(f"[yellow]missing[/]  {result.subject}: {escape(result.message)}")
     for result in report.results:
         if result.verdict == "unsupported" and result.case == "served":  # a whole dtype, which the table does not show
-            out.print(
-                f"[dim]unsupported[/]  {result.operation} {result.dtype}: {escape(result.message)}", soft_wrap=True
-            )
+            what = f"{result.operation} {result.dtype}"
+            out.print(f"[dim]unsupported[/]  {what}: {escape(result.message)}", soft_wrap=True)
     bad = [result for result in report.bad if result.verdict != "missing"]
     # What a search has shrunk says most in the fewest numbers.
     _failures(sorted(bad, key=lambda result: result.check != SEARCH), out)
-    counts = ", ".join(
-        f"{n} {v}" for (v,), cell in sorted(report.matrix("verdict").items()) for n in cell["verdicts"].values()
-    )
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(report.counts.items()))
     seconds = f" in {report.environment['seconds']:.1f} s" if "seconds" in report.environment else ""
     out.print(f"[{_COLOURS[report.status]}]{STATUS[report.status]}[/]: {counts or 'nothing was run'}{seconds}")
 
@@ -140,9 +137,8 @@ def _matrix(report: Results, subjects: Sequence[str], out: Console) -> None:
         return f"[yellow]{lost[subject]}[/]" if found is None and subject in lost else _cell(found)
 
     for operation in dict.fromkeys(result.operation for result in ran):
-        table.add_row(
-            f"[bold]{operation}[/]", "[bold]all[/]", *(cell(whole.get((operation, one)), one) for one in subjects)
-        )
+        first = (cell(whole.get((operation, one)), one) for one in subjects)
+        table.add_row(f"[bold]{operation}[/]", "[bold]all[/]", *first)
         for check in dict.fromkeys(result.check for result in ran if result.operation == operation):
             table.add_row("", check, *(cell(cells.get((operation, check, one)), one) for one in subjects))
         table.add_section()
@@ -169,9 +165,8 @@ def _pairs(report: Results, out: Console) -> None:
 
 def _failures(bad: Sequence[Result], out: Console) -> None:
     for result in bad[:_SHOWN]:
-        out.print(
-            f"[red]{result.verdict}[/]  [bold]{escape(result.id)}[/]\n    {escape(result.message)}", soft_wrap=True
-        )
+        out.print(f"[red]{result.verdict}[/]  [bold]{escape(result.id)}[/]", soft_wrap=True)
+        out.print(f"    {escape(result.message)}", soft_wrap=True)
         if "inputs" in result.details:
             inputs = ", ".join(f"{value:.9g}" for value in result.details["inputs"])
             out.print(f"    inputs: \\[{inputs}]", soft_wrap=True)
