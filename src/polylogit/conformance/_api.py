@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections import deque
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,7 @@ def cases(
     *,
     level: str = "full",
     device: str | None = None,
+    dtypes: Iterable[Any] | None = None,
     seed: int = 0,
 ) -> list[str]:
     """The ids of the cases that `run` would run, without running them.
@@ -117,6 +119,8 @@ def cases(
     ----------
     backends, operations, level, device, seed
         As in `run`; by default all backends that are installed.
+    dtypes : iterable, optional
+        Of the logits; by default all that a backend serves at this level.
 
     Returns
     -------
@@ -125,14 +129,14 @@ def cases(
     Examples
     --------
     >>> from polylogit import conformance
-    >>> ids = conformance.cases(["numpy"], ["softmax"], level="quick")
-    >>> [name for name in ids if "/bfloat16/" in name and "/shapes/" in name]
+    >>> ids = conformance.cases(["numpy"], ["softmax"], level="quick", dtypes=["bfloat16"])
+    >>> [name for name in ids if "/axes/" in name or "/shapes/" in name]
     ['numpy/softmax/shapes/bfloat16/2x3']
     """
     known, jobs = _jobs(backends, operations, level, seed, device, ())
     present = [job for job in jobs if known[job.backend].installed]
     for job in present:
-        job.listing = True
+        job.listing, job.dtypes = True, deque(dtype.name for dtype in dtypes_named(dtypes, storage=True))
     _runner.run_jobs(present)
     if broken := [result for job in present for result in job.results]:
         message = f"{broken[0].subject} could not be asked for its cases: {broken[0].message}"

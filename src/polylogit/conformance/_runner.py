@@ -60,11 +60,11 @@ class Job:
     values: str | None = None
     kernel: dict[str, Any] | None = None
     listing: bool = False
+    dtypes: deque[str] = field(default_factory=lambda: deque(_ORDER))
     results: list[Result] = field(default_factory=list)
     listed: list[str] = field(default_factory=list)
     refusal: str = ""
     capabilities: dict[str, str] = field(default_factory=dict)
-    _dtypes: deque[str] = field(default_factory=lambda: deque(_ORDER))
     _processes: int = 0
     _started: float = 0.0
     _ready: float = 0.0
@@ -86,13 +86,13 @@ class Job:
 
         Of a framework that breaks its process nobody else is to try.
         """
-        left = bool(self._dtypes and self.results) and not self.kernel
+        left = bool(self.dtypes and self.results) and not self.kernel
         return left and time.monotonic() > self._ready + _WORTH * (self._ready - self._started)
 
     def next_dtype(self) -> str:
         """The one to be run next; empty where none is left."""
         try:
-            return self._dtypes.popleft()
+            return self.dtypes.popleft()
         except IndexError:
             return ""
 
@@ -128,7 +128,7 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
             with changed:
                 while True:
                     shared = [job for job in jobs if job.may_be_shared]
-                    job = waiting.popleft() if waiting else max(shared, key=lambda one: len(one._dtypes), default=None)
+                    job = waiting.popleft() if waiting else max(shared, key=lambda one: len(one.dtypes), default=None)
                     if job is not None or not running[0]:
                         break
                     changed.wait(0.2)
@@ -238,7 +238,7 @@ class _Process:
 
     def _broken(self, verdict: str, message: str, tail: str = "", *, told: bool = True) -> None:
         job = self._job
-        job._dtypes.clear()  # what is left would break likewise
+        job.dtypes.clear()  # what is left would break likewise
         operation = job.operations[0] if job.kernel else ""
         details = {"stderr": tail} if tail else {}
         result = Result(job.subject, operation, verdict=verdict, message=message, details=details, seed=job.seed)

@@ -56,7 +56,7 @@ def gradient_flushable(dtype: Finfo) -> float:
 def allowed(
     bound: Callable[..., Array], exact: Rows | Elements, value: Array, dtype: Finfo, *directions: Array
 ) -> Array:
-    """One of the bounds below; for a storage format, that of the format it is computed in and one rounding."""
+    """One of the bounds below; for a storage dtype, that of the dtype it is computed in and one rounding."""
     if not dtype.computed_in:
         return bound(exact, dtype, *directions)
     computed = bound(exact, DTYPES[dtype.computed_in], *directions)
