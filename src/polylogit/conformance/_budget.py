@@ -49,7 +49,7 @@ _FEW = (1, 2, 3, 17, 33, 64, 129, 517, 1025)
 _BETWEEN = (511, 1000)
 _LONG = (65536, 100001)
 # In brief runs one shape stands for many, so that it is compiled once; above what XLA unrolls (see "padding").
-LARGE = (66, 65)
+_LARGE = (66, 65)
 # Square ones too: where rows and columns are as many, a lost dimension goes unnoticed elsewhere.
 _SHAPES = ((5,), (4, 6), (3, 3), (8, 8), (17, 17), (3, 4, 5), (4, 4, 4), (1, 7, 1), (2, 3, 4, 5), (2, 1, 3, 2, 3))
 _LAYOUTS = ((6, 9), (3, 4, 5), (40, 130), (2, 3, 4, 5))
@@ -120,7 +120,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "brief essential backend": (), "brief essential": _LONG_AXES[:1], "brief": _LONG_AXES[1:2], "": _LONG_AXES,
     },
     "far columns": {
-        "brief essential backend": (), "brief|essential": ((LARGE, 0),), "": (((9, 70), 0), ((3, 9, 17), 1)),
+        "brief essential backend": (), "brief|essential": ((_LARGE, 0),), "": (((9, 70), 0), ((3, 9, 17), 1)),
     },
     "equal long axis": {"sparing": False, "": True},
     "axes of mostly ones": {"essential": 0, "brief backend": 1, "": None},
@@ -135,7 +135,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "far batches": {"brief": ((7, 3), (33, 1)), "": ((8, 1), (33, 1), (3, 1), (9, 2))},
     "empty shapes": {"brief|essential": ((3, 0),), "": ((0,), (3, 0), (0, 3), (2, 0, 3))},
     # --- masks, dtypes, errors ---
-    "masked shape": {"brief essential": (), "brief": LARGE, "": (7, 9)},
+    "masked shape": {"brief essential": (), "brief": _LARGE, "": (7, 9)},
     "masked axes": {"brief|essential": (-1,), "": (-1, 0, None)},
     "masks that broadcast": {"brief": ("vector", "column"), "": ("vector", "row", "column", "one")},
     "integers": {"brief": ("uint8", "int64", "bool"), "": None},
@@ -145,11 +145,11 @@ TABLE: dict[str, dict[str, Any]] = {
     "errors": {"essential": False, "float32|float64": True, "": False},
     # --- laws, several calls, compilers ---
     "laws": {"brief essential": (), "brief|essential": (33,), "sparing": (2, 1000), "": (2, 3, 17, 129, 1000)},
-    "threads": {"float32 brief": (LARGE,), "float32": ((4, 33), (40, 1000)), "": ()},
+    "threads": {"float32 brief": (_LARGE,), "float32": ((4, 33), (40, 1000)), "": ()},
     "calls of a thread": {"brief backend": 3, "": 12},
     # Brief: those that other checks have compiled.
     "repeated shapes": {
-        "brief essential": (), "brief": (LARGE, (33, 1), (7, 3), (15, 16, 18), LARGE), "": _REPEATED,
+        "brief essential": (), "brief": (_LARGE, (33, 1), (7, 3), (15, 16, 18), _LARGE), "": _REPEATED,
     },
     "growing shapes": {"brief": (), "": ((1, 4), (2, 4), (2, 16), (1, 4))},
     # Of a kernel float32 alone: in 16 bits compilers put arithmetic of their own in place of the kernel's.
@@ -170,7 +170,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "cotangents alone": {"essential": False, "brief backend jvp": False, "": True},
     "cotangents alone compiled": {"brief": True, "": False},
     "derivative shapes": {
-        "essential": (), "sparing backend float32 brief": (LARGE,),
+        "essential": (), "sparing backend float32 brief": (_LARGE,),
         "sparing backend float32": ((4, 6), (4, 4, 4), (2, 3, 4)), "sparing backend": (), "brief": ((2, 3, 4),),
         "sparing": ((4, 6), (4, 4, 4), (2, 3, 4)), "": ((4, 6), (8, 8), (3, 4, 5), (4, 4, 4), (2, 3, 4, 5)),
     },
@@ -179,7 +179,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "brief kernel": ("first", 1, None), "brief jvp": (0,), "brief": (0, None),
         "sparing backend": ("once", None, (0, 1)), "": ("every", None, (0, 1)),
     },
-    "masked derivatives": {"essential": (), "brief": LARGE, "": (6, 9)},
+    "masked derivatives": {"essential": (), "brief": _LARGE, "": (6, 9)},
     "many rows": {
         "essential float16": ((2, 10007),), "essential": (), "float32 brief backend": ((2, 10007),),
         "float32": ((2, 10007), (70000, 3)), "": ((2, 10007),),
@@ -189,7 +189,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "second lengths": {
         "brief essential": (), "brief|essential": (3,), "quick|sparing": (3, 17), "": (2, 3, 8, 17, 130, 517),
     },
-    "second shape": {"brief": LARGE, "": (3, 4)},
+    "second shape": {"brief": _LARGE, "": (3, 4)},
     "second axes": {"essential": (), "brief forward|kernel": (0,), "brief": (), "": (0, -1)},
     # Up to this length a derivative goes operation by operation as well, not as one compiled program.
     "longest eager": {"full": 3, "": 0},

@@ -141,6 +141,6 @@ class Setting:
         return False
 
 
-def slug(words_: Any) -> str:
-    """A case's name in an id: no spaces, and sides of a shape joined by an x."""
-    return "x".join(map(str, words_)) if isinstance(words_, tuple) else str(words_).replace(" ", "-")
+def slug(name: str | tuple[int, ...]) -> str:
+    """A name, or a shape, as part of an id."""
+    return "x".join(map(str, name)) if isinstance(name, tuple) else name.replace(" ", "-")

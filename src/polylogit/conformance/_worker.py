@@ -17,10 +17,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Send = Callable[..., None]
-
-_COMPARED_SIZE = 1 << 15
-
 
 def main() -> None:
     """Run the job on standard input."""
@@ -51,7 +47,7 @@ def main() -> None:
     os._exit(0)
 
 
-def _run(job: dict[str, Any], send: Send) -> None:
+def _run(job: dict[str, Any], send: Callable[..., None]) -> None:
     import numpy as np  # here and below: a failing import is an event, not the end
 
     import polylogit
@@ -79,25 +75,15 @@ def _run(job: dict[str, Any], send: Send) -> None:
             if job["listing"]:
                 send("cases", ids=list(list_cases(implementation, level, seed, checks=checks, among=(dtype,))))
                 continue
-            for result in run_checks(implementation, level, seed, None, checks, keep=_keeper(kept), among=(dtype,)):
+            for result in run_checks(implementation, level, seed, None, checks, kept=kept, among=(dtype,)):
                 send("result", result=dataclasses.asdict(result))
     if job["values"]:
         np.savez(Path(job["values"]) / f"{os.getpid()}.npz", **kept)
 
 
-def _next(send: Send) -> str:
+def _next(send: Callable[..., None]) -> str:
     send("next")
     return sys.stdin.readline().strip()
-
-
-def _keeper(kept: dict[str, Any]) -> Callable[[Any, Any], None]:
-    def keep(result: Any, values: Any) -> None:
-        # Gradients where cotangents are of one size: an absolute difference means something there.
-        comparable = result.check == "values" or (result.case.startswith("alone-") and "huge" not in result.case)
-        if values.size <= _COMPARED_SIZE and comparable:
-            kept[f"{result.operation}/{result.check}/{result.dtype}/{result.case}"] = values
-
-    return keep
 
 
 if __name__ == "__main__":

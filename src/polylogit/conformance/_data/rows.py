@@ -146,20 +146,18 @@ def special_rows(n: int, rng: np.random.Generator) -> Iterator[tuple[str, Array]
         yield "nan then large", np.where(np.arange(n) == 0, np.nan, 1e4)
 
 
+_TAILS = (18.0, 30.0, 36.0, 37.0, 40.0, 45.0, 60.0, 80.0, 85.5, 87.0, 88.0, 88.7, 90.0)
+_BEYOND = (89.0, 90.0, 100.0, 103.0, 104.0, 120.0, 709.0, 710.0, 745.0, 750.0, 1e4)
+
+
 def points(dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
     """Elements for a function of each element: homogeneous groups, so that no other value can hide a fault."""
     for sign in (-1.0, 1.0):
         word = "negative" if sign < 0 else "positive"
         yield f"{word} near 0", sign * np.abs(rng.normal(size=67))
         yield f"{word} moderate", sign * rng.uniform(1.0, 20.0, 67)
-        yield (
-            f"{word} tails",
-            sign * np.array([18.0, 30.0, 36.0, 37.0, 40.0, 45.0, 60.0, 80.0, 85.5, 87.0, 88.0, 88.7, 90.0]),
-        )
-        yield (
-            f"{word} beyond",
-            sign * np.array([89.0, 90.0, 100.0, 103.0, 104.0, 120.0, 709.0, 710.0, 745.0, 750.0, 1e4]),
-        )
+        yield f"{word} tails", sign * np.array(_TAILS)
+        yield f"{word} beyond", sign * np.array(_BEYOND)
         yield f"{word} huge", sign * np.array([dtype.max, dtype.max / 2, 3e4, 6e4])
         # From where integers of 16, 32 and 64 bits end to the largest number: arguments reduced through an integer.
         yield f"{word} orders", sign * np.append(np.geomspace(1e4, dtype.max / 2, 96), dtype.max)
