@@ -123,23 +123,6 @@ class Setting:
         unit = -(-self.budget("padding") // x.shape[-1])
         return np.resize(x, (-(-len(x) // unit) * unit, x.shape[-1]))
 
-    @functools.cached_property
-    def flushes(self) -> bool:
-        """Whether subnormal results come out as 0, of what could not be 0 for another reason.
-
-        float16 alone needs the question: its smallest normal number is within reach of any longer row, so that a sum
-        that overflowed looks like results flushed to 0.
-        """
-        if self.dtype.name != "float16":
-            return True
-        rows = self.operation.takes_axis
-        probes = (np.array([[0.0, -10.2]]), np.zeros((1, 20000))) if rows else (np.array([[-10.2]]),)
-        for probe in probes:
-            answer = self.implementation.answer(self.implementation.array(self.dtype.round(probe), self.dtype.name))
-            if answer.values is not None and (answer.values == 0).any():
-                return True
-        return False
-
 
 def slug(name: str | tuple[int, ...]) -> str:
     """A name, or a shape, as part of an id."""

@@ -180,6 +180,17 @@ class Implementation:
         except Exception:  # noqa: BLE001  a result that is no array of the backend
             return str(np.asarray(raw).dtype)
 
+    @functools.cached_property
+    def flushes_float16(self) -> bool:
+        """Whether subnormal float16 results come out as 0, of what could not be 0 for another reason.
+
+        Of other dtypes nobody need ask: the smallest normal number of float16 is within reach of any longer row, so
+        that a sum that overflowed looks like results flushed to 0.
+        """
+        rows = (np.array([[0.0, -10.2]]), np.zeros((1, 20000))) if self.takes_axis else (np.array([[-10.2]]),)
+        answers = [self.answer(self.array(row, "float16")) for row in rows]
+        return any(answer.values is not None and bool((answer.values == 0).any()) for answer in answers)
+
     # --- derivatives -------------------------------------------------------------------------------------------
 
     @property

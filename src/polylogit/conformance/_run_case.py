@@ -207,7 +207,8 @@ def _expected_values(setting: Setting, x: Array, case: Case, dtype: Finfo) -> Ex
         either = ~np.isnan(rows).any(-1, keepdims=True) & infinite.any(-1, keepdims=True) & ~infinite
     if mask is not None:
         high = np.where(~mask | ~mask.any(-1, keepdims=True), operation.masked, high)
-    zero_below = bounds.flushable(dtype) if setting.flushes else 0.0
+    flushed = setting.dtype.name != "float16" or setting.implementation.flushes_float16
+    zero_below = bounds.flushable(dtype) if flushed else 0.0
     return Expected(rows, DD(high, low), bound, dtype, zero_below, either, operation.masked)
 
 
