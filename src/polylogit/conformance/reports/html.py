@@ -31,8 +31,7 @@ def render(report: Results) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(replay=replay_command, number=_number)
-    subjects = report.subjects
-    bad = report.bad
+    subjects, bad = report.subjects, report.bad
     return environment.get_template("report.html").render(
         report=report,
         status=STATUS[report.status],
@@ -49,9 +48,7 @@ def render(report: Results) -> str:
 
 
 def _number(value: Any) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.9g}"
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 def _shade(error: float) -> str:
@@ -85,9 +82,8 @@ def _table(report: Results, *keys: str) -> list[dict[str, Any]]:
 def _charts(report: Results, subjects: list[str]) -> list[dict[str, Any]]:
     charts = []
     for operation in dict.fromkeys(result.operation for result in report.results if result.operation):
-        measured = [
-            one for one in report.results if one.operation == operation and one.error is not None and one.length > 0
-        ]
+        ours = [one for one in report.results if one.operation == operation]
+        measured = [one for one in ours if one.error is not None and one.length > 0]
         for attribute, title in (("distance", "distance d from the maximum"), ("length", "row length n")):
             if points := _points(measured, attribute, subjects):
                 charts.append({"operation": operation, "title": title, **points})
@@ -99,7 +95,7 @@ def _points(results: list[Result], attribute: str, subjects: list[str]) -> dict[
     if not values or max(values) <= 0:
         return {}
     most = math.log10(1.0 + min(max(values), 1e6))
-    base, wide = _HEIGHT - _MARGIN + 8, _WIDTH - _MARGIN - 10
+    base, tall, wide = _HEIGHT - _MARGIN + 8, _HEIGHT - _MARGIN - 8, _WIDTH - _MARGIN - 10
     colours = dict(zip(subjects, _COLOURS * len(subjects), strict=False))
 
     def across(value: float) -> str:
@@ -109,14 +105,11 @@ def _points(results: list[Result], attribute: str, subjects: list[str]) -> dict[
     for result, value in zip(results, values, strict=True):
         height = min(result.error if result.error is not None and not math.isnan(result.error) else 2.0, 1.5)
         title, colour = f"{result.id}: {result.error:.3g}", colours[result.subject]
-        points.append({"x": across(value), "y": f"{base - base * height / 1.5:.1f}", "colour": colour, "title": title})
+        points.append({"x": across(value), "y": f"{base - tall * height / 1.5:.1f}", "colour": colour, "title": title})
     ticks = [10**power for power in range(7) if 10**power <= max(values)]
     places = [{"x": across(tick), "text": f"{tick:g}"} for tick in ticks]
-    return {"points": _thinned(points), "ticks": places, "bound": f"{base - base / 1.5:.1f}"} | {
-        "width": _WIDTH,
-        "height": _HEIGHT,
-        "base": base,
-    }
+    sizes = {"width": _WIDTH, "height": _HEIGHT, "base": base, "bound": f"{base - tall / 1.5:.1f}"}
+    return {"points": _thinned(points), "ticks": places, **sizes}
 
 
 def _thinned(points: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -132,11 +125,8 @@ def _agreement(report: Results) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(name for row in rows for name in (row["first"], row["second"])))
     tables = []
     for operation, dtype in dict.fromkeys((row["operation"], row["dtype"]) for row in rows):
-        found = {
-            frozenset((row["first"], row["second"])): row
-            for row in rows
-            if (row["operation"], row["dtype"]) == (operation, dtype)
-        }
+        ours = [row for row in rows if (row["operation"], row["dtype"]) == (operation, dtype)]
+        found = {frozenset((row["first"], row["second"])): row for row in ours}
         grid = [[found.get(frozenset((one, two))) if one != two else None for two in names] for one in names]
         tables.append({"operation": operation, "dtype": dtype, "names": names, "grid": grid})
     return tables
