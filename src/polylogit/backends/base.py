@@ -127,11 +127,11 @@ class Backend(ABC):
     def prepare(self, device: str | None) -> None:  # noqa: B027  most need nothing
         """Switch the framework to what the kit needs, in a process of the kit's own before any array is made."""
 
-    def gradient(self, function: Callable[..., Any], x: Any, cotangent: Any, kwargs: dict[str, Any]) -> Any:
-        """The gradient of a user's ``function(x, **kwargs)`` as users take it; where that is not by `vjp`, override."""
+    def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
+        """A user's function differentiated as its users do, by `vjp` or a tape; None where `x` is not connected."""
         return self.vjp(function, x, kwargs)[1](cotangent)
 
-    def tangent(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> Any:
+    def tape_jvp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
         """The directional derivative of a user's function, likewise."""
         return self.jvp(function, x, tangent, kwargs)[1]
 

@@ -406,25 +406,18 @@ class TorchBackend(Backend):
         if narrow := os.environ.get("ATEN_CPU_CAPABILITY"):
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor-{narrow}")
 
-    def gradient(self, function: Callable[..., Any], x: Any, cotangent: Any, kwargs: dict[str, Any]) -> Any:
+    def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
         """By the tape, which takes an ``autograd.Function`` in the old style too; ``torch.func`` refuses it."""
-        leaf = x.detach().requires_grad_()
+        leaf = x.detach().requires_grad_()  # in the layout of `x`
         y = function(leaf, **kwargs)
-        if not y.requires_grad:
-            message = "the result does not depend on the input for autograd: it was computed outside of it"
-            raise NotImplementedError(message)
-        return torch.autograd.grad(y, leaf, cotangent, materialize_grads=True)[0]
+        return torch.autograd.grad(y, leaf, cotangent, materialize_grads=True)[0] if y.requires_grad else None
 
-    def tangent(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> Any:
+    def tape_jvp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
         """By dual tensors, for the same reason."""
         from torch.autograd import forward_ad  # loads what few need
 
         with forward_ad.dual_level():
-            along = forward_ad.unpack_dual(function(forward_ad.make_dual(x, tangent), **kwargs)).tangent
-        if along is None:
-            message = "the result does not depend on the input for forward mode"
-            raise NotImplementedError(message)
-        return along
+            return forward_ad.unpack_dual(function(forward_ad.make_dual(x, tangent), **kwargs)).tangent
 
 
 def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:

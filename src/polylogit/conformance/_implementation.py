@@ -232,12 +232,14 @@ class Implementation:
             gradient = self.vjp(x, cotangent, **axes)
             return gradient[0] if isinstance(gradient, (tuple, list)) and len(gradient) == 1 else gradient
         if self.is_kernel:
-            return self.backend.gradient(self.function, x, cotangent, {**self._axis(axis), **kwargs})
+            gradient = self.backend.tape_vjp(self.function, x, {**self._axis(axis), **kwargs}, cotangent)
+            return _connected(gradient, "autograd: it was computed outside of it")
         return polylogit.vjp(self.function, x, **self._axis(axis), **kwargs)[1](cotangent)
 
     def _jvp(self, axis: Any, x: Any, tangent: Any, **kwargs: Any) -> Any:
         if self.is_kernel:
-            return self.backend.tangent(self.function, x, tangent, {**self._axis(axis), **kwargs})
+            along = self.backend.tape_jvp(self.function, x, {**self._axis(axis), **kwargs}, tangent)
+            return _connected(along, "forward mode")
         return polylogit.jvp(self.function, x, tangent, **self._axis(axis), **kwargs)[1]
 
     def _reverse(self, axis: Any, x: Any, cotangent: Any, direction: Any) -> Any:
@@ -277,6 +279,13 @@ def _label(function: Any) -> str:
     module = getattr(function, "__module__", None) or ""
     name = getattr(function, "__qualname__", None) or type(function).__name__
     return f"{module}:{name}".replace("/", ".")
+
+
+def _connected(derivative: Any, way: str) -> Any:
+    if derivative is None:
+        message = f"the result does not depend on the input for {way}"
+        raise NotImplementedError(message)
+    return derivative
 
 
 def _check_device(backend: Backend, device: str | None) -> None:
