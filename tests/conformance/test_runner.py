@@ -139,13 +139,14 @@ def test_the_cores_left_over_help_nobody_before_that_is_worth_the_imports(shared
 
 @pytest.mark.requires("torch")
 def test_pytorch_told_to_use_less_of_the_processor_has_a_cache_for_its_compiler_of_its_own(monkeypatch):
-    folders = []
+    backend, folders = get_backend("torch"), []
+    backend.capabilities()  # PyTorch looks at the variable once: in this process it is not to see it
     for capability in ("avx2", "avx512"):
         # Set first, so that what is left out here is put back; Inductor sets it where it is loaded.
         monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
         monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
         monkeypatch.setenv("ATEN_CPU_CAPABILITY", capability)
-        get_backend("torch").prepare(None)
+        backend.prepare(None)
         folders.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
     assert len(set(folders)) == 2
 
