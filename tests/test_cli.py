@@ -135,3 +135,12 @@ def test_a_backend_of_another_package_passes_and_is_not_imported_before_it_is_ne
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
+
+
+def test_the_cases_are_listed_a_line_each_and_none_is_run():
+    asked = ("conform", "--list", "--backend", "numpy", "--operation", "sigmoid", "--level", "quick")
+    found = run(*asked)
+    assert found.returncode == 0, found.stderr
+    lines = found.stdout.splitlines()
+    assert "numpy/sigmoid/values/float32/n17" in lines
+    assert all(line.startswith("numpy/sigmoid/") for line in lines)

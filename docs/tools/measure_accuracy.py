@@ -24,7 +24,7 @@ import numpy as np
 import settings
 
 import polylogit
-from polylogit.conformance.machine import machine
+from polylogit.conformance._machine import machine
 from polylogit.spec.dtypes import finfo
 from polylogit.spec.exact import exact
 from polylogit.spec.operations import DEFINITIONS

@@ -19,7 +19,7 @@ from xml.sax.saxutils import escape
 import probes
 import settings
 
-from polylogit.conformance.machine import machine
+from polylogit.conformance._machine import machine
 
 # In the order in which they are drawn: (row of the contract, index of the probe, what the picture calls it).
 PICTURE = (

@@ -65,14 +65,15 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _finish(report: Any, paths: dict[str, str | None]) -> None:
-    from polylogit.conformance.reports import terminal, write  # noqa: PLC0415  rich only where it is used
+    from polylogit._io import write_whole
+    from polylogit.conformance.reports import terminal  # rich only where it is used
 
     terminal.show(report)
     for kind in ("json", "junit", "html"):
         if paths.get(f"{kind}_path"):
             getattr(report, f"to_{kind}")(paths[f"{kind}_path"])
     if paths.get("markdown_path"):
-        write(str(paths["markdown_path"]), report.to_markdown())
+        write_whole(str(paths["markdown_path"]), report.to_markdown())
     sys.exit(report.status)
 
 
@@ -108,12 +109,20 @@ def backends() -> None:
 @click.option("--backend", "names", multiple=True, help="A backend to run; all that are installed by default.")
 @click.option("--operation", "operations", multiple=True, help="An operation to run; all by default.")
 @click.option("--require", multiple=True, metavar="NAME", help="A backend without which the run is inconclusive.")
+@click.option("--list", "listing", is_flag=True, help="Print the ids of the cases, a line each, and run none.")
 @_common
 @_usage
-def conform(names: tuple[str, ...], operations: tuple[str, ...], require: tuple[str, ...], **options: Any) -> None:
+def conform(
+    names: tuple[str, ...], operations: tuple[str, ...], require: tuple[str, ...], listing: bool, **options: Any
+) -> None:
     """Compare every backend with exact values, each in a process of its own."""
-    from polylogit import conformance  # noqa: PLC0415
-    from polylogit.conformance.reports.terminal import Live  # noqa: PLC0415
+    from polylogit import conformance
+    from polylogit.conformance.reports.terminal import Live
+
+    if listing:
+        asked = {name: options[name] for name in ("level", "device", "seed")}
+        click.echo("\n".join(conformance.cases([*names, *require] or None, operations or None, **asked)))
+        return
 
     known = [info.name for info in installed() if info.installed]
     chosen = list(dict.fromkeys([*(names or known), *require]))
@@ -174,10 +183,9 @@ def check(
 def replay(identifier: str, vjp: str | None, device: str | None) -> None:
     """Run one failing case again, alone, with its inputs printed."""
     from polylogit import conformance  # noqa: PLC0415
-    from polylogit.conformance.expectations import load  # noqa: PLC0415
     from polylogit.conformance.reports import terminal  # noqa: PLC0415
 
-    report = conformance.replay(identifier, vjp=None if vjp is None else load(vjp), device=device)
+    report = conformance.replay(identifier, vjp=vjp, device=device)
     for result in report.results:
         terminal.show_case(result)
     sys.exit(report.status)

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-import polylogit
-from polylogit.conformance.examine import examine
-from polylogit.conformance.subject import Subject
+from polylogit.conformance._implementation import implementation_of
+from polylogit.conformance._run_checks import run_checks
 from polylogit.spec.operations import DEFINITIONS
 
 WIDE = (np.float64, np.float32)
@@ -43,8 +42,8 @@ def tolerance_verdict(operation, implementation, vjp, dtypes):
 
 def first_failure(operation, implementation, vjp, backend="numpy", level="quick"):
     """What the kit finds wrong first, in the order of `conformance.check`; None where it finds nothing."""
-    subject = Subject(polylogit.get_backend(backend), operation, implementation, vjp)
-    return next((result for result in examine(subject, level) if result.verdict == "failed"), None)
+    found = implementation_of(backend, operation, implementation, vjp)
+    return next((result for result in run_checks(found, level) if result.verdict == "failed"), None)
 
 
 def measure(entries, level="quick"):
@@ -64,9 +63,9 @@ def main():
         "corpus", package / "__init__.py", submodule_search_locations=[str(package)]
     )
     sys.modules["corpus"] = importlib.util.module_from_spec(spec)
-    from corpus.faults import FAULTS, UNPUBLISHED
-    from corpus.reported import REPORTED
-    from corpus.unusual import UNUSUAL
+    from corpus.kernels.faults import FAULTS, UNPUBLISHED
+    from corpus.kernels.reported import REPORTED
+    from corpus.kernels.unusual import UNUSUAL
 
     print(f"{'':40} {'the kit':>14} {'np.allclose':>14} {'and on float16':>14}")
     rows = (

@@ -7,9 +7,9 @@ import pytest
 
 from polylogit import conformance
 
-from .faults import FAULTS
+from .kernels.faults import FAULTS
+from .kernels.reported import REPORTED
 from .measure import first_failure
-from .reported import REPORTED
 
 jax = pytest.importorskip("jax")
 

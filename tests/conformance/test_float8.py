@@ -6,13 +6,13 @@ import pytest
 
 import polylogit
 from polylogit import conformance
-from polylogit.conformance.examine import examine
-from polylogit.conformance.subject import Subject
+from polylogit.conformance._implementation import Implementation
+from polylogit.conformance._run_checks import run_checks
 from polylogit.spec.dtypes import DTYPES
 from polylogit.spec.operations import DEFINITIONS
 
-from .faults import right_vjp_softmax, softmax
-from .unusual import UNUSUAL
+from .kernels.faults import right_vjp_softmax, softmax
+from .kernels.unusual import UNUSUAL
 
 FLOAT8 = ("float8_e4m3fn", "float8_e5m2")
 
@@ -29,8 +29,7 @@ def test_the_formats_are_those_of_ml_dtypes(name):
 @pytest.mark.parametrize("name", FLOAT8)
 @pytest.mark.parametrize("operation", DEFINITIONS)
 def test_a_backend_rounds_once(backend, operation, name):
-    subject = Subject(backend, operation)
-    results = list(examine(subject, "full", formats=[name]))
+    results = list(run_checks(Implementation(backend, operation), "full", among=[name]))
     assert {result.verdict for result in results} == {"passed"}
     # Half a unit is nearly used up, so that a second rounding would show.
     assert max(result.error for result in results if result.error is not None) > 0.9

@@ -5,10 +5,10 @@ import pytest
 
 from polylogit import conformance
 
-from .faults import FAULTS, UNPUBLISHED
+from .kernels.faults import FAULTS, UNPUBLISHED
+from .kernels.reported import REPORTED
+from .kernels.unusual import UNUSUAL
 from .measure import ALL, WIDE, first_failure, tolerance_verdict
-from .reported import REPORTED
-from .unusual import UNUSUAL
 
 ALL_FAULTS = {**FAULTS, **UNPUBLISHED}
 

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from polylogit import conformance, register_backend
-from polylogit.conformance import pairs, runner
-from polylogit.conformance.results import Report
+from polylogit import conformance, get_backend, register_backend
+from polylogit.conformance import Report, _cross_backend, _runner
 from polylogit.spec.dtypes import DTYPES
 
 HERE = Path(__file__).parent
@@ -17,15 +16,15 @@ HERE = Path(__file__).parent
 def run_job(name, monkeypatch, limit="20", level="quick"):
     monkeypatch.setenv("POLYLOGIT_TIME_LIMIT", limit)
     # The worker finds a backend by its entry point; a folder with one stands in for an installed package.
-    job = runner.Job(name, ("sigmoid",), level)
-    runner.run_jobs([job])
+    job = _runner.Job(name, ("sigmoid",), level)
+    _runner.run_jobs([job])
     return Report(job.results)
 
 
 @pytest.fixture
 def broken(tmp_path, monkeypatch):
     package = tmp_path / "broken_backends.py"
-    package.write_text((HERE / "broken_backends.py").read_text(encoding="utf-8"), encoding="utf-8")
+    package.write_text((HERE / "kernels" / "broken_backends.py").read_text(encoding="utf-8"), encoding="utf-8")
     info = tmp_path / "broken_backends-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-backends\nVersion: 1\n")
@@ -64,9 +63,9 @@ def test_a_process_that_hangs_is_ended_after_the_time_limit(monkeypatch):
 @pytest.mark.usefixtures("broken")
 def test_the_others_complete(monkeypatch):
     monkeypatch.setenv("POLYLOGIT_TIME_LIMIT", "60")
-    jobs = [runner.Job("aborts", ("sigmoid",), "quick"), runner.Job("numpy", ("sigmoid",), "quick")]
+    jobs = [_runner.Job("aborts", ("sigmoid",), "quick"), _runner.Job("numpy", ("sigmoid",), "quick")]
     events = []
-    runner.run_jobs(jobs, lambda backend, event: events.append((backend, event["event"])))
+    _runner.run_jobs(jobs, lambda backend, event: events.append((backend, event["event"])))
     assert [result.verdict for result in jobs[0].results] == ["crashed"]
     assert len(jobs[1].results) > 100
     assert ("numpy", "end") in events
@@ -86,45 +85,77 @@ def test_a_missing_framework_is_shown_and_counts_only_where_it_is_required():
 
 def test_workers_are_told_where_the_caller_finds_its_packages(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(tmp_path))
-    environment = runner._environment(runner.Job("numpy", ("sigmoid",)))
+    environment = _runner._environment(_runner.Job("numpy", ("sigmoid",)))
     assert str(tmp_path) in environment["PYTHONPATH"].split(os.pathsep)
 
 
-def test_a_backend_shared_out_among_processes_gives_what_one_process_gives(monkeypatch, tmp_path):
-    def examined(alone):
-        monkeypatch.setattr(runner, "_ALONE", {("numpy", "full"): alone})
-        folder = tmp_path / f"values-{len(alone)}"
+@pytest.fixture
+def shared(monkeypatch):
+    """Two cores, and a second process that helps as soon as the first has a result."""
+    monkeypatch.setattr(_runner, "cores", lambda: 2)
+    monkeypatch.setattr(_runner, "_WORTH", 0.0)
+    started = []
+    monkeypatch.setattr(
+        _runner, "_environment", lambda job, made=_runner._environment: started.append(job) or made(job)
+    )
+    return started
+
+
+def test_a_backend_shared_out_among_processes_gives_what_one_process_gives(shared, monkeypatch, tmp_path):
+    def examined(processes):
+        monkeypatch.setattr(_runner, "cores", lambda: processes)
+        shared.clear()
+        folder = tmp_path / f"values-{processes}"
         folder.mkdir()
-        job = runner.Job("numpy", ("sigmoid",), values=str(folder))
+        job = _runner.Job("numpy", ("sigmoid",), values=str(folder))
         events = []
-        runner.run_jobs([job], lambda _, event: events.append(event["event"]))
+        _runner.run_jobs([job], lambda _, event: events.append(event["event"]))
+        assert len(shared) == len(list(folder.iterdir())) == processes
         assert [events.count(kind) for kind in ("start", "ready", "end")] == [1, 1, 1]
         assert events[-1] == "end"
-        values = pairs.loaded(folder)
-        return {(result.id, result.verdict, result.error) for result in job.results}, {*values}
+        return {(result.id, result.verdict, result.error) for result in job.results}, {*_cross_backend.loaded(folder)}
 
-    monkeypatch.setattr(runner, "cores", lambda: 2)
-    assert examined(("float32", "bfloat16")) == examined(())
+    assert examined(2) == examined(1)
 
 
-def test_the_report_is_in_the_order_of_the_formats_whichever_process_ends_first(monkeypatch):
-    monkeypatch.setattr(runner, "_ALONE", {("numpy", "full"): ("bfloat16", "float32")})
-    monkeypatch.setattr(runner, "cores", lambda: 2)
+def test_the_report_is_in_the_order_of_the_dtypes_whichever_process_ends_first(shared):
     report = conformance.run(["numpy"], ["sigmoid"])
+    assert len(shared) == 2
     assert list(dict.fromkeys(result.dtype for result in report.results)) == list(DTYPES)
 
 
 @pytest.mark.usefixtures("broken")
-def test_of_a_backend_shared_out_each_process_that_dies_is_a_row(monkeypatch):
-    monkeypatch.setattr(runner, "_ALONE", {("aborts", "full"): ("float32",)})
-    monkeypatch.setattr(runner, "cores", lambda: 2)
+def test_of_a_backend_that_breaks_its_process_no_other_one_tries(shared, monkeypatch):
     report = run_job("aborts", monkeypatch, level="full")
-    assert [result.verdict for result in report.results] == ["crashed", "crashed"]
+    assert len(shared) == 1
+    assert [result.verdict for result in report.results] == ["crashed"]
 
 
-def test_a_worker_told_to_use_less_of_the_processor_has_a_cache_for_its_compiler_of_its_own(monkeypatch):
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)  # Inductor sets it where it is loaded
-    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
-    narrow = runner._environment(runner.Job("torch", ("softmax",)))["TORCHINDUCTOR_CACHE_DIR"]
-    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx512")
-    assert runner._environment(runner.Job("torch", ("softmax",)))["TORCHINDUCTOR_CACHE_DIR"] != narrow
+def test_the_cores_left_over_help_nobody_before_that_is_worth_the_imports(shared, monkeypatch):
+    monkeypatch.setattr(_runner, "_WORTH", 1e6)
+    _runner.run_jobs([_runner.Job("numpy", ("sigmoid",), "quick")])
+    assert len(shared) == 1
+
+
+@pytest.mark.requires("torch")
+def test_pytorch_told_to_use_less_of_the_processor_has_a_cache_for_its_compiler_of_its_own(monkeypatch):
+    backend, folders = get_backend("torch"), []
+    backend.capabilities()  # PyTorch looks at the variable once: in this process it is not to see it
+    for capability in ("avx2", "avx512"):
+        # Set first, so that what is left out here is put back; Inductor sets it where it is loaded.
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "")
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+        monkeypatch.setenv("ATEN_CPU_CAPABILITY", capability)
+        backend.prepare(None)
+        folders.append(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert len(set(folders)) == 2
+
+
+@pytest.mark.requires("jax")
+def test_of_jax_float64_is_examined_too_unless_the_environment_says_otherwise(monkeypatch):
+    ids = conformance.cases(["jax"], ["sigmoid"], level="quick")
+    assert any("/float64/" in identifier for identifier in ids)
+    monkeypatch.setenv("JAX_ENABLE_X64", "0")
+    ids = conformance.cases(["jax"], ["sigmoid"], level="quick")
+    assert ids
+    assert not any("/float64/" in identifier for identifier in ids)

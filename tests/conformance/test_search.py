@@ -3,19 +3,14 @@
 import subprocess
 import sys
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from polylogit import conformance
-from polylogit.conformance import strategies
-from polylogit.conformance.calls import Call
+from polylogit.conformance._data.reproducer import Call
 from polylogit.errors import BackendUnavailableError, ConformanceError
-from polylogit.spec.dtypes import DTYPES
 
-from .faults import FAULTS, right_sigmoid, right_vjp_softmax, softmax
-from .unusual import UNUSUAL
+from .kernels.faults import FAULTS, right_sigmoid, right_vjp_softmax, softmax
+from .kernels.unusual import UNUSUAL
 
 TRIES = 200
 
@@ -159,113 +154,3 @@ def test_nothing_else_of_the_kit_imports_hypothesis():
         "conformance.check(lambda x: 1 / (1 + np.exp(-x)), 'sigmoid', level='quick', dtypes=['float64'])\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-
-
-# --- the line that a call is written in ---
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "x=0*4,4",
-        "x=0.1,-0,inf,-inf,nan,1e+30",
-        "x=2x3:1,2,3,4,5,6;axis=0",
-        "x=2x1x2:0*4;axis=None",
-        "x=2x2:1*4;axis=0+-1;where=2x1:1,0",
-        "x=1,2;where=:1",
-        "vjp;x=0,1;g=1,0",
-        "jvp;x=2x1:0,1;axis=-2;g=2x1:1*2",
-    ],
-)
-def test_a_call_is_the_line_it_was_read_from(line):
-    assert Call.of(line).line(DTYPES["float32"]) == line
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["", "x", "x=a", "x=1;y=2", "x=2x2:1,2", "vjp;x=1", "x=1;g=1", "vjp;x=1,2;g=1", "x=1;axis=a", "x=0*99999999"],
-)
-def test_a_line_that_stands_for_no_call_is_refused(line):
-    with pytest.raises(ConformanceError, match="stands for no call"):
-        Call.of(line)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_numbers_are_spelt_so_that_they_come_back(dtype):
-    dtype = DTYPES[dtype]
-
-    @settings(max_examples=200, derandomize=True, deadline=None)
-    @given(strategies.calls("softmax", dtype, where=True))
-    def comes_back(call):
-        again = Call.of(call.line(dtype))
-        assert np.array_equal(dtype.round(again.x), call.x, equal_nan=True)
-        assert again.axis == call.axis
-        assert (again.where is None) == (call.where is None)
-        assert call.where is None or np.array_equal(again.where, call.where)
-
-    comes_back()
-
-
-# --- what is drawn ---
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_logits_have_the_dtype_and_the_shape_asked_for(dtype):
-    @settings(max_examples=200, derandomize=True, deadline=None)
-    @given(st.data())
-    def drawn(data):
-        shape = data.draw(strategies.shapes())
-        x = data.draw(strategies.logits(dtype, shape))
-        assert x.dtype == DTYPES[dtype].dtype
-        assert x.shape == shape
-        finite = data.draw(strategies.logits(dtype, special=False)).astype(float)
-        assert np.isfinite(finite).all()
-        assert data.draw(strategies.cotangents(shape, dtype)).shape == shape
-
-    drawn()
-
-
-@settings(max_examples=300, derandomize=True, deadline=None)
-@given(st.data())
-def test_axes_and_masks_are_ones_that_numpy_takes(data):
-    shape = data.draw(st.one_of(st.just(()), strategies.shapes()))
-    axis = data.draw(strategies.axes(shape))
-    if shape:
-        np.zeros(shape).sum(axis=axis)
-    mask = data.draw(strategies.masks(shape))
-    assert mask.dtype == bool
-    assert np.broadcast_shapes(mask.shape, shape) == shape
-
-
-EDGES = {
-    "ties": lambda x, dtype: (x == x.max()).sum() > 1,
-    "minus infinity": lambda x, dtype: np.isneginf(x).any(),
-    "plus infinity": lambda x, dtype: np.isposinf(x).any(),
-    "nan": lambda x, dtype: np.isnan(x).any(),
-    "subnormal": lambda x, dtype: ((x != 0) & (np.abs(x) < dtype.smallest_normal)).any(),
-    "the largest": lambda x, dtype: (x == dtype.max).any(),
-    "a huge offset": lambda x, dtype: x.min() > min(1e6, dtype.max / 8) and np.ptp(x) > 0,
-    "a long tail": lambda x, dtype: x.size > 1000 and np.ptp(x) > 0,
-    "a drifting sum": lambda x, dtype: x.size > 50 and (x == dtype.round(-1.1)).sum() > 40 and x.max() > -1,
-    "a gap beyond the exponential": lambda x, dtype: np.isfinite(x).all() and np.ptp(x) > 104,
-    "small differences at a great height": lambda x, dtype: x.size > 1 and x.min() > 100 and 0 < np.ptp(x) < 8,
-}
-
-
-@pytest.mark.parametrize("edge", EDGES)
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_the_edges_are_reached(edge, dtype):
-    dtype = DTYPES[dtype]
-
-    def reached(call):
-        with np.errstate(all="ignore"):
-            return bool(EDGES[edge](call.x.ravel(), dtype))
-
-    drawn = strategies.calls("softmax", dtype)
-    assert strategies.smallest(drawn, reached, max_examples=1500) is not None
-
-
-def test_masks_hide_some_and_none_and_all():
-    for wanted in (np.all, lambda mask: not mask.any(), lambda mask: mask.any() and not mask.all()):
-        drawn = strategies.masks((2, 3))
-        assert strategies.smallest(drawn, lambda mask, wanted=wanted: bool(wanted(mask)), max_examples=300) is not None

@@ -8,7 +8,7 @@ from .measure import first_failure
 
 pytest.importorskip("torch")
 
-from .tensors import FAULTY, RIGHT
+from .kernels.tensors import FAULTY, RIGHT
 
 
 @pytest.mark.parametrize("name", FAULTY)

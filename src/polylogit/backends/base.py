@@ -169,6 +169,19 @@ class Backend(ABC):
         """By name, the framework's ways to compile a function of one array (``{"jit": jax.jit}``)."""
         return {}
 
+    slow_compilers: ClassVar[tuple[str, ...]] = ()  # those of `compilers` that take seconds for one function
+
+    def prepare(self, device: str | None) -> None:  # noqa: B027  most need nothing
+        """Switch the framework to what the kit needs, in a process of the kit's own before any array is made."""
+
+    def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
+        """A user's function differentiated as its users do, by `vjp` or a tape; None where `x` is not connected."""
+        return self.vjp(function, x, kwargs)[1](cotangent)
+
+    def tape_jvp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
+        """The directional derivative of a user's function, likewise."""
+        return self.jvp(function, x, tangent, kwargs)[1]
+
 
 def host_array(value: Any) -> np.ndarray[Any, Any]:
     """A Python number, a nested sequence or a NumPy array as a numeric NumPy array, in the machine's byte order.

@@ -319,6 +319,13 @@ class JaxBackend(Backend):
         """``jax.jit``."""
         return {"jit": jax.jit}
 
+    def prepare(self, device: str | None) -> None:
+        """64-bit mode, and the CPU alone unless another device is asked for; the environment's own settings hold."""
+        if "JAX_ENABLE_X64" not in os.environ:
+            jax.config.update("jax_enable_x64", True)
+        if "JAX_PLATFORMS" not in os.environ and (device is None or device.startswith("cpu")):
+            jax.config.update("jax_platforms", "cpu")
+
 
 def _crosses(dtype: Any, target: Any) -> bool:
     """Whether a NumPy array of this dtype becomes one of JAX's as it is."""

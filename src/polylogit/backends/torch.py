@@ -8,6 +8,8 @@ operations hold no look-up in ``sys.modules``, no import and no lock.
 from __future__ import annotations
 
 import functools
+import os
+import tempfile
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -426,6 +428,26 @@ class TorchBackend(Backend):
             "dynamo": lambda function: torch.compile(_with_code_of_its_own(function), fullgraph=True, backend="eager"),
             "inductor": lambda function: torch.compile(_with_code_of_its_own(function), fullgraph=True),
         }
+
+    slow_compilers = ("inductor",)
+
+    def prepare(self, device: str | None) -> None:
+        """A cache of Inductor's for each instruction set: code written for wider registers overruns its buffers."""
+        if narrow := os.environ.get("ATEN_CPU_CAPABILITY"):
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor-{narrow}")
+
+    def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
+        """By the tape, which takes an ``autograd.Function`` in the old style too; ``torch.func`` refuses it."""
+        leaf = x.detach().requires_grad_()  # in the layout of `x`
+        y = function(leaf, **kwargs)
+        return torch.autograd.grad(y, leaf, cotangent, materialize_grads=True)[0] if y.requires_grad else None
+
+    def tape_jvp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
+        """By dual tensors, for the same reason."""
+        from torch.autograd import forward_ad  # loads what few need
+
+        with forward_ad.dual_level():
+            return forward_ad.unpack_dual(function(forward_ad.make_dual(x, tangent), **kwargs)).tangent
 
 
 def _memory(tensor: torch.Tensor) -> np.ndarray[Any, Any]:

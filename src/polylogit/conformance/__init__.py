@@ -10,30 +10,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polylogit.conformance.api import check, replay, run, search, verify_implementation
-    from polylogit.conformance.results import Report, Result
+    from polylogit.conformance._api import cases, check, replay, run, search, verify_implementation
+    from polylogit.conformance._report import Report
+    from polylogit.conformance._results import Result
 
-__all__ = ["Report", "Result", "check", "replay", "run", "search", "verify_implementation"]
+__all__ = ["Report", "Result", "cases", "check", "replay", "run", "search", "verify_implementation"]
 
-_LAZY = {
-    "Report": "polylogit.conformance.results",
-    "Result": "polylogit.conformance.results",
-    "check": "polylogit.conformance.api",
-    "replay": "polylogit.conformance.api",
-    "run": "polylogit.conformance.api",
-    "search": "polylogit.conformance.api",
-    "verify_implementation": "polylogit.conformance.api",
-}
+_ELSEWHERE = {"Report": "_report", "Result": "_results"}  # all others in _api
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in __all__:
         message = f"module 'polylogit.conformance' has no attribute {name!r}"
         raise AttributeError(message)
     try:
-        value = getattr(importlib.import_module(_LAZY[name]), name)
+        value = getattr(importlib.import_module(f"polylogit.conformance.{_ELSEWHERE.get(name, '_api')}"), name)
     except ModuleNotFoundError as error:
-        from polylogit.errors import BackendUnavailableError  # noqa: PLC0415
+        from polylogit.errors import BackendUnavailableError
 
         if error.name not in ("mpmath", "ml_dtypes", "numpy"):
             raise

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["polylogit_backend"]
 
-_FORMATS = ("float64", "float32", "float16", "bfloat16")
-_OF_BACKENDS = ("float8_e4m3fn", "float8_e5m2")  # of a kernel only where it is asked for
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the kit."""
@@ -47,7 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     names = metafunc.config.getoption("--polylogit-backend")
     if not names:
-        from polylogit.info import backends  # noqa: PLC0415  only where the fixture is used
+        from polylogit.info import backends  # only where the fixture is used
 
         names = [info.name for info in backends() if info.installed]
     metafunc.parametrize("polylogit_backend", names, indirect=True)
@@ -56,7 +53,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def polylogit_backend(request: pytest.FixtureRequest) -> Any:
     """Each installed backend in turn: `asarray` makes its arrays, `to_numpy` reads them."""
-    import polylogit  # noqa: PLC0415
+    import polylogit
 
     return polylogit.get_backend(request.param)
 
@@ -76,7 +73,8 @@ class _Kit(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Names alone; nothing is imported but the kit."""
-        from polylogit.conformance.checks import CHECKS  # noqa: PLC0415
+        from polylogit.conformance._checks import CHECKS
+        from polylogit.spec.dtypes import dtypes_named
 
         option = self.config.getoption
         target = option("--polylogit-implementation")
@@ -85,11 +83,12 @@ class _Kit(pytest.File):
             raise pytest.UsageError("--polylogit-implementation needs --polylogit-operation")
         for backend in option("--polylogit-backend") or ["numpy"]:
             for operation in operations:
-                for dtype in _FORMATS if target else (*_FORMATS, *_OF_BACKENDS):
+                # Of a kernel float8 is asked only where it says that it serves it.
+                for dtype in dtypes_named(None, storage=target is None):
                     for check in CHECKS:
-                        what = (backend, target, operation, check, dtype)
-                        label = "-".join((target or backend, operation, check.replace(" ", "_"), dtype))
-                        yield _Check.from_parent(self, name=f"{label}", what=what)
+                        what = (backend, target, operation, check, dtype.name)
+                        label = "-".join((target or backend, operation, check.replace(" ", "_"), dtype.name))
+                        yield _Check.from_parent(self, name=label, what=what)
 
 
 class _Check(pytest.Item):
@@ -102,36 +101,26 @@ class _Check(pytest.Item):
 
     def runtest(self) -> None:
         """Run it; skipped where nothing applies."""
-        import polylogit  # noqa: PLC0415
-        from polylogit.conformance import expectations  # noqa: PLC0415
-        from polylogit.conformance.examine import examine  # noqa: PLC0415
-        from polylogit.conformance.results import Report  # noqa: PLC0415
-        from polylogit.conformance.subject import Subject  # noqa: PLC0415
+        from polylogit.conformance import _xfail
+        from polylogit.conformance._implementation import implementation_of
+        from polylogit.conformance._results import BAD, Results
+        from polylogit.conformance._run_checks import run_checks
 
         backend, target, operation, check, dtype = self.what
         option = self.config.getoption
-        load = expectations.load
-        subject = Subject(
-            polylogit.get_backend(backend),
-            operation,
-            None if target is None else load(target),
-            None if option("--polylogit-vjp") is None else load(option("--polylogit-vjp")),
-            backend if target is None else f"{backend}+{target}",
-            option("--polylogit-device"),
-        )
-        report = Report(list(examine(subject, option("--polylogit-level"), formats=(dtype,), checks=(check,))))
-        expected = expectations.read(option("--polylogit-expected-failures"))
-        expectations.apply(report, expected, strict=option("--polylogit-strict"))
-        bad = [
-            result
-            for result in report.results
-            if result.verdict in ("failed", "inconclusive", "unexpected-pass", "expired")
-        ]
-        if bad:
-            raise _FailedError("\n".join(f"{result.verdict} {result.id}\n    {result.message}" for result in bad[:10]))
-        if any(result.verdict == "expected-failure" for result in report.results):
+        kernel = (target, option("--polylogit-vjp"), target)
+        implementation = implementation_of(backend, operation, *kernel, option("--polylogit-device"))
+        level = option("--polylogit-level")
+        report = Results(list(run_checks(implementation, level, checks=(check,), among=(dtype,))))
+        expected = _xfail.read(option("--polylogit-expected-failures"))
+        _xfail.apply(report, expected, strict=option("--polylogit-strict"))
+        verdicts = {result.verdict for result in report.results}
+        if not verdicts.isdisjoint(BAD):
+            lines = (f"{result.verdict} {result.id}\n    {result.message}" for result in report.bad[:10])
+            raise _FailedError("\n".join(lines))
+        if "expected-failure" in verdicts:
             pytest.xfail("expected failures")
-        if not any(result.verdict == "passed" for result in report.results):
+        if "passed" not in verdicts:
             reasons = {result.message for result in report.results} or {"the check does not apply"}
             pytest.skip("; ".join(sorted(reasons)[:3]))
 

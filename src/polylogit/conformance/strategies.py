@@ -1,7 +1,7 @@
 """Hypothesis strategies for what the operations are called with, and the search for the smallest draw that fails.
 
 Drawn so as to reach the edges: ties, infinities, NaN, subnormals, huge offsets, sums that drift, long tails; shrunk
-towards short rows of plain numbers. The only module that imports hypothesis; it knows formats and no implementation.
+towards short rows of plain numbers. The only module that imports hypothesis; it knows dtypes and no implementation.
 
 Examples
 --------
@@ -28,7 +28,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, NoSuchExample
 
-from polylogit.conformance.calls import Call
+from polylogit.conformance._data.reproducer import Call
 from polylogit.operations import named
 from polylogit.spec.dtypes import dtypes_named
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 __all__ = ["axes", "calls", "cotangents", "logits", "masks", "shapes", "smallest"]
 
-# Where exponentials, sums and tables of the usual formats give out, and what people clip at.
+# Where exponentials, sums and tables of the usual dtypes give out, and what people clip at.
 _TURNS = (9.0, 10.5, 11.1, 16.7, 17.4, 20.0, 30.0, 37.0, 60.0, 87.4, 88.8, 89.5, 103.3, 104.0, 150.0, 709.8, 745.2)
 _SIZES = (1e3, 1e4, 3e4, 1e5, 1e7, 1e9, 1e16, 1e30, 1e38, 1e300)
 # Every addition to a sum of these rounds the same way.
@@ -52,7 +52,7 @@ _LONGEST = 2100
 _LONGEST_DERIVATIVE = 130
 
 
-def _format(dtype: Any) -> Finfo:
+def _finfo(dtype: Any) -> Finfo:
     return dtypes_named([dtype])[0]
 
 
@@ -66,14 +66,8 @@ def _within(dtype: Finfo, values: Sequence[float]) -> list[float]:
 @functools.cache
 def _numbers(dtype: Finfo, *, special: bool) -> st.SearchStrategy[float]:
     """Single logits: plain ones first, so that shrinking ends there."""
-    edges = [
-        dtype.smallest_subnormal,
-        dtype.smallest_normal,
-        dtype.max,
-        dtype.max / 2,
-        *_within(dtype, _TURNS),
-        *_within(dtype, _SIZES),
-    ]
+    known = (dtype.smallest_subnormal, dtype.smallest_normal, dtype.max, dtype.max / 2)
+    edges = [*known, *_within(dtype, (*_TURNS, *_SIZES))]
     signed = [*(-one for one in edges), *edges, -0.0]
     extreme = [-dtype.max, dtype.max, *([-np.inf] if special and dtype.has_infinity else [])]
     kinds = [
@@ -105,9 +99,8 @@ def _fills(dtype: Finfo, *, special: bool) -> st.SearchStrategy[float]:
 
 @functools.cache
 def _offsets(dtype: Finfo) -> st.SearchStrategy[float]:
-    return st.one_of(
-        st.sampled_from(_within(dtype, _TURNS)), st.sampled_from([*_within(dtype, _SIZES), 0.9 * dtype.max])
-    )
+    sizes = [*_within(dtype, _SIZES), 0.9 * dtype.max]
+    return st.one_of(st.sampled_from(_within(dtype, _TURNS)), st.sampled_from(sizes))
 
 
 def _length(longest: int) -> st.SearchStrategy[int]:
@@ -159,7 +152,7 @@ def _blocks(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
 
 
 def _offset(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
-    """A huge offset, and a few spacings of the format between neighbours; ties where the spacing is wide."""
+    """A huge offset, and a few spacings of the dtype between neighbours; ties where the spacing is wide."""
     del special
     base = draw(_offsets(dtype))
     step = float(dtype.ulp(np.asarray(base)))
@@ -181,7 +174,7 @@ _TEXTURES = st.sampled_from((_listed, _blocks, _offset, _tails))
 def _rows(draw: Draw, shape: Shape, dtype: Finfo, special: bool) -> Array:
     size = int(np.prod(shape, dtype=int))
     flat = dtype.round(draw(_TEXTURES)(draw, size, dtype, special=special)) if size else np.zeros(0)
-    if size and special and draw(st.integers(0, 15)) == 15:  # noqa: PLR2004
+    if size and special and draw(st.integers(0, 15)) == 15:
         # NaN and +inf by themselves: a whole row is lost to one of them, and with it what the rest would show.
         flat[draw(st.integers(0, size - 1))] = draw(
             st.sampled_from([np.nan, *([np.inf] if dtype.has_infinity else [])])
@@ -213,7 +206,7 @@ def logits(dtype: Any = "float32", shape: Any = None, *, special: bool = True) -
     array([[0., 0., 0.],
            [0., 0., 0.]], dtype=float16)
     """
-    dtype = _format(dtype)
+    dtype = _finfo(dtype)
     return _float64_logits(dtype, shape, special=special).map(lambda x: x.astype(dtype.dtype))
 
 
@@ -278,7 +271,7 @@ def cotangents(shape: tuple[int, ...], dtype: Any = "float32") -> st.SearchStrat
     -------
     strategy of NumPy arrays
     """
-    dtype = _format(dtype)
+    dtype = _finfo(dtype)
     return _float64_cotangents(shape, dtype).map(lambda g: g.astype(dtype.dtype))
 
 
@@ -292,8 +285,8 @@ def _float64_cotangents(draw: Draw, shape: Shape, dtype: Finfo) -> Array:
     row = np.full(size, draw(_WEIGHTS))
     first = draw(st.lists(_WEIGHTS, max_size=min(size, _LISTED)))
     row[: len(first)] = first
-    # Neither sums of them nor their products with a result may leave the range of the format.
-    scale = draw(st.sampled_from([1.0, 16.0, 0.125] if dtype.max < 1e5 else [1.0, 1e10, 1e-5]))  # noqa: PLR2004
+    # Neither sums of them nor their products with a result may leave the range of the dtype.
+    scale = draw(st.sampled_from([1.0, 16.0, 0.125] if dtype.max < 1e5 else [1.0, 1e10, 1e-5]))
     return np.asarray(dtype.round(row * scale).reshape(shape))
 
 
@@ -323,9 +316,9 @@ def calls(
 
     Returns
     -------
-    strategy of `polylogit.conformance.calls.Call`
+    strategy of Call, with ``x``, ``kind``, ``axis``, ``where`` and ``g``
     """
-    dtype, takes_axis = _format(dtype), named(operation).takes_axis
+    dtype, takes_axis = _finfo(dtype), named(operation).takes_axis
     along = -1
     # Rows along the last axis are what other calls shrink to.
     if takes_axis and axis and draw(_SELDOM):
@@ -343,11 +336,7 @@ def calls(
 
 
 def smallest(
-    strategy: st.SearchStrategy[Any],
-    fails: Callable[[Any], bool],
-    *,
-    max_examples: int,
-    seed: int = 0,
+    strategy: st.SearchStrategy[Any], fails: Callable[[Any], bool], *, max_examples: int, seed: int = 0
 ) -> Any:
     """The smallest draw that fails; the same at every run with that seed and the same modules loaded.
 

@@ -20,24 +20,10 @@ if TYPE_CHECKING:
     from polylogit.spec.exact import Elements, Rows
 
 __all__ = [
-    "additions",
-    "allowed",
-    "any_order",
-    "flushable",
-    "gradient_flushable",
-    "log_softmax",
-    "log_softmax_jvp",
-    "log_softmax_second",
-    "log_softmax_vjp",
-    "row_sum",
-    "sigmoid",
-    "sigmoid_first",
-    "sigmoid_second",
-    "softmax",
-    "softmax_first",
-    "softmax_second",
-    "through_maximum",
-]
+    "additions", "allowed", "any_order", "flushable", "gradient_flushable", "log_softmax", "log_softmax_jvp",
+    "log_softmax_second", "log_softmax_vjp", "row_sum", "sigmoid", "sigmoid_first", "sigmoid_second", "softmax",
+    "softmax_first", "softmax_second", "through_maximum",
+]  # fmt: skip
 
 _SIGMOID_ULPS = 8.0
 _FLUSHED_GRADIENTS = 16.0
@@ -70,7 +56,7 @@ def gradient_flushable(dtype: Finfo) -> float:
 def allowed(
     bound: Callable[..., Array], exact: Rows | Elements, value: Array, dtype: Finfo, *directions: Array
 ) -> Array:
-    """One of the bounds below; for a storage format, that of the format it is computed in and one rounding."""
+    """One of the bounds below; for a storage dtype, that of the dtype it is computed in and one rounding."""
     if not dtype.computed_in:
         return bound(exact, dtype, *directions)
     computed = bound(exact, DTYPES[dtype.computed_in], *directions)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from polylogit.spec.dtypes import Array
 
-__all__ = ["DD", "NOTHING", "PLAIN", "RADIUS", "add", "div", "dot", "exp", "from_float", "log1p", "mul", "neg", "total"]
+__all__ = [
+    "DD", "NOTHING", "PLAIN", "RADIUS", "add", "div", "dot", "exp", "from_float", "log1p", "mul", "neg", "total",
+]  # fmt: skip
 
 # Bound on the relative error of each function; measured against mpmath they stay below 2**-97.
 RADIUS = 2.0**-94

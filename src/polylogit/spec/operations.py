@@ -58,7 +58,7 @@ class Definition:
     at_infinity : float or None
         The value at +inf; None where it makes the row NaN.
     laws : tuple of str
-        Names of the laws in `polylogit.conformance.checks.laws` that it keeps.
+        Names of the laws in `polylogit.conformance._checks.laws` that it keeps.
     """
 
     operation: Operation

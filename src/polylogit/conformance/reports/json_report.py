@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from polylogit._io import plain_json
+from polylogit.conformance._results import BAD, Result
+
 if TYPE_CHECKING:
-    from polylogit.conformance.results import Report
+    from polylogit.conformance._results import Results
 
 __all__ = ["SCHEMA", "VERSION", "render"]
 
 VERSION = 1
 
+_REQUIRED = ["id", *(part.name for part in fields(Result))]
 _NUMBER = {"description": "a number, or NaN, inf or -inf as a string", "type": ["number", "string", "null"]}
 
 SCHEMA: dict[str, Any] = {
@@ -42,22 +46,7 @@ SCHEMA: dict[str, Any] = {
             "type": "array",
             "items": {
                 "type": "object",
-                "required": [
-                    "id",
-                    "subject",
-                    "operation",
-                    "check",
-                    "dtype",
-                    "case",
-                    "verdict",
-                    "error",
-                    "message",
-                    "details",
-                    "length",
-                    "distance",
-                    "seed",
-                    "cases",
-                ],
+                "required": _REQUIRED,
                 "properties": {
                     "id": {"type": "string", "description": "what polylogit replay takes"},
                     "subject": {"type": "string", "description": "a backend, or backend+module:function"},
@@ -67,20 +56,7 @@ SCHEMA: dict[str, Any] = {
                     "distance": {**_NUMBER, "description": "how far below the maximum the worst error is"},
                     "seed": {"type": "integer"},
                     "cases": {"type": "integer", "description": "how many numbers were compared"},
-                    "verdict": {
-                        "enum": [
-                            "passed",
-                            "failed",
-                            "unsupported",
-                            "expected-failure",
-                            "unexpected-pass",
-                            "expired",
-                            "inconclusive",
-                            "crashed",
-                            "timeout",
-                            "missing",
-                        ]
-                    },
+                    "verdict": {"enum": ["passed", "unsupported", "expected-failure", *BAD]},
                     "error": {**_NUMBER, "description": "the worst error as a fraction of its bound"},
                 },
             },
@@ -89,18 +65,7 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinities."""
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
-
-
-def render(report: Report) -> str:
+def render(report: Results) -> str:
     """The whole report."""
     body = {"schema": VERSION, "status": report.status, "passed": report.passed, **report.as_dict()}
-    return json.dumps(_plain(body), indent=1) + "\n"
+    return json.dumps(plain_json(body), indent=1) + "\n"

@@ -7,11 +7,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from polylogit.conformance._results import BAD, DISAGREES
 from polylogit.conformance.reports import replay_command
-from polylogit.conformance.results import BAD, DISAGREES
 
 if TYPE_CHECKING:
-    from polylogit.conformance.results import Report, Result
+    from polylogit.conformance._results import Result, Results
 
 __all__ = ["render"]
 
@@ -23,7 +23,7 @@ def _suite(result: Result) -> str:
     return ".".join(part for part in (result.subject, result.operation, result.check) if part)
 
 
-def render(report: Report) -> str:
+def render(report: Results) -> str:
     """The whole report."""
     root = ElementTree.Element("testsuites", name="polylogit conformance")
     ordered = sorted(report.results, key=_suite)

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polylogit.conformance.reports import matrix, replay_command
-from polylogit.conformance.results import BAD
+from polylogit.conformance._results import BAD, STATUS
+from polylogit.conformance.reports import replay_command
 
 if TYPE_CHECKING:
-    from polylogit.conformance.results import Report
+    from polylogit.conformance._results import Results
 
 __all__ = ["render"]
 
 _SHOWN = 20
-_VERDICT = {0: "✅ agrees", 1: "❌ disagrees", 3: "⚠️ inconclusive"}
+_MARK = {0: "✅", 1: "❌", 3: "⚠️"}
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def render(report: Report) -> str:
+def render(report: Results) -> str:
     """The verdict, the table of operation by subject, the failures."""
-    subjects = list(dict.fromkeys(result.subject for result in report.results))
+    subjects = report.subjects
     operations = list(dict.fromkeys(result.operation for result in report.results if result.operation))
-    cells = matrix(report, "operation", "subject")
-    lines = [f"## polylogit conformance: {_VERDICT[report.status]}", ""]
+    cells = report.matrix("operation", "subject")
+    lines = [f"## polylogit conformance: {_MARK[report.status]} {STATUS[report.status]}", ""]
     lines += ["| operation | " + " | ".join(map(_cell, subjects)) + " |", "|---" * (len(subjects) + 1) + "|"]
     for operation in operations:
         row = []
@@ -44,11 +44,10 @@ def render(report: Report) -> str:
         "Numbers are the worst error as a fraction of its bound." + (f" Measured on {place}." if place else ""),
     ]
     lines += [""]
-    bad_results = [result for result in report.results if result.verdict in BAD]
-    for result in bad_results[:_SHOWN]:
+    for result in report.bad[:_SHOWN]:
         lines += [f"- **{result.verdict}** `{result.id}`: {_cell(result.message)}"]
         if result.verdict == "failed":
             lines += [f"  `{replay_command(result.id)}`"]
-    if len(bad_results) > _SHOWN:
-        lines.append(f"- and {len(bad_results) - _SHOWN} more")
+    if len(report.bad) > _SHOWN:
+        lines.append(f"- and {len(report.bad) - _SHOWN} more")
     return "\n".join(lines) + "\n"

@@ -10,19 +10,19 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from polylogit.conformance.reports import matrix, replay_command
-from polylogit.conformance.results import BAD, DISAGREES, SEARCH
+from polylogit.conformance._results import BAD, DISAGREES, SEARCH, STATUS
+from polylogit.conformance.reports import replay_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polylogit.conformance.results import Report, Result
+    from polylogit.conformance._results import Result, Results
 
 __all__ = ["Live", "console", "show", "show_case"]
 
 _SHOWN = 15
 _WIDTH = 140  # where there is no terminal to ask
-_VERDICTS = {0: "[green]agrees[/]", 1: "[red]disagrees[/]", 3: "[yellow]inconclusive[/]"}
+_COLOURS = {0: "green", 1: "red", 3: "yellow"}
 
 
 def console() -> Console:
@@ -80,7 +80,7 @@ class Live:
 def _number(error: float | None) -> str:
     if error is None:
         return ""
-    return "inf" if math.isinf(error) else f"{error:.2f}" if error < 1000 else f"{error:.1e}"  # noqa: PLR2004
+    return "inf" if math.isinf(error) else f"{error:.2f}" if error < 1000 else f"{error:.1e}"
 
 
 def _cell(cell: dict[str, Any] | None) -> str:
@@ -100,31 +100,27 @@ def _cell(cell: dict[str, Any] | None) -> str:
     return f"[green]{error or 'ok'}[/]"
 
 
-def show(report: Report, to: Console | None = None) -> None:
+def show(report: Results, to: Console | None = None) -> None:
     """Print everything a person wants to know first."""
     out = to or console()
-    subjects = list(dict.fromkeys(result.subject for result in report.results))
-    _matrix(report, subjects, out)
+    _matrix(report, report.subjects, out)
     _pairs(report, out)
     for result in report.results:
         if result.verdict == "missing":
             out.print(f"[yellow]missing[/]  {result.subject}: {escape(result.message)}")
     for result in report.results:
         if result.verdict == "unsupported" and result.case == "served":  # a whole dtype, which the table does not show
-            out.print(
-                f"[dim]unsupported[/]  {result.operation} {result.dtype}: {escape(result.message)}", soft_wrap=True
-            )
-    bad = [result for result in report.results if result.verdict in BAD and result.verdict != "missing"]
+            what = f"{result.operation} {result.dtype}"
+            out.print(f"[dim]unsupported[/]  {what}: {escape(result.message)}", soft_wrap=True)
+    bad = [result for result in report.bad if result.verdict != "missing"]
     # What a search has shrunk says most in the fewest numbers.
     _failures(sorted(bad, key=lambda result: result.check != SEARCH), out)
-    counts = ", ".join(
-        f"{n} {v}" for (v,), cell in sorted(matrix(report, "verdict").items()) for n in cell["verdicts"].values()
-    )
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(report.counts.items()))
     seconds = f" in {report.environment['seconds']:.1f} s" if "seconds" in report.environment else ""
-    out.print(f"{_VERDICTS[report.status]}: {counts or 'nothing was run'}{seconds}")
+    out.print(f"[{_COLOURS[report.status]}]{STATUS[report.status]}[/]: {counts or 'nothing was run'}{seconds}")
 
 
-def _matrix(report: Report, subjects: Sequence[str], out: Console) -> None:
+def _matrix(report: Results, subjects: Sequence[str], out: Console) -> None:
     ran = [result for result in report.results if result.check]
     if not ran:
         return
@@ -134,23 +130,22 @@ def _matrix(report: Report, subjects: Sequence[str], out: Console) -> None:
     table.add_column("check")
     for subject in subjects:
         table.add_column(escape(subject), justify="right")
-    whole, cells = matrix(report, "operation", "subject"), matrix(report, "operation", "check", "subject")
+    whole, cells = report.matrix("operation", "subject"), report.matrix("operation", "check", "subject")
     lost = {result.subject: result.verdict for result in report.results if not result.check}
 
     def cell(found: dict[str, Any] | None, subject: str) -> str:
         return f"[yellow]{lost[subject]}[/]" if found is None and subject in lost else _cell(found)
 
     for operation in dict.fromkeys(result.operation for result in ran):
-        table.add_row(
-            f"[bold]{operation}[/]", "[bold]all[/]", *(cell(whole.get((operation, one)), one) for one in subjects)
-        )
+        first = (cell(whole.get((operation, one)), one) for one in subjects)
+        table.add_row(f"[bold]{operation}[/]", "[bold]all[/]", *first)
         for check in dict.fromkeys(result.check for result in ran if result.operation == operation):
             table.add_row("", check, *(cell(cells.get((operation, check, one)), one) for one in subjects))
         table.add_section()
     out.print(table)
 
 
-def _pairs(report: Report, out: Console) -> None:
+def _pairs(report: Results, out: Console) -> None:
     if not report.pairs:
         return
     out.print("largest difference between two backends:")
@@ -170,9 +165,8 @@ def _pairs(report: Report, out: Console) -> None:
 
 def _failures(bad: Sequence[Result], out: Console) -> None:
     for result in bad[:_SHOWN]:
-        out.print(
-            f"[red]{result.verdict}[/]  [bold]{escape(result.id)}[/]\n    {escape(result.message)}", soft_wrap=True
-        )
+        out.print(f"[red]{result.verdict}[/]  [bold]{escape(result.id)}[/]", soft_wrap=True)
+        out.print(f"    {escape(result.message)}", soft_wrap=True)
         if "inputs" in result.details:
             inputs = ", ".join(f"{value:.9g}" for value in result.details["inputs"])
             out.print(f"    inputs: \\[{inputs}]", soft_wrap=True)

@@ -1,0 +1,385 @@
+"""`run`, `cases`, `check`, `search` and `replay`: what `polylogit.conformance` offers, put together from the parts."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections import deque
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import polylogit
+from polylogit.__about__ import __version__
+from polylogit.conformance import _cross_backend, _runner, _xfail
+from polylogit.conformance._budget import LEVELS, check_level
+from polylogit.conformance._case import Setting
+from polylogit.conformance._checks import CHECKS
+from polylogit.conformance._implementation import implementation_of
+from polylogit.conformance._machine import machine
+from polylogit.conformance._report import Report
+from polylogit.conformance._results import SEARCH, Result
+from polylogit.conformance._run_checks import run_checks
+from polylogit.conformance._search import replayed
+from polylogit.errors import ConformanceError, UnknownBackendError
+from polylogit.info import backends as installed
+from polylogit.spec.dtypes import DTYPES, dtypes_named
+from polylogit.spec.operations import DEFINITIONS, definition
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+
+def run(
+    backends: Iterable[str] | None = None,
+    operations: Iterable[str] | None = None,
+    *,
+    level: str = "full",
+    device: str | None = None,
+    isolate: bool = True,
+    seed: int = 0,
+    require: Iterable[str] = (),
+    expected_failures: Any = None,
+    strict: bool = False,
+    progress: Callable[[str, dict[str, Any]], None] | None = None,
+) -> Report:
+    """Run the conformance kit on registered backends.
+
+    Parameters
+    ----------
+    backends : iterable of str, optional
+        Their names; all that are known by default, of which those not installed are reported as missing.
+    operations : iterable of str, optional
+        All by default.
+    level : {"quick", "full"}, optional
+        How many cases.
+    device : str, optional
+        As the framework calls it; the CPU by default.
+    isolate : bool, optional
+        Each backend in a process of its own, so that a crash is a result.
+    seed : int, optional
+        Of the random logits.
+    require : iterable of str, optional
+        Backends whose absence makes the run inconclusive.
+    expected_failures : path or list, optional
+        A TOML file of what is known to fail, or the tables that it would hold.
+    strict : bool, optional
+        Whether an expected failure that passes, or has expired, fails the run.
+    progress : callable, optional
+        ``progress(backend, event)``, called for every event.
+
+    Returns
+    -------
+    Report
+    """
+    start = time.monotonic()
+    required = tuple(require)
+    known, jobs = _jobs(backends, operations, level, seed, device, required)
+    report = Report(environment=_environment(level, seed, [known[job.backend] for job in jobs]))
+    missing = [known[job.backend] for job in jobs if not known[job.backend].installed]
+    for info in missing:
+        message = f"{info.reason or 'not installed'}; install it with: {info.install}"
+        details = {"install": info.install, "required": info.name in required or backends is not None}
+        report.results.append(Result(info.name, verdict="missing", message=message, details=details))
+    present = [job for job in jobs if known[job.backend].installed]
+    if isolate:
+        with TemporaryDirectory(prefix="polylogit-") as folder:
+            folders = {job.backend: Path(folder, job.backend) for job in present}
+            for job in present:
+                folders[job.backend].mkdir()
+                job.values = str(folders[job.backend])
+            _runner.run_jobs(present, progress)
+            report.pairs = _cross_backend.differences(folders)
+        for job in present:
+            report.results.extend(sorted(job.results, key=lambda one: _place(one.id)))
+            report.environment["capabilities"][job.backend] = job.capabilities
+    else:
+        for job in present:
+            report.environment["capabilities"][job.backend] = polylogit.get_backend(job.backend).capabilities()
+            for operation in job.operations:
+                implementation = implementation_of(job.backend, operation, device=device)
+                report.results.extend(run_checks(implementation, level, seed))
+    return _finished(report, expected_failures, strict, start)
+
+
+def cases(
+    backends: Iterable[str] | None = None,
+    operations: Iterable[str] | None = None,
+    *,
+    level: str = "full",
+    device: str | None = None,
+    dtypes: Iterable[Any] | None = None,
+    seed: int = 0,
+) -> list[str]:
+    """The ids of the cases that `run` would run, without running them.
+
+    Each backend is asked for what it declares in a process of its own, so that no framework is imported here.
+
+    Parameters
+    ----------
+    backends, operations, level, device, seed
+        As in `run`; by default all backends that are installed.
+    dtypes : iterable, optional
+        Of the logits; by default all that a backend serves at this level.
+
+    Returns
+    -------
+    list of str
+
+    Examples
+    --------
+    >>> from polylogit import conformance
+    >>> ids = conformance.cases(["numpy"], ["softmax"], level="quick", dtypes=["bfloat16"])
+    >>> [name for name in ids if "/axes/" in name or "/shapes/" in name]
+    ['numpy/softmax/shapes/bfloat16/2x3']
+    """
+    known, jobs = _jobs(backends, operations, level, seed, device, ())
+    present = [job for job in jobs if known[job.backend].installed]
+    for job in present:
+        job.listing, job.dtypes = True, deque(dtype.name for dtype in dtypes_named(dtypes, storage=True))
+    _runner.run_jobs(present)
+    if broken := [result for job in present for result in job.results]:
+        message = f"{broken[0].subject} could not be asked for its cases: {broken[0].message}"
+        raise ConformanceError(message)
+    return [identifier for job in present for identifier in sorted(job.listed, key=_place)]
+
+
+def _place(identifier: str) -> tuple[int, int]:
+    """By operation and dtype, as reports have them, whichever process ended first."""
+    operation, _, dtype = identifier.split("/")[1:4]
+    return (*DEFINITIONS, "").index(operation), (*DTYPES, "").index(dtype)
+
+
+def _jobs(
+    backends: Iterable[str] | None,
+    operations: Iterable[str] | None,
+    level: str,
+    seed: int,
+    device: str | None,
+    required: Sequence[str],
+) -> tuple[dict[str, Any], list[_runner.Job]]:
+    check_level(level)
+    chosen = tuple(DEFINITIONS) if operations is None else tuple(operations)
+    for operation in chosen:
+        definition(operation)
+    known = {info.name: info for info in installed()}
+    names = list(dict.fromkeys([*(known if backends is None else backends), *required]))
+    for name in names:
+        if name not in known:
+            message = f"backend {name!r} is not registered; known are {', '.join(known)}."
+            raise UnknownBackendError(message)
+    return known, [_runner.Job(name, chosen, level, seed, device) for name in names]
+
+
+def _environment(level: str, seed: int, infos: Iterable[Any] = ()) -> dict[str, Any]:
+    return {
+        "polylogit": __version__,
+        "python": platform.python_version(),
+        **machine(),
+        "level": level,
+        "seed": seed,
+        "backends": {info.name: info.version for info in infos if info.installed},
+        "capabilities": {},
+    }
+
+
+def _finished(report: Report, expected_failures: Any, strict: bool, start: float) -> Report:
+    _xfail.apply(report, _xfail.read(expected_failures), strict=strict)
+    report.environment["seconds"] = round(time.monotonic() - start, 2)
+    return report
+
+
+def check(
+    implementation: Callable[..., Any] | str,
+    operation: str,
+    *,
+    backend: str = "numpy",
+    vjp: Callable[..., Any] | str | None = None,
+    level: str = "full",
+    device: str | None = None,
+    dtypes: Iterable[Any] | None = None,
+    expected_failures: Any = None,
+    seed: int = 0,
+    name: str | None = None,
+    strict: bool = False,
+    checks: Sequence[str] | None = None,
+    search: int = 0,
+) -> Report:
+    """Certify someone's own implementation of an operation.
+
+    Parameters
+    ----------
+    implementation : callable or str
+        ``implementation(x, axis=-1)``, for sigmoid ``implementation(x)``, on the backend's arrays; or where it is, as
+        ``"module:function"``: it then runs in a process of its own, so that a crash or a hang is a result. What its
+        signature does not offer (``axis``, ``where``, ``dtype``) is not asked of it. To say that it does not support
+        something, let it raise ``NotImplementedError``; a clean refusal (TypeError, ValueError and the like) of what
+        not every kernel must have (integers, several axes, unusual memory layouts, 0-d and empty arrays) counts the
+        same. Either is reported as ``unsupported`` and never as passed. A wrong number is always a failure.
+    operation : {"softmax", "log_softmax", "sigmoid"}
+    backend : str, optional
+        On whose arrays.
+    vjp : callable or str, optional
+        ``vjp(x, cotangent, axis=-1)``, for sigmoid ``vjp(x, cotangent)``, given as the implementation is, where the
+        framework has no autodiff or the kernel brings its own gradient.
+    level : {"quick", "full"}, optional
+    device : str, optional
+    dtypes : iterable, optional
+        Those to be held to; by default all that the implementation serves.
+    expected_failures : path or list, optional
+        As in `run`.
+    seed : int, optional
+    name : str, optional
+        In the report.
+    strict : bool, optional
+        Whether an expected failure that passes, or has expired, fails the run.
+    checks : sequence of str, optional
+        The checks to run; all by default.
+    search : int, optional
+        After the listed cases, how many others to try of each dtype, as `search` does.
+
+    Returns
+    -------
+    Report
+
+    Notes
+    -----
+    A callable runs in the caller's process, so one that hangs or aborts takes it along. What is given by its name does
+    not, nor do the registered backends that `run` examines.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from polylogit import conformance
+    >>> def forgetful(x, axis=-1):
+    ...     e = np.exp(x)  # without the maximum
+    ...     return e / e.sum(axis=axis, keepdims=True)
+    >>> conformance.check(forgetful, "softmax", level="quick", dtypes=["float64"]).passed
+    False
+    """
+    start = time.monotonic()
+    definition(operation)
+    given: Any = implementation
+    if not (callable(given) or isinstance(given, str)):
+        message = f"check was given {given!r}; pass a callable implementation(x, axis=-1)."
+        raise ConformanceError(message)
+    if vjp is not None and isinstance(vjp, str) is not isinstance(given, str):
+        message = f"vjp={vjp!r} must be given as the implementation is: as a callable, or as 'module:function'."
+        raise ConformanceError(message)
+    report = Report(environment=_environment(level, seed, [info for info in installed() if info.name == backend]))
+    capabilities = report.environment["capabilities"]
+    if isinstance(given, str):
+        kernel: dict[str, Any] = {"function": given, "vjp": vjp, "name": name or given, "search": search}
+        kernel["dtypes"] = None if dtypes is None else [dtype.name for dtype in dtypes_named(dtypes)]
+        job = _runner.Job(backend, (operation,), level, seed, device, checks, kernel=kernel)
+        _runner.run_jobs([job])
+        if job.refusal:
+            raise ConformanceError(job.refusal)
+        report.results.extend(job.results)
+        capabilities[backend] = job.capabilities
+    else:
+        found = implementation_of(backend, operation, given, vjp, name, device)
+        capabilities[found.backend.name] = found.backend.capabilities()
+        report.results.extend(run_checks(found, level, seed, dtypes, checks, search=search))
+    return _finished(report, expected_failures, strict, start)
+
+
+def search(
+    implementation: Callable[..., Any],
+    operation: str,
+    *,
+    backend: str = "numpy",
+    vjp: Callable[..., Any] | None = None,
+    max_examples: int = 500,
+    device: str | None = None,
+    dtypes: Iterable[Any] | None = None,
+    seed: int = 0,
+    name: str | None = None,
+) -> Report:
+    """Look for a call that fails among those that nobody listed, and for the smallest one.
+
+    What `check` takes an implementation through is the same at every run. This draws calls with hypothesis instead,
+    judges each by the same exact values and bounds (with room for a sum taken in any order), and shrinks what fails to
+    the shortest row of the plainest numbers that still does. Needs the extra ``search``.
+
+    Parameters
+    ----------
+    implementation, operation, backend, vjp, device, dtypes, name
+        As in `check`.
+    max_examples : int, optional
+        How many calls to try, for each dtype and each of value, vjp and jvp.
+    seed : int, optional
+        The search of one program is the same at every run with the same seed; another one looks elsewhere.
+
+    Returns
+    -------
+    Report
+        A result for each dtype and kind of call. Where one failed, `polylogit replay` runs that call again by its id.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from polylogit import conformance
+    >>> def hasty(x, axis=-1):
+    ...     e = np.exp(x - np.maximum(x.max(axis=axis, keepdims=True), 0))  # the maximum starts at 0
+    ...     return e / e.sum(axis=axis, keepdims=True)
+    >>> report = conformance.search(hasty, "softmax", dtypes=["float32"])
+    >>> report.failures[0].case
+    'x=-104'
+    """
+    given: dict[str, Any] = {"backend": backend, "vjp": vjp, "device": device, "dtypes": dtypes, "seed": seed}
+    return check(implementation, operation, **given, name=name, checks=(), search=max_examples)
+
+
+def verify_implementation(implementation: Callable[..., Any], operation: str, backend: str) -> None:
+    """Refuse an implementation that the kit finds wrong; what `polylogit.register_implementation` asks.
+
+    Raises
+    ------
+    ConformanceError
+        With the failures in its message.
+    """
+    report = check(implementation, operation, backend=backend, level="quick")
+    if not report.passed:
+        message = f"the implementation of {operation} on {backend} does not keep the contract; {report.summary()}"
+        raise ConformanceError(message)
+
+
+def replay(
+    identifier: str,
+    *,
+    implementation: Callable[..., Any] | None = None,
+    vjp: Callable[..., Any] | str | None = None,
+    device: str | None = None,
+) -> Report:
+    """Run one case again, alone, by its id.
+
+    Parameters
+    ----------
+    identifier : str
+        As a report shows it.
+    implementation, vjp : callable, optional
+        What was checked, where it cannot be imported by the name in the id.
+    device : str, optional
+    """
+    body, at, seed = identifier.rpartition("@")
+    parts = (body if at else identifier).split("/")
+    if len(parts) != 5 or parts[2] not in (*CHECKS, SEARCH) or not (seed.isdigit() or not at):
+        message = f"{identifier!r} is no id of a case; ids look like numpy/softmax/values/float32/n17."
+        raise ConformanceError(message)
+    subject, operation, check_, dtype, case = parts
+    backend, _, target = subject.partition("+")
+    found = implementation_of(backend, operation, implementation or target or None, vjp, target or None, device)
+    number = int(seed) if at else 0
+    report = Report(environment=_environment("any", number))
+    if check_ == SEARCH:
+        setting = Setting(found, definition(operation), dtypes_named([dtype])[0], "full", number)
+        report.results = [replayed(setting, case)]
+        return report
+    for level in LEVELS:
+        results = run_checks(found, level, number, [dtype], [check_], case=case)
+        report.results = [one for one in results if one.case == case]
+        if report.results:
+            return report
+    message = f"{identifier!r} names no case; copy an id from a report made by this version of polylogit."
+    raise ConformanceError(message)

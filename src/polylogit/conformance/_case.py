@@ -1,0 +1,129 @@
+"""A case: what is asked of an implementation, as plain data; and the setting in which a check chooses its cases.
+
+Knows the table of operations and what an implementation declares; nothing is run here.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit.conformance._budget import amount, words
+from polylogit.conformance._data.rows import generator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from polylogit.conformance._implementation import Implementation
+    from polylogit.spec.dtypes import Array, Finfo
+    from polylogit.spec.operations import Definition
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Case:
+    """One case, not yet run.
+
+    Attributes
+    ----------
+    name : str
+        Within its check; with level and seed it stands for the same numbers at every run.
+    x : array of float64
+        The logits, which are rounded to the setting's dtype.
+    kind : {"values", "vjp", "jvp", "reverse", "forward"}
+        Whether the value is asked for, a derivative, or the pullback differentiated once more in one mode or the other.
+    directions : sequence of arrays
+        The cotangent or tangent of a derivative; for a second one the cotangent and the direction.
+    axis : int, tuple of int or None
+    axis_given : bool
+        False where the axis is left out of the call.
+    layout, directions_layout : str
+        In memory; see `polylogit.conformance._data.layouts`.
+    where : array of bool or None
+        The mask.
+    into : Finfo or None
+        Passed as ``dtype=``.
+    names : sequence of str
+        What the rows are called in messages.
+    rows : int or None
+        How many of the rows are to be compared between backends; the others are repetitions.
+    optional : bool
+        Whether a kernel may refuse.
+    slack : float
+        How many times the bound the error may be.
+    any_order : bool
+        Whether sums may be added up one by one; see `polylogit.spec.bounds.any_order`.
+    eager : bool
+        Whether a derivative is run operation by operation where the backend could compile it whole.
+    behaviour : callable or None
+        Where one call does not show it: ``behaviour(setting, *arguments)`` makes the calls and compares.
+    arguments : tuple
+    """
+
+    name: str
+    x: Array | None = None
+    kind: str = "values"
+    directions: Sequence[Array] = ()
+    axis: Any = -1
+    axis_given: bool = True
+    layout: str = "contiguous"
+    directions_layout: str = "contiguous"
+    where: Array | None = None
+    into: Finfo | None = None
+    names: Sequence[str] = ()
+    rows: int | None = None
+    optional: bool = False
+    slack: float = 1.0
+    any_order: bool = False
+    eager: bool = False
+    behaviour: Callable[..., Any] | None = None
+    arguments: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """For what cases are chosen, run and judged: an implementation of an operation, a dtype, a level, a seed."""
+
+    implementation: Implementation
+    operation: Definition
+    dtype: Finfo
+    level: str
+    seed: int = 0
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether a user's own function is under test, and not a registered backend, which owes the whole contract."""
+        return self.implementation.is_kernel
+
+    @functools.cached_property
+    def _words(self) -> frozenset[str]:
+        compiles = bool(self.implementation.backend.always_compiles)
+        return words(self.level, self.dtype, kernel=self.is_kernel, compiles=compiles)
+
+    def budget(self, what: str, *more: str) -> Any:
+        """How much of this is asked for here; see `polylogit.conformance._budget`."""
+        return amount(what, self._words.union(more))
+
+    def rng(self, *what: object) -> np.random.Generator:
+        """Random numbers for one purpose."""
+        return generator(self.seed, self.operation.takes_axis, self.dtype.name, *what)
+
+    def logits(self, shape: tuple[int, ...], *what: object) -> Array:
+        """Random logits whose scale and level differ from place to place, so that no two rows are alike."""
+        rng = self.rng("logits", shape, *what)
+        x = 2.0 * rng.normal(size=shape)
+        for axis in range(len(shape)):
+            x = x + 3.0 * rng.normal(size=[size if one == axis else 1 for one, size in enumerate(shape)])
+        return np.asarray(x)
+
+    def padded(self, x: Array) -> Array:
+        """The rows, repeated where each new shape is compiled, so that all lengths come in few and cheap shapes."""
+        unit = -(-self.budget("padding") // x.shape[-1])
+        return np.resize(x, (-(-len(x) // unit) * unit, x.shape[-1]))
+
+
+def slug(name: str | tuple[int, ...]) -> str:
+    """A name, or a shape, as part of an id."""
+    return "x".join(map(str, name)) if isinstance(name, tuple) else name.replace(" ", "-")

@@ -1,0 +1,47 @@
+"""Compiled by the framework's own compilers, alone and between other operations, against the same exact values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polylogit.conformance._case import Case, slug
+from polylogit.conformance._run_case import compared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polylogit.conformance._case import Setting
+    from polylogit.conformance._compare import Comparison
+    from polylogit.spec.dtypes import Array
+
+
+def compiled(setting: Setting) -> Iterator[Case]:
+    """Each compiler, on the kernel alone and composed with other operations."""
+    backend = setting.implementation.backend
+    for name in backend.compilers():
+        alone, composed = setting.budget("compiled shapes"), setting.budget("composed shape")
+        if name in backend.slow_compilers:
+            composed = setting.budget("slow compilers")
+            alone = (composed,) if composed else ()
+        for shape in alone:
+            yield Case(f"{name}-{slug(shape)}", behaviour=_alone, arguments=(name, setting.logits(shape)))
+        if composed:
+            x = setting.logits(composed, "composed")
+            yield Case(f"{name}-composed", behaviour=_composed, arguments=(name, x))
+
+
+def _alone(setting: Setting, compiler: str, x: Array) -> Comparison:
+    implementation, x = setting.implementation, setting.dtype.round(x)
+    axis = -1
+    function = implementation.backend.compilers()[compiler](lambda a: implementation.call(a, axis))
+    array = implementation.array(x, setting.dtype.name)
+    return compared(setting, implementation.guarded(lambda: function(array), like=array), x, Case("", optional=True))
+
+
+def _composed(setting: Setting, compiler: str, x: Array) -> Comparison:
+    """Between a doubling and a halving, which are exact: a compiler may fuse, but the values stay."""
+    implementation, half = setting.implementation, setting.dtype.round(x)
+    function = implementation.backend.compilers()[compiler](lambda a: implementation.call(a + a, -1) * 2.0 * 0.5)
+    array = implementation.array(half, setting.dtype.name)
+    answer = implementation.guarded(lambda: function(array), like=array)
+    return compared(setting, answer, 2.0 * half, Case("", optional=True))

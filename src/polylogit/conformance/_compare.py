@@ -1,0 +1,142 @@
+"""Comparing numbers: exact values and a bound on one side, what came back on the other.
+
+Knows dtypes and double-double pairs; neither operations nor frameworks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from polylogit.spec.doubledouble import DD
+    from polylogit.spec.dtypes import Array, Finfo
+
+_SHOWN = 16  # entries of a row that a failure shows
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What a case came to; see `polylogit.conformance.Result` for the fields that it has too.
+
+    `vacuous`: a constant would have passed as well. `row`: that of the worst error. `values`: what came back, where
+    backends may be compared on it.
+    """
+
+    verdict: str = "passed"
+    error: float | None = None
+    message: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    length: int = 0
+    distance: float = 0.0
+    cases: int = 0
+    row: int = 0
+    vacuous: bool = False
+    values: Array | None = None
+
+
+@dataclass(slots=True)
+class Expected:
+    """What is expected of an array of rows.
+
+    Attributes
+    ----------
+    inputs : array
+        The logits, in rows.
+    exact : DD
+        Exact values, NaN and infinities among them.
+    bound : array
+        Largest absolute error.
+    dtype : Finfo
+    zero_below : float
+        Exact values below this may be 0.
+    either : array of bool, optional
+        Where NaN is expected but `other` is as good.
+    other : float
+    """
+
+    inputs: Array
+    exact: DD
+    bound: Array
+    dtype: Finfo
+    zero_below: float = 0.0
+    either: Array | None = None
+    other: float = 0.0
+
+
+def compare(expected: Expected, got: Array, names: Sequence[str] = ()) -> Comparison:
+    """Compare what came back, in the same rows, with what is expected."""
+    with np.errstate(all="ignore"):
+        ratio = _ratios(expected, got)
+    if not ratio.size:
+        return Comparison(cases=0, vacuous=True)
+    at = tuple(int(one) for one in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
+    worst = float(ratio[at])
+    found = Comparison(error=worst, cases=int(ratio.size), vacuous=_vacuous(expected), row=at[0])
+    found.length, found.distance = ratio.shape[-1], _distance(expected.inputs[at[0]], at[-1])
+    if not worst <= 1.0:
+        name = names[at[0]] if at[0] < len(names) else ""
+        found.verdict = "failed"
+        found.message, found.details = _failure(expected, got, at[0], at[-1], name, worst)
+    return found
+
+
+def _ratios(expected: Expected, got: Array) -> Array:
+    """Errors as fractions of their bounds; infinite where no bound helps."""
+    high, low = expected.exact
+    error = np.abs((got - high) - low)
+    ratio = np.where(error == 0, 0.0, error / np.where(expected.bound > 0, expected.bound, 1.0))
+    ratio = np.where((expected.bound == 0) & (error > 0), np.inf, ratio)
+    ratio = np.where((got == 0) & (np.abs(high) < expected.zero_below), 0.0, ratio)
+    special = ~np.isfinite(high) | ~np.isfinite(got) | (np.abs(high) > expected.dtype.max)
+    if special.any():
+        same = (got == high) | (np.isnan(got) & np.isnan(high))
+        beyond = (np.abs(high) > expected.dtype.max * (1 - expected.dtype.eps)) & (np.sign(got) == np.sign(high))
+        same |= np.isnan(got) & (np.abs(high) > expected.dtype.max) & (not expected.dtype.has_infinity)
+        same |= beyond & (np.isinf(got) | (np.abs(got) >= expected.dtype.max * (1 - 2 * expected.dtype.eps)))
+        if expected.either is not None:
+            same |= expected.either & (got == expected.other)
+        ratio = np.where(special, np.where(same, 0.0, np.inf), ratio)
+    return np.where(np.isnan(ratio), np.inf, ratio)
+
+
+def _vacuous(expected: Expected) -> bool:
+    """Whether a constant would have passed: then the case shows nothing."""
+    high = expected.exact.hi
+    if not np.isfinite(high).all():
+        return False
+    if ((np.abs(high) <= expected.bound) | (np.abs(high) < expected.zero_below)).all():
+        return True
+    return bool((np.abs(high - high.flat[0]) <= expected.bound).all())
+
+
+def _distance(row: Array, index: int) -> float:
+    finite = row[np.isfinite(row)]
+    with np.errstate(all="ignore"):
+        distance = float(finite.max() - row[index]) if finite.size else 0.0
+    return distance if np.isfinite(distance) else 0.0
+
+
+def _failure(expected: Expected, got: Array, line: int, index: int, name: str, worst: float) -> tuple[str, Any]:
+    """What is wrong in words, and the details: the entries of the row around the worst one."""
+    start = max(0, min(index - _SHOWN // 2, got.shape[-1] - _SHOWN))
+    rows = {"inputs": expected.inputs, "expected_row": expected.exact.hi, "got_row": got}
+    right, bound = float(expected.exact.hi[line, index]), float(expected.bound[line, index])
+    details = {
+        "row": name or line,
+        "index": index,
+        "length": int(got.shape[-1]),
+        "shown_from": start,
+        "expected": right,
+        "got": float(got[line, index]),
+        "bound": bound,
+        **{key: [float(value) for value in row[line, start : start + _SHOWN]] for key, row in rows.items()},
+    }
+    size = "" if worst == np.inf else f", {worst:.3g} times the bound of {bound:.3g}"
+    where = f"row {name!r}" if name else f"row {line}"
+    where += f" (length {got.shape[-1]}), entry {index}"
+    return f"{where}: expected {right:.9g}, got {details['got']:.9g}{size}", details

@@ -1,0 +1,42 @@
+"""The processor that a report is of, as the system names it and as NumPy finds its instruction sets.
+
+What a framework makes of it is the backend's knowledge, `Backend.capabilities`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def processor() -> str:
+    """The processor's name; what kind it is where the system has no name for it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    return platform.processor() or platform.machine()
+
+
+def instruction_sets() -> list[str]:
+    """Those that NumPy knows and finds, the least first; ``NPY_DISABLE_CPU_FEATURES`` takes some away."""
+    found: Any = np.show_config(mode="dicts")
+    known = found.get("SIMD Extensions", {})
+    return [*known.get("baseline", []), *known.get("found", [])]
+
+
+def machine() -> dict[str, Any]:
+    """What a report says of where it was made."""
+    return {
+        "machine": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "instruction_sets": instruction_sets(),
+    }

@@ -1,0 +1,42 @@
+"""The results of a run and the ways to write them down. Above the renderers, which read `Results`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polylogit._io import write_whole
+from polylogit.conformance._results import Results
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+
+class Report(Results):
+    __doc__ = Results.__doc__
+    __slots__ = ()
+
+    # A renderer is imported where its form is asked for: HTML needs jinja2.
+
+    def to_json(self, path: str | PathLike[str]) -> None:
+        """Write the report as JSON; the schema is `polylogit.conformance.reports.json_report.SCHEMA`."""
+        from polylogit.conformance.reports import json_report
+
+        write_whole(path, json_report.render(self))
+
+    def to_junit(self, path: str | PathLike[str]) -> None:
+        """Write the report as JUnit XML, as continuous-integration services read it."""
+        from polylogit.conformance.reports import junit
+
+        write_whole(path, junit.render(self))
+
+    def to_html(self, path: str | PathLike[str]) -> None:
+        """Write the report as one HTML file that needs nothing else."""
+        from polylogit.conformance.reports import html
+
+        write_whole(path, html.render(self))
+
+    def to_markdown(self) -> str:
+        """The report as Markdown, for the summary of a job."""
+        from polylogit.conformance.reports import markdown
+
+        return markdown.render(self)

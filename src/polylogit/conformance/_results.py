@@ -1,0 +1,156 @@
+"""What the kit found: one `Result` a case, and `Results`, which hold them and say whether all is well.
+
+Plain data, so that it can come from another process as JSON. Knows no framework, no operation and no way of printing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+DISAGREES = ("failed", "unexpected-pass", "expired")
+INCONCLUSIVE = ("inconclusive", "crashed", "timeout", "missing")
+BAD = DISAGREES + INCONCLUSIVE
+STATUS = {0: "agrees", 1: "disagrees", 3: "inconclusive"}
+SEARCH = "search"  # stands for the check in results of a search
+
+
+@dataclass(slots=True)
+class Result:
+    """What one case showed.
+
+    Attributes
+    ----------
+    subject : str
+        A backend's name, or ``backend+module:function`` for a user's own implementation.
+    operation, check, dtype, case : str
+        What was run; empty where a whole process came to nothing.
+    verdict : str
+        ``passed``, ``failed``, ``unsupported`` (declared, or refused with an error; never counted as passed),
+        ``expected-failure``, ``unexpected-pass``, ``expired``, ``inconclusive`` (could not have failed), ``crashed``,
+        ``timeout``, ``missing`` (framework not installed).
+    error : float or None
+        The worst error as a fraction of its bound; None where nothing was measured.
+    message : str
+        For anything but a pass: what is wrong, in words.
+    details : dict
+        Where: index, inputs, expected, got, bound, row.
+    length, distance : float
+        Of the row with the worst error: how many entries, and how far below the maximum.
+    seed : int
+    cases : int
+        How many numbers were compared.
+    """
+
+    subject: str
+    operation: str = ""
+    check: str = ""
+    dtype: str = ""
+    case: str = ""
+    verdict: str = "passed"
+    error: float | None = None
+    message: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+    length: int = 0
+    distance: float = 0.0
+    seed: int = 0
+    cases: int = 0
+
+    @property
+    def id(self) -> str:
+        """As `polylogit replay` takes it; the same at every run."""
+        parts = "/".join((self.subject, self.operation, self.check, self.dtype, self.case))
+        return parts + (f"@{self.seed}" if self.seed else "")
+
+    @property
+    def rounded_to(self) -> str:
+        """The dtype of what was returned, whose bound it is: that of the logits, or the one that was asked for."""
+        if self.check == "dtypes" and self.case.startswith("into-"):
+            return self.case.removeprefix("into-").removesuffix("-close")
+        return self.dtype
+
+
+@dataclass(slots=True)
+class Results:
+    """All results of a run.
+
+    Attributes
+    ----------
+    results : list of Result
+    pairs : list of dict
+        The largest difference between two backends, by operation and dtype: ``first``, ``second``, ``operation``,
+        ``dtype``, ``ulp``, ``absolute``.
+    environment : dict
+        Versions, level, seed, seconds.
+    """
+
+    results: list[Result] = field(default_factory=list)
+    pairs: list[dict[str, Any]] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def bad(self) -> list[Result]:
+        """Results that disagree, and all from which nothing can be concluded."""
+        return [result for result in self.results if result.verdict in BAD]
+
+    @property
+    def failures(self) -> list[Result]:
+        """Results that disagree, and crashes and the like; what is merely missing or inconclusive is not among them."""
+        return [result for result in self.results if result.verdict in (*DISAGREES, "crashed", "timeout")]
+
+    @property
+    def inconclusive(self) -> list[Result]:
+        """Results from which nothing can be concluded; a missing framework is one where it was required."""
+        found = [result for result in self.results if result.verdict in INCONCLUSIVE]
+        return [result for result in found if result.verdict != "missing" or result.details.get("required")]
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was run, nothing disagrees and nothing is inconclusive."""
+        return self.status == 0
+
+    @property
+    def status(self) -> int:
+        """The exit status of the command line: 0 agrees, 1 disagrees, 3 inconclusive."""
+        if any(result.verdict in DISAGREES for result in self.results):
+            return 1
+        return 3 if self.inconclusive or not any(result.verdict == "passed" for result in self.results) else 0
+
+    @property
+    def subjects(self) -> list[str]:
+        """What was examined, in order."""
+        return list(dict.fromkeys(result.subject for result in self.results))
+
+    def worst(self, operation: str, subject: str, check: str | None = None) -> float | None:
+        """The largest error as a fraction of its bound."""
+        asked = [one for one in self.results if (one.operation, one.subject) == (operation, subject)]
+        errors = [one.error for one in asked if one.error is not None and check in (None, one.check)]
+        return max(errors) if errors else None
+
+    def matrix(self, *keys: str) -> dict[tuple[str, ...], dict[str, Any]]:
+        """Counts of verdicts and the worst error, grouped by attributes of the results."""
+        cells: dict[tuple[str, ...], dict[str, Any]] = defaultdict(lambda: {"error": None, "verdicts": Counter()})
+        for result in self.results:
+            cell = cells[tuple(getattr(result, key) for key in keys)]
+            cell["verdicts"][result.verdict] += 1
+            if result.error is not None:
+                cell["error"] = max(result.error, cell["error"] if cell["error"] is not None else 0.0)
+        return dict(cells)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many results have each verdict."""
+        return dict(Counter(result.verdict for result in self.results))
+
+    def summary(self) -> str:
+        """A few lines of text: the verdict, the counts and each failure."""
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
+        lines = [f"{STATUS[self.status]}: {counts}"]
+        lines += [f"  {result.verdict}  {result.id}: {result.message}" for result in self.bad[:20]]
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data: what the JSON report holds."""
+        results = [{"id": result.id, **asdict(result)} for result in self.results]
+        return {"environment": self.environment, "pairs": self.pairs, "results": results}

@@ -1,0 +1,234 @@
+"""Running one case: the question is put to the implementation, and its answer compared with what is exact.
+
+`run` is the only way from a case to a comparison; the checks differ in the cases. Knows no framework.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit.conformance._case import Case
+from polylogit.conformance._compare import Comparison, Expected, compare
+from polylogit.conformance._results import Result
+from polylogit.spec import bounds
+from polylogit.spec.doubledouble import DD
+from polylogit.spec.dtypes import finfo
+from polylogit.spec.exact import exact
+
+if TYPE_CHECKING:
+    from polylogit.conformance._case import Setting
+    from polylogit.conformance._implementation import Answer, Implementation
+    from polylogit.spec.dtypes import Array, Finfo
+
+# What code raises when it says no. Arithmetic errors, exhausted memory and broken names are no way of saying it.
+_REFUSALS = (NotImplementedError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError)
+_DEFINED = {"reverse": "second", "forward": "second"}  # where the table defines a kind of case under another name
+_SAID = ("verdict", "error", "message", "details", "length", "distance", "cases")  # what a result takes over
+_COMPARED = 1 << 15  # of larger results no values are kept to compare backends
+
+
+class quiet:  # noqa: N801  a context manager
+    """Warnings of the code under test are not what is being checked."""
+
+    def __enter__(self) -> None:
+        self._contexts = warnings.catch_warnings(), np.errstate(all="ignore")
+        for context in self._contexts:
+            context.__enter__()
+        warnings.simplefilter("ignore")
+
+    def __exit__(self, *_: object) -> None:
+        for context in reversed(self._contexts):
+            context.__exit__(None, None, None)
+
+
+def run(setting: Setting, case: Case) -> Comparison:
+    """What a case comes to."""
+    try:
+        with quiet():
+            if case.behaviour is not None:
+                found: Comparison = case.behaviour(setting, *case.arguments)
+                return found
+            return _values(setting, case) if case.kind == "values" else _derivative(setting, case)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  the framework may refuse to make the array
+        return Comparison("inconclusive", message=f"the case could not be set up: {type(error).__name__}: {error}")
+
+
+def result_of(setting: Setting, check: str, case: str, found: Comparison) -> Result:
+    """What a case came to, under its full name."""
+    names = (setting.implementation.name, setting.operation.name, check, setting.dtype.name, case)
+    said: dict[str, Any] = {name: getattr(found, name) for name in _SAID}
+    return Result(*names, **said, seed=setting.seed)
+
+
+def refusal(error: Exception, implementation: Implementation, *, optional: bool) -> bool:
+    """Whether an exception says "not supported" rather than showing a fault.
+
+    ``NotImplementedError`` always does. Of a user's own kernel any other clean error does too where what was asked is
+    not what every kernel must have (`optional`); a registered backend owes the whole contract.
+    """
+    if isinstance(error, NotImplementedError):
+        return True
+    if not optional or not implementation.is_kernel:
+        return False
+    # A framework says no by errors of its own; on NumPy's arrays nobody but NumPy has a say.
+    foreign = not implementation.on_numpy and (
+        isinstance(error, RuntimeError) or type(error).__module__.partition(".")[0] not in ("builtins", "numpy")
+    )
+    return isinstance(error, _REFUSALS) or (foreign and not isinstance(error, RecursionError))
+
+
+def _values(setting: Setting, case: Case) -> Comparison:
+    implementation, dtype = setting.implementation, setting.dtype
+    assert case.x is not None
+    x = dtype.logits(case.x)
+    array = implementation.array(x, dtype.name, case.layout)
+    kwargs: dict[str, Any] = {}
+    if case.where is not None:
+        kwargs["where"] = implementation.array(case.where, "bool")
+    if case.into is not None:
+        kwargs["dtype"] = implementation.array(np.zeros(1), case.into.name).dtype
+    if case.axis_given:
+        answer = implementation.answer(array, case.axis, **kwargs)
+    else:
+        answer = implementation.guarded(lambda: implementation.function(array), like=array)
+    return compared(setting, answer, x, case)
+
+
+def compared(setting: Setting, answer: Answer, x: Array, case: Case | None = None, axis: Any = -1) -> Comparison:
+    """An answer for logits `x`, compared with the exact values; a behaviour need not make a case for that."""
+    case = case or Case("", axis=axis)
+    target = case.into or setting.dtype
+    bad = unusable(setting, answer, x.shape, target, optional=case.optional)
+    if bad is not None:
+        return bad
+    dtype = min(target, finfo(answer.dtype) or target, key=lambda one: one.precision)
+    expected = _expected_values(setting, x, case, dtype)
+    got = _rows(np.asarray(answer.values), _axis(setting, case))
+    return _finished(compare(expected, got, case.names), answer, target, "result", case)
+
+
+def _finished(found: Comparison, answer: Answer, target: Finfo, what: str, case: Case) -> Comparison:
+    if found.verdict == "passed" and answer.dtype != target.name:
+        found.verdict, found.message = "failed", f"the {what} is {answer.dtype}; it should be {target.name}"
+    if found.verdict == "passed" and answer.notes:
+        found.verdict, found.message = "failed", "; ".join(answer.notes)
+    if answer.values is not None and answer.values.size <= _COMPARED:
+        found.values = answer.values if case.rows is None else answer.values[: case.rows]
+    return found
+
+
+def unusable(
+    setting: Setting, answer: Answer, shape: tuple[int, ...], dtype: Finfo, *, optional: bool = False
+) -> Comparison | None:
+    """What an exception or a wrong shape comes to; None where there are values to compare."""
+    if answer.error is not None:
+        said = f"{type(answer.error).__name__}: {answer.error}".splitlines()[0][:300]
+        if refusal(answer.error, setting.implementation, optional=optional):
+            return Comparison("unsupported", message=f"refused with {said}")
+        return Comparison("failed", message=f"raised {said}", details={"shape": list(shape), "dtype": dtype.name})
+    if answer.values is not None and answer.values.shape != tuple(shape):
+        message = f"the result has the shape {answer.values.shape}, the input {tuple(shape)}"
+        return Comparison("failed", message=message)
+    return None
+
+
+def _derivative(setting: Setting, case: Case) -> Comparison:
+    implementation, dtype = setting.implementation, setting.dtype
+    assert case.x is not None
+    x, directions = dtype.logits(case.x), [dtype.logits(direction) for direction in case.directions]
+    array = implementation.array(x, dtype.name, case.layout)
+    given = [implementation.array(direction, dtype.name, case.directions_layout) for direction in directions]
+    kwargs = {} if case.where is None else {"where": implementation.array(case.where, "bool")}
+    derivative = implementation.derivative(case.kind, case.axis, eager=case.eager)
+    answer = implementation.guarded(lambda: derivative(array, *given, **kwargs), like=array)
+    arrays = [("the input", x, array), *(("the cotangent", *pair) for pair in zip(directions, given, strict=True))]
+    for name, before, after in arrays:
+        if not np.array_equal(implementation.host(after), before, equal_nan=True):
+            answer.notes.append(f"{name} was modified")
+    bad = unusable(setting, answer, x.shape, dtype, optional=case.optional)
+    if bad is not None:
+        return bad
+    axis = _axis(setting, case)
+    flat = [_rows(direction, axis) for direction in directions]
+    expected, usable = _expected_derivative(setting, x, flat, case)
+    if not expected.inputs.size:
+        return Comparison(vacuous=True)
+    found = compare(expected, np.where(usable, _rows(np.asarray(answer.values), axis), 0.0), case.names)
+    if found.details:
+        found.details["directions"] = [[float(v) for v in one[found.row][:16]] for one in flat]
+    return _finished(found, answer, dtype, "gradient", case)
+
+
+# --- what is expected, in rows ---------------------------------------------------------------------------------------
+
+
+def _axis(setting: Setting, case: Case) -> Any:
+    return case.axis if setting.operation.takes_axis else None
+
+
+def _rows(x: Array, axis: Any) -> Array:
+    """Two-dimensional: the axes normalised together at the end, joined; all others joined before them."""
+    if axis is None or x.ndim == 0:
+        return x.reshape(1, -1)
+    axes = tuple(one % x.ndim for one in (axis if isinstance(axis, tuple) else (axis,)))
+    size = int(np.prod([x.shape[one] for one in axes], dtype=int))
+    moved = np.moveaxis(x, sorted(axes), range(x.ndim - len(axes), x.ndim))
+    return moved.reshape(x.size // size if size else int(np.prod(moved.shape[: x.ndim - len(axes)])), size)
+
+
+def _mask(setting: Setting, x: Array, case: Case) -> Array | None:
+    return None if case.where is None else _rows(np.broadcast_to(case.where, x.shape), _axis(setting, case))
+
+
+def _room(found: Any, dtype: Finfo, case: Case) -> float:
+    return case.slack * (bounds.any_order(found, dtype) if case.any_order else 1.0)
+
+
+def _expected_values(setting: Setting, x: Array, case: Case, dtype: Finfo) -> Expected:
+    operation, mask = setting.operation, _mask(setting, x, case)
+    rows = _rows(x, _axis(setting, case))
+    if mask is not None:
+        rows = np.where(mask, rows, -np.inf)
+    if not rows.size:
+        return Expected(rows, DD(rows, rows), rows, dtype)
+    found = exact(operation.exact, rows, dtype)
+    high, low = operation.value(found)
+    bound = bounds.allowed(operation.bound, found, high, dtype) * _room(found, dtype, case)
+    high, low = np.where(found.regular, high, np.nan), np.where(found.regular, low, 0.0)
+    either = None
+    if setting.is_kernel and operation.at_infinity is None:
+        # A kernel may give the limit beside an infinite logit; only at the logit itself there is no number.
+        infinite = np.isposinf(rows)
+        either = ~np.isnan(rows).any(-1, keepdims=True) & infinite.any(-1, keepdims=True) & ~infinite
+    if mask is not None:
+        high = np.where(~mask | ~mask.any(-1, keepdims=True), operation.masked, high)
+    flushed = setting.dtype.name != "float16" or setting.implementation.flushes_float16
+    zero_below = bounds.flushable(dtype) if flushed else 0.0
+    return Expected(rows, DD(high, low), bound, dtype, zero_below, either, operation.masked)
+
+
+def _expected_derivative(setting: Setting, x: Array, flat: list[Array], case: Case) -> tuple[Expected, Array]:
+    """What is expected, and where: where the value is NaN so is the gradient, or anything."""
+    operation, dtype, mask = setting.operation, setting.dtype, _mask(setting, x, case)
+    rows = _rows(x, _axis(setting, case))
+    masked = np.zeros(rows.shape, dtype=bool)
+    if mask is not None:
+        rows, flat = np.where(mask, rows, -np.inf), [np.where(mask, one, 0.0) for one in flat]
+        masked = ~mask | ~mask.any(-1, keepdims=True)
+    if not rows.size:
+        return Expected(rows, DD(rows, rows), rows, dtype), masked
+    found = exact(operation.exact, rows, dtype)
+    entry = getattr(operation, _DEFINED.get(case.kind, case.kind))
+    high, low = entry.value(found, *flat)
+    bound = bounds.allowed(entry.bound, found, high, dtype, *flat) * _room(found, dtype, case)
+    if setting.implementation.composed and operation.takes_axis:
+        bound = bound + bounds.through_maximum(found, dtype, bound, flat)
+    high, low, bound = (np.where(masked, 0.0, part) for part in (high, low, bound))
+    usable = found.regular | masked
+    high, low = (np.where(usable, part, 0.0) for part in (high, low))
+    return Expected(rows, DD(high, low), bound, dtype, bounds.gradient_flushable(dtype)), usable

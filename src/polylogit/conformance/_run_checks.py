@@ -1,0 +1,150 @@
+"""Running the checks on one implementation, in this process: from cases to results, or to their names alone.
+
+Knows implementations, checks and results; processes and reports are others' business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from polylogit.conformance._budget import check_level
+from polylogit.conformance._case import Setting
+from polylogit.conformance._checks import CHECKS
+from polylogit.conformance._compare import Comparison
+from polylogit.conformance._run_case import quiet, refusal, result_of, run
+from polylogit.conformance._search import searched
+from polylogit.spec.dtypes import dtypes_named
+from polylogit.spec.operations import DEFINITIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from polylogit.conformance._implementation import Implementation
+    from polylogit.conformance._results import Result
+    from polylogit.spec.dtypes import Array
+
+
+def run_checks(
+    implementation: Implementation,
+    level: str = "full",
+    seed: int = 0,
+    dtypes: Iterable[str] | None = None,
+    checks: Sequence[str] | None = None,
+    *,
+    case: str | None = None,
+    kept: dict[str, Array] | None = None,
+    among: Sequence[str] | None = None,
+    search: int = 0,
+) -> Iterator[Result]:
+    """Every check on one implementation, result by result.
+
+    Parameters
+    ----------
+    implementation : Implementation
+    level : {"quick", "full"}
+    seed : int
+    dtypes : iterable of str, optional
+        Those asked for must be served; by default those that the implementation serves are.
+    checks : sequence of str, optional
+        Names in `CHECKS`.
+    case : str, optional
+        The one case to run.
+    kept : dict, optional
+        Takes the values of the cases that backends are compared on, by operation, check, dtype and case.
+    among : sequence of str, optional
+        Of the dtypes that the implementation serves, those to run; unlike `dtypes`, not serving them is no failure.
+    search : int, optional
+        How many random calls to add, for each dtype and kind; see `polylogit.conformance._search`.
+    """
+    served = 0
+    refused: list[Result] = []
+    for setting in _settings(implementation, level, seed, dtypes, among):
+        no = not_served(setting, asked=dtypes is not None)
+        if no is not None:
+            refused.append(no)
+            continue
+        served += 1
+        for name in _checks(setting, checks):
+            yield from _check(setting, name, case, kept)
+        if search:
+            yield from searched(setting, search)
+    for result in refused:
+        if not served and among is None and result.details.pop("raised", False):
+            result.verdict = "failed"
+    yield from refused
+
+
+def list_cases(
+    implementation: Implementation,
+    level: str = "full",
+    seed: int = 0,
+    dtypes: Iterable[str] | None = None,
+    checks: Sequence[str] | None = None,
+    *,
+    among: Sequence[str] | None = None,
+) -> Iterator[str]:
+    """The ids of the cases that `run_checks` would run where every dtype that has arrays is served; runs none."""
+    for setting in _settings(implementation, level, seed, dtypes, among):
+        if implementation.keeps(setting.dtype) and not implementation.declines(setting.dtype):
+            for name in _checks(setting, checks):
+                for case in CHECKS[name](setting):
+                    yield result_of(setting, name, case.name, Comparison()).id
+
+
+def _settings(
+    implementation: Implementation, level: str, seed: int, dtypes: Iterable[str] | None, among: Sequence[str] | None
+) -> Iterator[Setting]:
+    check_level(level)
+    entry = DEFINITIONS[implementation.operation]
+    for dtype in dtypes_named(among or dtypes, storage=True):
+        setting = Setting(implementation, entry, dtype, level, seed)
+        if dtypes is not None or not dtype.computed_in or setting.budget("storage dtypes"):
+            yield setting
+
+
+def _checks(setting: Setting, checks: Sequence[str] | None) -> Sequence[str]:
+    return (setting.budget("checks") or tuple(CHECKS)) if checks is None else checks
+
+
+def not_served(setting: Setting, *, asked: bool) -> Result | None:
+    """Why a dtype is not asked for, if it is not."""
+    implementation, dtype = setting.implementation, setting.dtype
+    result = result_of(setting, "dtypes", "served", Comparison("unsupported"))
+    if not implementation.keeps(dtype):
+        result.message = f"{implementation.backend.name} has no {dtype.name} arrays here"
+        return result
+    if said := implementation.declines(dtype):
+        result.message = said
+        return result
+    with quiet():
+        answer = implementation.answer(implementation.array(np.array([[0.0, 1.0, 2.0], [3.0, -1.0, 0.5]]), dtype.name))
+    if answer.error is None or not refusal(answer.error, implementation, optional=True):
+        return None
+    raised = not isinstance(answer.error, NotImplementedError)
+    result.message = f"refused with {type(answer.error).__name__}: {answer.error}"
+    result.details = {"raised": raised}
+    if asked and raised:
+        result.verdict = "failed"
+    return result
+
+
+def _check(setting: Setting, name: str, only: str | None, kept: dict[str, Array] | None) -> Iterator[Result]:
+    verdicts = set()
+    told = False
+    for case in CHECKS[name](setting):
+        if only is not None and case.name != only:
+            continue
+        found = run(setting, case)
+        result = result_of(setting, name, case.name, found)
+        verdicts.add(found.verdict)
+        told |= found.verdict == "passed" and not found.vacuous
+        # Gradients where cotangents are of one size: an absolute difference means something there.
+        comparable = name == "values" or (name == "vjp" and case.name.startswith("alone-") and "huge" not in case.name)
+        if kept is not None and found.values is not None and comparable:
+            kept[f"{result.operation}/{name}/{result.dtype}/{case.name}"] = found.values
+        yield result
+    if "passed" in verdicts and not told and "failed" not in verdicts and only is None:
+        message = "no case of this check could have failed: a constant would have passed each"
+        yield result_of(setting, name, "all", Comparison("inconclusive", message=message))

@@ -1,0 +1,283 @@
+"""Runs jobs, each in processes of its own, as many at once as there are cores, and fills in their results.
+
+A crash, a kill, a hang or a failing import becomes a result with its cause; the other jobs complete. Knows processes
+and results; what is checked is the workers' knowledge.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from polylogit.conformance._results import Result
+from polylogit.spec.dtypes import DTYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Progress = Callable[[str, dict[str, Any]], None]
+
+# Variables that libraries read when they are first imported: a worker's own threads compete with the other workers'.
+_QUIET = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+# Those with most cases first, so that the others fill what is left of the time.
+_ORDER = ("float32", "float16", *(name for name in DTYPES if name not in ("float32", "float16")))
+_SILENCE = {"quick": 120.0, "full": 300.0}  # seconds without a result after which a process counts as hanging
+_WORTH = 3.0  # how many times as long as its imports a process has run before another one helps
+_TAIL = 12  # lines of standard error that a crash shows
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """What is to be done of one backend; its dtypes are given out to processes one by one.
+
+    `values` names a folder, where each process leaves a file. `kernel` is a user's function on the backend's arrays, as
+    the worker takes it; `refusal` is why it could not be asked at all. With `listing`, cases are named and none is run.
+    """
+
+    backend: str
+    operations: Sequence[str]
+    level: str = "full"
+    seed: int = 0
+    device: str | None = None
+    checks: Sequence[str] | None = None
+    values: str | None = None
+    kernel: dict[str, Any] | None = None
+    listing: bool = False
+    dtypes: deque[str] = field(default_factory=lambda: deque(_ORDER))
+    results: list[Result] = field(default_factory=list)
+    listed: list[str] = field(default_factory=list)
+    refusal: str = ""
+    capabilities: dict[str, str] = field(default_factory=dict)
+    _processes: int = 0
+    _started: float = 0.0
+    _ready: float = 0.0
+    _told: set[str] = field(default_factory=set)
+
+    @property
+    def subject(self) -> str:
+        """As results name it."""
+        return f"{self.backend}+{self.kernel['name']}" if self.kernel else self.backend
+
+    def as_json(self) -> str:
+        """As the worker reads it."""
+        names = ("backend", "operations", "level", "seed", "device", "checks", "values", "kernel", "listing")
+        return json.dumps({name: getattr(self, name) for name in names})
+
+    @property
+    def may_be_shared(self) -> bool:
+        """Whether another process is worth its imports: the first has run far longer than those took, and has results.
+
+        Of a framework that breaks its process nobody else is to try.
+        """
+        left = bool(self.dtypes and self.results) and not self.kernel
+        return left and time.monotonic() > self._ready + _WORTH * (self._ready - self._started)
+
+    def next_dtype(self) -> str:
+        """The one to be run next; empty where none is left."""
+        try:
+            return self.dtypes.popleft()
+        except IndexError:
+            return ""
+
+
+def time_limit(level: str) -> float:
+    """Seconds of silence after which a process is ended; ``POLYLOGIT_TIME_LIMIT`` overrides it."""
+    return float(os.environ.get("POLYLOGIT_TIME_LIMIT", _SILENCE[level]))
+
+
+def cores() -> int:
+    """How many processes run at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
+    """Run the jobs; each one's results are filled in. A core that has no job of its own left helps another."""
+    # The last one first: of a plug-in nothing is known, and NumPy, which leads every list, is soonest done.
+    waiting, changed, running = deque(reversed(jobs)), threading.Condition(), [0]
+
+    def tell(job: Job, event: dict[str, Any]) -> None:
+        """Tell of the processes of a job as if they were one."""
+        kind = event["event"]
+        with changed:
+            again = kind in job._told or (kind == "end" and job._processes > 1)
+            if kind in ("start", "ready", "end") and not again:
+                job._told.add(kind)
+            if progress is not None and not again:
+                progress(job.backend, event)
+            changed.notify_all()
+
+    def work() -> None:
+        while True:
+            with changed:
+                while True:
+                    shared = [job for job in jobs if job.may_be_shared]
+                    job = waiting.popleft() if waiting else max(shared, key=lambda one: len(one.dtypes), default=None)
+                    if job is not None or not running[0]:
+                        break
+                    changed.wait(0.2)
+                if job is None:
+                    return
+                running[0] += 1
+                job._processes += 1
+                first = job.next_dtype() if not job.kernel else ""
+            try:
+                _Process(job, first, tell).run()
+            finally:
+                with changed:
+                    running[0] -= 1
+                    job._processes -= 1
+                    changed.notify_all()
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(cores())]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        while thread.is_alive():  # so that Ctrl-C is heard
+            thread.join(0.2)
+
+
+def _environment(job: Job) -> dict[str, str]:
+    paths = dict.fromkeys(path for path in sys.path if path)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    # A user's function runs in the environment that its owner made.
+    return environment if job.kernel else {**_QUIET, **environment}
+
+
+class _Process:
+    """One process of a job, and the conversation with it."""
+
+    def __init__(self, job: Job, dtype: str, tell: Callable[[Job, dict[str, Any]], None]) -> None:
+        self._job, self._dtype, self._tell = job, dtype, tell
+        self._phase, self._last = "starting", ""
+        job._started = job._started or time.monotonic()
+
+    def run(self) -> None:
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "polylogit.conformance._worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=_environment(self._job),
+                start_new_session=True,
+            )
+            try:
+                self._converse(process, errors)
+            finally:
+                _end(process)
+                process.wait()
+                for stream in (process.stdin, process.stdout):
+                    with contextlib.suppress(OSError):  # a pipe whose other end is gone
+                        if stream is not None:
+                            stream.close()
+
+    def _converse(self, process: subprocess.Popen[str], errors: Any) -> None:
+        lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
+        self._say(process, self._job.as_json())
+        limit = time_limit(self._job.level)
+        while True:
+            try:
+                line = lines.get(timeout=limit)
+            except queue.Empty:
+                _end(process)
+                self._broken("timeout", f"no sign of life for {limit:g} s {self._where()}; ended")
+                return
+            if line is None:
+                break
+            event = json.loads(line)
+            if event["event"] == "next":
+                self._say(process, self._dtype or self._job.next_dtype())
+                self._dtype = ""
+            else:
+                self._heard(event)
+        code = process.wait()
+        if self._phase != "done":
+            self._broken("crashed", f"{_cause(code)} {self._where()}", _tail(errors))
+
+    def _say(self, process: subprocess.Popen[str], line: str) -> None:
+        assert process.stdin is not None  # a pipe
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(line + "\n")
+            process.stdin.flush()
+
+    def _heard(self, event: dict[str, Any]) -> None:
+        job, kind = self._job, event["event"]
+        phases = {"start": "importing", "ready": "running", "end": "done", "refused": "done", "error": "done"}
+        self._phase = phases.get(kind, self._phase)
+        job.capabilities.update(event.get("capabilities", {}))
+        job.listed.extend(event.get("ids", ()))
+        if kind == "ready":
+            job._ready = job._ready or time.monotonic()
+        elif kind == "result":
+            job.results.append(Result(**event["result"]))
+            self._last = job.results[-1].id
+        elif kind == "error":
+            self._broken("crashed", event["message"], told=False)
+        elif kind == "refused":
+            job.refusal = event["message"]
+        self._tell(job, event)
+
+    def _broken(self, verdict: str, message: str, tail: str = "", *, told: bool = True) -> None:
+        job = self._job
+        job.dtypes.clear()  # what is left would break likewise
+        operation = job.operations[0] if job.kernel else ""
+        details = {"stderr": tail} if tail else {}
+        result = Result(job.subject, operation, verdict=verdict, message=message, details=details, seed=job.seed)
+        job.results.append(result)
+        if told:
+            self._tell(job, {"event": "broken", "result": result})
+
+    def _where(self) -> str:
+        if self._phase != "running":
+            return f"while {self._phase}"
+        return f"after {self._last}" if self._last else "at the first case"
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a process and what it started, if it runs still."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+
+
+def _read(stream: Any, lines: queue.Queue[str | None]) -> None:
+    with contextlib.suppress(ValueError):  # closed meanwhile
+        for line in stream:
+            lines.put(line)
+    lines.put(None)
+
+
+def _cause(code: int) -> str:
+    if code >= 0:
+        return f"the process ended with status {code}"
+    name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
+    note = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+    return f"the process was ended by {name}{note}"
+
+
+def _tail(errors: Any) -> str:
+    errors.flush()
+    errors.seek(0)
+    return "\n".join(errors.read().splitlines()[-_TAIL:])

@@ -1,0 +1,152 @@
+"""Open-ended search: random calls, run and compared as every case is, and the smallest one that fails as a result.
+
+Knows how a call becomes a case; what is drawn is the strategies' knowledge. Needs the extra ``search``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from polylogit.conformance._case import Case
+from polylogit.conformance._compare import Comparison
+from polylogit.conformance._data.reproducer import KINDS, Call
+from polylogit.conformance._results import SEARCH
+from polylogit.conformance._run_case import result_of, run
+from polylogit.errors import BackendUnavailableError, ConformanceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from polylogit.conformance._case import Setting
+    from polylogit.conformance._results import Result
+
+_PLAINER = 24  # so many logits of what was found are looked at one by one
+_TRIES = re.compile(r"(\d+) tries of (\w+)")
+
+
+def _kinds(setting: Setting) -> tuple[str, ...]:
+    """What can be asked of the implementation: its values, and the derivatives that it has."""
+    implementation = setting.implementation
+    offered = (True, implementation.differentiates, implementation.differentiates_forward)
+    return tuple(kind for kind, has in zip(KINDS, offered, strict=True) if has)
+
+
+def _answered(setting: Setting, call: Call) -> Comparison:
+    """One call, compared with what is exact. Only a matrix along its last axis is what every kernel must serve."""
+    plain = call.x.ndim == 2 and call.axis == -1 and call.where is None
+    # Of a kernel that brings no gradient of its own, the framework may be unable to differentiate it.
+    optional = not plain or (call.kind != "values" and setting.implementation.composed)
+    directions = () if call.g is None else (call.g,)
+    options: dict[str, Any] = {"where": call.where, "optional": optional, "any_order": True, "eager": True}
+    return run(setting, Case("", call.x, call.kind, directions, call.axis, **options))
+
+
+def searched(setting: Setting, max_examples: int) -> Iterator[Result]:
+    """Search for a call that fails; one result for each kind of call."""
+    if max_examples < 1:
+        message = f"search={max_examples!r} tries nothing; give the number of calls to try, for example 500."
+        raise ConformanceError(message)
+    for kind in _kinds(setting):
+        yield _search(setting, kind, max_examples)
+
+
+def replayed(setting: Setting, case: str) -> Result:
+    """The result that has this case in its id: one call, or a whole search that found nothing."""
+    if whole := _TRIES.fullmatch(case):
+        return _search(setting, whole[2], int(whole[1]))
+    return result_of(setting, SEARCH, case, _answered(setting, Call.of(case)))
+
+
+def _search(setting: Setting, kind: str, max_examples: int) -> Result:
+    try:
+        from polylogit.conformance import strategies  # hypothesis only where it is used
+    except ModuleNotFoundError as error:
+        if error.name != "hypothesis":
+            raise
+        message = 'the search for counterexamples needs hypothesis; install it with: pip install "polylogit[search]"'
+        raise BackendUnavailableError(message, name="hypothesis") from None
+    tries = _Tries(setting)
+    drawn = strategies.calls(
+        setting.operation.name,
+        setting.dtype.name,
+        kind,
+        axis=setting.implementation.offers_axis,
+        where=setting.implementation.offers_where and (kind == "values" or setting.implementation.vjp is None),
+    )
+    smallest = strategies.smallest(drawn, tries.fails, max_examples=max_examples, seed=setting.seed)
+    if smallest is None:
+        return result_of(setting, SEARCH, f"{max_examples} tries of {kind}", tries.verdict())
+    smallest = _plainer(smallest, lambda call: _answered(setting, call).verdict == "failed")
+    found = _answered(setting, smallest)
+    if found.verdict != "failed":
+        found = tries.last
+        found.message += "; the same call has passed as well: the implementation does not repeat itself"
+    return result_of(setting, SEARCH, smallest.line(setting.dtype), found)
+
+
+def _plainer(call: Call, fails: Callable[[Call], bool]) -> Call:
+    """Each logit as near to 0 as it fails still; hypothesis does not leave the list that it drew one from."""
+    for index in range(min(call.x.size, _PLAINER)):
+        value = float(call.x.flat[index])
+        size = min(abs(value), 2.0**60) if value == value else 2.0**60
+        for step in (0.0, *(2.0**power for power in range(61))):
+            if step >= size:
+                break
+            nearer = _with(call, index, math.copysign(step, value))
+            if not fails(nearer):
+                continue
+            low, high = step / 2.0, step
+            while high - low > 1.0:
+                middle = (low + high) // 2.0
+                if fails(closer := _with(call, index, math.copysign(middle, value))):
+                    high, nearer = middle, closer
+                else:
+                    low = middle
+            call = nearer
+            break
+    return call
+
+
+def _with(call: Call, index: int, value: float) -> Call:
+    x = call.x.copy()
+    x.flat[index] = value + 0.0  # no minus zero
+    return replace(call, x=x)
+
+
+class _Tries:
+    """What the calls of one search came to."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._passed = self._numbers = 0
+        self._worst: float | None = None
+        self._told = False
+        self._refused = ""
+        self.last = Comparison()
+
+    def fails(self, call: Any) -> bool:
+        """Whether a call fails."""
+        found = _answered(self._setting, call)
+        if found.verdict == "failed":
+            self.last = found
+            return True
+        if found.verdict != "passed":
+            self._refused = found.message
+            return False
+        self._passed += 1
+        self._numbers += found.cases
+        self._told |= not found.vacuous
+        if found.error is not None:
+            self._worst = max(found.error, self._worst or 0.0)
+        return False
+
+    def verdict(self) -> Comparison:
+        """Of a search that found nothing."""
+        if not self._passed:
+            return Comparison("unsupported", message=self._refused)
+        if not self._told:
+            return Comparison("inconclusive", message="no call that was tried could have failed")
+        return Comparison(error=self._worst, cases=self._numbers)

@@ -1,0 +1,83 @@
+"""How an implementation is asked: by its signature, or by what a universal function says of itself."""
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+import polylogit
+from polylogit import conformance
+from polylogit.conformance._implementation import Implementation
+from polylogit.errors import ConformanceError
+
+from .kernels.faults import softmax
+
+
+class OfRows:
+    """What Numba makes of the code of a row: a universal function that is no `numpy.ufunc`."""
+
+    nin, nout, signature, types = 1, 1, "(n)->(n)", ("f->f",)
+    __name__ = "of_rows"
+
+    def __init__(self, function):
+        self.function = function
+        self.__wrapped__ = lambda x, y: None  # its signature is the row's, with the output
+
+    def __call__(self, x, axis=-1):
+        return self.function(x, axis)
+
+
+def verdicts(report, dtype):
+    return {result.verdict for result in report.results if result.dtype == dtype}
+
+
+def test_a_ufunc_of_elements_is_asked_for_the_dtypes_that_it_has_loops_for():
+    report = conformance.check(expit, "sigmoid", level="quick")
+    assert report.passed, report.summary()
+    assert verdicts(report, "float64") == {"passed", "unsupported"}
+    (refused,) = [result for result in report.results if result.dtype == "bfloat16"]
+    assert refused.verdict == "unsupported"
+    assert "no loop for bfloat16" in refused.message
+
+
+def test_a_ufunc_of_rows_takes_an_axis_though_its_signature_shows_none():
+    implementation = Implementation(polylogit.get_backend("numpy"), "softmax", OfRows(softmax))
+    assert implementation.offers_axis
+    assert implementation.default_axis
+    assert not implementation.offers_where
+    report = conformance.check(OfRows(softmax), "softmax", level="quick")
+    assert report.passed, report.summary()
+    assert verdicts(report, "float16") == {"unsupported"}
+    assert any(result.check == "axes" and result.verdict == "passed" for result in report.results)
+
+
+def test_a_wrong_ufunc_is_caught():
+    wrong = OfRows(lambda x, axis: softmax(x, axis) * np.float32(1.001))
+    assert conformance.check(wrong, "softmax", level="quick").status == 1
+
+
+@pytest.mark.requires("torch")
+def test_a_custom_operator_without_a_forward_mode_is_not_taken_for_a_wrong_one():
+    import torch
+
+    @torch.library.custom_op("polylogit_tests::sigmoid", mutates_args=())
+    def operator(x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(x)
+
+    operator.register_fake(torch.empty_like)
+    operator.register_autograd(
+        lambda ctx, g: g * ctx.saved_tensors[0] * (1 - ctx.saved_tensors[0]),
+        setup_context=lambda ctx, inputs, output: ctx.save_for_backward(output),
+    )
+    checks = ["values", "vjp", "jvp"]
+    report = conformance.check(
+        operator, "sigmoid", backend="torch", level="quick", dtypes=["float64"], checks=checks, name="operator"
+    )
+    assert report.passed, report.summary()
+    of_jvp = [result for result in report.results if result.check == "jvp"]
+    assert {result.verdict for result in of_jvp} == {"unsupported"}
+    assert "forward mode" in of_jvp[0].message
+
+
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ConformanceError, match="device='cuda': numpy makes no array there"):
+        conformance.check(softmax, "softmax", device="cuda")

@@ -1,0 +1,1 @@
+"""What is right, against a witness of its own."""
