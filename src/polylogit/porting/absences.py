@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit.porting.attempts import Attempt
-from polylogit.porting.evidence import exp, log, log_softmax
+from polylogit.spec.formulas import exp, log, log_softmax
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from polylogit.porting.evidence import Array, Axes, Evidence
+    from polylogit.porting.evidence import Evidence
+    from polylogit.spec.formulas import Array, Axes
 
 __all__ = ["ABSENCES"]
 

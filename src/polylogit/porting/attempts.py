@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from polylogit.porting.evidence import Array, Evidence
+    from polylogit.porting.evidence import Evidence
+    from polylogit.spec.formulas import Array
 
     Hypothesis = Callable[[Evidence], Iterator["Attempt"]]
 

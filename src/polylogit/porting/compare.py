@@ -15,7 +15,8 @@ import numpy as np
 from polylogit.errors import ComparisonError
 from polylogit.porting.calling import Called, as_numpy, call, framework_of
 from polylogit.porting.diagnose import Diagnosis, Verdict, diagnose
-from polylogit.porting.evidence import Evidence, Precision
+from polylogit.porting.diagnosis.agreement import Precision
+from polylogit.porting.evidence import Evidence
 from polylogit.porting.gradients import GradientEvidence, diagnose_gradient
 
 if TYPE_CHECKING:
@@ -365,7 +366,8 @@ def _vacuous(r: Array, c: Array) -> bool:
 def _are_logits(x: Array, r: Array, precision: Precision) -> bool:
     """Whether the reference is the softmax, log_softmax or sigmoid of x."""
     evidence = Evidence(r, r, precision)
-    from polylogit.porting.evidence import log_softmax, residual, sigmoid
+    from polylogit.porting.diagnosis.agreement import residual
+    from polylogit.spec.formulas import log_softmax, sigmoid
 
     if evidence.is_distribution:
         mask = np.isfinite(evidence.log_reference)

@@ -16,7 +16,7 @@ import numpy as np
 
 from polylogit.porting.absences import ABSENCES
 from polylogit.porting.causes import CAUSES
-from polylogit.porting.evidence import Agreement, agreement
+from polylogit.porting.diagnosis.agreement import Agreement, agreement
 from polylogit.porting.hypotheses import ARITHMETIC, epsilon_in_denominator
 from polylogit.porting.rearrangements import REARRANGEMENTS, RESHAPED
 from polylogit.porting.rounding import ROUNDINGS

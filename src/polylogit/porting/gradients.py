@@ -14,12 +14,14 @@ import numpy as np
 
 from polylogit.porting.causes import CAUSES
 from polylogit.porting.diagnose import Diagnosis, RunnerUp, Verdict, describe
-from polylogit.porting.evidence import Agreement, Precision, agreement, exp
+from polylogit.porting.diagnosis.agreement import Agreement, OutputRows, Precision, agreement
+from polylogit.spec import bounds
+from polylogit.spec.formulas import FORMULAS, exp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from polylogit.porting.evidence import Array, Axes
+    from polylogit.spec.formulas import Array, Axes
 
 __all__ = ["GradientEvidence", "diagnose_gradient"]
 
@@ -70,38 +72,29 @@ def _compare(a: Array, b: Array, evidence: GradientEvidence, free: int = 0) -> A
 
 
 def _rounding(evidence: GradientEvidence) -> Array | None:
-    """What rounding may do to each entry, where the operation is known; see the bounds of the documentation."""
-    y, g, axes = evidence.output, evidence.cotangent, evidence.axes
-    if y is None or g is None or y.shape != g.shape or not np.all(np.isfinite(g)):
+    """What rounding may do to each entry, where the operation is known."""
+    y, g = evidence.output, evidence.cotangent
+    if y is None or g is None or y.shape != g.shape or not np.all(np.isfinite(g)) or evidence.kind not in BOUNDS:
         return None
-    eps, size = 8.0 * evidence.precision.eps, np.abs(g)
-    if evidence.kind == "probabilities":
-        return np.asarray(eps * y * (size + np.sum(size * y, axis=axes, keepdims=True)))
-    if evidence.kind == "log-probabilities":
-        return np.asarray(eps * (size + exp(y) * np.sum(size, axis=axes, keepdims=True)))
-    return np.asarray(eps * size * y) if evidence.kind == "unit" else None
+    axes = () if evidence.kind == "unit" else evidence.axes
+    rows = OutputRows(y, axes, logarithms=evidence.kind == "log-probabilities")
+    return rows.bound(BOUNDS[evidence.kind], evidence.precision, g)
 
+
+BOUNDS: dict[str, Callable[..., Array]] = {
+    "probabilities": bounds.softmax_first,
+    "log-probabilities": bounds.log_softmax_vjp,
+    "unit": bounds.sigmoid_first,
+}
 
 # --- the closed forms ------------------------------------------------------------------------------------------------
 
 
-def _softmax(y: Array, g: Array, axes: Axes) -> Array:
-    return np.asarray(y * (g - np.sum(g * y, axis=axes, keepdims=True)))
-
-
-def _log_softmax(y: Array, g: Array, axes: Axes) -> Array:
-    return np.asarray(g - exp(y) * np.sum(g, axis=axes, keepdims=True))
-
-
-def _sigmoid(y: Array, g: Array, axes: Axes) -> Array:
-    return np.asarray(g * y * (1.0 - y))
-
-
 # kind of output -> the operation and its pullback from its own output
 CLOSED_FORMS = {
-    "probabilities": ("polylogit.softmax", _softmax),
-    "log-probabilities": ("polylogit.log_softmax", _log_softmax),
-    "unit": ("polylogit.sigmoid", _sigmoid),
+    "probabilities": ("polylogit.softmax", FORMULAS["softmax"].pullback),
+    "log-probabilities": ("polylogit.log_softmax", FORMULAS["log_softmax"].pullback),
+    "unit": ("polylogit.sigmoid", FORMULAS["sigmoid"].pullback),
 }
 
 # Backward passes that people write, by kind of output: what is wrong with them, and what they compute.
@@ -114,7 +107,7 @@ KNOWN_MISTAKES: dict[str, tuple[tuple[str, Callable[[Array, Array, Axes], Array]
         ("it passes the cotangent on unchanged", lambda y, g, axes: g),
     ),
     "log-probabilities": (
-        ("it is that of softmax", lambda y, g, axes: _softmax(exp(y), g, axes)),
+        ("it is that of softmax", lambda y, g, axes: FORMULAS["softmax"].pullback(exp(y), g, axes)),
         ("it lacks the sum over the row", lambda y, g, axes: g * (1.0 - exp(y))),
         ("it uses the output for its exponential", lambda y, g, axes: g - y * np.sum(g, axis=axes, keepdims=True)),
         ("it passes the cotangent on unchanged", lambda y, g, axes: g),

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit.porting.attempts import Attempt
-from polylogit.porting.evidence import NOISE_LIMIT, exp, log, log_softmax, sigmoid
+from polylogit.porting.diagnosis.agreement import NOISE_LIMIT
+from polylogit.spec.formulas import exp, log, log_softmax, sigmoid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from polylogit.porting.evidence import Array, Axes, Evidence
+    from polylogit.porting.evidence import Evidence
+    from polylogit.spec.formulas import Array, Axes
 
 __all__ = ["ARITHMETIC"]
 

@@ -17,7 +17,8 @@ from polylogit.porting.hypotheses import other_axes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from polylogit.porting.evidence import Array, Evidence
+    from polylogit.porting.evidence import Evidence
+    from polylogit.spec.formulas import Array
 
 __all__ = ["REARRANGEMENTS", "RESHAPED"]
 

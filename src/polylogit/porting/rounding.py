@@ -12,43 +12,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit.porting.attempts import Attempt
-from polylogit.porting.evidence import NOISE_LIMIT, log_softmax, residual, sigmoid
+from polylogit.porting.diagnosis.agreement import NOISE_LIMIT, Precision, residual, rounding, unit_of
+from polylogit.spec.dtypes import DTYPES
+from polylogit.spec.formulas import log_softmax, sigmoid
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from polylogit.porting.evidence import Array, Evidence
+    from polylogit.porting.evidence import Evidence
+    from polylogit.spec.dtypes import Finfo
+    from polylogit.spec.formulas import Array
 
-__all__ = ["ROUNDINGS", "round_to"]
+__all__ = ["ROUNDINGS"]
 
-# name: significant bits, least exponent of a normal number, largest exponent
-DTYPES = {"bfloat16": (8, -126, 127), "float16": (11, -14, 15)}
-
-
-def round_to(values: Array, name: str) -> Array:
-    """Rounded to the nearest number of that dtype, ties to even; too large ones become infinite."""
-    bits, low, high = DTYPES[name]
-    spacing = _spacing(values, bits, low)
-    with np.errstate(all="ignore"):
-        rounded = np.round(values / spacing) * spacing
-        limit = (2.0 - 2.0 ** (1 - bits)) * 2.0**high
-        return np.where(np.abs(rounded) > limit, np.copysign(np.inf, rounded), rounded)
-
-
-def _spacing(values: Array, bits: int, low: int) -> Array:
-    _, exponent = np.frexp(np.where(np.isfinite(values), values, 1.0))
-    return np.asarray(np.ldexp(1.0, np.maximum(exponent - 1, low) - (bits - 1)))
+# The coarser first, since its numbers are among those of the finer.
+HALVES = {name: DTYPES[name] for name in ("bfloat16", "float16")}
 
 
 def rounded(evidence: Evidence) -> Iterator[Attempt]:
     """The candidate went through a 16-bit dtype, and the reference did not."""
-    for name in DTYPES:
+    for name in HALVES:
         parameters = {"dtype": name}
         if evidence.dtypes[1] == name:
             telling = np.isfinite(evidence.candidate) & (evidence.candidate != 0)
             coarser = evidence.dtypes[0] != name and not np.array_equal(evidence.reference, evidence.candidate)
             if coarser and _near(evidence, name, telling):
-                shown = round_to(evidence.reference, name)
+                shown = HALVES[name].round(evidence.reference)
                 yield Attempt(f"{name}-rounding", shown, evidence.candidate, parameters, proven=True)
             return
         lattice = _on_lattice(evidence, name)
@@ -64,35 +53,36 @@ def rounded(evidence: Evidence) -> Iterator[Attempt]:
 def _on_lattice(evidence: Evidence, name: str) -> Array | None:
     """The candidate's own lattice points, if it lies on them and near the reference, which does not lie on them."""
     r, c = evidence.reference, evidence.candidate
-    bits, low, _ = DTYPES[name]
+    dtype = HALVES[name]
     with np.errstate(all="ignore"):
         # Below the smallest normal number of float16 its lattice is as coarse as that of bfloat16.
-        telling = np.isfinite(r) & np.isfinite(c) & (np.abs(c) > (2.0**-14 if name == "float16" else 2.0**-126))
-        if (telling & (np.abs(c) > 2.0**-14)).sum() >= 6:
-            telling &= np.abs(c) > 2.0**-14
-        telling &= _distance(c, bits - 6, low) > 0  # not on an even coarser lattice: 0.5, 0.75 say nothing
-    if telling.sum() < 3 or _systematic(_distance(r[telling], bits, low)):
+        telling = np.isfinite(r) & np.isfinite(c) & (np.abs(c) > dtype.smallest_normal)
+        if (telling & (np.abs(c) > HALVES["float16"].smallest_normal)).sum() >= 6:
+            telling &= np.abs(c) > HALVES["float16"].smallest_normal
+        telling &= _distance(c, dtype, 64.0) > 0  # not on an even coarser lattice: 0.5, 0.75 say nothing
+    if telling.sum() < 3 or _systematic(_distance(r[telling], dtype)):
         return None
-    if not _systematic(_distance(c[telling], bits, low)):
+    if not _systematic(_distance(c[telling], dtype)):
         return None
     if not _near(evidence, name, telling):
         return None
-    points = round_to(c, name)
+    points = HALVES[name].round(c)
     return np.where(telling, points, np.where(np.isfinite(points), c, points))
 
 
 def _near(evidence: Evidence, name: str, telling: Any) -> bool:
     """Whether the two are no further apart than arithmetic in that dtype takes them."""
     r, c = evidence.reference, evidence.candidate
-    bits, low, _ = DTYPES[name]
-    ulp = 2.0 ** (1 - bits)
-    floor = max(2.0**low, evidence.precision.floor)
-    sizes = np.log(np.maximum(np.abs(c[telling]), floor))
-    width = np.abs(sizes).max(initial=1.0) + 2 * np.log2(max(2, evidence.classes))
-    errors = np.abs(residual(r, c, evidence.measure, floor))[telling]
-    elsewhere = np.abs(residual(r, c, "scale", 0.0))[~telling]
-    far = np.max(elsewhere, initial=0.0) > 2 * ulp * (4.0 + width) or np.max(errors, initial=0.0) > ulp * (4.0 + width)
-    return not far and float(np.median(errors) if errors.size else 0.0) <= ulp * 4.0
+    dtype = HALVES[name]
+    precision = Precision(dtype, max(dtype.smallest_normal, evidence.precision.floor))
+    errors = np.abs(residual(r, c, evidence.measure, precision.floor))
+    allowed = rounding(r, evidence.measure, precision, evidence.axes if evidence.is_distribution else ())
+    within = errors * unit_of(r, evidence.measure, precision.floor) <= allowed
+    elsewhere = np.abs(residual(r, c, "scale", 0.0)) * unit_of(r, "scale", 0.0)
+    within_scale = elsewhere <= 2 * rounding(r, "scale", precision, ())
+    if not np.all(np.where(telling, within, within_scale)):
+        return False
+    return float(np.median(errors[telling]) if telling.any() else 0.0) <= dtype.eps * 4.0
 
 
 def _systematic(distance: Array) -> bool:
@@ -106,18 +96,18 @@ def _systematic(distance: Array) -> bool:
     return bool(unlikely or mean < min(0.15, 0.25 - 8 * 0.1443 / np.sqrt(n)))
 
 
-def _distance(values: Array, bits: int, low: int) -> Array:
+def _distance(values: Array, dtype: Finfo, coarser: float = 1.0) -> Array:
     """How far from the lattice, in units of its spacing: 0 on it, 0.25 on the average for other numbers."""
     with np.errstate(all="ignore"):
-        scaled = values / _spacing(values, bits, low)
+        scaled = values / (coarser * dtype.ulp(values))
         return np.abs(scaled - np.round(scaled))
 
 
 def _predictions(evidence: Evidence, name: str) -> Iterator[Array]:
     """The reference's result rounded, and what rounded logits give."""
-    yield round_to(evidence.reference, name)
+    yield HALVES[name].round(evidence.reference)
     if evidence.logits is not None:
-        coarse = round_to(evidence.logits, name)
+        coarse = HALVES[name].round(evidence.logits)
         if evidence.is_distribution:
             smooth = evidence.from_log(log_softmax(coarse, evidence.axes))
         elif evidence.kind == "unit":
@@ -125,13 +115,13 @@ def _predictions(evidence: Evidence, name: str) -> Iterator[Array]:
         else:
             return
         yield smooth
-        yield round_to(smooth, name)
+        yield HALVES[name].round(smooth)
 
 
 def _blurred(evidence: Evidence, expected: Array, name: str) -> Attempt | None:
     """An attempt if the difference follows the predicted one, entry by entry, with noise on top."""
     r, c = evidence.reference, evidence.candidate
-    floor = max(evidence.precision.floor, 2.0 ** DTYPES[name][1])
+    floor = max(evidence.precision.floor, HALVES[name].smallest_normal)
     predicted = residual(r, expected, evidence.measure, floor)
     actual = residual(r, c, evidence.measure, floor)
     good = np.isfinite(predicted) & np.isfinite(actual) & (r != 0)
