@@ -20,7 +20,28 @@ if TYPE_CHECKING:
 
     Pullback = Callable[[Any], Any]
 
-__all__ = ["Backend", "holds_numpy", "host_array"]
+__all__ = ["SPELLING", "Backend", "holds_numpy", "host_array"]
+
+# What porting suggests to write, by what it does: ``x`` are logits and ``p`` probabilities. A backend spells what its
+# users write otherwise.
+SPELLING = {
+    "softmax": "polylogit.softmax(x, axis={axis})",
+    "log_softmax": "polylogit.log_softmax(x, axis={axis})",
+    "sigmoid": "polylogit.sigmoid(x)",
+    "exp": "np.exp(p)",
+    "log": "np.log(p)",
+    "exp2": "np.exp2(x * 1.4426950408889634)",
+    "take": "p = np.take(p, {inverse}, axis={axis})",
+    "transpose": "x = np.transpose(x, {back})",
+    "float32": "x = x.astype(np.float32)",
+    "two classes": "polylogit.softmax(np.stack([np.zeros_like(x), x], axis=-1))",
+    "mask": "polylogit.softmax(x, where=mask)",
+    "masked softmax": "polylogit.softmax(x, where=mask)",
+    "no second softmax": "p = x  # it has been through softmax already",
+    "no second sigmoid": "p = x  # it has been through sigmoid already",
+    "no dropout": "p = 0  # no dropout when comparing",
+    "attached": "y, pullback = polylogit.vjp(polylogit.softmax, x)",
+}
 
 
 class Backend(ABC):
@@ -42,12 +63,15 @@ class Backend(ABC):
     always_compiles : str
         Where the framework compiles whatever it runs, anew for each shape: the name in `compilers` of what compiles a
         whole function at once. The conformance kit then asks for fewer shapes. Empty elsewhere.
+    spelling : dict of str to str
+        Lines of code as this framework's users write them, where they differ from `SPELLING`.
     """
 
     name: ClassVar[str]
     install: ClassVar[str]
     differentiates: ClassVar[bool] = True
     always_compiles: ClassVar[str] = ""
+    spelling: ClassVar[dict[str, str]] = {}
 
     # --- which types are ours ----------------------------------------------------------------------------------
 
@@ -99,6 +123,16 @@ class Backend(ABC):
     @abstractmethod
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """``function(x, **kwargs)`` and its directional derivative; see `polylogit.jvp`."""
+
+    # --- for porting; none is needed by the operations -----------------------------------------------------------
+
+    def spell(self, what: str, **values: Any) -> str:
+        """A line of code for this framework's users: an entry of `SPELLING`, or the template itself, filled in."""
+        return {**SPELLING, **self.spelling}.get(what, what).format(**values)
+
+    def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
+        """The pullback of `vjp` at once, as users of the framework differentiate; None where `x` is not connected."""
+        return self.vjp(function, x, kwargs)[1](cotangent)
 
     # --- for the conformance kit; none is needed by the operations ----------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -300,6 +300,23 @@ class TorchBackend(Backend):
 
     name = "torch"
     install = 'pip install "polylogit[torch]"'
+    spelling: ClassVar[dict[str, str]] = {
+        "softmax": "torch.softmax(x, dim={axis})",
+        "log_softmax": "torch.log_softmax(x, dim={axis})",
+        "sigmoid": "torch.sigmoid(x)",
+        "exp": "torch.exp(p)",
+        "log": "torch.log(p)",
+        "exp2": "torch.exp2(x * 1.4426950408889634)",
+        "take": "p = p.index_select({axis}, torch.tensor({inverse}))",
+        "transpose": "x = x.permute({back})",
+        "float32": "x = x.float()",
+        "two classes": "torch.softmax(torch.stack([torch.zeros_like(x), x], dim=-1), dim=-1)",
+        "mask": 'x = x.masked_fill(~mask, float("-inf"))',
+        "no second softmax": "return x  # nn.Softmax follows already; nn.CrossEntropyLoss takes logits",
+        "no second sigmoid": "torch.nn.functional.binary_cross_entropy_with_logits(x, y)  # and no sigmoid before it",
+        "no dropout": "model.eval()",
+        "attached": "y = model(x)  # without .detach(), torch.no_grad() and .numpy() on the way",
+    }
 
     softmax = staticmethod(softmax)
     log_softmax = staticmethod(log_softmax)
@@ -354,6 +371,15 @@ class TorchBackend(Backend):
             return pull(self._like(cotangent, y, "cotangent"))[0]
 
         return y, pullback
+
+    def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
+        """By autograd's tape: torch.func refuses autograd functions in the older style, and hooks that call NumPy."""
+        leaf = x.detach().clone().requires_grad_()
+        with torch.enable_grad():
+            y = function(leaf, **kwargs)
+        if not y.requires_grad:
+            return None
+        return torch.autograd.grad(y, leaf, self._like(cotangent, y, "cotangent"), materialize_grads=True)[0]
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """By ``torch.func.jvp``, forward mode."""

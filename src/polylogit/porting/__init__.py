@@ -9,10 +9,11 @@ from __future__ import annotations
 from polylogit.errors import BackendUnavailableError, ComparisonError
 
 try:
-    from polylogit.porting.compare import Comparison, compare
-    from polylogit.porting.diagnose import Diagnosis
+    from polylogit.porting.compare import compare
+    from polylogit.porting.diagnosis.verdict import Diagnosis
     from polylogit.porting.files import compare_files, load
     from polylogit.porting.record import record, tap
+    from polylogit.porting.report import Comparison
 except ModuleNotFoundError as error:
     if error.name != "ml_dtypes":
         raise

@@ -11,7 +11,7 @@ import click
 from polylogit.errors import PolylogitError
 
 if TYPE_CHECKING:
-    from polylogit.porting.compare import Comparison
+    from polylogit.porting.report import Comparison
 
 __all__ = ["compare_command"]
 

@@ -1,21 +1,24 @@
 """Outputs from files: .npy, .npz and .safetensors, read without ever unpickling, and ``module:callable``.
 
-What a file is, its first bytes say; the name only has to agree. Knows nothing of comparing.
+The first bytes of a file decide what it is, and must agree with its name.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
-import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polylogit._io import resolve
 from polylogit.errors import ComparisonError
+from polylogit.porting.compare import compare
+
+if TYPE_CHECKING:
+    from polylogit.porting.report import Comparison
 
 __all__ = ["compare_files", "load"]
 
@@ -113,14 +116,8 @@ _READERS = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetens
 
 
 def _import(text: str) -> Any:
-    module, _, name = text.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
     try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
+        found = resolve(text)
     except Exception as error:
         message = f"{text!r} cannot be imported: {type(error).__name__}: {error}. Write it as package.module:name."
         raise ComparisonError(message) from error
@@ -137,7 +134,7 @@ def compare_files(
     inputs: str | os.PathLike[str] | None = None,
     cotangent: str | os.PathLike[str] | None = None,
     names: dict[str, str] | None = None,
-) -> Any:
+) -> Comparison:
     """`polylogit.porting.compare` of two files, or of two ``module:callable`` with inputs from a file.
 
     Parameters
@@ -153,8 +150,6 @@ def compare_files(
     -------
     Comparison
     """
-    from polylogit.porting.compare import compare
-
     given: dict[str, Any] = {"names": names}
     if inputs is not None:
         given["inputs"] = _positional(load(inputs))

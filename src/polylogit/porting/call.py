@@ -1,8 +1,8 @@
 """Calling what is to be compared: in its own framework, with the same inputs, and its gradient.
 
 A callable does not say which framework it wants. What it is made of does: the class of a module, the modules that a
-function's names lead to. Inputs are then converted to that framework; where nothing can be found out they are passed
-as they are, and the frameworks that are loaded are tried next.
+function's names lead to. Inputs are converted to that framework; where nothing can be found out they are passed as they
+are first, and then as arrays of each framework that is loaded.
 """
 
 from __future__ import annotations
@@ -15,50 +15,56 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polylogit import registry
-from polylogit.differentiation import vjp
+from polylogit import convert, registry, vjp
 from polylogit.errors import ComparisonError, ConversionError, PolylogitError
-from polylogit.interchange import convert
-from polylogit.porting.record import Recorder
+from polylogit.porting.record import LIBRARIES, Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Called", "as_numpy", "call", "framework_of"]
+    from polylogit.backends.base import Backend
 
-_ROOTS = {"torch": "torch", "tensorflow": "tensorflow", "jax": "jax", "jaxlib": "jax", "flax": "jax"}
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["Called", "as_numpy", "backend_of", "call"]
 
 
-def framework_of(array: Any) -> str:
-    """The name of the backend that owns an array; "numpy" for Python numbers and sequences."""
+def backend_of(array: Any) -> Backend:
+    """The backend that owns an array; NumPy's for anything that none owns."""
     try:
-        return registry.get_backend(array).name
+        return registry.get_backend(array)
     except PolylogitError:
-        return "numpy"
+        return registry.get_backend("numpy")
 
 
-def as_numpy(array: Any, what: str) -> np.ndarray[Any, Any]:
+def as_numpy(array: Any, what: str) -> Array:
     """Any framework's array, number or sequence as a NumPy array of real numbers."""
     try:
         values = np.asarray(convert(array, "numpy"))
     except (ConversionError, ValueError) as error:
         message = f"{what} cannot be compared: {error}"
         raise ComparisonError(message) from error
+    # bfloat16, float8 and the other real dtypes of ml_dtypes have no kind in NumPy.
     if values.dtype.kind not in "biuf" and values.dtype.type.__module__ != "ml_dtypes":
         message = f"{what} has the dtype {values.dtype}; only real numbers can be compared. Compare its parts instead."
         raise ComparisonError(message)
     return values
 
 
+def exact(array: Any, what: str) -> Array:
+    """The same in float64."""
+    return as_numpy(array, what).astype(np.float64)
+
+
 class Called:
-    """A callable, its framework and what it returned.
+    """A callable, its inputs and what it returned.
 
     Attributes
     ----------
     output : array or mapping
         What the callable returned.
-    framework : str
-        The framework of the inputs that it took.
+    arguments, keywords : list, dict
+        The inputs, in the framework that it took.
     gradient : array or None
         With respect to the first input, where a cotangent was given.
     """
@@ -66,54 +72,52 @@ class Called:
     def __init__(self, function: Callable[..., Any], arguments: list[Any], keywords: dict[str, Any]) -> None:
         self.function, self.arguments, self.keywords = function, arguments, keywords
         self.output = function(*arguments, **keywords)
-        self.framework = framework_of(arguments[0]) if arguments else framework_of(last(self.output))
         self.gradient: Any = None
 
     def value(self, x: Any) -> Any:
         """The last activation as a function of the first input alone."""
-        return last(self.function(x, *self.arguments[1:], **self.keywords))
+        return _last(self.function(x, *self.arguments[1:], **self.keywords))
 
     def differentiate(self, cotangent: Any, what: str) -> None:
         """Find the gradient of ``sum(output * cotangent)`` with respect to the first input."""
         if not self.arguments:
             message = f"{what} was given no positional input; cotangent= needs one to differentiate with respect to."
             raise ComparisonError(message)
-        output = last(self.output)
-        framework = framework_of(output)
-        x = self.arguments[0]
-        shape = tuple(output.shape)
-        values = np.broadcast_to(np.asarray(as_numpy(cotangent, "cotangent="), np.float64), shape)
+        output, x = _last(self.output), self.arguments[0]
+        backend = backend_of(output)
+        values = np.broadcast_to(exact(cotangent, "cotangent="), tuple(output.shape))
         try:
-            if framework == "torch":
-                self.gradient = _torch_gradient(self.value, x, values)
-                return
-            x = x if framework_of(x) == framework else convert(x, framework)
-            _, pullback = vjp(self.value, x) if framework != "numpy" else vjp(self.function, x, **self.keywords)
-            self.gradient = pullback(_like(values, output, framework))
+            x = x if backend_of(x) is backend else convert(x, backend.name)
+            g = backend.asarray(values, dtype=backend.dtype_name(output))
+            if backend.differentiates:
+                self.gradient = backend.tape_vjp(self.value, x, {}, g)
+            else:
+                self.gradient = vjp(self.function, x, **self.keywords)[1](g)
         except Exception as error:
             message = f"the gradient of {what} failed with {type(error).__name__}: {error}"
             raise ComparisonError(message) from error
+        if self.gradient is None:
+            self.gradient = np.zeros(tuple(x.shape))
+
+    def slopes(self, gradient: Array, cotangent: Array) -> tuple[Array, Array]:
+        """Directional derivatives in 8 directions, by central differences and as the gradient claims them."""
+        x = as_numpy(self.arguments[0], "inputs=")
+        backend = backend_of(self.arguments[0])
+        rng = np.random.default_rng(0)
+        step = 2.0**-7 if x.dtype.itemsize <= 4 else 2.0**-17
+        numeric, claimed = [], []
+        for _ in range(8):
+            direction = rng.standard_normal(x.shape)
+            ends = []
+            for moved in (x + step * direction, x - step * direction):
+                value = exact(self.value(convert(moved.astype(x.dtype), backend.name)), "the candidate's output")
+                ends.append(float(np.sum(np.where(np.isfinite(value), value * cotangent, 0.0))))
+            numeric.append((ends[0] - ends[1]) / (2 * step))
+            claimed.append(float(np.sum(gradient * direction)))
+        return np.array(numeric), np.array(claimed)
 
 
-def _torch_gradient(function: Callable[[Any], Any], x: Any, cotangent: Any) -> Any:
-    """By autograd itself: torch.func refuses autograd functions in the older style, and hooks that call NumPy."""
-    import torch
-
-    x = x.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        y = function(x)
-    if not y.requires_grad:
-        return torch.zeros_like(x)
-    (gradient,) = torch.autograd.grad(y, x, torch.tensor(cotangent, dtype=y.dtype), allow_unused=True)
-    return torch.zeros_like(x) if gradient is None else gradient
-
-
-def _like(values: Any, output: Any, framework: str) -> Any:
-    backend = registry.get_backend(framework)
-    return backend.asarray(values, dtype=backend.dtype_name(output))
-
-
-def last(output: Any) -> Any:
+def _last(output: Any) -> Any:
     """The output itself, or the last of its activations."""
     return list(output.values())[-1] if isinstance(output, Mapping) and output else output
 
@@ -138,8 +142,7 @@ def call(function: Callable[..., Any], inputs: Any, what: str) -> Called:
     for framework in _frameworks(function):
         try:
             given = [_in_framework(one, framework) for one in arguments]
-            named = {key: _in_framework(one, framework) for key, one in keywords.items()}
-            return Called(function, given, named)
+            return Called(function, given, {key: _in_framework(one, framework) for key, one in keywords.items()})
         except Exception as error:  # noqa: BLE001  whatever a user's function raises
             failures.append((framework or "as given", error))
     shown = "; ".join(f"inputs {name}: {type(error).__name__}: {error}" for name, error in failures[:3])
@@ -161,10 +164,13 @@ def _in_framework(value: Any, framework: str | None) -> Any:
     try:
         return convert(value, framework)
     except ConversionError:
-        # JAX without x64 has no 64-bit numbers; what it would make of them silently is made here by name.
+        # A framework without 64-bit numbers (JAX, unless x64 is on) gets what it would silently make of them.
         narrow = {"f8": "f4", "i8": "i4", "u8": "u4"}
         values = np.asarray(convert(value, "numpy"))
         return convert(values.astype(narrow.get(values.dtype.str[1:], values.dtype)), framework)
+
+
+# --- which framework a callable is of --------------------------------------------------------------------------------
 
 
 def _frameworks(function: Any) -> Iterator[str | None]:
@@ -175,7 +181,17 @@ def _frameworks(function: Any) -> Iterator[str | None]:
         return
     yield None
     yield from found
-    yield from (name for name in ("numpy", "torch", "jax", "tensorflow") if name in sys.modules and name not in found)
+    yield from (name for name in registry.SPECIFICATIONS if name in sys.modules and name not in found)
+
+
+def _roots() -> dict[str, str]:
+    """Top-level package -> its framework. NumPy is no sign of one, since code of every framework uses it."""
+    known = (one for one in registry.SPECIFICATIONS.values() if one.name != "numpy")
+    return {root: one.name for one in known for root in one.roots}
+
+
+def _root(module: Any) -> str:
+    return str(module).partition(".")[0]
 
 
 def _traces(function: Any, depth: int = 0) -> Iterator[str]:
@@ -187,17 +203,18 @@ def _traces(function: Any, depth: int = 0) -> Iterator[str]:
             yield function.framework
             return
         function = function.model
+    roots = _roots()
     for owner in (function, getattr(function, "__self__", None)):
         if owner is None or inspect.ismodule(owner):
             continue
-        roots = [cls.__module__.partition(".")[0] for cls in type(owner).__mro__]
-        if "keras" in roots:
-            yield _keras_backend()
+        bases = [_root(cls.__module__) for cls in type(owner).__mro__]
+        library = next((library for root, library in LIBRARIES.items() if root in bases), None)
+        if library is not None:
+            yield library.framework()
             return
-        yield from (_ROOTS[root] for root in roots if root in _ROOTS)
-    root = str(getattr(function, "__module__", "")).partition(".")[0]
-    if root in _ROOTS:
-        yield _ROOTS[root]
+        yield from (roots[root] for root in bases if root in roots)
+    if (root := _root(getattr(function, "__module__", ""))) in roots:
+        yield roots[root]
         return
     # A function, a method, or an instance whose class says what calling it does.
     target = function if hasattr(function, "__globals__") else getattr(function, "__func__", type(function).__call__)
@@ -207,7 +224,8 @@ def _traces(function: Any, depth: int = 0) -> Iterator[str]:
 
 
 def _names(function: Any, code: Any, depth: int) -> Iterator[str]:
-    scope = getattr(function, "__globals__", {})
+    """The frameworks that the global names and the closure of a function lead to."""
+    scope, roots = getattr(function, "__globals__", {}), _roots()
     values = [scope[name] for name in code.co_names if name in scope]
     for cell in getattr(function, "__closure__", None) or ():
         try:
@@ -215,20 +233,10 @@ def _names(function: Any, code: Any, depth: int) -> Iterator[str]:
         except ValueError:
             continue  # a name that is not bound yet
     for value in values:
-        if inspect.ismodule(value):
-            root = value.__name__.partition(".")[0]
-            if root in _ROOTS:
-                yield _ROOTS[root]
-        elif callable(value) and not isinstance(value, type):
+        if inspect.ismodule(value) or isinstance(value, type):
+            root = _root(value.__name__ if inspect.ismodule(value) else value.__module__)
+            if root in roots:
+                yield roots[root]
+        elif callable(value):
             yield from _traces(value, depth + 1)
-        elif isinstance(value, type) and value.__module__.partition(".")[0] in _ROOTS:
-            yield _ROOTS[value.__module__.partition(".")[0]]
-    for name in code.co_names:
-        if name in ("torch", "tensorflow", "jax"):  # imported inside the function
-            yield name
-
-
-def _keras_backend() -> str:
-    import keras
-
-    return {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}.get(keras.backend.backend(), "numpy")
+    yield from (roots[name] for name in code.co_names if name in roots)  # imported inside the function

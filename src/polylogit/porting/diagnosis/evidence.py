@@ -8,26 +8,44 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from polylogit.spec.formulas import exp, log
+from polylogit.spec import bounds
+from polylogit.spec.formulas import FORMULAS, exp, log
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from polylogit.porting.diagnosis.agreement import Precision
     from polylogit.spec.formulas import Array, Axes
 
-__all__ = ["Evidence"]
+__all__ = ["KINDS", "Evidence", "Kind"]
 
-# --- the pair --------------------------------------------------------------------------------------------------------
+# Rows that sum to one to within this are probabilities; ports that add an epsilon to the sum must be recognised too.
+SUM_TOLERANCE = 2e-3
 
 
-@dataclasses.dataclass(frozen=True)
+class Kind(NamedTuple):
+    """What an output holds."""
+
+    operation: str  # that made it, a key of `polylogit.operations.OPERATIONS`; empty where it is not known
+    measure: str  # the unit of its differences; see `agreement`
+    vjp_bound: Callable[..., Array] | None = None  # of `polylogit.spec.bounds`
+
+
+KINDS = {
+    "probabilities": Kind("softmax", "relative", bounds.softmax_first),
+    "log-probabilities": Kind("log_softmax", "log", bounds.log_softmax_vjp),
+    "sigmoids": Kind("sigmoid", "relative", bounds.sigmoid_first),
+    "logits": Kind("", "scale"),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Evidence:
-    """A reference and a candidate in float64, and what the reference's values say it is.
+    """A reference and a candidate in float64, and what the reference's values show it to be.
 
     Attributes
     ----------
@@ -45,42 +63,56 @@ class Evidence:
     precision: Precision
     logits: Array | None = None
     dtypes: tuple[str, str] = ("float32", "float32")
+    _computed: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def once(self, compute: Callable[[Evidence], Any]) -> Any:
+        """What a function makes of this evidence, computed on the first call alone."""
+        if compute not in self._computed:
+            self._computed[compute] = compute(self)
+        return self._computed[compute]
 
     @functools.cached_property
     def kind(self) -> str:
-        """What the reference holds: "probabilities", "log-probabilities", "unit" (sigmoids) or "logits"."""
+        """What the reference holds, a key of `KINDS`."""
         r = self.reference[np.isfinite(self.reference) | np.isneginf(self.reference)]
         if not r.size:
             return "logits"
-        tolerance = self._tolerance
-        if r.min() >= 0 and r.max() <= 1 + tolerance:
-            return "probabilities" if self._normalized(self.reference) else "unit"
-        if r.max() <= tolerance and self._normalized(exp(self.reference)):
+        if r.min() >= 0 and r.max() <= 1 + self._tolerance:
+            return "probabilities" if self._normalized(self.reference) else "sigmoids"
+        if r.max() <= self._tolerance and self._normalized(exp(self.reference)):
             return "log-probabilities"
         return "logits"
 
     @property
     def _tolerance(self) -> float:
-        return max(2e-3, 4 * self.precision.eps)
+        return max(SUM_TOLERANCE, 4 * self.precision.eps)
 
     @functools.cached_property
     def axes(self) -> Axes:
         """The axes over which the reference is normalised; for other kinds the last one, of classes."""
-        if self.kind == "probabilities":
-            return self._normalized(self.reference)[0]
-        if self.kind == "log-probabilities":
-            return self._normalized(exp(self.reference))[0]
+        if self.is_distribution:
+            return self._normalized(exp(self.reference) if self.as_log else self.reference)[0]
         return (self.reference.ndim - 1,) if self.reference.ndim else ()
 
     @property
     def measure(self) -> str:
         """The unit for differences of this kind."""
-        return {"log-probabilities": "log", "logits": "scale"}.get(self.kind, "relative")
+        return KINDS[self.kind].measure
+
+    @property
+    def as_log(self) -> bool:
+        """Whether the reference holds logarithms of probabilities."""
+        return self.kind == "log-probabilities"
 
     @property
     def is_distribution(self) -> bool:
         """Whether rows of the reference are (logarithms of) probabilities that sum to one."""
         return self.kind in ("probabilities", "log-probabilities")
+
+    @property
+    def normalized_axes(self) -> Axes:
+        """The axes over which the reference is normalised; none for other kinds."""
+        return self.axes if self.is_distribution else ()
 
     @property
     def rows(self) -> int:
@@ -95,36 +127,42 @@ class Evidence:
     @functools.cached_property
     def log_reference(self) -> Array:
         """The reference's logarithm, or itself where it is one."""
-        return self.reference if self.kind == "log-probabilities" else log(self.reference)
+        return self.reference if self.as_log else log(self.reference)
 
     @functools.cached_property
     def log_candidate(self) -> Array:
         """The candidate's logarithm, if it is of the reference's kind."""
-        return self.candidate if self.kind == "log-probabilities" else log(self.candidate)
+        return self.candidate if self.as_log else log(self.candidate)
 
     @functools.cached_property
     def usable(self) -> Any:
         """Where both logarithms are finite and exact enough to compute with."""
-        limit = np.log(self.precision.floor)
+        limit = -np.inf if self.as_log else np.log(self.precision.floor)
         with np.errstate(all="ignore"):
             both = np.isfinite(self.log_reference) & np.isfinite(self.log_candidate)
-            if self.kind == "log-probabilities":
-                return both
             return both & (self.log_reference > limit) & (self.log_candidate > limit)
+
+    def where_usable(self, values: Array) -> Array:
+        """The values where both logarithms are usable, NaN elsewhere."""
+        return np.where(self.usable, values, np.nan)
 
     def from_log(self, values: Array) -> Array:
         """Logarithms of probabilities as what the reference holds."""
-        return values if self.kind == "log-probabilities" else exp(values)
+        return values if self.as_log else exp(values)
+
+    def apply(self, x: Array, axes: Axes | None = None) -> Array:
+        """What the reference's operation makes of logits; the logits themselves where it is not known."""
+        operation = KINDS[self.kind].operation
+        return FORMULAS[operation].value(x, self.axes if axes is None else axes) if operation else x
 
     def candidate_axes(self) -> list[Axes]:
-        """The sets of axes over which the candidate is normalised as the reference's kind is."""
+        """The sets of axes over which the candidate is normalised, if it is of the reference's kind."""
         return self._normalized(exp(self.log_candidate))
 
     def _normalized(self, p: Array) -> list[Axes]:
         """Sets of axes over which all rows with any mass sum to one, the likeliest first."""
-        axes = [axis for axis in range(p.ndim) if p.shape[axis] > 1]
         found = []
-        for subset in _subsets(axes):
+        for subset in _subsets([axis for axis in range(p.ndim) if p.shape[axis] > 1]):
             with np.errstate(all="ignore"):
                 sums = np.sum(p, axis=subset)
             sums = sums[np.isfinite(sums) & (sums != 0)]
