@@ -56,6 +56,8 @@ class Evidence:
         What both were computed from, where it is known.
     dtypes : tuple of str
         The names of the two dtypes.
+    remainder : bool
+        The pair is what another fault has left, in which a fault that fits a number for each row would explain noise.
     """
 
     reference: Array
@@ -63,6 +65,7 @@ class Evidence:
     precision: Precision
     logits: Array | None = None
     dtypes: tuple[str, str] = ("float32", "float32")
+    remainder: bool = False
     _computed: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def once(self, compute: Callable[[Evidence], Any]) -> Any:

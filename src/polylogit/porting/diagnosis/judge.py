@@ -169,7 +169,9 @@ def _second_fault(evidence: Evidence, winner: _Tried) -> str:
         return ""
     if undone.expected.shape != evidence.reference.shape or not np.isfinite(undone.expected).all():
         return ""
-    rest = dataclasses.replace(evidence, reference=undone.expected, candidate=undone.observed, logits=None)
+    rest = dataclasses.replace(
+        evidence, reference=undone.expected, candidate=undone.observed, logits=None, remainder=True
+    )
     # Normalising what is noisy leaves a common factor within the noise, which looks like a tiny epsilon; and a
     # candidate that was normalised again to undo the fault has no epsilon in its denominator.
     untouched = undone.observed is evidence.candidate

@@ -91,7 +91,8 @@ def _in_unknown_sum(evidence: Evidence) -> Iterator[Prediction]:
 
 def _in_either_sum(evidence: Evidence) -> Iterator[Prediction]:
     yield from _in_denominator(evidence)
-    yield from _in_unknown_sum(evidence)
+    if not evidence.remainder:
+        yield from _in_unknown_sum(evidence)
 
 
 def _in_log(evidence: Evidence) -> Iterator[Prediction]:
