@@ -1,8 +1,8 @@
 """Calling what is to be compared: in its own framework, with the same inputs, and its gradient.
 
-A callable does not say which framework it wants. What it is made of does: the class of a module, the modules that a
-function's names lead to. Inputs are converted to that framework; where nothing can be found out they are passed as they
-are first, and then as arrays of each framework that is loaded.
+Nothing declares the framework of a callable, so it is inferred: from the class of a model, from the modules that a
+function's global names and closure lead to. Inputs are converted to that framework. If nothing is found, or several
+frameworks are, the inputs are passed unchanged first, and then as arrays of each framework that is loaded.
 """
 
 from __future__ import annotations
@@ -57,16 +57,9 @@ def exact(array: Any, what: str) -> Array:
 
 
 class Called:
-    """A callable, its inputs and what it returned.
+    """A callable, its inputs in the framework that it took, and its output.
 
-    Attributes
-    ----------
-    output : array or mapping
-        What the callable returned.
-    arguments, keywords : list, dict
-        The inputs, in the framework that it took.
-    gradient : array or None
-        With respect to the first input, where a cotangent was given.
+    After `differentiate`, `gradient` is that with respect to the first input.
     """
 
     def __init__(self, function: Callable[..., Any], arguments: list[Any], keywords: dict[str, Any]) -> None:
@@ -81,7 +74,9 @@ class Called:
     def differentiate(self, cotangent: Any, what: str) -> None:
         """Find the gradient of ``sum(output * cotangent)`` with respect to the first input."""
         if not self.arguments:
-            message = f"{what} was given no positional input; cotangent= needs one to differentiate with respect to."
+            message = (
+                f"{what} has no positional input to differentiate with respect to; pass inputs= as an array or tuple."
+            )
             raise ComparisonError(message)
         output, x = _last(self.output), self.arguments[0]
         backend = backend_of(output)
@@ -126,17 +121,7 @@ def _last(output: Any) -> Any:
 
 
 def call(function: Callable[..., Any], inputs: Any, what: str) -> Called:
-    """Call with inputs in the callable's own framework.
-
-    Parameters
-    ----------
-    function : callable
-        Of one framework's arrays.
-    inputs : array, tuple, list or dict
-        One array; several positional ones; or keyword arguments.
-    what : str
-        "the reference" or "the candidate", for messages.
-    """
+    """Call with inputs in the callable's own framework; `what` is "the reference" or "the candidate", for messages."""
     arguments, keywords = _arguments(inputs)
     failures = []
     for framework in _frameworks(function):
@@ -146,7 +131,7 @@ def call(function: Callable[..., Any], inputs: Any, what: str) -> Called:
         except Exception as error:  # noqa: BLE001  whatever a user's function raises
             failures.append((framework or "as given", error))
     shown = "; ".join(f"inputs {name}: {type(error).__name__}: {error}" for name, error in failures[:3])
-    message = f"{what} could not be called. {shown}. Pass inputs= that it takes, as arrays of its own framework."
+    message = f"{what} could not be called. {shown}. Pass inputs= that it accepts, as arrays of its own framework."
     raise ComparisonError(message) from failures[0][1]
 
 
@@ -164,7 +149,7 @@ def _in_framework(value: Any, framework: str | None) -> Any:
     try:
         return convert(value, framework)
     except ConversionError:
-        # A framework without 64-bit numbers (JAX, unless x64 is on) gets what it would silently make of them.
+        # JAX has no 64-bit dtypes unless x64 is on, and would round the values silently; round them here.
         narrow = {"f8": "f4", "i8": "i4", "u8": "u4"}
         values = np.asarray(convert(value, "numpy"))
         return convert(values.astype(narrow.get(values.dtype.str[1:], values.dtype)), framework)
@@ -185,7 +170,7 @@ def _frameworks(function: Any) -> Iterator[str | None]:
 
 
 def _roots() -> dict[str, str]:
-    """Top-level package -> its framework. NumPy is no sign of one, since code of every framework uses it."""
+    """Top-level package -> its framework; not for NumPy, which code for every framework uses."""
     known = (one for one in registry.SPECIFICATIONS.values() if one.name != "numpy")
     return {root: one.name for one in known for root in one.roots}
 

@@ -42,7 +42,7 @@ def compare(
     cotangent: Any = None,
     names: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """Compare a port with its original, and say what is wrong with it.
+    """Compare a port with its original, and name what is wrong with it.
 
     Parameters
     ----------
@@ -55,13 +55,13 @@ def compare(
     cotangent : array or number, optional
         For callables: compare also the gradients of ``sum(output * cotangent)`` with respect to the first input.
     names : mapping of str to str, optional
-        The candidate's names for activations that are called otherwise in the reference. Where it is given,
-        activations that only one side has are left out; where it is not, the candidate must have all.
+        The candidate's names for activations that the reference names differently. With it, activations that only
+        one side has are skipped; without it, the candidate must have all of the reference's.
 
     Returns
     -------
     Comparison
-        Its ``agrees``, ``cause`` and ``first_divergence``.
+        See its ``agrees``, ``cause`` and ``first_divergence``.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def compare(
         called = _call_both(reference, candidate, inputs, cotangent)
         reference, candidate = (one.output for one in called)
     elif inputs is not None or cotangent is not None:
-        message = "inputs= and cotangent= are for callables; two outputs or mappings were given. Leave them out."
+        message = "inputs= and cotangent= are for callables, and two outputs or mappings were given; leave them out."
         raise ComparisonError(message)
     left, right = _named(reference, "reference"), _named(candidate, "candidate")
     pairs, unmatched = _aligned(left, right, dict(names or {}))
@@ -105,10 +105,10 @@ def _is_function(side: Any) -> bool:
 
 def _call_both(reference: Any, candidate: Any, inputs: Any, cotangent: Any) -> list[Called]:
     if not (_is_function(reference) and _is_function(candidate)):
-        message = "one side is callable and the other is not; give two callables with inputs=, or two outputs."
+        message = "one side is callable and the other is not; pass two callables with inputs=, or two outputs."
         raise ComparisonError(message)
     if inputs is None:
-        message = "two callables were given without inputs=; pass what to call them with."
+        message = "two callables were given without inputs=; pass inputs= with the arrays to call them on."
         raise ComparisonError(message)
     called = [call(side, inputs, what) for side, what in zip((reference, candidate), _SIDES, strict=True)]
     if cotangent is not None:
@@ -142,13 +142,13 @@ def _aligned(left: dict[str, Any], right: dict[str, Any], names: dict[str, str])
     if not names and len(left) == len(right) == 1:
         names = {next(iter(left)): next(iter(right))}
     pairs = [(name, names.get(name, name)) for name in left]
-    # With a map, what it leaves out and only one side has is left out; without one, all must be there.
+    # With a map, activations outside it that only one side has are skipped; without one, the candidate needs all.
     missing = [other for name, other in pairs if other not in right and (not names or name in names)]
     pairs = [(name, other) for name, other in pairs if other in right]
     if missing or not pairs:
         message = (
             f"the candidate lacks {missing[:5]}; it has {list(right)[:20]}. Map the reference's names to the "
-            'candidate\'s with names={"name here": "name there"}.'
+            'candidate\'s with names={"name here": "name there"}; other names that one side lacks are then skipped.'
         )
         raise ComparisonError(message)
     used = {other for _, other in pairs} | {name for name, _ in pairs}
@@ -159,7 +159,7 @@ def _aligned(left: dict[str, Any], right: dict[str, Any], names: dict[str, str])
 
 
 class _Pairs:
-    """Collects the verdicts, and what earlier activations tell about later ones."""
+    """Collects the verdicts, and the activations that may be the logits of later ones."""
 
     def __init__(self, backend: Backend, logits: Array | None) -> None:
         self.backend = backend
@@ -175,8 +175,8 @@ class _Pairs:
         _check_shapes(r, c, name)
         dtypes = (r.dtype.name, c.dtype.name)
         here, there, precision = r.astype(np.float64), c.astype(np.float64), Precision.of(*dtypes)
-        gradient = _is_gradient(name) and r.shape == c.shape
-        if gradient:
+        gradient = _is_gradient(name)
+        if gradient and r.shape == c.shape:
             verdict = diagnose_gradient(GradientEvidence(here, there, precision), self.backend)
             vacuous = not here.any() and not there.any()
         else:

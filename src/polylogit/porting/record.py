@@ -1,14 +1,15 @@
 """Recorders: what every part of a model computes, as the ordered mapping that `compare` takes.
 
 One function for all frameworks: `record` wraps a torch module, a Keras model, a Flax module (Linen or NNX) or a plain
-function into a callable that returns its activations by name, in the order in which they were computed. Which of
-these a model is, its base classes say; no framework is imported here that the model does not come from.
+function into a callable that returns its activations by name, in the order in which they were computed. The
+model's base classes decide which of these it is; only the framework that it comes from is imported.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -28,19 +29,13 @@ class _Activations:
         self.found: dict[str, Any] = {}
 
     def add(self, name: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, one in value.items():
+        if isinstance(value, (Mapping, tuple, list)):
+            for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
                 self.add(f"{name}.{key}", one)
-        elif isinstance(value, (tuple, list)):
-            for index, one in enumerate(value):
-                self.add(f"{name}.{index}", one)
         elif hasattr(value, "dtype") and hasattr(value, "shape"):
-            # A part that is called again is another activation.
-            unique, count = name, 1
-            while unique in self.found:
-                count += 1
-                unique = f"{name}#{count}"
-            self.found[unique] = value
+            # A part that is called twice makes two activations.
+            names = itertools.chain([name], (f"{name}#{count}" for count in itertools.count(2)))
+            self.found[next(one for one in names if one not in self.found)] = value
 
 
 # (activations, *inputs) -> the output; records on the way.
@@ -48,14 +43,14 @@ _Run = Callable[..., Any]
 
 
 def tap(name: str, value: Any, /) -> Any:
-    """Record a value under a name, within a function that is being recorded; returns it.
+    """Record a value under a name while a function is recorded, and return it.
 
     Parameters
     ----------
     name : str
         What the activation is called.
     value : array
-        Recorded if `record` is at work, and returned in any case.
+        Recorded during a call of a `Recorder`; outside of one, only returned.
 
     Examples
     --------
@@ -95,16 +90,16 @@ class Recorder:
             output = self._run(activations, *arguments, **keywords)
         finally:
             _active.reset(token)
-        # The output again under a name of its own, so that both sides have it whatever their parts are called.
+        # The output gets a fixed name, so that both sides have it whatever their parts are called.
         activations.add("output", output)
         if not activations.found:
-            message = f"{type(self.model).__name__} computed no arrays; record a model that returns some."
+            message = f"{type(self.model).__name__} computed no arrays; record a model that returns at least one."
             raise ComparisonError(message)
         return activations.found
 
 
 def record(model: Any, /, variables: Any = None, **keywords: Any) -> Recorder:
-    """Wrap a model so that it returns all its activations, in order, by name.
+    """Wrap a model so that it returns all its activations by name, in the order of computation.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ SCHEMA = "polylogit.comparison/1"
 VERDICTS = {
     "agrees": "The candidate agrees with the reference.",
     "disagrees": "The candidate does not agree with the reference.",
-    "inconclusive": "Inconclusive: what was compared could not have differed (constant values or zero gradients).",
+    "inconclusive": "Inconclusive: these outputs could not have differed (constant values, or gradients of zero).",
 }
 MOST_ROWS, MOST_COLUMNS = 5, 12
 
@@ -75,10 +75,10 @@ def _summary(comparison: Results) -> str:
 def _residuals(cause: Diagnosis) -> str:
     if cause.name == "unknown":
         tried = ", ".join(f"{one.name} {_number(one.residual)}" for one in cause.evidence)
-        return f"difference {_number(cause.difference)}; nearest explanations leave {tried or 'nothing comparable'}"
-    text = f"difference {_number(cause.difference)}, left once undone {_number(cause.residual)}"
+        return f"difference {_number(cause.difference)}; the nearest explanations leave {tried or 'nothing comparable'}"
+    text = f"difference {_number(cause.difference)}, {_number(cause.residual)} once the cause is undone"
     if cause.runner_up is not None:
-        text += f"; the runner-up, {cause.runner_up.name}, leaves {_number(cause.runner_up.residual)}"
+        text += f"; undoing the runner-up, {cause.runner_up.name}, leaves {_number(cause.runner_up.residual)}"
     return text
 
 
@@ -147,29 +147,15 @@ def _page(comparison: Results) -> str:
         verdict=VERDICTS[comparison.status],
         cause=comparison.cause,
         residuals=_residuals(comparison.cause) if comparison.cause else "",
-        bars=[_bar(one) for one in comparison.activations],
+        number=_number,
+        reach=_reach,
         failing=[(one, _worst_rows(one)) for one in failing[:3]],
     )
 
 
-def _bar(one: Activation) -> dict[str, Any]:
-    """How far the bar of an activation reaches: 0 at 1e-9 and 100 at 1, logarithmic."""
-    level, peak = one.verdict.agreement.level, one.verdict.agreement.peak
-
-    def reach(value: float) -> float:
-        if not math.isfinite(value):
-            return 100.0
-        return min(100.0, max(0.5, (9.0 + math.log10(max(value, 1e-30))) / 9.0 * 100.0))
-
-    cause = one.verdict.cause
-    return {
-        "one": one,
-        "level": _number(level),
-        "peak": _number(peak),
-        "width": round(reach(level), 1),
-        "tip": round(reach(peak), 1),
-        "cause": cause.name if cause else "",
-    }
+def _reach(value: float) -> float:
+    """How far a bar reaches: 0 at 1e-9 and 100 at 1, logarithmic."""
+    return round(min(100.0, max(0.5, (9.0 + math.log10(max(value, 1e-30))) / 9.0 * 100.0)), 1)
 
 
 def _worst_rows(one: Activation) -> list[dict[str, Any]]:

@@ -86,14 +86,7 @@ class Agreement(NamedTuple):
 class OutputRows:
     """The rows of an output as the bounds of `polylogit.spec` take them, in place of exact values.
 
-    Parameters
-    ----------
-    values : ndarray of float64
-        Probabilities, or their logarithms.
-    axes : tuple of int
-        Normalised over; empty for elements that stand for themselves (sigmoids).
-    logarithms : bool
-        Whether the values are logarithms.
+    `values` are probabilities or their logarithms, normalised over `axes`, or sigmoids with no axes.
     """
 
     def __init__(self, values: Array, axes: Axes, *, logarithms: bool = False) -> None:
@@ -190,22 +183,10 @@ def agreement(
     free: int = 0,
     gain: float | None = None,
 ) -> Agreement:
-    """Whether two arrays agree.
+    """Whether two arrays of one shape agree, in units of `measure` ("relative", "log" or "scale").
 
-    Parameters
-    ----------
-    expected, observed : ndarray of float64
-        Of one shape.
-    measure : {"relative", "log", "scale"}
-        The unit; see the module.
-    precision : Precision
-        Of the coarser of the two.
-    axes : tuple of int
-        Normalised over, for the bound.
-    free : int
-        How many numbers were fitted to make the two alike.
-    gain : float or None
-        By how much the way from one to the other amplifies noise; None for the two as they are.
+    `axes` are those normalised over, for the bound; `free` is how many numbers were fitted to make the two alike, and
+    `gain` by how much the way from one to the other amplifies noise (None for the two as they are).
     """
     errors = np.abs(residual(expected, observed, measure, precision.floor))
     counted = int(np.isfinite(expected).sum())

@@ -45,26 +45,14 @@ KINDS = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evidence:
-    """A reference and a candidate in float64, and what the reference's values show it to be.
-
-    Attributes
-    ----------
-    reference, candidate : ndarray of float64
-    precision : Precision
-        Of the coarser of the two dtypes.
-    logits : ndarray or None
-        What both were computed from, where it is known.
-    dtypes : tuple of str
-        The names of the two dtypes.
-    remainder : bool
-        The pair is what another fault has left, in which a fault that fits a number for each row would explain noise.
-    """
+    """A reference and a candidate in float64, and what the reference's values show it to be."""
 
     reference: Array
     candidate: Array
-    precision: Precision
-    logits: Array | None = None
+    precision: Precision  # of the coarser of the two dtypes
+    logits: Array | None = None  # what both were computed from, where it is known
     dtypes: tuple[str, str] = ("float32", "float32")
+    # The pair is what another fault has left; a fault that fits a number for each row would explain any noise there.
     remainder: bool = False
     _computed: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 

@@ -29,28 +29,16 @@ CANCELLED = 8.0
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GradientEvidence:
-    """Two gradients, and where known what they belong to.
-
-    Attributes
-    ----------
-    reference, candidate : ndarray of float64
-    precision : Precision
-    output : ndarray or None
-        The candidate's own output.
-    cotangent : ndarray or None
-    kind, axes : str, tuple of int
-        Of the output; see `polylogit.porting.diagnosis.evidence.Evidence`.
-    slopes : callable or None
-        Derivatives of the candidate's function by differences, and by its gradient, in some directions.
-    """
+    """Two gradients in float64, and where known what they belong to."""
 
     reference: Array
     candidate: Array
     precision: Precision
-    output: Array | None = None
+    output: Array | None = None  # the candidate's own
     cotangent: Array | None = None
-    kind: str = "logits"
+    kind: str = "logits"  # of the output, as `Evidence.kind`
     axes: Axes = (-1,)
+    # Derivatives of the candidate's function by differences, and by its gradient, in some directions.
     slopes: Callable[[], tuple[Array, Array]] | None = None
 
     @property

@@ -61,15 +61,7 @@ class _Tried:
 
 @np.errstate(all="ignore")  # NaN and infinities are data here
 def diagnose(evidence: Evidence, backend: Backend) -> Verdict:
-    """Whether the candidate agrees with the reference, and if it does not, the cause.
-
-    Parameters
-    ----------
-    evidence : Evidence
-        The pair.
-    backend : Backend
-        The candidate's, which spells the line of code that mends it.
-    """
+    """Whether the candidate agrees with the reference, and if it does not, the cause, mended in its backend's words."""
     r, c = evidence.reference, evidence.candidate
     if not r.size or not c.size:
         return Verdict(Agreement(0.0, 0.0, 0, True, True), r.shape == c.shape, None)
@@ -187,17 +179,8 @@ def _second_fault(evidence: Evidence, winner: _Tried) -> str:
 def diagnose_gradient(evidence: GradientEvidence, backend: Backend, *, forward_agrees: bool = True) -> Verdict:
     """Whether two gradients agree, and if not, why.
 
-    Where the forward values differ, another gradient is to be expected, and the fault is theirs.
-
-    Parameters
-    ----------
-    evidence : GradientEvidence
-        The two gradients.
-    backend : Backend
-        The candidate's, which spells the line of code that mends it.
-    forward_agrees : bool
-        Whether the values do. Where they do not, a different gradient that belongs to the candidate's own values is
-        no fault in itself.
+    Where the forward values differ, another gradient is to be expected: one that belongs to the candidate's own values
+    is no fault in itself.
     """
     raw = evidence.difference
     if raw.agrees or evidence.vacuous:

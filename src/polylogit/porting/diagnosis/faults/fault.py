@@ -29,33 +29,18 @@ __all__ = ["Fault", "Prediction", "only", "recognize"]
 class Prediction:
     """Two arrays that agree if the fault is what happened.
 
-    Attributes
-    ----------
-    expected, observed : ndarray
-        The fault applied to the reference against the candidate, or the reference against the candidate with the fault
-        undone.
-    parameters : dict
-        What was found on the way: a factor, an epsilon, a permutation.
-    free : int
-        How many numbers were fitted. Each costs one entry's worth of evidence.
-    constraints : int or None
-        How many sums bind the observed values anyway; None for one a row, as in the reference.
-    gain : float
-        By how much the comparison amplifies noise.
-    measure : str or None
-        The unit, where it is not that of the reference's kind.
-    proven : bool
-        Evidence other than a small difference has decided already (values that lie on the lattice of a dtype).
+    Either the fault applied to the reference, against the candidate; or the reference, against the candidate with the
+    fault undone.
     """
 
     expected: Array
     observed: Array
-    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
-    free: int = 0
-    constraints: int | None = None
-    gain: float = 1.0
-    measure: str | None = None
-    proven: bool = False
+    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)  # what was found: a factor, a permutation
+    free: int = 0  # how many numbers were fitted; each costs one entry's worth of evidence
+    constraints: int | None = None  # how many sums bind the observed values anyway; None for one a row
+    gain: float = 1.0  # by how much the comparison amplifies noise
+    measure: str | None = None  # the unit, where it is not that of the reference's kind
+    proven: bool = False  # by other evidence than a small difference: values that lie on the lattice of a dtype
 
 
 def _nothing(_: Any) -> tuple[Prediction, ...]:
@@ -66,40 +51,21 @@ def _nothing(_: Any) -> tuple[Prediction, ...]:
 class Fault:
     """One fault.
 
-    Attributes
-    ----------
-    name : str
-        As `Diagnosis.name` gives it.
-    explanation : str
-        One sentence, with the found parameters in braces.
-    fix : str
-        One line of code: a key of `polylogit.backends.base.SPELLING`, which each backend spells for its users, or the
-        code itself where it is the same in all frameworks. ``x`` stands for the logits, ``p`` for the candidate's
-        output.
-    predict : callable
-        From `Evidence` to the predictions of the fault; none where it is out of the question. A fault of gradients
-        decides for itself: from `GradientEvidence` to what is left and the parameters, or None.
-    reshaped : callable
-        The same where the two shapes differ.
-    dominates : tuple of str
-        Faults that explain as well where this one is the cause, being special cases of it.
-    small : bool
-        It may be as small as noise, and hide behind another fault.
-    survives_normalizing : bool
-        Normalising the candidate's rows again does not undo it.
-    obvious : bool
-        It is never as small as noise: a wrong order, a missing mask.
+    The texts have the found parameters in braces. `fix` is a key of `polylogit.backends.base.SPELLING`, which each
+    backend spells for its users, or the code itself where it is the same in all frameworks; ``x`` stands for the logits
+    and ``p`` for the candidate's output. `predict` yields the predictions of `Evidence`, none where the fault is out of
+    the question; a fault of gradients decides for itself, and returns what is left and the parameters, or None.
     """
 
-    name: str
-    explanation: str
-    fix: str
+    name: str  # as `Diagnosis.name` gives it
+    explanation: str  # one sentence
+    fix: str  # one line of code
     predict: Predict = _nothing
-    reshaped: Predict = _nothing
-    dominates: tuple[str, ...] = ()
-    small: bool = False
-    survives_normalizing: bool = True
-    obvious: bool = False
+    reshaped: Predict = _nothing  # the same where the two shapes differ
+    dominates: tuple[str, ...] = ()  # faults that explain as well where this one is the cause, being special cases
+    small: bool = False  # it may be as small as noise, and hide behind another fault
+    survives_normalizing: bool = True  # normalising the candidate's rows again does not undo it
+    obvious: bool = False  # never as small as noise: a wrong order, a missing mask
 
     def diagnosis(self, backend: Backend, parameters: dict[str, Any], residual: float, **evidence: Any) -> Diagnosis:
         """Name the fault as the cause, with the parameters that were found."""
