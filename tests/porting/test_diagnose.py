@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from polylogit.porting import compare
-from polylogit.porting.causes import CAUSES
-from polylogit.porting.diagnose import recognize
+from polylogit.porting.diagnosis.faults import FAULTS, GRADIENT_FAULTS
+from polylogit.porting.diagnosis.faults.fault import recognize
 
 
 def sibling(name: str) -> Any:
@@ -59,10 +59,11 @@ def test_all_faults_together_are_named_in_at_least_97_percent() -> None:
 
 def test_the_issue_s_names_all_have_a_sentence_and_a_fix() -> None:
     gradients = {"gradient-scale", "gradient-missing", "gradient-masked-nan", "wrong-backward"}
-    assert set(harness.FAULTS) | gradients <= set(CAUSES)
-    for cause in CAUSES.values():
-        assert cause.explanation.endswith((".", "}."))
-        assert cause.fixes
+    assert set(harness.FAULTS) <= set(FAULTS)
+    assert gradients == set(GRADIENT_FAULTS)
+    for fault in (*FAULTS.values(), *GRADIENT_FAULTS.values()):
+        assert fault.explanation.endswith((".", "}."))
+        assert fault.fix
 
 
 def test_a_diagnosis_shows_its_evidence() -> None:

@@ -116,6 +116,6 @@ def test_reports_and_names_from_the_command_line(folder: Any) -> None:
 
 
 def test_a_report_that_cannot_be_written_is_said_so(folder: Any) -> None:
-    result = run("right.npz", "wrong.npz", "--json", "no/such/folder/o.json")
+    result = run("right.npz", "wrong.npz", "--json", "right.npz/o.json")  # a file is where the folder should be
     assert result.exit_code == 2
     assert "cannot be written" in result.output

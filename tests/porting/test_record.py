@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -109,3 +112,17 @@ def test_the_layer_that_was_ported_wrongly_is_named() -> None:
     assert found.cause.name == "missing-bias"
     np.testing.assert_allclose(found.cause.parameters["bias"], B2, rtol=1e-4, atol=1e-5)
     assert first is not second
+
+
+@pytest.mark.requires("torch", "tensorflow")
+def test_a_keras_model_on_pytorch_is_recorded_layer_by_layer() -> None:
+    """It is a torch module too, in a process of its own since Keras chooses its backend once."""
+    code = (
+        "import keras, numpy as np; from polylogit.porting import record\n"
+        "model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name='scores')])\n"
+        "recorded = record(model)\n"
+        "print(recorded.framework, *recorded(np.ones((2, 4), 'float32')))"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "torch"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["torch", "scores", "output"]

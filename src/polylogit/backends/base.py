@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     Pullback = Callable[[Any], Any]
 
-__all__ = ["Backend", "Loan", "frozen", "holds_numpy", "host_array", "no_values", "overlaps", "unknown_dtype"]
+__all__ = [
+    "SPELLING",
+    "Backend",
+    "Loan",
+    "frozen",
+    "holds_numpy",
+    "host_array",
+    "no_values",
+    "overlaps",
+    "unknown_dtype",
+]
 
 
 class Loan(NamedTuple):
@@ -30,6 +40,28 @@ class Loan(NamedTuple):
     private: bool  # nobody else holds this memory
     frozen: bool  # the memory is its owner's and will never change
     reason: str = ""  # why it had to be copied, where it is private
+
+
+# What porting suggests to write, by what it does: ``x`` are logits and ``p`` probabilities. A backend spells what its
+# users write otherwise.
+SPELLING = {
+    "softmax": "polylogit.softmax(x, axis={axis})",
+    "log_softmax": "polylogit.log_softmax(x, axis={axis})",
+    "sigmoid": "polylogit.sigmoid(x)",
+    "exp": "np.exp(p)",
+    "log": "np.log(p)",
+    "exp2": "np.exp2(x * 1.4426950408889634)",
+    "take": "p = np.take(p, {inverse}, axis={axis})",
+    "transpose": "x = np.transpose(x, {back})",
+    "float32": "x = x.astype(np.float32)",
+    "two classes": "polylogit.softmax(np.stack([np.zeros_like(x), x], axis=-1))",
+    "mask": "polylogit.softmax(x, where=mask)",
+    "masked softmax": "polylogit.softmax(x, where=mask)",
+    "no second softmax": "p = x  # it has been through softmax already",
+    "no second sigmoid": "p = x  # it has been through sigmoid already",
+    "no dropout": "p = 0  # no dropout when comparing",
+    "attached": "y, pullback = polylogit.vjp(polylogit.softmax, x)",
+}
 
 
 class Backend(ABC):
@@ -56,6 +88,8 @@ class Backend(ABC):
         may; arrays of JAX and TensorFlow never change.
     any_byte_order : bool
         Whether arrays may have another byte order than the machine's.
+    spelling : dict of str to str
+        Lines of code as this framework's users write them, where they differ from `SPELLING`.
     """
 
     name: ClassVar[str]
@@ -63,6 +97,7 @@ class Backend(ABC):
     always_compiles: ClassVar[str] = ""
     writable: ClassVar[bool] = True
     any_byte_order: ClassVar[bool] = False
+    spelling: ClassVar[dict[str, str]] = {}
 
     @property
     def engine(self) -> str:
@@ -146,6 +181,12 @@ class Backend(ABC):
     @abstractmethod
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """``function(x, **kwargs)`` and its directional derivative; see `polylogit.jvp`."""
+
+    # --- for porting; none is needed by the operations -----------------------------------------------------------
+
+    def spell(self, what: str, **values: Any) -> str:
+        """A line of code for this framework's users: an entry of `SPELLING`, or the template itself, filled in."""
+        return {**SPELLING, **self.spelling}.get(what, what).format(**values)
 
     # --- for the conformance kit; none is needed by the operations ----------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -197,6 +197,24 @@ class JaxBackend(Backend):
 
     name = "jax"
     writable = False
+    spelling: ClassVar[dict[str, str]] = {
+        "softmax": "jax.nn.softmax(x, axis={axis})",
+        "log_softmax": "jax.nn.log_softmax(x, axis={axis})",
+        "sigmoid": "jax.nn.sigmoid(x)",
+        "exp": "jnp.exp(p)",
+        "log": "jnp.log(p)",
+        "exp2": "jnp.exp2(x * 1.4426950408889634)",
+        "take": "p = jnp.take(p, jnp.array({inverse}), axis={axis})",
+        "transpose": "x = jnp.transpose(x, {back})",
+        "float32": "x = x.astype(jnp.float32)",
+        "two classes": "jax.nn.softmax(jnp.stack([jnp.zeros_like(x), x], axis=-1))",
+        "mask": "jax.nn.softmax(x, where=mask, axis=-1)",
+        "masked softmax": "jax.nn.softmax(x, where=mask, axis=-1)",
+        "no second softmax": "return x  # optax.softmax_cross_entropy takes logits",
+        "no second sigmoid": "optax.sigmoid_binary_cross_entropy(x, y)  # and no sigmoid before it",
+        "no dropout": "model.apply(variables, x, deterministic=True)",
+        "attached": "y = model(x)  # without jax.lax.stop_gradient on the way",
+    }
     always_compiles = "jit"
 
     softmax = staticmethod(softmax)

@@ -8,7 +8,7 @@ their own form. This module may know TensorFlow and the shared rules.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -305,6 +305,25 @@ class TensorflowBackend(Backend):
 
     name = "tensorflow"
     writable = False
+    spelling: ClassVar[dict[str, str]] = {
+        "softmax": "tf.nn.softmax(x, axis={axis})",
+        "log_softmax": "tf.nn.log_softmax(x, axis={axis})",
+        "sigmoid": "tf.sigmoid(x)",
+        "exp": "tf.exp(p)",
+        "log": "tf.math.log(p)",
+        "exp2": "tf.pow(2.0, x * 1.4426950408889634)",
+        "take": "p = tf.gather(p, {inverse}, axis={axis})",
+        "transpose": "x = tf.transpose(x, {back})",
+        "float32": "x = tf.cast(x, tf.float32)",
+        "two classes": "tf.nn.softmax(tf.stack([tf.zeros_like(x), x], axis=-1))",
+        "mask": "x = tf.where(mask, x, -float('inf'))",
+        "no second softmax": (
+            "keras.losses.CategoricalCrossentropy(from_logits=True)  # and no softmax in the last layer"
+        ),
+        "no second sigmoid": "keras.losses.BinaryCrossentropy(from_logits=True)  # and no sigmoid in the last layer",
+        "no dropout": "model(x, training=False)",
+        "attached": "y = model(x)  # without tf.stop_gradient and .numpy() on the way",
+    }
 
     softmax = staticmethod(softmax)
     log_softmax = staticmethod(log_softmax)

@@ -11,7 +11,7 @@ import functools
 import os
 import tempfile
 import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -297,6 +297,23 @@ class TorchBackend(Backend):
     """PyTorch; see `polylogit.backends.base.Backend`."""
 
     name = "torch"
+    spelling: ClassVar[dict[str, str]] = {
+        "softmax": "torch.softmax(x, dim={axis})",
+        "log_softmax": "torch.log_softmax(x, dim={axis})",
+        "sigmoid": "torch.sigmoid(x)",
+        "exp": "torch.exp(p)",
+        "log": "torch.log(p)",
+        "exp2": "torch.exp2(x * 1.4426950408889634)",
+        "take": "p = p.index_select({axis}, torch.tensor({inverse}))",
+        "transpose": "x = x.permute({back})",
+        "float32": "x = x.float()",
+        "two classes": "torch.softmax(torch.stack([torch.zeros_like(x), x], dim=-1), dim=-1)",
+        "mask": 'x = x.masked_fill(~mask, float("-inf"))',
+        "no second softmax": "return x  # nn.Softmax follows already; nn.CrossEntropyLoss takes logits",
+        "no second sigmoid": "torch.nn.functional.binary_cross_entropy_with_logits(x, y)  # and no sigmoid before it",
+        "no dropout": "model.eval()",
+        "attached": "y = model(x)  # without .detach(), torch.no_grad() and .numpy() on the way",
+    }
 
     softmax = staticmethod(softmax)
     log_softmax = staticmethod(log_softmax)
@@ -437,10 +454,13 @@ class TorchBackend(Backend):
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor-{narrow}")
 
     def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
-        """By the tape, which takes an ``autograd.Function`` in the old style too; ``torch.func`` refuses it."""
+        """By the tape: ``torch.func`` refuses an ``autograd.Function`` in the old style, and hooks that call NumPy."""
         leaf = x.detach().requires_grad_()  # in the layout of `x`
-        y = function(leaf, **kwargs)
-        return torch.autograd.grad(y, leaf, cotangent, materialize_grads=True)[0] if y.requires_grad else None
+        with torch.enable_grad():
+            y = function(leaf, **kwargs)
+        if not y.requires_grad:
+            return None
+        return torch.autograd.grad(y, leaf, self._like(cotangent, y, "cotangent"), materialize_grads=True)[0]
 
     def tape_jvp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
         """By dual tensors, for the same reason."""

@@ -1,15 +1,23 @@
 """Porting a model from one framework to another: whether the port is right, and if not, why.
 
-`compare` takes two outputs, two sets of named activations or two callables; the recorders of `record` gather named
-activations from the models of each framework.
+`compare` takes two outputs, two sets of named activations or two callables; `record` gathers named activations from the
+models of each framework. Needs the extra ``conformance``.
 """
 
 from __future__ import annotations
 
-from polylogit.errors import ComparisonError
-from polylogit.porting.compare import Comparison, compare
-from polylogit.porting.diagnose import Diagnosis
-from polylogit.porting.files import compare_files, load
-from polylogit.porting.record import record, tap
+from polylogit.errors import BackendUnavailableError, ComparisonError
+
+try:
+    from polylogit.porting.compare import compare
+    from polylogit.porting.diagnosis.verdict import Diagnosis
+    from polylogit.porting.files import compare_files, load
+    from polylogit.porting.record import record, tap
+    from polylogit.porting.report import Comparison
+except ModuleNotFoundError as error:
+    if error.name != "ml_dtypes":
+        raise
+    message = 'polylogit.porting needs ml_dtypes; install it with: pip install "polylogit[conformance]"'
+    raise BackendUnavailableError(message, name=error.name) from error
 
 __all__ = ["Comparison", "ComparisonError", "Diagnosis", "compare", "compare_files", "load", "record", "tap"]

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from polylogit.errors import PolylogitError
 
-if TYPE_CHECKING:
-    from polylogit.porting.compare import Comparison
-
 __all__ = ["compare_command"]
 
-# As for every command: 0 agrees, 1 disagrees, 2 usage, 3 inconclusive.
+# As for every command: 0 agrees, 1 disagrees, 3 inconclusive, and 2 (by click.UsageError) where it could not be done.
 EXIT_STATUS = {"agrees": 0, "disagrees": 1, "inconclusive": 3}
-USAGE = 2
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -33,10 +28,10 @@ def _names(_context: click.Context, _option: click.Parameter, values: tuple[str,
 @click.command("compare")
 @click.argument("reference")
 @click.argument("candidate")
-@click.option("--inputs", metavar="FILE", help="What to call two callables with: .npy, .npz or .safetensors.")
-@click.option("--cotangent", metavar="FILE", help="Compare gradients too, with this cotangent.")
+@click.option("--inputs", metavar="FILE", help="Inputs for two callables: .npy, .npz or .safetensors.")
+@click.option("--cotangent", metavar="FILE", help="Compare gradients too, for this cotangent.")
 @click.option("--name", "names", multiple=True, callback=_names, metavar="HERE=THERE", help="Pair two activations.")
-@click.option("--html", type=_FILE, help="Write a page to look at.")
+@click.option("--html", type=_FILE, help="Write a report as one HTML page.")
 @click.option("--json", "json_path", type=_FILE, help="Write the verdicts as JSON.")
 def compare_command(
     reference: str,
@@ -49,27 +44,21 @@ def compare_command(
 ) -> None:
     """Compare the CANDIDATE's outputs with the REFERENCE's, and name the cause if they differ.
 
-    Each is a .npy, .npz or .safetensors file, or module:callable. The exit status is 0 if they agree, 1 if they do
-    not, 2 for bad usage and 3 if the comparison could not have failed.
+    Each is a .npy, .npz or .safetensors file, or module:callable. The exit status is 0 if they agree, 1 if they
+    differ, 2 for bad usage and 3 if the comparison could not have failed.
     """
     from polylogit.porting.files import compare_files
 
     try:
         found = compare_files(reference, candidate, inputs=inputs, cotangent=cotangent, names=names or None)
-    except PolylogitError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(USAGE)
-    _report(found, html, json_path)
-    sys.exit(EXIT_STATUS[found.status])
-
-
-def _report(found: Comparison, html: Path | None, json_path: Path | None) -> None:
-    click.echo(found.summary())
-    try:
+        click.echo(found.summary())
         if html is not None:
             found.to_html(html)
         if json_path is not None:
             found.to_json(json_path)
+    except PolylogitError as error:
+        raise click.UsageError(str(error)) from error
     except OSError as error:
-        click.echo(f"Error: the report cannot be written: {error}", err=True)
-        sys.exit(USAGE)
+        message = f"the report cannot be written: {error}"
+        raise click.UsageError(message) from error
+    sys.exit(EXIT_STATUS[found.status])

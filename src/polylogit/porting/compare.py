@@ -1,136 +1,36 @@
-"""`compare`: two outputs, two sets of named activations or two callables, and what is the matter between them.
+"""`compare`: two outputs, two sets of named activations or two callables, and how they differ.
 
-Brings both sides to aligned NumPy arrays, has each pair judged by `diagnose`, and gathers the verdicts in a
-`Comparison`. It knows the public API and nothing of how causes are found.
+Brings both sides to aligned NumPy arrays, has each pair judged by `diagnosis`, and gathers the verdicts. Knows nothing
+of how causes are found, nor of reports but their class.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from polylogit.errors import ComparisonError
-from polylogit.porting.calling import Called, as_numpy, call, framework_of
-from polylogit.porting.diagnose import Diagnosis, Verdict, diagnose
-from polylogit.porting.evidence import Evidence, Precision
-from polylogit.porting.gradients import GradientEvidence, diagnose_gradient
+from polylogit.porting.call import Called, as_numpy, backend_of, call
+from polylogit.porting.diagnosis.agreement import Precision, residual
+from polylogit.porting.diagnosis.evidence import Evidence
+from polylogit.porting.diagnosis.gradients import GradientEvidence
+from polylogit.porting.diagnosis.judge import diagnose, diagnose_gradient
+from polylogit.porting.report import Comparison
+from polylogit.porting.results import Activation
 
 if TYPE_CHECKING:
-    import os
+    from polylogit.backends.base import Backend
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Activation", "Comparison", "compare"]
+__all__ = ["compare"]
 
 # The names of activations that are gradients, by how they begin or end.
 GRADIENT_WORDS = ("grad", "gradient", "gradients", "cotangent")
-
-
-@dataclasses.dataclass(frozen=True)
-class Activation:
-    """One pair of the two sides.
-
-    Attributes
-    ----------
-    name, candidate_name : str
-        What it is called on the two sides.
-    reference, candidate : ndarray
-        Their values.
-    verdict : Verdict
-        Whether they agree, how far they are apart, and the cause.
-    vacuous : bool
-        Agreement would mean nothing: both are constant, empty, or a gradient of zero.
-    gradient : bool
-        It is a gradient.
-    """
-
-    name: str
-    candidate_name: str
-    reference: Array
-    candidate: Array
-    verdict: Verdict
-    vacuous: bool = False
-    gradient: bool = False
-
-    @property
-    def status(self) -> str:
-        """One of "agrees", "disagrees", "inconclusive"."""
-        if not self.verdict.agrees:
-            return "disagrees"
-        return "inconclusive" if self.vacuous else "agrees"
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """What `compare` found.
-
-    Attributes
-    ----------
-    activations : tuple of Activation
-        In the order of the reference.
-    unmatched : tuple of str
-        Activations that only one side has.
-    framework : str
-        The candidate's.
-    """
-
-    activations: tuple[Activation, ...]
-    unmatched: tuple[str, ...] = ()
-    framework: str = "numpy"
-
-    @property
-    def status(self) -> str:
-        """One of "agrees", "disagrees", "inconclusive".
-
-        Inconclusive is what could not have failed: outputs that are constant on both sides, gradients that are zero.
-        """
-        states = [activation.status for activation in self.activations]
-        if "disagrees" in states:
-            return "disagrees"
-        outputs = [one.status for one in self.activations if not one.gradient] or states
-        gradients = [one.status for one in self.activations if one.gradient]
-        if not states or outputs[-1] == "inconclusive" or (gradients and set(gradients) == {"inconclusive"}):
-            return "inconclusive"
-        return "agrees"
-
-    @property
-    def agrees(self) -> bool:
-        """Whether all agree, and the agreement means something."""
-        return self.status == "agrees"
-
-    @property
-    def first_divergence(self) -> str | None:
-        """The name of the first activation that differs; None where none does."""
-        return next((one.name for one in self.activations if one.status == "disagrees"), None)
-
-    @property
-    def cause(self) -> Diagnosis | None:
-        """Why the first activation that differs does; None where all agree."""
-        return next((one.verdict.cause for one in self.activations if one.verdict.cause is not None), None)
-
-    def summary(self) -> str:
-        """A few lines of text."""
-        from polylogit.porting.report import summary
-
-        return summary(self)
-
-    def __str__(self) -> str:
-        return self.summary()
-
-    def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write the verdicts, without the arrays, as JSON; the file appears whole or not at all."""
-        from polylogit.porting.report import write_json
-
-        write_json(self, path)
-
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one self-contained page to look at; the file appears whole or not at all."""
-        from polylogit.porting.report import write_html
-
-        write_html(self, path)
+_SIDES = ("the reference", "the candidate")
 
 
 def compare(
@@ -142,7 +42,7 @@ def compare(
     cotangent: Any = None,
     names: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """Compare a port with its original, and say what is wrong with it.
+    """Compare a port with its original, and name what is wrong with it.
 
     Parameters
     ----------
@@ -155,13 +55,13 @@ def compare(
     cotangent : array or number, optional
         For callables: compare also the gradients of ``sum(output * cotangent)`` with respect to the first input.
     names : mapping of str to str, optional
-        The candidate's names for activations that are called otherwise in the reference. Where it is given,
-        activations that only one side has are left out; where it is not, the candidate must have all.
+        The candidate's names for activations that the reference names differently. With it, activations that only
+        one side has are skipped; without it, the candidate must have all of the reference's.
 
     Returns
     -------
     Comparison
-        Its ``agrees``, ``cause`` and ``first_divergence``.
+        See its ``agrees``, ``cause`` and ``first_divergence``.
 
     Raises
     ------
@@ -170,8 +70,8 @@ def compare(
 
     Notes
     -----
-    No tolerance is given: rounding is allowed what the operations' error bounds allow, and larger differences are
-    noise only if they are small, have no outliers, and no fault explains them.
+    There is no tolerance to set. Two outputs agree within the error bounds of the operations; a larger difference
+    counts as noise only if its root mean square is below 1.2e-4, it has no outliers, and no fault explains it.
 
     Examples
     --------
@@ -186,17 +86,17 @@ def compare(
         called = _call_both(reference, candidate, inputs, cotangent)
         reference, candidate = (one.output for one in called)
     elif inputs is not None or cotangent is not None:
-        message = "inputs= and cotangent= are for callables; two outputs or mappings were given. Leave them out."
+        message = "inputs= and cotangent= are for callables, and two outputs or mappings were given; leave them out."
         raise ComparisonError(message)
     left, right = _named(reference, "reference"), _named(candidate, "candidate")
     pairs, unmatched = _aligned(left, right, dict(names or {}))
-    framework = framework_of(list(right.values())[-1])
-    judged = _Judge(framework, _logits(called))
+    backend = backend_of(list(right.values())[-1])
+    judged = _Pairs(backend, _logits(called))
     for name, other in pairs:
         judged.add(name, other, left[name], right[other])
-    if called and called[0].gradient is not None:
+    if called and cotangent is not None:
         judged.add_gradient(called, cotangent)
-    return Comparison(tuple(judged.activations), unmatched, framework)
+    return Comparison(tuple(judged.activations), unmatched, backend.name)
 
 
 def _is_function(side: Any) -> bool:
@@ -205,14 +105,14 @@ def _is_function(side: Any) -> bool:
 
 def _call_both(reference: Any, candidate: Any, inputs: Any, cotangent: Any) -> list[Called]:
     if not (_is_function(reference) and _is_function(candidate)):
-        message = "one side is callable and the other is not; give two callables with inputs=, or two outputs."
+        message = "one side is callable and the other is not; pass two callables with inputs=, or two outputs."
         raise ComparisonError(message)
     if inputs is None:
-        message = "two callables were given without inputs=; pass what to call them with."
+        message = "two callables were given without inputs=; pass inputs= with the arrays to call them on."
         raise ComparisonError(message)
-    called = [call(reference, inputs, "the reference"), call(candidate, inputs, "the candidate")]
+    called = [call(side, inputs, what) for side, what in zip((reference, candidate), _SIDES, strict=True)]
     if cotangent is not None:
-        for one, what in zip(called, ("the reference", "the candidate"), strict=True):
+        for one, what in zip(called, _SIDES, strict=True):
             one.differentiate(cotangent, what)
     return called
 
@@ -242,13 +142,13 @@ def _aligned(left: dict[str, Any], right: dict[str, Any], names: dict[str, str])
     if not names and len(left) == len(right) == 1:
         names = {next(iter(left)): next(iter(right))}
     pairs = [(name, names.get(name, name)) for name in left]
-    # With a map, what it leaves out and only one side has is left out; without one, all must be there.
+    # With a map, activations outside it that only one side has are skipped; without one, the candidate needs all.
     missing = [other for name, other in pairs if other not in right and (not names or name in names)]
     pairs = [(name, other) for name, other in pairs if other in right]
     if missing or not pairs:
         message = (
             f"the candidate lacks {missing[:5]}; it has {list(right)[:20]}. Map the reference's names to the "
-            'candidate\'s with names={"name here": "name there"}.'
+            'candidate\'s with names={"name here": "name there"}; other names that one side lacks are then skipped.'
         )
         raise ComparisonError(message)
     used = {other for _, other in pairs} | {name for name, _ in pairs}
@@ -258,14 +158,14 @@ def _aligned(left: dict[str, Any], right: dict[str, Any], names: dict[str, str])
 # --- judging pair by pair --------------------------------------------------------------------------------------------
 
 
-class _Judge:
-    """Collects the verdicts, and what earlier activations tell about later ones."""
+class _Pairs:
+    """Collects the verdicts, and the activations that may be the logits of later ones."""
 
-    def __init__(self, framework: str, logits: Array | None) -> None:
-        self.framework = framework
-        self.logits = [] if logits is None else [_exact(logits)]  # what agreed so far: the latest may be the logits
+    def __init__(self, backend: Backend, logits: Array | None) -> None:
+        self.backend = backend
+        self.agreed = [] if logits is None else [logits.astype(np.float64)]  # the latest may be the logits of the next
         self.activations: list[Activation] = []
-        self.evidence: list[Evidence] = []
+        self.last: Evidence | None = None
 
     def add(self, name: str, other: str, reference: Any, candidate: Any) -> None:
         """Judge one pair."""
@@ -274,54 +174,42 @@ class _Judge:
             c = c.reshape(r.shape)
         _check_shapes(r, c, name)
         dtypes = (r.dtype.name, c.dtype.name)
+        here, there, precision = r.astype(np.float64), c.astype(np.float64), Precision.of(*dtypes)
         gradient = _is_gradient(name)
-        exact_r, exact_c = _exact(r), _exact(c)
-        precision = Precision.of(*dtypes)
         if gradient and r.shape == c.shape:
-            found = GradientEvidence(exact_r, exact_c, precision)
-            verdict = diagnose_gradient(found, self.framework)
-            vacuous = not exact_r.any() and not exact_c.any()
+            verdict = diagnose_gradient(GradientEvidence(here, there, precision), self.backend)
+            vacuous = not here.any() and not there.any()
         else:
-            evidence = Evidence(exact_r, exact_c, precision, self._logits_for(exact_r, precision), dtypes)
-            verdict = diagnose(evidence, self.framework)
-            vacuous = _vacuous(exact_r, exact_c)
-            self.evidence.append(evidence)
+            self.last = Evidence(here, there, precision, self._logits_for(here, precision), dtypes)
+            verdict = diagnose(self.last, self.backend)
+            vacuous = _vacuous(here, there)
         if verdict.agrees:
-            self.logits.append(exact_r)
+            self.agreed = [*self.agreed[-2:], here]
         self.activations.append(Activation(name, other, r, c, verdict, vacuous, gradient))
 
     def _logits_for(self, r: Array, precision: Precision) -> Array | None:
         """The latest activation on which both sides agree, if the reference is a function of it as of logits."""
-        for values in reversed(self.logits[-3:]):
+        for values in reversed(self.agreed):
             if values.shape == r.shape and np.isfinite(values).any() and _are_logits(values, r, precision):
                 return values
         return None
 
     def add_gradient(self, called: list[Called], cotangent: Any) -> None:
         """Judge the gradients of the two callables."""
-        r = as_numpy(called[0].gradient, "the reference's gradient")
-        c = as_numpy(called[1].gradient, "the candidate's gradient")
+        r, c = (as_numpy(one.gradient, f"{what}'s gradient") for one, what in zip(called, _SIDES, strict=True))
         _check_shapes(r, c, "gradient")
-        last = self.evidence[-1]
-        output = self.activations[-1]
-        g = np.broadcast_to(np.asarray(as_numpy(cotangent, "cotangent="), np.float64), output.reference.shape)
-        forward = output.verdict.agrees
+        output, last = self.activations[-1], self.last
+        g = np.broadcast_to(as_numpy(cotangent, "cotangent=").astype(np.float64), output.reference.shape)
+        precision = Precision.of(r.dtype.name, c.dtype.name)
+        there = c.astype(np.float64)
         evidence = GradientEvidence(
-            _exact(r),
-            _exact(c),
-            Precision.of(r.dtype.name, c.dtype.name),
-            last.candidate if last.candidate.shape == g.shape else None,
-            g,
-            last.kind,
-            last.axes,
-            _slopes(called[1], c, g),
+            r.astype(np.float64), there, precision, slopes=lambda: called[1].slopes(there, g), cotangent=g
         )
-        verdict = diagnose_gradient(evidence, self.framework, forward_agrees=forward)
+        if last is not None:
+            y = last.candidate if last.candidate.shape == g.shape else None
+            evidence = dataclasses.replace(evidence, output=y, kind=last.kind, axes=last.axes)
+        verdict = diagnose_gradient(evidence, self.backend, forward_agrees=output.verdict.agrees)
         self.activations.append(Activation("gradient", "gradient", r, c, verdict, evidence.vacuous, True))
-
-
-def _exact(values: Array) -> Array:
-    return values.astype(np.float64)
 
 
 def _is_gradient(name: str) -> bool:
@@ -365,40 +253,11 @@ def _vacuous(r: Array, c: Array) -> bool:
 def _are_logits(x: Array, r: Array, precision: Precision) -> bool:
     """Whether the reference is the softmax, log_softmax or sigmoid of x."""
     evidence = Evidence(r, r, precision)
-    from polylogit.porting.evidence import log_softmax, residual, sigmoid
-
-    if evidence.is_distribution:
-        mask = np.isfinite(evidence.log_reference)
-        expected = evidence.from_log(log_softmax(np.where(mask, x, -np.inf), evidence.axes))
-    elif evidence.kind == "unit":
-        expected = sigmoid(x)
-    else:
+    if evidence.kind == "logits":
         return False
+    if evidence.is_distribution:
+        x = np.where(np.isfinite(evidence.log_reference), x, -np.inf)
+    expected = evidence.apply(x)
     good = np.isfinite(r) & np.isfinite(expected)
     errors = np.abs(residual(expected, r, evidence.measure, 1e-30))[good]
     return bool(errors.size and np.median(errors) < max(1e-4, 4 * precision.eps))
-
-
-def _slopes(called: Called, gradient: Array, cotangent: Array) -> Callable[[], tuple[Array, Array]]:
-    """Directional derivatives of the candidate, by central differences and as its gradient claims them."""
-
-    def measure() -> tuple[Array, Array]:
-        from polylogit._convert import convert
-
-        x = as_numpy(called.arguments[0], "inputs=")
-        rng = np.random.default_rng(0)
-        framework = framework_of(called.arguments[0])
-        numeric, claimed = [], []
-        step = 2.0**-7 if x.dtype.itemsize <= 4 else 2.0**-17
-        for _ in range(8):
-            direction = rng.standard_normal(x.shape)
-            ends = []
-            for sign in (1, -1):
-                moved = (x + sign * step * direction).astype(x.dtype)
-                value = _exact(as_numpy(called.value(convert(moved, framework)), "the candidate's output"))
-                ends.append(float(np.sum(np.where(np.isfinite(value), value * cotangent, 0.0))))
-            numeric.append((ends[0] - ends[1]) / (2 * step))
-            claimed.append(float(np.sum(gradient * direction)))
-        return np.array(numeric), np.array(claimed)
-
-    return measure

@@ -1,21 +1,27 @@
 """Outputs from files: .npy, .npz and .safetensors, read without ever unpickling, and ``module:callable``.
 
-What a file is, its first bytes say; the name only has to agree. Knows nothing of comparing.
+The first bytes of a file decide what it is, and must agree with its name.
 """
 
 from __future__ import annotations
 
-import importlib
+import functools
 import json
 import os
-import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polylogit._io import resolve
 from polylogit.errors import ComparisonError
+from polylogit.porting.compare import compare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit.porting.report import Comparison
 
 __all__ = ["compare_files", "load"]
 
@@ -45,7 +51,7 @@ def load(source: str | os.PathLike[str]) -> Any:
     path = Path(text)
     if path.suffix in _READERS:
         if not path.is_file():
-            message = f"the file {text!r} does not exist, or is no file. Check the path."
+            message = f"the file {text!r} does not exist, or is a folder. Check the path."
             raise ComparisonError(message)
         return _read(path)
     if ":" in text:
@@ -65,25 +71,21 @@ def _read(path: Path) -> Any:
         found = _READERS[path.suffix](path)
     except Exception as error:
         message = (
-            f"{str(path)!r} is no readable {path.suffix} file: {error}. Write it again with numpy.save, numpy.savez or "
-            "safetensors, as plain arrays; pickled objects are never read."
+            f"{str(path)!r} is no readable {path.suffix} file: {error}. Write it again as plain arrays with "
+            "numpy.save, numpy.savez or safetensors; pickled objects are never loaded."
         )
         raise ComparisonError(message) from error
     if isinstance(found, dict) and not found:
-        message = f"{str(path)!r} holds no arrays."
+        message = f"{str(path)!r} holds no arrays; save at least one."
         raise ComparisonError(message)
     return found
-
-
-def _read_npy(path: Path) -> Any:
-    return np.load(path, allow_pickle=False)
 
 
 def _read_npz(path: Path) -> dict[str, Any]:
     with zipfile.ZipFile(path) as archive:
         others = [name for name in archive.namelist() if not name.endswith(".npy")]
         if others:
-            raise ValueError(f"it holds {others[0]!r}, which is no array")
+            raise ValueError(f"it holds {others[0]!r}, which is not an array")
         names = [name.removesuffix(".npy") for name in archive.namelist()]
     with np.load(path, allow_pickle=False) as arrays:
         # In the order of the archive, which is that in which they were written.
@@ -109,23 +111,21 @@ def _in_order(path: Path, names: list[str]) -> list[str]:
     return sorted(names, key=lambda name: header[name]["data_offsets"][0])
 
 
-_READERS = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".npy": functools.partial(np.load, allow_pickle=False),
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+}
 
 
 def _import(text: str) -> Any:
-    module, _, name = text.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
     try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
+        found = resolve(text)
     except Exception as error:
         message = f"{text!r} cannot be imported: {type(error).__name__}: {error}. Write it as package.module:name."
         raise ComparisonError(message) from error
     if not callable(found):
-        message = f"{text!r} is a {type(found).__name__} and no callable; name a function or a model."
+        message = f"{text!r} is a {type(found).__name__}, which cannot be called; name a function or a model."
         raise ComparisonError(message)
     return found
 
@@ -137,7 +137,7 @@ def compare_files(
     inputs: str | os.PathLike[str] | None = None,
     cotangent: str | os.PathLike[str] | None = None,
     names: dict[str, str] | None = None,
-) -> Any:
+) -> Comparison:
     """`polylogit.porting.compare` of two files, or of two ``module:callable`` with inputs from a file.
 
     Parameters
@@ -147,14 +147,12 @@ def compare_files(
     inputs, cotangent : str or path, optional
         For callables: .npy, .npz or .safetensors. Several arrays are passed by name.
     names : dict, optional
-        The candidate's names for activations that are called otherwise in the reference.
+        The candidate's names for activations that the reference names differently.
 
     Returns
     -------
     Comparison
     """
-    from polylogit.porting.compare import compare
-
     given: dict[str, Any] = {"names": names}
     if inputs is not None:
         given["inputs"] = _positional(load(inputs))
@@ -173,7 +171,7 @@ def _positional(arrays: Any) -> Any:
 def _single(arrays: Any) -> Any:
     if isinstance(arrays, dict):
         if len(arrays) != 1:
-            message = f"the cotangent's file holds {len(arrays)} arrays; it takes one."
+            message = f"the file of the cotangent holds {len(arrays)} arrays; write one that holds a single array."
             raise ComparisonError(message)
         return next(iter(arrays.values()))
     return arrays

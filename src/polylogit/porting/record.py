@@ -1,21 +1,22 @@
 """Recorders: what every part of a model computes, as the ordered mapping that `compare` takes.
 
 One function for all frameworks: `record` wraps a torch module, a Keras model, a Flax module (Linen or NNX) or a plain
-function into a callable that returns its activations by name, in the order in which they were computed. Which of
-these a model is, its base classes say; no framework is imported here that the model does not come from.
+function into a callable that returns its activations by name, in the order in which they were computed. The
+model's base classes decide which of these it is; only the framework that it comes from is imported.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from polylogit.errors import ComparisonError
 
-__all__ = ["Recorder", "record", "tap"]
+__all__ = ["LIBRARIES", "Recorder", "record", "tap"]
 
 _active: contextvars.ContextVar[_Activations | None] = contextvars.ContextVar("polylogit_recording", default=None)
 _patching = threading.RLock()
@@ -28,30 +29,28 @@ class _Activations:
         self.found: dict[str, Any] = {}
 
     def add(self, name: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, one in value.items():
+        if isinstance(value, (Mapping, tuple, list)):
+            for key, one in value.items() if isinstance(value, Mapping) else enumerate(value):
                 self.add(f"{name}.{key}", one)
-        elif isinstance(value, (tuple, list)):
-            for index, one in enumerate(value):
-                self.add(f"{name}.{index}", one)
         elif hasattr(value, "dtype") and hasattr(value, "shape"):
-            # A part that is called again is another activation.
-            unique, count = name, 1
-            while unique in self.found:
-                count += 1
-                unique = f"{name}#{count}"
-            self.found[unique] = value
+            # A part that is called twice makes two activations.
+            names = itertools.chain([name], (f"{name}#{count}" for count in itertools.count(2)))
+            self.found[next(one for one in names if one not in self.found)] = value
+
+
+# (activations, *inputs) -> the output; records on the way.
+_Run = Callable[..., Any]
 
 
 def tap(name: str, value: Any, /) -> Any:
-    """Record a value under a name, within a function that is being recorded; returns it.
+    """Record a value under a name while a function is recorded, and return it.
 
     Parameters
     ----------
     name : str
         What the activation is called.
     value : array
-        Recorded if `record` is at work, and returned in any case.
+        Recorded during a call of a `Recorder`; outside of one, only returned.
 
     Examples
     --------
@@ -80,7 +79,7 @@ class Recorder:
         The framework of its inputs, where that is known.
     """
 
-    def __init__(self, model: Any, run: Callable[..., Any], framework: str | None) -> None:
+    def __init__(self, model: Any, run: _Run, framework: str | None) -> None:
         self.model, self._run, self.framework = model, run, framework
 
     def __call__(self, *arguments: Any, **keywords: Any) -> dict[str, Any]:
@@ -91,16 +90,16 @@ class Recorder:
             output = self._run(activations, *arguments, **keywords)
         finally:
             _active.reset(token)
-        # The output again under a name of its own, so that both sides have it whatever their parts are called.
+        # The output gets a fixed name, so that both sides have it whatever their parts are called.
         activations.add("output", output)
         if not activations.found:
-            message = f"{type(self.model).__name__} computed no arrays; record a model that returns some."
+            message = f"{type(self.model).__name__} computed no arrays; record a model that returns at least one."
             raise ComparisonError(message)
         return activations.found
 
 
 def record(model: Any, /, variables: Any = None, **keywords: Any) -> Recorder:
-    """Wrap a model so that it returns all its activations, in order, by name.
+    """Wrap a model so that it returns all its activations by name, in the order of computation.
 
     Parameters
     ----------
@@ -125,9 +124,9 @@ def record(model: Any, /, variables: Any = None, **keywords: Any) -> Recorder:
     'wrong-axis'
     """
     roots = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
-    for root, kind in _KINDS.items():
+    for root, library in LIBRARIES.items():
         if root in roots:
-            return kind(model, variables, keywords)
+            return Recorder(model, library.recorder(model, variables, keywords), library.framework())
     if not callable(model):
         message = f"a {type(model).__name__} cannot be recorded; pass a model or a function."
         raise ComparisonError(message)
@@ -137,7 +136,7 @@ def record(model: Any, /, variables: Any = None, **keywords: Any) -> Recorder:
 # --- torch -----------------------------------------------------------------------------------------------------------
 
 
-def _torch(module: Any, _: Any, keywords: dict[str, Any]) -> Recorder:
+def _torch(module: Any, _: Any, keywords: dict[str, Any]) -> _Run:
     def run(activations: _Activations, *arguments: Any, **more: Any) -> Any:
         handles = [
             part.register_forward_hook(lambda _part, _inputs, output, name=name: activations.add(name, output))
@@ -150,7 +149,7 @@ def _torch(module: Any, _: Any, keywords: dict[str, Any]) -> Recorder:
             for handle in handles:
                 handle.remove()
 
-    return Recorder(module, run, "torch")
+    return run
 
 
 # --- frameworks without hooks: their classes' calls are wrapped for the time of one call -----------------------------
@@ -190,7 +189,7 @@ def _recording(original: Any, names: Mapping[int, str], activations: _Activation
     return call
 
 
-def _keras(model: Any, _: Any, keywords: dict[str, Any]) -> Recorder:
+def _keras(model: Any, _: Any, keywords: dict[str, Any]) -> _Run:
     import keras
 
     def layers(layer: Any) -> Iterator[Any]:
@@ -203,17 +202,22 @@ def _keras(model: Any, _: Any, keywords: dict[str, Any]) -> Recorder:
         with _wrapped_calls({keras.layers.Layer: "__call__"}, names, activations):
             return model(*arguments, **keywords, **more)
 
-    framework = keras.backend.backend()
-    return Recorder(model, run, framework if framework in ("tensorflow", "jax", "torch") else None)
+    return run
 
 
-def _flax(model: Any, variables: Any, keywords: dict[str, Any]) -> Recorder:
+def _keras_backend() -> str:
+    import keras
+
+    return str(keras.backend.backend())
+
+
+def _flax(model: Any, variables: Any, keywords: dict[str, Any]) -> _Run:
     from flax import nnx
 
     return _nnx(model, keywords) if isinstance(model, nnx.Module) else _linen(model, variables, keywords)
 
 
-def _linen(module: Any, variables: Any, keywords: dict[str, Any]) -> Recorder:
+def _linen(module: Any, variables: Any, keywords: dict[str, Any]) -> _Run:
     if variables is None:
         message = "a Flax Linen module holds no parameters; pass record(module, variables)."
         raise ComparisonError(message)
@@ -226,7 +230,7 @@ def _linen(module: Any, variables: Any, keywords: dict[str, Any]) -> Recorder:
             activations.add(name, value)
         return output
 
-    return Recorder(module, run, "jax")
+    return run
 
 
 def _flattened(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -240,7 +244,7 @@ def _flattened(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from ((f"{path}.{key}" if path else key, one) for one in value)
 
 
-def _nnx(model: Any, keywords: dict[str, Any]) -> Recorder:
+def _nnx(model: Any, keywords: dict[str, Any]) -> _Run:
     from flax import nnx
 
     def run(activations: _Activations, *arguments: Any, **more: Any) -> Any:
@@ -250,12 +254,23 @@ def _nnx(model: Any, keywords: dict[str, Any]) -> Recorder:
         with _wrapped_calls(owners, names, activations):
             return model(*arguments, **keywords, **more)
 
-    return Recorder(model, run, "jax")
+    return run
 
 
 def _definer(cls: type) -> type:
     return next(base for base in cls.__mro__ if "__call__" in base.__dict__)
 
 
-# The package in which a model's base class is defined -> how to record it.
-_KINDS: dict[str, Callable[[Any, Any, dict[str, Any]], Recorder]] = {"torch": _torch, "keras": _keras, "flax": _flax}
+class Library(NamedTuple):
+    """How models of one library are recorded, and which framework they compute with."""
+
+    recorder: Callable[[Any, Any, dict[str, Any]], _Run]
+    framework: Callable[[], str]
+
+
+# By the package in which a model's base class is defined. On PyTorch a Keras model is a torch module too.
+LIBRARIES = {
+    "keras": Library(_keras, _keras_backend),
+    "torch": Library(_torch, lambda: "torch"),
+    "flax": Library(_flax, lambda: "jax"),
+}

@@ -1,40 +1,66 @@
-"""A comparison as text, as JSON and as a page to look at.
-
-Files are written beside their place and moved there, so that an interrupted run leaves the old one or none.
-"""
+"""A comparison as text, as JSON and as a page to look at; `Comparison` is the plain results with these as methods."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from polylogit.porting.compare import Activation, Comparison
-    from polylogit.porting.diagnose import Diagnosis
+from polylogit._io import plain_json, write_whole
+from polylogit.porting.results import Results
 
-__all__ = ["as_dict", "summary", "write_html", "write_json"]
+if TYPE_CHECKING:
+    import os
+
+    from polylogit.porting.diagnosis.verdict import Diagnosis
+    from polylogit.porting.results import Activation
+
+__all__ = ["Comparison"]
 
 SCHEMA = "polylogit.comparison/1"
 VERDICTS = {
     "agrees": "The candidate agrees with the reference.",
     "disagrees": "The candidate does not agree with the reference.",
-    "inconclusive": "Inconclusive: what was compared could not have differed (constant values or zero gradients).",
+    "inconclusive": "Inconclusive: these outputs could not have differed (constant values, or gradients of zero).",
 }
 MOST_ROWS, MOST_COLUMNS = 5, 12
+
+
+class Comparison(Results):
+    """What `compare` found.
+
+    Attributes
+    ----------
+    activations : tuple of Activation
+        In the order of the reference.
+    unmatched : tuple of str
+        Activations that only one side has.
+    framework : str
+        The candidate's.
+    """
+
+    def summary(self) -> str:
+        """The verdict, the cause and the fix in a few lines of text."""
+        return _summary(self)
+
+    __str__ = summary
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the verdicts, without the arrays, as JSON; the file appears whole or not at all."""
+        write_whole(path, json.dumps(_as_dict(self), indent=2, allow_nan=False) + "\n")
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write one self-contained page to look at; the file appears whole or not at all."""
+        write_whole(path, _page(self))
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
-def summary(comparison: Comparison) -> str:
-    """The verdict, the cause and the fix in a few lines."""
+def _summary(comparison: Results) -> str:
     lines = [VERDICTS[comparison.status]]
     if comparison.first_divergence is not None:
         lines.append(f"first divergence: {comparison.first_divergence}")
@@ -49,10 +75,10 @@ def summary(comparison: Comparison) -> str:
 def _residuals(cause: Diagnosis) -> str:
     if cause.name == "unknown":
         tried = ", ".join(f"{one.name} {_number(one.residual)}" for one in cause.evidence)
-        return f"difference {_number(cause.difference)}; nearest explanations leave {tried or 'nothing comparable'}"
-    text = f"difference {_number(cause.difference)}, left once undone {_number(cause.residual)}"
+        return f"difference {_number(cause.difference)}; the nearest explanations leave {tried or 'nothing comparable'}"
+    text = f"difference {_number(cause.difference)}, {_number(cause.residual)} once the cause is undone"
     if cause.runner_up is not None:
-        text += f"; the runner-up, {cause.runner_up.name}, leaves {_number(cause.runner_up.residual)}"
+        text += f"; undoing the runner-up, {cause.runner_up.name}, leaves {_number(cause.runner_up.residual)}"
     return text
 
 
@@ -63,9 +89,9 @@ def _number(value: float) -> str:
 # --- JSON ------------------------------------------------------------------------------------------------------------
 
 
-def as_dict(comparison: Comparison) -> dict[str, Any]:
-    """What the JSON file holds; numbers that JSON lacks are None."""
-    return {
+def _as_dict(comparison: Results) -> dict[str, Any]:
+    """What the JSON file holds."""
+    whole = {
         "schema": SCHEMA,
         "status": comparison.status,
         "agrees": comparison.agrees,
@@ -73,22 +99,20 @@ def as_dict(comparison: Comparison) -> dict[str, Any]:
         "framework": comparison.framework,
         "cause": None if comparison.cause is None else _cause(comparison.cause),
         "activations": [_activation(one) for one in comparison.activations],
-        "unmatched": list(comparison.unmatched),
+        "unmatched": comparison.unmatched,
     }
+    return dict(plain_json(whole))
 
 
 def _cause(cause: Diagnosis) -> dict[str, Any]:
-    runner_up = cause.runner_up
-    return {
-        "name": cause.name,
-        "explanation": cause.explanation,
-        "fix": cause.fix,
-        "residual": _plain(cause.residual),
-        "difference": _plain(cause.difference),
-        "runner_up": None if runner_up is None else {"name": runner_up.name, "residual": _plain(runner_up.residual)},
-        "parameters": _plain(cause.parameters),
-        "evidence": [{"name": one.name, "residual": _plain(one.residual)} for one in cause.evidence],
+    found = {key: getattr(cause, key) for key in ("name", "explanation", "fix", "residual", "difference")}
+    parameters = {
+        key: value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+        for key, value in cause.parameters.items()
     }
+    runner_up = None if cause.runner_up is None else cause.runner_up._asdict()
+    evidence = [one._asdict() for one in cause.evidence]
+    return {**found, "runner_up": runner_up, "parameters": parameters, "evidence": evidence}
 
 
 def _activation(one: Activation) -> dict[str, Any]:
@@ -98,57 +122,21 @@ def _activation(one: Activation) -> dict[str, Any]:
         "candidate_name": one.candidate_name,
         "status": one.status,
         "gradient": one.gradient,
-        "shape": list(one.reference.shape),
-        "candidate_shape": list(one.candidate.shape),
+        "shape": one.reference.shape,
+        "candidate_shape": one.candidate.shape,
         "dtype": one.reference.dtype.name,
         "candidate_dtype": one.candidate.dtype.name,
-        "difference": _plain(found.level),
-        "largest_difference": _plain(found.peak),
+        "difference": found.level,
+        "largest_difference": found.peak,
         "cause": None if one.verdict.cause is None else one.verdict.cause.name,
     }
-
-
-def _plain(value: Any) -> Any:
-    """Numbers, lists and dicts that JSON has."""
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(one) for one in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_json(comparison: Comparison, path: str | os.PathLike[str]) -> None:
-    """Write the comparison as JSON."""
-    _write(path, json.dumps(as_dict(comparison), indent=2, allow_nan=False) + "\n")
-
-
-def _write(path: str | os.PathLike[str], text: str) -> None:
-    target = Path(path)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(name).chmod(0o666 & ~mask)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 # --- HTML ------------------------------------------------------------------------------------------------------------
 
 
-def write_html(comparison: Comparison, path: str | os.PathLike[str]) -> None:
-    """Write one self-contained page."""
-    _write(path, render(comparison))
-
-
-def render(comparison: Comparison) -> str:
-    """The page: the diagnosis on top, the error of each activation drawn, the worst rows side by side."""
+def _page(comparison: Results) -> str:
+    """The diagnosis on top, the error of each activation drawn, the worst rows side by side."""
     import jinja2
 
     source = resources.files("polylogit.porting").joinpath("comparison.html.j2").read_text(encoding="utf-8")
@@ -159,29 +147,15 @@ def render(comparison: Comparison) -> str:
         verdict=VERDICTS[comparison.status],
         cause=comparison.cause,
         residuals=_residuals(comparison.cause) if comparison.cause else "",
-        bars=[_bar(one) for one in comparison.activations],
+        number=_number,
+        reach=_reach,
         failing=[(one, _worst_rows(one)) for one in failing[:3]],
     )
 
 
-def _bar(one: Activation) -> dict[str, Any]:
-    """How far the bar of an activation reaches: 0 at 1e-9 and 100 at 1, logarithmic."""
-    level, peak = one.verdict.agreement.level, one.verdict.agreement.peak
-
-    def reach(value: float) -> float:
-        if not math.isfinite(value):
-            return 100.0
-        return min(100.0, max(0.5, (9.0 + math.log10(max(value, 1e-30))) / 9.0 * 100.0))
-
-    cause = one.verdict.cause
-    return {
-        "one": one,
-        "level": _number(level),
-        "peak": _number(peak),
-        "width": round(reach(level), 1),
-        "tip": round(reach(peak), 1),
-        "cause": cause.name if cause else "",
-    }
+def _reach(value: float) -> float:
+    """How far a bar reaches: 0 at 1e-9 and 100 at 1, logarithmic."""
+    return round(min(100.0, max(0.5, (9.0 + math.log10(max(value, 1e-30))) / 9.0 * 100.0)), 1)
 
 
 def _worst_rows(one: Activation) -> list[dict[str, Any]]:
