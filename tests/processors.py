@@ -83,7 +83,7 @@ def environment(name: str, setting: Setting) -> dict[str, str]:
 def run(name: str, setting: Setting, arguments: list[str]) -> bool:
     """Whether everything passes."""
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-m", "processor", "-p", "no:cacheprovider", *arguments]
-    conform = [sys.executable, "-m", "polylogit.cli", "conform", "--level", "quick"]
+    conform = [sys.executable, "-m", "polylogit", "conform", "--level", "quick"]
     start, good = time.monotonic(), True
     print(f"{name}: {setting.about}", flush=True)
     for one in (command, conform):

@@ -11,7 +11,7 @@ import pytest
 def run(*arguments, cwd=None, block=()):
     code = (
         f"import sys; sys.modules.update({{name: None for name in {tuple(block)!r}}}); "
-        f"sys.argv = ['polylogit', *{list(arguments)!r}]; from polylogit.cli import main; main()"
+        f"sys.argv = ['polylogit', *{list(arguments)!r}]; from polylogit.__main__ import main; main()"
     )
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, timeout=300, check=False

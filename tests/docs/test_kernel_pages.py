@@ -55,7 +55,7 @@ def run(command: str, folder: Path) -> None:
     bin_folder = folder / "bin"
     bin_folder.mkdir(exist_ok=True)
     # The interpreter and the package that are under test, whatever else is installed.
-    for name, arguments in (("polylogit", "-m polylogit.cli"), ("python", "")):
+    for name, arguments in (("polylogit", "-m polylogit"), ("python", "")):
         script = bin_folder / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
         script.chmod(0o755)

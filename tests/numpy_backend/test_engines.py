@@ -92,7 +92,7 @@ def test_the_kernels_and_the_pure_path_agree(name: str, dtype: str, axis: int) -
 
 
 def test_the_command_line_says_which_it_is() -> None:
-    command = [sys.executable, "-m", "polylogit.cli", "backends"]
+    command = [sys.executable, "-m", "polylogit", "backends"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert (*compiled.instruction_sets(), "pure: ")[-1 if compiled.MISSING else -2] in shown
 

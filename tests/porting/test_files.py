@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 import polylogit
+from polylogit.cli import compare as compare_command
 from polylogit.errors import ComparisonError
 from polylogit.porting import compare_files, load
-from polylogit.porting.command import compare_command
 
 X = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
 
