@@ -74,13 +74,13 @@ def run(command: str, folder: Path) -> None:
     assert "Traceback" not in found.stderr
 
 
-@pytest.mark.parametrize("command", [line for line in commands("kernels.md") if "torch" not in line])
+@pytest.mark.parametrize("command", [line for line in commands("conformance.md") if "torch" not in line])
 def test_a_command_for_kernel_authors(command: str, project: Path) -> None:
     run(command, project)
 
 
 @pytest.mark.requires("torch")
-@pytest.mark.parametrize("command", [line for line in commands("kernels.md") if "torch" in line])
+@pytest.mark.parametrize("command", [line for line in commands("conformance.md") if "torch" in line])
 def test_a_command_for_authors_of_custom_operators(command: str, project: Path) -> None:
     run(command, project)
 
@@ -106,7 +106,7 @@ def test_the_workflow_writes_what_it_uploads(project: Path) -> None:
 def test_what_the_page_shows_of_a_failure_is_what_is_printed(project: Path) -> None:
     from polylogit import conformance
 
-    text = (ROOT / "docs" / "kernels.md").read_text()
+    text = (ROOT / "docs" / "conformance.md").read_text()
     shown = re.search(r"^```text\nfailed  (\S+)\n +(.*)\n", text, re.MULTILINE)
     assert shown
     identifier, message = shown.groups()
