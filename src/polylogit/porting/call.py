@@ -195,7 +195,8 @@ def _traces(function: Any, depth: int = 0) -> Iterator[str]:
         bases = [_root(cls.__module__) for cls in type(owner).__mro__]
         library = next((library for root, library in LIBRARIES.items() if root in bases), None)
         if library is not None:
-            yield library.framework()
+            framework = library.framework()
+            yield from [framework] if framework else []
             return
         yield from (roots[root] for root in bases if root in roots)
     if (root := _root(getattr(function, "__module__", ""))) in roots:
