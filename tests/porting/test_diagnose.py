@@ -57,7 +57,7 @@ def test_all_faults_together_are_named_in_at_least_97_percent() -> None:
     assert counts["correct: ACCUSED"] == 0
 
 
-def test_the_issue_s_names_all_have_a_sentence_and_a_fix() -> None:
+def test_every_fault_has_a_sentence_and_a_fix() -> None:
     gradients = {"gradient-scale", "gradient-missing", "gradient-masked-nan", "wrong-backward"}
     assert set(harness.FAULTS) <= set(FAULTS)
     assert gradients == set(GRADIENT_FAULTS)

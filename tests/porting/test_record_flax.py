@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 import polylogit
+import polylogit.registry
 from polylogit.errors import ComparisonError
 from polylogit.porting import compare, record
 
@@ -79,3 +80,14 @@ def test_flax_and_optax_trees_are_converted() -> None:
     assert isinstance(there["kernel"][...], np.ndarray)
     back = polylogit.convert(there, "jax")
     assert jax.tree.structure(back) == jax.tree.structure(nnx.state(module))
+
+
+def test_a_function_that_names_a_library_gets_the_arrays_of_its_framework() -> None:
+    given = []
+
+    def port(x: Any) -> Any:
+        given.append(type(x))
+        return nn.softmax(x)
+
+    assert compare(polylogit.softmax, port, inputs=X).agrees
+    assert [polylogit.registry.owner_of(cls).name for cls in given] == ["jax"]

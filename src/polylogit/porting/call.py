@@ -92,7 +92,7 @@ class Called:
             message = f"the gradient of {what} failed with {type(error).__name__}: {error}"
             raise ComparisonError(message) from error
         if self.gradient is None:
-            self.gradient = np.zeros(tuple(x.shape))
+            self.gradient = np.zeros_like(as_numpy(x, what))
 
     def slopes(self, gradient: Array, cotangent: Array) -> tuple[Array, Array]:
         """Directional derivatives in 8 directions, by central differences and as the gradient claims them."""
@@ -172,7 +172,8 @@ def _frameworks(function: Any) -> Iterator[str | None]:
 def _roots() -> dict[str, str]:
     """Top-level package -> its framework; not for NumPy, which code for every framework uses."""
     known = (one for one in registry.SPECIFICATIONS.values() if one.name != "numpy")
-    return {root: one.name for one in known for root in one.roots}
+    loaded = {root: library.framework() for root, library in LIBRARIES.items() if root in sys.modules}
+    return {root: one.name for one in known for root in one.roots} | {root: it for root, it in loaded.items() if it}
 
 
 def _root(module: Any) -> str:
@@ -193,9 +194,8 @@ def _traces(function: Any, depth: int = 0) -> Iterator[str]:
         if owner is None or inspect.ismodule(owner):
             continue
         bases = [_root(cls.__module__) for cls in type(owner).__mro__]
-        library = next((library for root, library in LIBRARIES.items() if root in bases), None)
-        if library is not None:
-            yield library.framework()
+        if (library := next((root for root in LIBRARIES if root in bases), "")) in roots:
+            yield roots[library]
             return
         yield from (roots[root] for root in bases if root in roots)
     if (root := _root(getattr(function, "__module__", ""))) in roots:

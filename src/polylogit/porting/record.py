@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from polylogit import registry
 from polylogit.errors import ComparisonError
 
 __all__ = ["LIBRARIES", "Recorder", "record", "tap"]
@@ -205,10 +206,11 @@ def _keras(model: Any, _: Any, keywords: dict[str, Any]) -> _Run:
     return run
 
 
-def _keras_backend() -> str:
+def _keras_backend() -> str | None:
     import keras
 
-    return str(keras.backend.backend())
+    name = str(keras.backend.backend())
+    return name if registry.is_known(name) else None
 
 
 def _flax(model: Any, variables: Any, keywords: dict[str, Any]) -> _Run:
@@ -265,7 +267,7 @@ class Library(NamedTuple):
     """How models of one library are recorded, and which framework they compute with."""
 
     recorder: Callable[[Any, Any, dict[str, Any]], _Run]
-    framework: Callable[[], str]
+    framework: Callable[[], str | None]
 
 
 # By the package in which a model's base class is defined. On PyTorch a Keras model is a torch module too.

@@ -10,7 +10,8 @@ Plain NumPy in float64; knows nothing of frameworks, faults and reports.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -71,13 +72,7 @@ class Agreement(NamedTuple):
     level: float  # root mean square
     peak: float  # largest
     counted: int  # finite entries
-    within_bound: bool  # every entry is within what rounding alone may do
-    within_noise: bool  # small, and without outliers
-
-    @property
-    def agrees(self) -> bool:
-        """Within the bound or within noise."""
-        return self.within_bound or self.within_noise
+    agrees: bool  # the differences are noise (small, and without outliers), or each is within what rounding may do
 
 
 # --- what rounding may do --------------------------------------------------------------------------------------------
@@ -97,7 +92,7 @@ class OutputRows:
         self.slopes = _Value(laid * (1.0 - laid))
         self.x = laid if axes else laid - 0.5  # of logits, the bounds of elements ask the sign alone
 
-    @property
+    @functools.cached_property
     def distance(self) -> Array:
         """How far each logit lies below the largest of its row."""
         with np.errstate(all="ignore"):
@@ -148,9 +143,9 @@ def rounding(expected: Array, measure: str, precision: Precision, axes: Axes) ->
 # --- differences -----------------------------------------------------------------------------------------------------
 
 
-def unit_of(expected: Array, measure: str, floor: float) -> Array:
-    """The size in which a difference from each entry is measured."""
-    finite = np.isfinite(expected)
+def unit_of(expected: Array, measure: str, floor: float, finite: Any = None) -> Array:
+    """The size in which a difference from each entry is measured; `finite` are the entries that set the scale."""
+    finite = np.isfinite(expected) if finite is None else finite
     size = np.abs(np.where(finite, expected, 0.0))
     if measure == "relative":
         return np.maximum(size, floor)
@@ -168,7 +163,7 @@ def residual(expected: Array, observed: Array, measure: str, floor: float) -> Ar
         difference = observed - expected
         if measure == "relative":
             difference = np.where(np.maximum(np.abs(expected), np.abs(observed)) <= 2 * floor, 0.0, difference)
-        result = difference / unit_of(np.where(finite, expected, np.nan), measure, floor)
+        result = difference / unit_of(expected, measure, floor, finite)
     same = (np.isnan(expected) & np.isnan(observed)) | (expected == observed)
     return np.where(finite, result, np.where(same, 0.0, np.inf))
 
@@ -191,7 +186,7 @@ def agreement(
     errors = np.abs(residual(expected, observed, measure, precision.floor))
     counted = int(np.isfinite(expected).sum())
     if not errors.size:
-        return Agreement(0.0, 0.0, 0, True, True)
+        return Agreement(0.0, 0.0, 0, True)
     peak = float(np.max(errors))
     level = float(np.sqrt(np.sum(errors**2) / max(1, counted - free))) if np.isfinite(peak) else np.inf
     # Exact zeros on both sides make no noise.
@@ -201,7 +196,8 @@ def agreement(
         # What explains a difference may leave a little more, and few entries may be noisier than many.
         limit *= 1.25 * gain * (1.0 + 2.0 / np.sqrt(active))
     typical = level * np.sqrt(errors.size / active)
-    within_noise = typical <= limit and peak <= max(PEAK_OVER_LEVEL * typical, limit / PEAK_OVER_LEVEL)
-    allowed = rounding(expected, measure, precision, axes) if np.isfinite(peak) else 0.0
-    within_bound = bool(np.all((errors == 0) | (errors * unit_of(expected, measure, precision.floor) <= allowed)))
-    return Agreement(level, peak, counted, within_bound, bool(within_noise))
+    agrees = typical <= limit and peak <= max(PEAK_OVER_LEVEL * typical, limit / PEAK_OVER_LEVEL)
+    if not agrees and np.isfinite(peak):
+        allowed = rounding(expected, measure, precision, axes)
+        agrees = np.all((errors == 0) | (errors * unit_of(expected, measure, precision.floor) <= allowed))
+    return Agreement(level, peak, counted, bool(agrees))

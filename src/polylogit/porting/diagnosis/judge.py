@@ -64,9 +64,9 @@ def diagnose(evidence: Evidence, backend: Backend) -> Verdict:
     """Whether the candidate agrees with the reference, and if it does not, the cause, mended in its backend's words."""
     r, c = evidence.reference, evidence.candidate
     if not r.size or not c.size:
-        return Verdict(Agreement(0.0, 0.0, 0, True, True), r.shape == c.shape, None)
+        return Verdict(Agreement(0.0, 0.0, 0, True), r.shape == c.shape, None)
     if r.shape != c.shape:
-        raw = Agreement(math.inf, math.inf, c.size, False, False)
+        raw = Agreement(math.inf, math.inf, c.size, False)
         return Verdict(raw, False, _judge(evidence, raw, _try(evidence, FAULTS.values(), reshaped=True), backend))
     raw = agreement(r, c, evidence.measure, evidence.precision, evidence.normalized_axes)
     if raw.agrees:

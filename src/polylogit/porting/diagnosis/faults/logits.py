@@ -135,10 +135,7 @@ FAULTS = (
         only("base-2-exponential", _scaled),
     ),
     Fault(
-        "negated-logits",
-        "The candidate's logits have the opposite sign.",
-        "x = -x",
-        only("negated-logits", _scaled),
+        "negated-logits", "The candidate's logits have the opposite sign.", "x = -x", only("negated-logits", _scaled)
     ),
     Fault(
         "missing-bias",
