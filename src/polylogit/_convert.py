@@ -113,7 +113,8 @@ class _Walk:
     def visit(self, node: Any, path: str) -> Any:
         cls = type(node)
         # NumPy's float64 and complex128 scalars are Python numbers too; as arrays they have a dtype to keep.
-        if isinstance(node, _PASSED_ON) and not isinstance(node, np.generic):
+        passed_on = isinstance(node, _PASSED_ON) and not isinstance(node, np.generic)
+        if passed_on:
             return node
         if isinstance(node, (Mapping, list, tuple)):
             return self._container(node, path)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
         def adapt(self, original: Implementation) -> Implementation:
             """The function behind the backend's signature; `original` serves what it does not offer."""
+            ...
 
 
 __all__ = ["get_backend", "register_backend", "use_backend"]

@@ -5,6 +5,9 @@ it breaks the contract, and every departure names the defect that it answers. Th
 that all backends share.
 """
 
+# What the framework says of its own types is incomplete, and pyright takes it at its word.
+# pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 import functools
@@ -245,7 +248,7 @@ class JaxBackend(Backend):
         try:
             return jnp.array(value, dtype=target, device=device)
         except OverflowError:  # Python integers beyond the mode's
-            floats = array.astype(np.float64)
+            floats = host_array(value).astype(np.float64)
             return jnp.array(floats, dtype=target or jax.dtypes.canonicalize_dtype(np.float64), device=device)
         except TypeError as error:
             message = f"JAX cannot hold {type(value).__name__} of this dtype ({error}); cast it first to float32."

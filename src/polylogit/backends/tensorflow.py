@@ -5,6 +5,10 @@ the defect that it answers. An eager tensor can be looked at afterwards and a sy
 their own form. This module may know TensorFlow and the shared rules.
 """
 
+# What the framework says of its own types is incomplete, and pyright takes it at its word.
+# pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false, reportAssignmentType=false
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 from __future__ import annotations
 
 import math

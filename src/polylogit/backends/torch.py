@@ -5,6 +5,9 @@ the defect that it answers. This module may know PyTorch and the shared rules; D
 operations hold no look-up in ``sys.modules``, no import and no lock.
 """
 
+# What the framework says of its own types is incomplete, and pyright takes it at its word.
+# pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false, reportAssignmentType=false
+
 from __future__ import annotations
 
 import functools

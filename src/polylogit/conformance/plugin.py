@@ -76,7 +76,7 @@ class _Kit(pytest.File):
         from polylogit.conformance._checks import CHECKS
         from polylogit.spec.dtypes import dtypes_named
 
-        option = self.config.getoption
+        option: Any = self.config.getoption
         target = option("--polylogit-implementation")
         operations = option("--polylogit-operation") or (tuple(OPERATIONS) if target is None else ())
         if not operations:
@@ -107,7 +107,7 @@ class _Check(pytest.Item):
         from polylogit.conformance._run_checks import run_checks
 
         backend, target, operation, check, dtype = self.what
-        option = self.config.getoption
+        option: Any = self.config.getoption
         kernel = (target, option("--polylogit-vjp"), target)
         implementation = implementation_of(backend, operation, *kernel, option("--polylogit-device"))
         level = option("--polylogit-level")

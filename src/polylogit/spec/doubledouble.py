@@ -10,7 +10,7 @@ the time, where results have at most `PLAIN` bits: the error is 2**-28 of theirs
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import mpmath
 import numpy as np
@@ -159,17 +159,17 @@ def dot(a: DD, b: DD) -> DD:
     return total(mul(a, b))
 
 
-def _constant(value: mpmath.mpf, bits: int = 53) -> float:
+def _constant(value: Any, bits: int = 53) -> float:
     mantissa, exponent = mpmath.frexp(value)
     return float(mpmath.ldexp(mpmath.floor(mpmath.ldexp(mantissa, bits)), int(exponent) - bits))
 
 
-def _pair(value: mpmath.mpf) -> tuple[float, float]:
+def _pair(value: Any) -> tuple[float, float]:
     high = float(value)
     return high, float(value - mpmath.mpf(high))
 
 
-def _split(values: list[mpmath.mpf]) -> DD:
+def _split(values: list[Any]) -> DD:
     pairs = np.array([_pair(value) for value in values])
     return DD(np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1]))
 

@@ -216,7 +216,7 @@ def _softmax(rows: _Rows) -> None:
     distances = _distances(rows)
     terms = rows.once(lambda chunk: np.exp(d := distances(chunk), out=d))
     total = rows.total(terms)
-    _along(rows, lambda chunk: (np.divide(t := terms(chunk), total, out=t),) * 2)
+    _along(rows, lambda chunk: (np.divide(t := terms(chunk), total, out=t), t))
 
 
 def _log_softmax(rows: _Rows) -> None:

@@ -86,8 +86,8 @@ class Call:
 def _axis(text: str) -> Any:
     if text == "None":
         return None
-    axes = tuple(int(one) for one in text.split("+"))
-    return axes if len(axes) > 1 else axes[0]
+    first, *others = (int(one) for one in text.split("+"))
+    return (first, *others) if others else first
 
 
 def _number(value: float, dtype: Finfo) -> str:
