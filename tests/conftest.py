@@ -4,13 +4,11 @@ A test never skips because a framework is missing: it is not collected there. So
 environment says what it holds, and the session stops where that is not so:
 
 - ``POLYLOGIT_TEST_REQUIRE=torch,jax``: these must be installed;
-- ``POLYLOGIT_TEST_FORBID=tensorflow``: these must not be;
-- ``POLYLOGIT_TEST_ENGINE=pure``: with this the NumPy backend computes, or with an instruction set of its kernels.
+- ``POLYLOGIT_TEST_FORBID=tensorflow``: these must not be.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import os
@@ -44,9 +42,6 @@ for library in ("torch", "triton"):
         importlib.import_module(library)
 
 
-_session = contextlib.ExitStack()  # held as long as the process
-
-
 def _named_in(variable: str) -> list[str]:
     names = [name.strip() for name in os.environ.get(variable, "").split(",") if name.strip()]
     for name in names:
@@ -59,18 +54,10 @@ def pytest_sessionstart() -> None:
     """Stop where the environment does not hold what it says."""
     missing = [name for name in _named_in("POLYLOGIT_TEST_REQUIRE") if name not in INSTALLED]
     unwanted = [name for name in _named_in("POLYLOGIT_TEST_FORBID") if name in INSTALLED]
-    if engine := os.environ.get("POLYLOGIT_TEST_ENGINE"):
-        compiled = importlib.import_module("polylogit.backends.numpy.compiled")
-        _session.enter_context(compiled.use(engine))
     if missing:
         raise pytest.UsageError(f"POLYLOGIT_TEST_REQUIRE names frameworks that are not installed: {missing}")
     if unwanted:
         raise pytest.UsageError(f"POLYLOGIT_TEST_FORBID names frameworks that are installed: {unwanted}")
-
-
-def pytest_sessionfinish() -> None:
-    """Leave the engine as it was."""
-    _session.close()
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

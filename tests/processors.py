@@ -23,6 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
+from polylogit.backends.numpy import compiled
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -33,6 +35,7 @@ class Setting:
     about: str
     beyond: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
+    engine: str = ""  # of the NumPy backend, where its kernels were built
     needs: tuple[str, ...] = ()  # one of these, of NumPy's names, without which the processor cannot do it
 
 
@@ -43,6 +46,7 @@ SETTINGS = {
         "x86-64 without AVX2, as far as each framework can do with it",
         ("X86_V3", "AVX2", "FMA3", *WIDE),
         {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "XLA_FLAGS": "--xla_cpu_max_isa=AVX"},
+        "sse2",
         ("X86_V3", "AVX2"),
     ),
     # On such a processor TensorFlow leaves oneDNN alone.
@@ -50,12 +54,14 @@ SETTINGS = {
         "AVX2 and FMA, without AVX-512 and without oneDNN",
         WIDE,
         {"ATEN_CPU_CAPABILITY": "avx2", "TF_ENABLE_ONEDNN_OPTS": "0", "XLA_FLAGS": "--xla_cpu_max_isa=AVX2"},
+        "avx2",
         ("X86_V4", "AVX512_SKX", "AVX512F"),
     ),
     "onednn": Setting(
         "oneDNN's kernels in TensorFlow, with AVX2",
         WIDE,
         {"ATEN_CPU_CAPABILITY": "avx2", "TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+        "avx2",
         ("X86_V3", "AVX2"),
     ),
 }
@@ -77,6 +83,8 @@ def environment(name: str, setting: Setting) -> dict[str, str]:
     disabled = [one for one in found() if one.startswith(setting.beyond)]
     cache = Path(tempfile.gettempdir(), f"torchinductor-{name}")
     told = {"NPY_DISABLE_CPU_FEATURES": " ".join(disabled), "TORCHINDUCTOR_CACHE_DIR": str(cache)}
+    if setting.engine in compiled.instruction_sets():
+        told["POLYLOGIT_NUMPY_ENGINE"] = setting.engine
     return {**os.environ, **told, **setting.environment}
 
 

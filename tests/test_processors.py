@@ -34,6 +34,13 @@ def test_numpy_uses_no_more_than_the_setting_has_and_what_the_processor_has_not_
     assert "this processor has not" in done.stderr
 
 
+def test_the_numpy_backend_uses_the_kernels_that_the_setting_names_and_reports_them() -> None:
+    built = processors.compiled.instruction_sets()
+    for name, setting in processors.available().items():
+        told = said(name, "import polylogit; print(polylogit.get_backend('numpy').capabilities()['engine'])")
+        assert told.partition(":")[0] == (setting.engine if setting.engine in built else "pure")
+
+
 @pytest.mark.requires("torch")
 def test_pytorch_uses_the_kernels_that_the_setting_names() -> None:
     for name, setting in processors.available().items():

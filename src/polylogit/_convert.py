@@ -122,7 +122,8 @@ class _Walk:
         if hasattr(cls, "__array_namespace__") or (framework is not None and _is_array(framework, cls)):
             return self._once(node, path, framework)
         if _is_keras_variable(cls):
-            return self.visit(node.value, path)
+            variable: Any = node
+            return self.visit(variable.value, path)
         if dataclasses.is_dataclass(node):
             return self._dataclass(node, path)
         return self._other(node, path, framework)

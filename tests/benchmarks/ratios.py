@@ -49,14 +49,16 @@ class Ratio:
     target: float | None
 
 
-def alternate(ours: Call, theirs: Call, rounds: int, seconds: float) -> tuple[float, float]:
+def alternate(
+    ours: Call, theirs: Call, rounds: int, seconds: float, clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, float]:
     """The median time of a call of each, called in turns of at least `seconds`."""
     counts = []
     for function in (ours, theirs):
         function()
-        start = time.perf_counter()
+        start = clock()
         function()
-        counts.append(max(1, round(seconds / max(time.perf_counter() - start, 1e-9))))
+        counts.append(max(1, round(seconds / max(clock() - start, 1e-9))))
     times: tuple[list[float], list[float]] = ([], [])
     gc.collect()
     gc.disable()
@@ -64,10 +66,10 @@ def alternate(ours: Call, theirs: Call, rounds: int, seconds: float) -> tuple[fl
         for _ in range(rounds):
             for function, count, taken in zip((ours, theirs), counts, times, strict=True):
                 repeat = range(count)
-                start = time.perf_counter()
+                start = clock()
                 for _ in repeat:
                     function()
-                taken.append((time.perf_counter() - start) / count)
+                taken.append((clock() - start) / count)
     finally:
         gc.enable()
     return statistics.median(times[0]), statistics.median(times[1])
@@ -347,7 +349,10 @@ def measure(group: str, options: argparse.Namespace) -> list[Ratio]:
     found = []
     print(f"\n{group}: {(GROUPS[group].__doc__ or '').splitlines()[0]}")
     for case, over, ours, theirs, target in GROUPS[group](options):
-        taken, other = alternate(ours, theirs, options.rounds, options.seconds)
+        # Other threads and processes do not count into this thread's time.
+        alone = options.thread_time and group not in ("frameworks", "threads", "imports")
+        clock = time.thread_time if alone else time.perf_counter
+        taken, other = alternate(ours, theirs, options.rounds, options.seconds, clock)
         ratio = Ratio(group, case, over, taken, other, taken / other, target)
         missed = "  missed" if target is not None and ratio.ratio > target else ""
         goal = "" if target is None else f"(at most {target:.2f})"
@@ -396,6 +401,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="of the logits of the large arrays")
     parser.add_argument("--engine", help="an instruction set of the NumPy kernels, or pure; the fastest by default")
     parser.add_argument("--threads", type=int, default=1, help="of polylogit on NumPy and of torch")
+    parser.add_argument(
+        "--thread-time", action="store_true", help="time of this thread on the processor, for a machine with other work"
+    )
     options = parser.parse_args(arguments)
     if unknown := set(options.groups).difference(GROUPS):
         parser.error(f"no such group: {', '.join(unknown)}; there are {', '.join(GROUPS)}")
@@ -408,7 +416,7 @@ def main(arguments: list[str] | None = None) -> None:
 
         chosen = compiled.use(options.engine)  # until the process ends
         chosen.__enter__()
-    before = environment()
+    before = {**environment(), "clock": "of the thread" if options.thread_time else "on the wall"}
     found = [ratio for group in (options.groups or GROUPS) for ratio in measure(group, options)]
     if options.json:
         content = {"environment": before, "ratios": [asdict(ratio) for ratio in found]}

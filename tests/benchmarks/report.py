@@ -72,6 +72,8 @@ def table(measured: dict[str, Any]) -> str:
     machine = environment["machine"]
     if engine := environment.get("engine"):
         machine += f", the NumPy kernels with {engine}"
+    if environment.get("clock") == "of the thread":
+        machine += "; times of the thread on the processor, since the machine had other work"
     return "\n".join([*lines, f"Measured with Python {environment['python']}, {versions} on {machine}."])
 
 

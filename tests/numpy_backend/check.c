@@ -1,16 +1,17 @@
-/* Measures the errors of the kernels' exp, log1p and sigmoid, and prints what must be the same with every instruction set.
+/* Measures the errors of the kernels' exp, log1p and sigmoid, and prints what must be the same with every instruction
+ * set.
  *
  *   gcc -std=gnu11 -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math \
  *       -I src/polylogit/backends/numpy/kernels tests/numpy_backend/check.c -o check -lm
  *
- *   ./check float 0 1        float32: exp at every argument that it is used for, sigmoid at every one of the 2^32 there are;
+ *   ./check float 0 1        float32: exp at every argument that it is used for, sigmoid at all 2^32
  *   ./check float 1 4        the second quarter of them
  *   ./check double 100000000 float64 at so many random arguments: exp, log1p, sigmoid
  *   ./check digest           a number for each instruction set and dtype that depends on every bit of many results
  *
- * The reference is the C library's in long double: on x86 with 64 bits, 11 more than float64, where every thousandth argument
- * of float64 is also looked at with 113 bits; on ARM with 113 throughout. Status 1 where an error exceeds what
- * elementary.h says.
+ * The reference is the C library's in long double: on x86 with 64 bits, 11 more than float64, where every thousandth
+ * argument of float64 is also looked at with 113 bits; on ARM with 113 throughout. Status 1 where an error exceeds
+ * what elementary.h says.
  */
 
 #include "levels.h"
@@ -165,6 +166,8 @@ static void check_double(long points)
         report(LEVELS[level].name, "sigmoid, float64", worst[level], at[level], has_fma(level) ? 1.5 : 2.5);
 }
 
+static const uint64_t PRIME = 1099511628211u; /* of the hash FNV-1a */
+
 /* softmax, log_softmax and sigmoid of rows of many lengths, contiguous and side by side. */
 static uint64_t digest(const Level *level, int wide)
 {
@@ -194,11 +197,11 @@ static uint64_t digest(const Level *level, int wide)
                 tile.x = x, tile.out = y, tile.kept = kept, tile.length = length;
                 level->kernels[wide].finish(&tile);
                 for (size_t i = 0; i < length * tile.width * size; i++)
-                    hash = ((hash ^ ((unsigned char *)y)[i]) * 1099511628211u ^ ((unsigned char *)kept)[i]) * 1099511628211u;
+                    hash = (hash ^ ((unsigned char *)y)[i]) * PRIME, hash = (hash ^ ((unsigned char *)kept)[i]) * PRIME;
             }
         sigmoids(level, x, y, length, wide);
         for (size_t i = 0; i < length * size; i++)
-            hash = (hash ^ ((unsigned char *)y)[i]) * 1099511628211u;
+            hash = (hash ^ ((unsigned char *)y)[i]) * PRIME;
     }
     return hash;
 }

@@ -6,6 +6,7 @@ float64's) for many.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import ml_dtypes
@@ -21,6 +22,9 @@ ALL = pytest.mark.parametrize("name", [*OPERATIONS, "sigmoid"])
 FLOATS = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 RNG = np.random.default_rng
+
+# The environment of a process that is told nothing of an engine.
+UNTOLD = {name: value for name, value in os.environ.items() if name != "POLYLOGIT_NUMPY_ENGINE"}
 
 
 def call(name: str, x: Any, **kwargs: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import polylogit
 from polylogit.backends.numpy import compiled
 
-from .rows import ALL, BOTH, FLOATS, RNG, SHAPES, assert_within, axes_of, call
+from .rows import ALL, BOTH, FLOATS, RNG, SHAPES, UNTOLD, assert_within, axes_of, call
 
 ENGINES = (*compiled.instruction_sets(), "pure")
 EACH = pytest.mark.parametrize("engine", ENGINES)
@@ -91,10 +92,28 @@ def test_the_kernels_and_the_pure_path_agree(name: str, dtype: str, axis: int) -
         np.testing.assert_allclose(mine.astype(float), plain.astype(float), 40 * eps, 8 * eps)
 
 
+def asked_for(engine: str) -> subprocess.CompletedProcess[str]:
+    program = "import polylogit; print(polylogit.get_backend('numpy').capabilities()['engine'])"
+    environment = {**os.environ, "POLYLOGIT_NUMPY_ENGINE": engine}
+    return subprocess.run([sys.executable, "-c", program], env=environment, check=False, capture_output=True, text=True)
+
+
+@EACH
+def test_the_environment_can_ask_for_each_and_reports_name_it(engine: str) -> None:
+    assert asked_for(engine).stdout.strip().partition(":")[0] == engine
+
+
+def test_an_environment_that_asks_for_what_is_not_there_is_told_what_is() -> None:
+    shown = asked_for("avx1024").stderr
+    assert "'avx1024' was asked for" in shown
+    assert ", ".join(ENGINES) in shown
+
+
 def test_the_command_line_says_which_it_is() -> None:
     command = [sys.executable, "-m", "polylogit", "backends"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert (*compiled.instruction_sets(), "pure: ")[-1 if compiled.MISSING else -2] in shown
+    engine, colon, _ = polylogit.get_backend("numpy").engine.partition(":")
+    assert f"({engine}{colon or ')'}" in shown
 
 
 def test_without_the_extension_the_pure_path_serves_and_says_why() -> None:
@@ -104,7 +123,8 @@ def test_without_the_extension_the_pure_path_serves_and_says_why() -> None:
         "print(polylogit.get_backend('numpy').engine)\n"
         "print(polylogit.softmax(np.zeros(4, np.float32)).tolist(), polylogit.sigmoid(np.zeros((2, 0))).shape)"
     )
-    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "-c", program]
+    shown = subprocess.run(command, env=UNTOLD, check=True, capture_output=True, text=True).stdout
     assert shown.splitlines()[0].startswith("pure: the extension")
     assert shown.splitlines()[1] == "[0.25, 0.25, 0.25, 0.25] (2, 0)"
 

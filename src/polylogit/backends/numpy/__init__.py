@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from polylogit.backends.base import Backend, Loan, host_array, no_values
-from polylogit.backends.numpy import compiled, pure
+from polylogit.backends.numpy import compiled, pure, threads
 from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import (
     BackendUnavailableError,
@@ -368,3 +368,7 @@ class NumpyBackend(Backend):
     def dtype_name(self, x: Any) -> str:
         """The dtype's name, whatever its byte order."""
         return str(np.asarray(x).dtype.name)
+
+    def capabilities(self) -> dict[str, str]:
+        """See `Backend.capabilities`."""
+        return {"engine": self.engine, "threads": str(threads.get_num_threads())}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -95,7 +96,8 @@ def engine() -> str:
 def use(name: str) -> Iterator[None]:
     """Within the block, compute with this instruction set, one of `instruction_sets`, or with "pure".
 
-    For tests and measurements; it holds for the whole process.
+    For tests and measurements; it holds for the whole process. The environment variable ``POLYLOGIT_NUMPY_ENGINE`` does
+    the same from the beginning.
 
     Examples
     --------
@@ -105,23 +107,29 @@ def use(name: str) -> Iterator[None]:
     ...     polylogit.softmax([0.0, 0.0]).tolist()
     [0.5, 0.5]
     """
-    global _pure  # noqa: PLW0603  one setting a process
-    before = _pure, None if _kernels is None else _kernels.instruction_sets()[-1]
-    if name != "pure":
-        if name not in instruction_sets():
-            known = ", ".join((*instruction_sets(), "pure"))
-            message = f"instruction set {name!r} is not to be had here; choose one of {known}."
-            raise ValueError(message)
-        _kernels.use(name)
-    _pure = name == "pure"
+    before = "pure" if _pure else engine()
+    _choose(name)
     _limit()
     try:
         yield
     finally:
-        _pure = before[0]
-        if before[1] is not None:
-            _kernels.use(before[1])
-            _limit()
+        _choose(before.partition(":")[0])
+        _limit()
+
+
+def _choose(name: str) -> None:
+    global _pure  # noqa: PLW0603  one setting a process
+    if name not in (*instruction_sets(), "pure"):
+        known = ", ".join((*instruction_sets(), "pure"))
+        message = f"{name!r} was asked for as the engine of the NumPy backend; name one of those here: {known}."
+        raise ValueError(message)
+    if name != "pure":
+        _kernels.use(name)
+    _pure = name == "pure"
+
+
+if asked := os.environ.get("POLYLOGIT_NUMPY_ENGINE"):
+    _choose(asked)
 
 
 def _limit(count: int | None = None) -> None:

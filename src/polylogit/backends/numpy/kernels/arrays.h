@@ -1,7 +1,8 @@
 /* From arrays to tiles: which elements form a row, what lies side by side, what must be copied to be worked on.
  *
- * A job is up to five arrays of one shape and the axes that are reduced. The elements of a row are numbered in the order of
- * their axes, whatever the strides. Arrays arrive checked (module.c); this knows no Python, so that it runs without the GIL.
+ * A job is up to five arrays of one shape and the axes that are reduced. The elements of a row are numbered in the
+ * order of their axes, whatever the strides. Arrays arrive checked (module.c); this knows no Python, so that it runs
+ * without the GIL.
  */
 
 enum { X, OTHER, MASK, OUT, KEPT, ARRAYS, DIMENSIONS = 64 };
@@ -98,7 +99,8 @@ static void plan(Job *job, const char *is_reduced)
     for (int i = 0; i < job->reduced_axes; i++)
         job->length *= job->reduced[i];
     size_t size = job->wide ? 8 : 4, inner = job->kept[job->kept_axes - 1];
-    int nearer = distance(job->arrays[X].kept[job->kept_axes - 1]) < distance(job->arrays[X].reduced[job->reduced_axes - 1]);
+    const Array *x = &job->arrays[X];
+    int nearer = distance(x->kept[job->kept_axes - 1]) < distance(x->reduced[job->reduced_axes - 1]);
     job->single = job->length == 1; /* no reduction: each element by itself */
     job->columns = job->single || (inner > 1 && (nearer || job->length < SHORT));
     for (int a = 0; a < ARRAYS; a++)
@@ -237,9 +239,9 @@ static void fetch_outputs(Unit *unit, size_t first, size_t length)
     unit->tile.kept = fetch(unit, KEPT, first, length, 0, &unit->tile.kept_pitch);
 }
 
-/* --- passes --------------------------------------------------------------------------------------------------------- */
+/* --- passes ------------------------------------------------------------------------------------------------------- */
 
-/* Sum the elements from `first` to `last`. If the terms can stay in the result they do; returns from where on they do. */
+/* Sum the elements from `first` to `last`. If the terms can stay in the result they do; returns from where on. */
 static size_t sums(Unit *unit, size_t first, size_t last, double *state, int stay)
 {
     size_t from = first;
@@ -258,7 +260,7 @@ static size_t sums(Unit *unit, size_t first, size_t last, double *state, int sta
     return stay ? from : last;
 }
 
-/* Compute the results of the elements from `first` to `last`; `fetched`: the only chunk is there; `scaled`: terms are. */
+/* Compute the results from `first` to `last`; `fetched`: the only chunk is there; `scaled`: from where terms are. */
 static void results(Unit *unit, size_t first, size_t last, double *state, int fetched, size_t scaled)
 {
     unit->tile.state = state;

@@ -8,8 +8,8 @@
 #endif
 #include <Python.h>
 
-/* The arithmetic is written for rounding to nearest with gradual underflow, and its exceptions are nobody's: what others
-   have set in this thread is put aside and put back. */
+/* The arithmetic is written for rounding to nearest with gradual underflow, and its exceptions are nobody's: what
+   others have set in this thread is put aside and put back. */
 #if defined(__SSE2__) || defined(_M_X64)
 #include <xmmintrin.h>
 typedef unsigned Environment;

@@ -1,8 +1,8 @@
 /* exp and log1p, written so that a compiler can vectorise them: no branch, no call, no table.
  *
- * Included once for each instruction set, whose name is ISA; FMA says whether it has fused multiply-add. Knows nothing of
- * rows. The constants come from tests/numpy_backend/coefficients.py; tests/numpy_backend/check.c measures the errors named here, in
- * float32 at every argument there is.
+ * Included once for each instruction set, whose name is ISA; FMA says whether it has fused multiply-add. Knows
+ * nothing of rows. The constants come from tests/numpy_backend/coefficients.py; tests/numpy_backend/check.c measures
+ * the errors named here, in float32 at every argument there is.
  *
  * exp.  With k the integer nearest to x / ln 2 and r = x - k ln 2, exp(x) = 2^k exp(r) and |r| <= ln 2 / 2.
  *   - k is found by adding 1.5 * 2^23 (2^52 in float64), which leaves integers in the last bits of the sum. A second
@@ -13,14 +13,14 @@
  *     (2^-55), and an error of ln 2 of |k| 2^-40 (2^-97).
  *   - exp(r) = 1 + (r + r^2 g(r)), g the polynomial of degree 4 (9) with the smallest largest relative error of exp(r):
  *     2^-27.8 (2^-56.5) with rounded coefficients. It is added last, to a 1 of which it is at most 0.42.
- *   - 2^(k - K) is added to the exponent's bits. Below 2^-125 (2^-1021) that would be no normal number: 0 is returned. K
- *     leaves room enough (ROOM) that whatever this drops, divided by a sum, would be rounded to 0 anyway.
+ *   - 2^(k - K) is added to the exponent's bits. Below 2^-125 (2^-1021) that would be no normal number: 0 is
+ *     returned. K leaves room enough (ROOM) that whatever this drops, divided by a sum, would be rounded to 0 anyway.
  *   All errors together stay below 1.05 ulp in both (measured: see the program).
  *
- * log1p of u >= 0, for one number a row, in float64.  1 + u = 2^e f with f in [sqrt(1/2), sqrt(2)), and what was rounded
- *   off 1 + u is kept as c. With g = f - 1, s = g / (2 + g), z = s^2:  log(f) = g - s (g - z P(z)), since 2 s = g - s g;
- *   P, of degree 6, errs by 2^-59.1 of log(f). What is subtracted from g is at most a fifth of it, so that its own
- *   rounding hardly counts: below 1 ulp in all.
+ * log1p of u >= 0, for one number a row, in float64.  1 + u = 2^e f with f in [sqrt(1/2), sqrt(2)), and what was
+ *   rounded off 1 + u is kept as c. With g = f - 1, s = g / (2 + g), z = s^2:  log(f) = g - s (g - z P(z)), since
+ *   2 s = g - s g; P, of degree 6, errs by 2^-59.1 of log(f). What is subtracted from g is at most a fifth of it, so
+ *   that its own rounding hardly counts: below 1 ulp in all.
  */
 
 #if FMA

@@ -1,5 +1,5 @@
-/* What elements of arrays are made of, and how pieces of arrays are converted to float or double and back, rounded once.
- * A format is known by one letter, NumPy's where it has one.
+/* What elements of arrays are made of, and how pieces of arrays are converted to float or double and back, rounded
+ * once. A format is known by one letter, NumPy's where it has one.
  */
 
 typedef struct {
@@ -103,7 +103,8 @@ static ALWAYS_INLINE unsigned encode(double value, Small f)
         if (rounded < least)
             magnitude = (unsigned)(rounded / (least * power_of_2(-f.mantissa)));
         else
-            magnitude = (unsigned)((bits_of_double(rounded) >> (52 - f.mantissa)) - ((uint64_t)(1023 - f.bias) << f.mantissa));
+            magnitude = (unsigned)((bits_of_double(rounded) >> (52 - f.mantissa)) -
+                                   ((uint64_t)(1023 - f.bias) << f.mantissa));
         if ((int)magnitude > f.last)
             magnitude = above;
     }

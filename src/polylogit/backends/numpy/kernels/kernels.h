@@ -18,7 +18,7 @@
 #define FETCH_SOON(p) ((void)(p))
 #endif
 
-/* --- constants of elementary.h, as tests/numpy_backend/coefficients.py prints them ------------------------------------- */
+/* --- constants of elementary.h, as tests/numpy_backend/coefficients.py prints them -------------------------------- */
 
 static const float FLOAT32_EXP[] = {0x1.fffffc0000000p-2f, 0x1.5554900000000p-3f, 0x1.5558f40000000p-5f,
                                     0x1.123a660000000p-7f, 0x1.6a235c0000000p-10f};
@@ -45,7 +45,7 @@ static ALWAYS_INLINE float float_of(uint32_t u) { float x; memcpy(&x, &u, sizeof
 static ALWAYS_INLINE uint64_t bits_of_double(double x) { uint64_t u; memcpy(&u, &x, sizeof u); return u; }
 static ALWAYS_INLINE double double_of(uint64_t u) { double x; memcpy(&x, &u, sizeof x); return x; }
 
-/* --- rows -------------------------------------------------------------------------------------------------------- */
+/* --- rows --------------------------------------------------------------------------------------------------------- */
 
 enum {
     LANES = 8,       /* element j of a row is added to lane j mod 8, ... */

@@ -1,5 +1,6 @@
-/* The same source for each instruction set of the machine, by the compiler's target attributes; chosen when the module is
- * loaded. Results have the same bits with all that have fused multiply-add: the order of every operation is written out.
+/* The same source for each instruction set of the machine, by the compiler's target attributes; chosen when the
+ * module is loaded. Results have the same bits with all that have fused multiply-add: the order of every operation is
+ * written out.
  */
 
 #include "kernels.h"
@@ -22,7 +23,8 @@
 #include "level.h"
 #if defined(__clang__)
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))), apply_to = function)
+#pragma clang attribute push(__attribute__(( \
+    target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))), apply_to = function)
 #else
 #pragma GCC pop_options
 #pragma GCC push_options

@@ -1,8 +1,8 @@
 /* The Python module: what may be passed in is checked here, and nothing behind it trusts a caller.
  *
- * Arrays are taken through the buffer protocol, so that no version of NumPy is built against. `softmax`, `log_softmax` and
- * `sigmoid` serve plain float32 and float64 arrays in one call and leave everything else to functions of Python's;
- * `apply` is what those are made of.
+ * Arrays are taken through the buffer protocol, so that no version of NumPy is built against. `softmax`,
+ * `log_softmax` and `sigmoid` serve plain float32 and float64 arrays in one call and leave everything else to
+ * functions of Python's; `apply` is what those are made of.
  */
 
 #include "compat.h"
@@ -30,8 +30,9 @@ static int span(const Job *job, const Array *array, uintptr_t *low, uintptr_t *h
 {
     size_t below = 0, above = (size_t)array->size;
     for (int axis = 0; axis < job->dimensions; axis++) {
-        size_t step = array->strides[axis] < 0 ? (size_t)0 - (size_t)array->strides[axis] : (size_t)array->strides[axis];
-        size_t steps = job->shape[axis] - 1, *side = array->strides[axis] < 0 ? &below : &above;
+        ptrdiff_t stride = array->strides[axis];
+        size_t step = stride < 0 ? (size_t)0 - (size_t)stride : (size_t)stride;
+        size_t steps = job->shape[axis] - 1, *side = stride < 0 ? &below : &above;
         if (steps && step > (PTRDIFF_MAX - *side) / steps) {
             PyErr_SetString(PyExc_ValueError, "an array spans more bytes than there are addresses");
             return 0;
@@ -102,7 +103,8 @@ static int take(Job *job, int a, const Py_buffer *view, char letter, int swap)
         }
         job->dimensions = view->ndim;
         for (int axis = 0; axis < view->ndim; axis++) {
-            if (view->shape[axis] < 0 || (view->shape[axis] && elements > PTRDIFF_MAX / 8 / (size_t)view->shape[axis])) {
+            if (view->shape[axis] < 0 ||
+                (view->shape[axis] && elements > PTRDIFF_MAX / 8 / (size_t)view->shape[axis])) {
                 PyErr_SetString(PyExc_ValueError, "a shape is negative or holds more elements than can be addressed");
                 return 0;
             }
@@ -147,7 +149,7 @@ static int is_empty(const Job *job)
     return 0;
 }
 
-/* --- running -------------------------------------------------------------------------------------------------------- */
+/* --- running ------------------------------------------------------------------------------------------------------ */
 
 /* Without the GIL if it is worth it, and with the floating-point environment that the arithmetic is written for. */
 static int run_freely(const Job *job, int stage, size_t first, size_t last, double *states, size_t bytes)
@@ -183,8 +185,8 @@ static void choose(Job *job, State *state)
 
 PyDoc_STRVAR(apply_doc, "apply(operation, along, wide, axes, formats, arrays, stage, first, last, states)\n--\n\n"
 "Compute some units of a job; with stage -1, tell (units, segments of each, doubles of state).\n\n"
-"arrays: x, other, mask, out, kept, each a buffer or None, of one shape; formats: a letter for each, and ~ after it for\n"
-"the other byte order, = for the machine's; axes: a byte for each dimension, 1 where it is reduced.");
+"arrays: x, other, mask, out, kept, each a buffer or None, of one shape; formats: a letter for each, and ~ after it\n"
+"for the other byte order, = for the machine's; axes: a byte for each dimension, 1 where it is reduced.");
 
 static PyObject *apply(PyObject *module, PyObject *args)
 {
@@ -226,7 +228,8 @@ static PyObject *apply(PyObject *module, PyObject *args)
     if (along)
         needed |= 1 << KEPT;
     if ((taken & needed) != needed || (along && operation > LOG_SOFTMAX && operation != SIGMOID) ||
-        (operation >= SIGMOID && (taken & 1 << MASK)) || (operation > LOG_SOFTMAX && operation != SIGMOID && taken & 1 << KEPT))
+        (operation >= SIGMOID && (taken & 1 << MASK)) ||
+        (operation > LOG_SOFTMAX && operation != SIGMOID && (taken & 1 << KEPT)))
         goto wrong;
     if (axes_length != job->dimensions)
         goto wrong;
@@ -268,7 +271,7 @@ done:
     return result;
 }
 
-/* --- in one call ---------------------------------------------------------------------------------------------------- */
+/* --- in one call -------------------------------------------------------------------------------------------------- */
 
 /* The result for a plain float32 or float64 array; NULL without an error where it is another's to serve. */
 static PyObject *serve(State *state, int operation, PyObject *x, long axis)
@@ -312,12 +315,14 @@ release:
     return result;
 }
 
-static PyObject *serve_or_leave(PyObject *module, int operation, PyObject *const *args, Py_ssize_t count, PyObject *names)
+static PyObject *
+serve_or_leave(PyObject *module, int operation, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     State *state = state_of(module);
     int number = operation == SIGMOID ? 2 : operation;
     long axis = -1;
-    if (!names && count >= 1 && count <= (operation == SIGMOID ? 1 : 2) && (PyObject *)Py_TYPE(args[0]) == state->array_type &&
+    if (!names && count >= 1 && count <= (operation == SIGMOID ? 1 : 2) &&
+        (PyObject *)Py_TYPE(args[0]) == state->array_type &&
         (count == 1 || (PyObject *)Py_TYPE(args[1]) == (PyObject *)&PyLong_Type)) {
         if (count == 2)
             axis = PyLong_AsLong(args[1]);
@@ -354,7 +359,7 @@ SERVER(softmax, SOFTMAX)
 SERVER(log_softmax, LOG_SOFTMAX)
 SERVER(sigmoid, SIGMOID)
 
-/* --- the module ----------------------------------------------------------------------------------------------------- */
+/* --- the module --------------------------------------------------------------------------------------------------- */
 
 PyDoc_STRVAR(set_up_doc, "set_up(array_type, empty_like, softmax, log_softmax, sigmoid)\n--\n\n"
 "Name the array type and how to make an array like another, and the functions that serve all other calls.");
@@ -423,7 +428,8 @@ static PyObject *use(PyObject *module, PyObject *args)
 #define AS_FUNCTION(f) (PyCFunction)(void (*)(void))f
 
 static PyMethodDef methods[] = {
-    {"softmax", AS_FUNCTION(softmax), METH_FASTCALL | METH_KEYWORDS, "softmax(x, axis=-1, where=None, dtype=None)\n--\n\n"},
+    {"softmax", AS_FUNCTION(softmax), METH_FASTCALL | METH_KEYWORDS,
+     "softmax(x, axis=-1, where=None, dtype=None)\n--\n\n"},
     {"log_softmax", AS_FUNCTION(log_softmax), METH_FASTCALL | METH_KEYWORDS,
      "log_softmax(x, axis=-1, where=None, dtype=None)\n--\n\n"},
     {"sigmoid", AS_FUNCTION(sigmoid), METH_FASTCALL | METH_KEYWORDS, "sigmoid(x, dtype=None)\n--\n\n"},

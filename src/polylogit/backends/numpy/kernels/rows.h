@@ -1,9 +1,10 @@
 /* The arithmetic on tiles of rows, in one dtype, T, for one instruction set. Knows no array and no Python.
  *
- * A tile is a piece of one contiguous row, or of rows that lie side by side, its columns; the first is the second with one
- * column, and in the same code: element j of a row always goes to the same lane and is added in the same order. Loops are
- * such as compilers vectorise: over neighbours, without branches. Where columns are few and nothing lies between them,
- * several elements of each are neighbours too, and the numbers that belong to a column are repeated that often.
+ * A tile is a piece of one contiguous row, or of rows that lie side by side, its columns; the first is the second
+ * with one column, and in the same code: element j of a row always goes to the same lane and is added in the same
+ * order. Loops are such as compilers vectorise: over neighbours, without branches. Where columns are few and nothing
+ * lies between them, several elements of each are neighbours too, and the numbers that belong to a column are
+ * repeated that often.
  */
 
 /* --- pieces of rows: `step` is 1 where each element has numbers of its own, 0 where one serves all ---------------- */
@@ -130,7 +131,8 @@ OF(accumulate)(const T *restrict y, size_t groups, const size_t width, double *r
 }
 
 /* Of a single row the lanes are kept in registers, where compilers do not see to it by themselves. */
-static NEVER_INLINE void OF(accumulate_row)(const T *restrict y, size_t groups, double *restrict high, double *restrict low)
+static NEVER_INLINE void
+OF(accumulate_row)(const T *restrict y, size_t groups, double *restrict high, double *restrict low)
 {
 #if defined(__GNUC__)
     typedef T Some __attribute__((vector_size(4 * sizeof(T)), aligned(sizeof(T)), may_alias)); /* wherever it lies */
@@ -198,7 +200,8 @@ static ALWAYS_INLINE void OF(fetch_soon)(const T *x, size_t count)
 }
 
 /* Sum one contiguous row into its lanes. */
-static ALWAYS_INLINE void OF(sum_row)(const Tile *tile, int dot, size_t row, OF(Numbers) of, T *room, double *high, double *low)
+static ALWAYS_INLINE void
+OF(sum_row)(const Tile *tile, int dot, size_t row, OF(Numbers) of, T *room, double *high, double *low)
 {
     const size_t width = tile->width, whole = tile->length / GROUP * GROUP, rest = tile->length - whole;
     const T *x = (const T *)tile->x + (ptrdiff_t)row * tile->x_pitch;
@@ -294,7 +297,7 @@ static int OF(sum)(const Tile *tile)
     return tile->columns ? OF(sum_of)(tile, 1) : OF(sum_of)(tile, 0);
 }
 
-/* --- the last pass: results ---------------------------------------------------------------------------------------- */
+/* --- the last pass: results --------------------------------------------------------------------------------------- */
 
 /* A term over the sum of all. high + low is the sum's reciprocal, with digits to spare: the product is rounded once, is
    never above 1, and is 1 for a term that is the sum. Without fused multiply-add, high is the sum itself. */
@@ -316,7 +319,8 @@ static ALWAYS_INLINE void OF(reciprocal)(double total, double rest, T *high, T *
 {
     double inverse = 1 / (total + rest), sum = total + rest, lost = (total - sum) + rest;
     *high = FMA ? (T)inverse : (T)sum;
-    *low = sizeof(T) == sizeof(double) ? (T)((FMA64(-sum, inverse, 1) - lost * inverse) * inverse) : (T)(inverse - *high);
+    *low = sizeof(T) == sizeof(double) ? (T)((FMA64(-sum, inverse, 1) - lost * inverse) * inverse)
+                                       : (T)(inverse - *high);
 }
 
 static ALWAYS_INLINE void OF(part)(double value, double rest, T *high, T *low)
@@ -332,8 +336,9 @@ static ALWAYS_INLINE void OF(finish_of)(const Tile *tile, const int columns)
     const int operation = tile->operation, terms = operation <= LOG_SOFTMAX, step = columns;
     const size_t width = tile->width;
     const double *restrict state = tile->state;
-    T *restrict numbers = tile->scratch, *anchor = numbers, *shift = anchor + FLAT, *high = shift + FLAT, *low = high + FLAT;
-    T *mean = low + FLAT, *mean_low = mean + FLAT, *level = mean_low + FLAT, *level_low = level + FLAT;
+    T *restrict numbers = tile->scratch, *anchor = numbers, *shift = anchor + FLAT;
+    T *high = shift + FLAT, *low = high + FLAT, *mean = low + FLAT, *mean_low = mean + FLAT;
+    T *level = mean_low + FLAT, *level_low = level + FLAT;
     for (size_t column = 0; column < width; column++) {
         double total = AT(TOTAL), rest = AT(TOTAL_LOW), wrong = terms ? AT(MAXIMUM) - AT(MAXIMUM) : 0, average;
         if (operation == LOG_SOFTMAX) {
@@ -362,7 +367,7 @@ static ALWAYS_INLINE void OF(finish_of)(const Tile *tile, const int columns)
         T *kept = tile->kept ? (T *)tile->kept + (ptrdiff_t)row * tile->kept_pitch : NULL;
         /* One loop for each case: what does not vary must not be asked for each element. */
 #define EACH(...)                                                                                                      \
-    for (size_t i = 0, j = first; i < count; i++, j += step) {                                                           \
+    for (size_t i = 0, j = first; i < count; i++, j += step) {                                                         \
         __VA_ARGS__;                                                                                                   \
     }
 #define TERM OF(term)(x[i], shift[j], anchor[j])
@@ -402,7 +407,7 @@ static void OF(finish)(const Tile *tile)
         OF(finish_of)(tile, 0);
 }
 
-/* --- elements by themselves ------------------------------------------------------------------------------------- */
+/* --- elements by themselves --------------------------------------------------------------------------------------- */
 
 /* sigmoid and its derivative: with q = z / (1 + z), z = exp(-|x|), they are q (or 1 - q) and q (1 - q). z is scaled by
    2^ROOM, and 1 with it, so that the tail ends where T does. */

@@ -1,8 +1,8 @@
 /* What is known of rows, from one chunk or segment to the next. Once for each instruction set; all of it in float64.
  *
- * A row is read once before its sum is known, so terms are scaled by what the maximum has been so far. As K counts powers
- * of two, another K changes no digit of a sum. It changes only where the maximum has grown by a factor of 2^LAZY at once,
- * after which what was summed before is a small part of the whole.
+ * A row is read once before its sum is known, so terms are scaled by what the maximum has been so far. As K counts
+ * powers of two, another K changes no digit of a sum. It changes only where the maximum has grown by a factor of
+ * 2^LAZY at once, after which what was summed before is a small part of the whole.
  *
  * Rows whose maximum lies beyond FAR are shifted by it first: whatever matters in such a row is within a factor of 2 of
  * it, so that the differences are exact (Sterbenz).
