@@ -1,0 +1,58 @@
+"""Code as users write it, for mypy and pyright, which must find what a call returns; it is never run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, assert_type
+
+import jax
+import numpy as np
+import torch
+
+import polylogit
+from polylogit import conformance, errors, porting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+
+def arrays(x: NDArray[np.float32], tensor: torch.Tensor, array: jax.Array) -> None:
+    assert_type(polylogit.softmax(x), NDArray[np.float32])
+    assert_type(polylogit.softmax(x, axis=(0, 1), where=x > 0), NDArray[np.float32])
+    assert_type(polylogit.log_softmax(tensor, 0, dtype=torch.float64), torch.Tensor)
+    assert_type(polylogit.sigmoid(array), jax.Array)
+
+
+def numbers_and_sequences() -> float:
+    polylogit.sigmoid(0.0).item()
+    return float(polylogit.softmax([[1.0, 2.0], [3, 4]], axis=0).sum() + polylogit.log_softmax((1, 2), None).min())
+
+
+def elsewhere(x: NDArray[np.float64]) -> torch.Tensor:
+    y: torch.Tensor = polylogit.softmax(x, backend="torch")
+    with polylogit.use_backend("jax") as backend:
+        print(backend.name, [info.install for info in polylogit.backends() if not info.installed])
+    return polylogit.convert({"w": y}, "numpy")["w"]
+
+
+def derivatives(x: torch.Tensor) -> torch.Tensor:
+    y, pullback = polylogit.vjp(polylogit.softmax, x, axis=0)
+    _, tangent = polylogit.jvp(polylogit.gradient(polylogit.sigmoid, x), x, x)
+    return pullback(y) + tangent
+
+
+def certify(kernel: Callable[..., Any]) -> bool:
+    report = conformance.check(kernel, "softmax", backend="torch", level="quick", dtypes=["float32"])
+    worst = max((result.error for result in report.results if result.error is not None), default=0.0)
+    print(worst, report.summary(), [failure.id for failure in report.failures])
+    with polylogit.register_implementation("softmax", "torch", kernel):
+        return report.passed and conformance.run(["torch"], level="full").passed
+
+
+def port(here: NDArray[np.float32], there: torch.Tensor) -> str:
+    try:
+        found = porting.compare(here, there)
+    except errors.PolylogitError as error:
+        return str(error)
+    return "agrees" if found.agrees or found.cause is None else found.cause.name
