@@ -7,7 +7,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCES = "src/polylogit/backends/numpy/kernels"
+SOURCES = "src/polylogit/_backends/numpy/kernels"
 HEADERS = sorted(path.name for path in (Path(__file__).parent / SOURCES).glob("*.h"))
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 # The arithmetic is written out to the last rounding: nothing may be contracted, and nothing reordered. That
@@ -27,7 +27,7 @@ class BuildKernels(build_ext):
 
 
 kernels = Extension(
-    "polylogit.backends.numpy._kernels",
+    "polylogit._backends.numpy._kernels",
     [f"{SOURCES}/module.c"],
     depends=[f"{SOURCES}/{name}" for name in HEADERS],
     optional=True,

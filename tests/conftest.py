@@ -141,7 +141,7 @@ def x64() -> Iterator[None]:
 @pytest.fixture
 def registry_kept() -> Iterator[None]:
     """Backends and implementations that the test registers are forgotten afterwards."""
-    from polylogit import registry
+    from polylogit import _registry as registry
 
     registry.scan_entry_points()  # happens once a process; what it finds is to be kept
     tables = [value for name, value in vars(registry).items() if isinstance(value, dict) and not name.startswith("__")]

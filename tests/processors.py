@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polylogit.backends.numpy import compiled
+from polylogit._backends.numpy import compiled
 
 ROOT = Path(__file__).parents[1]
 

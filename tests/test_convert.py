@@ -481,8 +481,8 @@ def test_registered_pytrees_are_containers() -> None:
 
 THIRD_PARTY = """
 import numpy as np
-from polylogit.backends.base import Backend
-from polylogit.backends.numpy import NumpyBackend
+from polylogit._backends.base import Backend
+from polylogit._backends.numpy import NumpyBackend
 
 class Boxed:
     def __init__(self, array):
@@ -506,7 +506,7 @@ class BoxedBackend(NumpyBackend):
 def test_arrays_of_a_registered_backend_go_both_ways(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "boxed_arrays.py").write_text(THIRD_PARTY)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("polylogit.registry.SPECIFICATIONS", dict(polylogit.registry.SPECIFICATIONS))
+    monkeypatch.setattr("polylogit._registry.SPECIFICATIONS", dict(polylogit._registry.SPECIFICATIONS))
     polylogit.register_backend("boxed", "boxed_arrays:BoxedBackend")
     boxed = convert({"w": VALUES}, "boxed")["w"]
     assert type(boxed).__name__ == "Boxed"

@@ -51,7 +51,7 @@ def test_pytorch_uses_the_kernels_that_the_setting_names() -> None:
 @pytest.mark.requires("tensorflow")
 def test_tensorflow_uses_onednn_where_the_setting_says_so() -> None:
     for name in {"avx2", "onednn"}.intersection(processors.available()):
-        serves = said(name, "from polylogit.backends.tensorflow import onednn_serves; print(onednn_serves())")
+        serves = said(name, "from polylogit._backends.tensorflow import onednn_serves; print(onednn_serves())")
         assert serves == str(name == "onednn")
 
 

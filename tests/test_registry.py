@@ -12,7 +12,8 @@ import pytest
 
 import polylogit
 from frameworks import FRAMEWORKS
-from polylogit import errors, registry
+from polylogit import _registry as registry
+from polylogit import errors
 
 HEAVY = (*FRAMEWORKS, "jaxlib", "ml_dtypes", "keras", "scipy", "mpmath", "click", "rich")
 
@@ -69,7 +70,7 @@ class TestImport:
 
     def test_backends_stays_callable_when_its_modules_are_imported(self) -> None:
         polylogit.get_backend("numpy")
-        importlib.import_module("polylogit.backends.numpy")
+        importlib.import_module("polylogit._backends.numpy")
 
         assert tuple(info.name for info in polylogit.backends())[:4] == FRAMEWORKS
 

@@ -16,7 +16,7 @@ from typing import Any
 import plotting
 import settings
 
-from polylogit.spec.bounds import additions
+from polylogit._spec.bounds import additions
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED = ROOT / "docs" / "_static" / "accuracy.json"

@@ -16,7 +16,7 @@ TITLES = {"numpy": "SciPy", "torch": "PyTorch", "tensorflow": "TensorFlow", "jax
 PAGE = probes.ROOT / "docs" / "contract.md"
 
 INTRODUCTION = """\
-<!-- Made by docs/tools/contract_page.py from src/polylogit/spec/contract.toml; change that. -->
+<!-- Made by docs/tools/contract_page.py from src/polylogit/_spec/contract.toml; change that. -->
 
 # The contract
 
@@ -29,7 +29,7 @@ edges, and the edges are where models break: integers, empty batches, masks, 16-
 The tables show what was measured with {versions} on {machine}, with the frameworks' default settings;
 **bold** marks what differs from the contract. Where a framework answers otherwise with another instruction set, a
 second table has a column for each. The column *polylogit* was not measured once but is tested: this page is
-made from a table, `src/polylogit/spec/contract.toml`, whose every call the tests make on every backend.
+made from a table, `src/polylogit/_spec/contract.toml`, whose every call the tests make on every backend.
 
 | row | case | native calls that do otherwise | that lack it |
 |--:|---|---|---|

@@ -24,15 +24,15 @@ import numpy as np
 import settings
 
 import polylogit
+from polylogit._spec.dtypes import finfo
+from polylogit._spec.exact import exact
+from polylogit._spec.operations import DEFINITIONS
 from polylogit.conformance._machine import machine
-from polylogit.spec.dtypes import finfo
-from polylogit.spec.exact import exact
-from polylogit.spec.operations import DEFINITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from polylogit.spec.dtypes import Array, Finfo
+    from polylogit._spec.dtypes import Array, Finfo
 
 SEED = 0
 DTYPES = ("float32", "float64")

@@ -1,4 +1,4 @@
-"""Runs the probes of ``src/polylogit/spec/contract.toml``, through polylogit and through the frameworks' native calls.
+"""Runs the probes of ``src/polylogit/_spec/contract.toml``, through polylogit and through the frameworks' native calls.
 
 Used by the tests (polylogit only) and by ``measure_native.py``. A probe is one Python expression, evaluated with the
 names that `names_for` gives; its result is shown as text, an exception by its type.

@@ -1,26 +1,27 @@
 """One softmax, log_softmax and sigmoid for NumPy, PyTorch, TensorFlow and JAX, and the proof that they agree.
 
-The public face: names only. Importing it imports no framework, NumPy included; what is heavy is imported when its name
-is first used.
+The public face: names only. Public are these, `polylogit.errors`, `polylogit.extend`, and the names in
+`polylogit.conformance` and `polylogit.porting`; other modules have names that begin with an underscore. Importing it
+imports no framework, NumPy included; what is heavy is imported when its name is first used.
 """
 
 from __future__ import annotations
 
 from polylogit.__about__ import __version__
-from polylogit.functions import log_softmax, sigmoid, softmax
-from polylogit.registry import get_backend, register_backend, use_backend
+from polylogit._functions import log_softmax, sigmoid, softmax
+from polylogit._registry import get_backend, register_backend, use_backend
 
-TYPE_CHECKING = False  # as in polylogit.registry
+TYPE_CHECKING = False  # as in polylogit._registry
 if TYPE_CHECKING:
     from typing import Any
 
-    from polylogit import backends, conformance, errors, porting
+    from polylogit import conformance, errors, extend, porting
+    from polylogit._backends.numpy.threads import set_num_threads
     from polylogit._convert import convert
-    from polylogit.backends.numpy.threads import set_num_threads
-    from polylogit.derivatives import gradient, jvp, vjp
+    from polylogit._derivatives import gradient, jvp, vjp
+    from polylogit._info import BackendInfo, backends
+    from polylogit._overrides import ImplementationHandle, register_implementation
     from polylogit.errors import PolylogitError
-    from polylogit.info import BackendInfo
-    from polylogit.overrides import ImplementationHandle, register_implementation
 
 __all__ = [
     "BackendInfo",
@@ -31,6 +32,7 @@ __all__ = [
     "conformance",
     "convert",
     "errors",
+    "extend",
     "get_backend",
     "gradient",
     "jvp",
@@ -47,19 +49,20 @@ __all__ = [
 
 # name -> the module it comes from; a name that is its module is the module itself.
 _LAZY = {
-    "BackendInfo": "polylogit.info",
-    "ImplementationHandle": "polylogit.overrides",
+    "BackendInfo": "polylogit._info",
+    "ImplementationHandle": "polylogit._overrides",
     "PolylogitError": "polylogit.errors",
-    "backends": "polylogit.backends",
+    "backends": "polylogit._info",
     "conformance": "polylogit.conformance",
     "convert": "polylogit._convert",
     "errors": "polylogit.errors",
-    "gradient": "polylogit.derivatives",
-    "jvp": "polylogit.derivatives",
+    "extend": "polylogit.extend",
+    "gradient": "polylogit._derivatives",
+    "jvp": "polylogit._derivatives",
     "porting": "polylogit.porting",
-    "register_implementation": "polylogit.overrides",
-    "set_num_threads": "polylogit.backends.numpy.threads",
-    "vjp": "polylogit.derivatives",
+    "register_implementation": "polylogit._overrides",
+    "set_num_threads": "polylogit._backends.numpy.threads",
+    "vjp": "polylogit._derivatives",
 }
 
 

@@ -1,4 +1,4 @@
-"""``polylogit`` and ``python -m polylogit``: the commands of `polylogit.cli`, or what to install for them.
+"""``polylogit`` and ``python -m polylogit``: the commands of `polylogit._cli`, or what to install for them.
 
 What they need beyond NumPy is in the extra ``conformance``.
 """
@@ -15,7 +15,7 @@ _NEEDED = ("click", "rich", "mpmath", "jinja2", "ml_dtypes", "safetensors")
 def main() -> None:
     """The entry point of the console script."""
     try:
-        from polylogit.cli import polylogit  # needs click, which may be missing
+        from polylogit._cli import polylogit  # needs click, which may be missing
 
         polylogit()
     except ModuleNotFoundError as error:

@@ -10,18 +10,17 @@ from __future__ import annotations
 import copy as copying
 import dataclasses
 import enum
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polylogit import registry
-from polylogit.backends.base import Loan, no_values, overlaps
+from polylogit import _registry as registry
+from polylogit._backends.base import Loan, no_values, overlaps
 from polylogit.errors import ConversionError, PolylogitError, UnsupportedArrayError
 
 if TYPE_CHECKING:
-    from polylogit.backends.base import Backend
+    from polylogit._backends.base import Backend
 
 __all__ = ["convert"]
 
@@ -145,13 +144,10 @@ class _Walk:
         return made
 
     def _other(self, node: Any, path: str, framework: Backend | None) -> Any:
-        if "jax" in sys.modules:
-            from jax import tree_util  # imported already
-
-            children, structure = tree_util.tree_flatten_with_path(node, is_leaf=lambda part: part is not node)
-            if structure != tree_util.tree_structure(0):
-                made = [self.visit(child, path + tree_util.keystr(keys)) for keys, child in children]
-                return tree_util.tree_unflatten(structure, made)
+        for backend in registry.with_trees():
+            if (tree := backend.flatten(node)) is not None:
+                children, rebuild = tree
+                return rebuild([self.visit(child, path + key) for key, child in children])
         return self._once(node, path, framework)
 
     def _once(self, node: Any, path: str, framework: Backend | None) -> Any:
@@ -165,8 +161,8 @@ class _Walk:
 
 
 def _rebuild_mapping(node: Any, items: dict[Any, Any]) -> Any:
-    if type(node) is dict or type(node).__module__.startswith("tensorflow."):
-        return items  # TensorFlow's wrappers only track attributes of a model
+    if type(node) is dict or _is_wrapper(type(node)):
+        return items
     if isinstance(node, dict):
         made = copying.copy(node)  # keeps what a subclass carries along: a default factory, a state_dict's metadata
         made.update(items)
@@ -176,11 +172,16 @@ def _rebuild_mapping(node: Any, items: dict[Any, Any]) -> Any:
 
 def _rebuild_sequence(node: Any, items: list[Any]) -> Any:
     kind = list if isinstance(node, list) else tuple
-    if type(node) is kind or type(node).__module__.startswith("tensorflow."):
+    if type(node) is kind or _is_wrapper(type(node)):
         return kind(items)
     if hasattr(node, "_fields"):
         return type(node)(*items)
     return type(node)(items)
+
+
+def _is_wrapper(cls: type) -> bool:
+    framework = registry.framework_of(cls)
+    return framework is not None and framework.wraps_containers
 
 
 def _is_keras_variable(cls: type) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 import polylogit
 from polylogit import errors
-from polylogit.spec.bounds import additions
+from polylogit._spec.bounds import additions
 
 OPERATIONS = ("softmax", "log_softmax", "sigmoid")
 NAN, INF = float("nan"), float("inf")

@@ -14,7 +14,7 @@ from jax import lax
 
 import polylogit
 from polylogit import errors
-from polylogit.backends.jax import JaxBackend
+from polylogit._backends.jax import JaxBackend
 
 OPERATIONS = ("softmax", "log_softmax", "sigmoid")
 BACKEND = JaxBackend()
@@ -29,7 +29,7 @@ def primitives(function: object, *arguments: object) -> list[str]:
     return [equation.primitive.name for equation in jax.make_jaxpr(function)(*arguments).jaxpr.eqns]
 
 
-# What seals the logits against inconsistent fusion; see `polylogit.backends.jax._sealed`.
+# What seals the logits against inconsistent fusion; see `polylogit._backends.jax._sealed`.
 SEAL = ["abs", "min", "stop_gradient", "add"]
 
 

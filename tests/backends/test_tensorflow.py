@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import polylogit
 from polylogit import errors
-from polylogit.backends.tensorflow import TensorflowBackend
+from polylogit._backends.tensorflow import TensorflowBackend
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from torch.export import Dim, export
 
 import polylogit
 from polylogit import errors
-from polylogit.backends.torch import TorchBackend
+from polylogit._backends.torch import TorchBackend
 
 OPERATIONS = ("softmax", "log_softmax", "sigmoid")
 NATIVE = {"softmax": torch.softmax, "log_softmax": torch.log_softmax}
@@ -62,7 +62,7 @@ class TestCompiled:
         class Logits(torch.nn.Parameter):
             pass
 
-        polylogit.registry.TABLES[operation].pop(torch.nn.Parameter, None)
+        polylogit._registry.TABLES[operation].pop(torch.nn.Parameter, None)
         parameter = torch.nn.Parameter(torch.zeros(3))
         compiled = torch.compile(lambda: getattr(polylogit, operation)(parameter), fullgraph=True, backend="eager")
         torch.testing.assert_close(compiled(), getattr(polylogit, operation)(parameter))

@@ -105,7 +105,7 @@ def dispatch(_: argparse.Namespace) -> Iterator[Case]:
     x = np.zeros(8, np.float32)
     with polylogit.register_implementation("softmax", "numpy", nothing):
         yield "softmax, a registered function", "a bare table", lambda: polylogit.softmax(x), lambda: bare(x), 2.0
-    from polylogit.registry import TABLES
+    from polylogit._registry import TABLES
 
     polylogit.softmax(x)
     own = TABLES["softmax"][np.ndarray]
@@ -412,7 +412,7 @@ def main(arguments: list[str] | None = None) -> None:
     ):
         _torch(options.threads)  # before TensorFlow, whose libraries can break it
     if options.engine:
-        from polylogit.backends.numpy import compiled
+        from polylogit._backends.numpy import compiled
 
         chosen = compiled.use(options.engine)  # until the process ends
         chosen.__enter__()

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from polylogit._spec.operations import DEFINITIONS
 from polylogit.conformance._implementation import implementation_of
 from polylogit.conformance._run_checks import run_checks
-from polylogit.spec.operations import DEFINITIONS
 
 WIDE = (np.float64, np.float32)
 ALL = (*WIDE, np.float16)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from polylogit import conformance
+from polylogit._spec.dtypes import DTYPES
 from polylogit.conformance import _budget
 from polylogit.errors import ConformanceError
-from polylogit.spec.dtypes import DTYPES
 
 DERIVATIVES = ("vjp", "jvp", "forward", "reverse")
 SETTINGS = [

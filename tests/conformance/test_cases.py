@@ -9,12 +9,12 @@ import pytest
 
 import polylogit
 from polylogit import conformance
+from polylogit._spec.dtypes import DTYPES
+from polylogit._spec.operations import DEFINITIONS
 from polylogit.conformance._case import Setting
 from polylogit.conformance._checks import CHECKS
 from polylogit.conformance._implementation import Implementation
 from polylogit.conformance._run_case import run
-from polylogit.spec.dtypes import DTYPES
-from polylogit.spec.operations import DEFINITIONS
 
 from .kernels.faults import right_sigmoid, softmax
 

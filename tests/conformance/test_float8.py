@@ -6,10 +6,10 @@ import pytest
 
 import polylogit
 from polylogit import conformance
+from polylogit._spec.dtypes import DTYPES
+from polylogit._spec.operations import DEFINITIONS
 from polylogit.conformance._implementation import Implementation
 from polylogit.conformance._run_checks import run_checks
-from polylogit.spec.dtypes import DTYPES
-from polylogit.spec.operations import DEFINITIONS
 
 from .kernels.faults import right_vjp_softmax, softmax
 from .kernels.unusual import UNUSUAL

@@ -11,7 +11,7 @@ import pytest
 
 from polylogit import conformance
 from polylogit.conformance import _machine
-from polylogit.conformance.reports import json_report
+from polylogit.conformance._reports import json_report
 
 
 def wrong(x, axis=-1):

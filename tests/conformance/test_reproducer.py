@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from polylogit._spec.dtypes import DTYPES
 from polylogit.conformance import strategies
 from polylogit.conformance._data.reproducer import Call
 from polylogit.errors import ConformanceError
-from polylogit.spec.dtypes import DTYPES
 
 
 @pytest.mark.parametrize(

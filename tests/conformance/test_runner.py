@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from polylogit import conformance, get_backend, register_backend
+from polylogit._spec.dtypes import DTYPES
 from polylogit.conformance import Report, _cross_backend, _runner
-from polylogit.spec.dtypes import DTYPES
 
 HERE = Path(__file__).parent
 

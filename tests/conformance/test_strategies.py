@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polylogit._spec.dtypes import DTYPES
 from polylogit.conformance import strategies
-from polylogit.spec.dtypes import DTYPES
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

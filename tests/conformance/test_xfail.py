@@ -3,7 +3,7 @@
 import pytest
 
 from polylogit.conformance import Report, Result, _xfail
-from polylogit.conformance.reports import markdown, terminal
+from polylogit.conformance._reports import markdown, terminal
 from polylogit.errors import ConformanceError
 
 

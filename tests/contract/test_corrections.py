@@ -41,7 +41,7 @@ def met(record_property: Any) -> Met:
 @pytest.fixture(scope="module")
 def onednn() -> bool:
     """Whether oneDNN serves TensorFlow's softmax."""
-    from polylogit.backends.tensorflow import onednn_serves
+    from polylogit._backends.tensorflow import onednn_serves
 
     return onednn_serves()
 

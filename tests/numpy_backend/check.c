@@ -2,7 +2,7 @@
  * set.
  *
  *   gcc -std=gnu11 -O3 -ffp-contract=off -fno-math-errno -fno-trapping-math \
- *       -I src/polylogit/backends/numpy/kernels tests/numpy_backend/check.c -o check -lm
+ *       -I src/polylogit/_backends/numpy/kernels tests/numpy_backend/check.c -o check -lm
  *
  *   ./check float 0 1        float32: exp at every argument that it is used for, sigmoid at all 2^32
  *   ./check float 1 4        the second quarter of them

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import polylogit
-from polylogit.backends.numpy import compiled
+from polylogit._backends.numpy import compiled
 
 from .rows import BOTH, RNG, assert_within, call
 

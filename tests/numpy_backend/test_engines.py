@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import polylogit
-from polylogit.backends.numpy import compiled
+from polylogit._backends.numpy import compiled
 
 from .rows import ALL, BOTH, FLOATS, RNG, SHAPES, UNTOLD, assert_within, axes_of, call
 
@@ -118,7 +118,7 @@ def test_the_command_line_says_which_it_is() -> None:
 
 def test_without_the_extension_the_pure_path_serves_and_says_why() -> None:
     program = (
-        "import sys; sys.modules['polylogit.backends.numpy._kernels'] = None\n"
+        "import sys; sys.modules['polylogit._backends.numpy._kernels'] = None\n"
         "import numpy as np, polylogit\n"
         "print(polylogit.get_backend('numpy').engine)\n"
         "print(polylogit.softmax(np.zeros(4, np.float32)).tolist(), polylogit.sigmoid(np.zeros((2, 0))).shape)"

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import polylogit
-from polylogit.backends.numpy import compiled
+from polylogit._backends.numpy import compiled
 
 pytestmark = pytest.mark.skipif(not compiled.instruction_sets(), reason="the extension was not built")
 EXAMPLES = int(os.environ.get("POLYLOGIT_TEST_EXAMPLES", "1000"))
-KERNELS: Any = importlib.import_module("polylogit.backends.numpy._kernels") if compiled.instruction_sets() else None
+KERNELS: Any = importlib.import_module("polylogit._backends.numpy._kernels") if compiled.instruction_sets() else None
 LETTERS = {letter: name for name, letter in compiled._LETTERS.items()}
 GUARD = 64  # bytes on both sides of what an array may span
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import polylogit
-from polylogit.backends.numpy import threads
+from polylogit._backends.numpy import threads
 
 from .rows import BOTH, FLOATS, RNG, call
 

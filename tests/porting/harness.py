@@ -450,7 +450,7 @@ LAST: list[str] = []  # what the last verdict said
 
 
 def verdict(pair: Pair, with_logits: bool) -> tuple[bool, str | None]:
-    from polylogit.porting.compare import compare
+    from polylogit.porting._compare import compare
 
     if with_logits and pair.logits is not None:
         result = compare({"x": pair.logits, "y": pair.reference}, {"x": pair.logits, "y": pair.candidate})

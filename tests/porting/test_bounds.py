@@ -1,4 +1,4 @@
-"""Porting judges by the bounds of `polylogit.spec`, read off the outputs in place of exact values."""
+"""Porting judges by the bounds of `polylogit._spec`, read off the outputs in place of exact values."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import polylogit
-from polylogit.porting.diagnosis.agreement import BOTH_SIDES, OutputRows, Precision, agreement
-from polylogit.spec import bounds
-from polylogit.spec.dtypes import DTYPES
-from polylogit.spec.exact import Elements, Rows
-from polylogit.spec.formulas import FORMULAS
+from polylogit._spec import bounds
+from polylogit._spec.dtypes import DTYPES
+from polylogit._spec.exact import Elements, Rows
+from polylogit._spec.formulas import FORMULAS
+from polylogit.porting._diagnosis.agreement import BOTH_SIDES, OutputRows, Precision, agreement
 
 FLOAT32 = Precision.of("float32")
 X = 3 * np.random.default_rng(0).standard_normal((7, 4, 11))

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from polylogit.porting import compare
-from polylogit.porting.diagnosis.faults import FAULTS, GRADIENT_FAULTS
-from polylogit.porting.diagnosis.faults.fault import recognize
+from polylogit.porting._diagnosis.faults import FAULTS, GRADIENT_FAULTS
+from polylogit.porting._diagnosis.faults.fault import recognize
 
 
 def sibling(name: str) -> Any:

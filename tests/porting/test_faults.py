@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import polylogit
-from polylogit.backends.base import SPELLING
+from polylogit._backends.base import SPELLING
 from polylogit.porting import compare
-from polylogit.porting.diagnosis.faults import FAULTS, GRADIENT_FAULTS, listing
-from polylogit.porting.diagnosis.faults.fault import Fault, Prediction
+from polylogit.porting._diagnosis.faults import FAULTS, GRADIENT_FAULTS, listing
+from polylogit.porting._diagnosis.faults.fault import Fault, Prediction
 
 ALL = [*FAULTS.values(), *GRADIENT_FAULTS.values()]
 P = polylogit.softmax(np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32))

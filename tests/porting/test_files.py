@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import polylogit
-from polylogit.cli import compare as compare_command
+from polylogit._cli import compare as compare_command
 from polylogit.errors import ComparisonError
 from polylogit.porting import compare_files, load
 

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import polylogit
-import polylogit.registry
+import polylogit._registry
 from polylogit.errors import ComparisonError
 from polylogit.porting import compare, record
 
@@ -90,4 +90,4 @@ def test_a_function_that_names_a_library_gets_the_arrays_of_its_framework() -> N
         return nn.softmax(x)
 
     assert compare(polylogit.softmax, port, inputs=X).agrees
-    assert [polylogit.registry.owner_of(cls).name for cls in given] == ["jax"]
+    assert [polylogit._registry.owner_of(cls).name for cls in given] == ["jax"]

@@ -4,10 +4,10 @@ import mpmath
 import numpy as np
 import pytest
 
-from polylogit.spec import doubledouble as dd
-from polylogit.spec.dtypes import DTYPES
-from polylogit.spec.exact import Rows
-from polylogit.spec.operations import DEFINITIONS
+from polylogit._spec import doubledouble as dd
+from polylogit._spec.dtypes import DTYPES
+from polylogit._spec.exact import Rows
+from polylogit._spec.operations import DEFINITIONS
 
 from .witness import FORMULAS, rounded, truth
 

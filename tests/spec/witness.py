@@ -3,7 +3,7 @@
 import mpmath
 import numpy as np
 
-from polylogit.spec import doubledouble as dd
+from polylogit._spec import doubledouble as dd
 
 _DIGITS = 60
 

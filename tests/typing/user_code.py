@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, assert_type
 import jax
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 import polylogit
 from polylogit import conformance, errors, porting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from numpy.typing import NDArray
 
 
 def arrays(x: NDArray[np.float32], tensor: torch.Tensor, array: jax.Array) -> None:

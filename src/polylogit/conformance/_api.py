@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import polylogit
 from polylogit.__about__ import __version__
+from polylogit._info import backends as installed
+from polylogit._spec.dtypes import DTYPES, dtypes_named
+from polylogit._spec.operations import DEFINITIONS, definition
 from polylogit.conformance import _cross_backend, _runner, _xfail
 from polylogit.conformance._budget import LEVELS, check_level
 from polylogit.conformance._case import Setting
@@ -22,9 +25,6 @@ from polylogit.conformance._results import SEARCH, Result
 from polylogit.conformance._run_checks import run_checks
 from polylogit.conformance._search import replayed
 from polylogit.errors import ConformanceError, UnknownBackendError
-from polylogit.info import backends as installed
-from polylogit.spec.dtypes import DTYPES, dtypes_named
-from polylogit.spec.operations import DEFINITIONS, definition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

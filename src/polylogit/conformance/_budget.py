@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from polylogit.errors import ConformanceError
 
 if TYPE_CHECKING:
-    from polylogit.spec.dtypes import Finfo
+    from polylogit._spec.dtypes import Finfo
 
 LEVELS = ("quick", "full")
 

@@ -17,9 +17,9 @@ from polylogit.conformance._data.rows import generator
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from polylogit._spec.dtypes import Array, Finfo
+    from polylogit._spec.operations import Definition
     from polylogit.conformance._implementation import Implementation
-    from polylogit.spec.dtypes import Array, Finfo
-    from polylogit.spec.operations import Definition
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +54,7 @@ class Case:
     slack : float
         How many times the bound the error may be.
     any_order : bool
-        Whether sums may be added up one by one; see `polylogit.spec.bounds.any_order`.
+        Whether sums may be added up one by one; see `polylogit._spec.bounds.any_order`.
     eager : bool
         Whether a derivative is run operation by operation where the backend could compile it whole.
     behaviour : callable or None

@@ -13,8 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from polylogit.spec.doubledouble import DD
-    from polylogit.spec.dtypes import Array, Finfo
+    from polylogit._spec.doubledouble import DD
+    from polylogit._spec.dtypes import Array, Finfo
 
 _SHOWN = 16  # entries of a row that a failure shows
 

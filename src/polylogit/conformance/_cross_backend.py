@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polylogit.spec import bounds
-from polylogit.spec.dtypes import DTYPES
-from polylogit.spec.operations import DEFINITIONS
+from polylogit._spec import bounds
+from polylogit._spec.dtypes import DTYPES
+from polylogit._spec.operations import DEFINITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

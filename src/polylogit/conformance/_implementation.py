@@ -15,16 +15,16 @@ import numpy as np
 
 import polylogit
 from polylogit._io import resolve
+from polylogit._operations import named
+from polylogit._spec.dtypes import DTYPES
 from polylogit.conformance._data.layouts import LAYOUTS, VIEWS, first_row_repeated
 from polylogit.errors import ConformanceError
-from polylogit.operations import named
-from polylogit.spec.dtypes import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from polylogit.backends.base import Backend
-    from polylogit.spec.dtypes import Array, Finfo
+    from polylogit._backends.base import Backend
+    from polylogit._spec.dtypes import Array, Finfo
 
 
 @dataclass(slots=True)

@@ -18,25 +18,25 @@ class Report(Results):
     # A renderer is imported where its form is asked for: HTML needs jinja2.
 
     def to_json(self, path: str | PathLike[str]) -> None:
-        """Write the report as JSON; the schema is `polylogit.conformance.reports.json_report.SCHEMA`."""
-        from polylogit.conformance.reports import json_report
+        """Write the report as JSON; the schema is `polylogit.conformance._reports.json_report.SCHEMA`."""
+        from polylogit.conformance._reports import json_report
 
         write_whole(path, json_report.render(self))
 
     def to_junit(self, path: str | PathLike[str]) -> None:
         """Write the report as JUnit XML, as continuous-integration services read it."""
-        from polylogit.conformance.reports import junit
+        from polylogit.conformance._reports import junit
 
         write_whole(path, junit.render(self))
 
     def to_html(self, path: str | PathLike[str]) -> None:
         """Write the report as one HTML file that needs nothing else."""
-        from polylogit.conformance.reports import html
+        from polylogit.conformance._reports import html
 
         write_whole(path, html.render(self))
 
     def to_markdown(self) -> str:
         """The report as Markdown, for the summary of a job."""
-        from polylogit.conformance.reports import markdown
+        from polylogit.conformance._reports import markdown
 
         return markdown.render(self)

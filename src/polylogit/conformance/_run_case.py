@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polylogit._spec import bounds
+from polylogit._spec.doubledouble import DD
+from polylogit._spec.dtypes import finfo
+from polylogit._spec.exact import exact
 from polylogit.conformance._case import Case
 from polylogit.conformance._compare import Comparison, Expected, compare
 from polylogit.conformance._results import Result
-from polylogit.spec import bounds
-from polylogit.spec.doubledouble import DD
-from polylogit.spec.dtypes import finfo
-from polylogit.spec.exact import exact
 
 if TYPE_CHECKING:
+    from polylogit._spec.dtypes import Array, Finfo
     from polylogit.conformance._case import Setting
     from polylogit.conformance._implementation import Answer, Implementation
-    from polylogit.spec.dtypes import Array, Finfo
 
 # What code raises when it says no. Arithmetic errors, exhausted memory and broken names are no way of saying it.
 _REFUSALS = (NotImplementedError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError)

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from polylogit._spec.dtypes import dtypes_named
+from polylogit._spec.operations import DEFINITIONS
 from polylogit.conformance._budget import check_level
 from polylogit.conformance._case import Setting
 from polylogit.conformance._checks import CHECKS
 from polylogit.conformance._compare import Comparison
 from polylogit.conformance._run_case import quiet, refusal, result_of, run
 from polylogit.conformance._search import searched
-from polylogit.spec.dtypes import dtypes_named
-from polylogit.spec.operations import DEFINITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from polylogit._spec.dtypes import Array
     from polylogit.conformance._implementation import Implementation
     from polylogit.conformance._results import Result
-    from polylogit.spec.dtypes import Array
 
 
 def run_checks(

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from polylogit._operations import OPERATIONS
+from polylogit._spec.dtypes import DTYPES
 from polylogit.conformance._checks import CHECKS
 from polylogit.conformance._results import SEARCH, Result
 from polylogit.errors import ConformanceError
-from polylogit.operations import OPERATIONS
-from polylogit.spec.dtypes import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

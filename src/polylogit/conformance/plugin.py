@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from polylogit.operations import OPERATIONS
+from polylogit._operations import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     names = metafunc.config.getoption("--polylogit-backend")
     if not names:
-        from polylogit.info import backends  # only where the fixture is used
+        from polylogit._info import backends  # only where the fixture is used
 
         names = [info.name for info in backends() if info.installed]
     metafunc.parametrize("polylogit_backend", names, indirect=True)
@@ -73,8 +73,8 @@ class _Kit(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Names alone; nothing is imported but the kit."""
+        from polylogit._spec.dtypes import dtypes_named
         from polylogit.conformance._checks import CHECKS
-        from polylogit.spec.dtypes import dtypes_named
 
         option: Any = self.config.getoption
         target = option("--polylogit-implementation")

@@ -28,14 +28,14 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky, NoSuchExample
 
+from polylogit._operations import named
+from polylogit._spec.dtypes import dtypes_named
 from polylogit.conformance._data.reproducer import Call
-from polylogit.operations import named
-from polylogit.spec.dtypes import dtypes_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from polylogit.spec.dtypes import Array, Finfo
+    from polylogit._spec.dtypes import Array, Finfo
 
     Draw = Callable[[st.SearchStrategy[Any]], Any]
     Shape = tuple[int, ...]

@@ -9,11 +9,11 @@ from __future__ import annotations
 from polylogit.errors import BackendUnavailableError, ComparisonError
 
 try:
-    from polylogit.porting.compare import compare
-    from polylogit.porting.diagnosis.verdict import Diagnosis
-    from polylogit.porting.files import compare_files, load
-    from polylogit.porting.record import record, tap
-    from polylogit.porting.report import Comparison
+    from polylogit.porting._compare import compare
+    from polylogit.porting._diagnosis.verdict import Diagnosis
+    from polylogit.porting._files import compare_files, load
+    from polylogit.porting._record import record, tap
+    from polylogit.porting._report import Comparison
 except ModuleNotFoundError as error:
     if error.name != "ml_dtypes":
         raise

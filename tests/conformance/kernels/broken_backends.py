@@ -5,7 +5,7 @@ import os
 import time
 
 import polylogit
-from polylogit.backends.numpy import NumpyBackend
+from polylogit._backends.numpy import NumpyBackend
 
 
 class Broken(NumpyBackend):

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polylogit._spec.dtypes import DTYPES, finfo
 from polylogit.conformance._case import Case, slug
 from polylogit.conformance._compare import Comparison
 from polylogit.conformance._run_case import compared, refusal, unusable
-from polylogit.spec.dtypes import DTYPES, finfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from polylogit._spec.dtypes import Array
     from polylogit.conformance._case import Setting
-    from polylogit.spec.dtypes import Array
 
 _INTEGERS: dict[str, tuple[tuple[int, ...], ...]] = {
     "uint8": ((1, 2, 3), (0, 255, 250), (10, 9, 8)),

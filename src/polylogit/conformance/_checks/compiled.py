@@ -10,9 +10,9 @@ from polylogit.conformance._run_case import compared
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from polylogit._spec.dtypes import Array
     from polylogit.conformance._case import Setting
     from polylogit.conformance._compare import Comparison
-    from polylogit.spec.dtypes import Array
 
 
 def compiled(setting: Setting) -> Iterator[Case]:

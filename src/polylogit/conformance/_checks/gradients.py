@@ -14,8 +14,8 @@ from polylogit.conformance._data import rows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from polylogit._spec.dtypes import Array
     from polylogit.conformance._case import Setting
-    from polylogit.spec.dtypes import Array
 
 _FEW = 400  # longer rows come in fewer kinds
 _EVERY = 20  # rows up to this length meet every cotangent

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import polylogit
+from polylogit._spec import bounds
+from polylogit._spec.exact import Elements, Rows, exact
 from polylogit.conformance._case import Case, slug
 from polylogit.conformance._compare import Comparison
 from polylogit.conformance._run_case import unusable
-from polylogit.spec import bounds
-from polylogit.spec.exact import Elements, Rows, exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from polylogit._spec.dtypes import Array
     from polylogit.conformance._case import Setting
-    from polylogit.spec.dtypes import Array
 
     Law = Callable[[Setting, Array, Array], tuple[Array, Array]]
 

@@ -13,8 +13,8 @@ from polylogit.conformance._data import rows
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from polylogit._spec.dtypes import Array
     from polylogit.conformance._case import Setting
-    from polylogit.spec.dtypes import Array
 
     Named = Iterable[tuple[str, Array]]
 

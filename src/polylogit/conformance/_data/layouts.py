@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from polylogit.spec.dtypes import Array
+    from polylogit._spec.dtypes import Array
 
     Change = Callable[[Any], Any]
 

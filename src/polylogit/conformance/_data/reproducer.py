@@ -15,7 +15,7 @@ import numpy as np
 from polylogit.errors import ConformanceError
 
 if TYPE_CHECKING:
-    from polylogit.spec.dtypes import Array, Finfo
+    from polylogit._spec.dtypes import Array, Finfo
 
 KINDS = ("values", "vjp", "jvp")
 _FIELDS = ("x", "axis", "where", "g")

@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from polylogit.spec.dtypes import Array, Finfo
+    from polylogit._spec.dtypes import Array, Finfo
 
 
 def generator(seed: int, *what: object) -> np.random.Generator:

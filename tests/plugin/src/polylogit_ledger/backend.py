@@ -7,9 +7,16 @@ from itertools import product
 
 import numpy as np
 
-from polylogit.backends.base import Backend, host_array
-from polylogit.contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
 from polylogit.errors import DifferentiationError, DTypeError
+from polylogit.extend import (
+    Backend,
+    check_floating,
+    check_logits_dtype,
+    check_mask,
+    check_mask_shape,
+    host_array,
+    normalize_axis,
+)
 from polylogit_ledger.ledger import Ledger
 
 FLOATS = ("float64", "float32")

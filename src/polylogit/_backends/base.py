@@ -1,0 +1,321 @@
+"""What a backend is: the outline that every file of this folder follows.
+
+A backend serves one framework's arrays. It may know that framework and the rules of `polylogit._contract`, and knows
+neither the registry nor any other backend.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from polylogit._contract import check_logits_dtype
+from polylogit.errors import ConversionError, MixedBackendsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import numpy as np
+
+    Pullback = Callable[[Any], Any]
+
+__all__ = [
+    "SPELLING",
+    "Backend",
+    "Loan",
+    "frozen",
+    "holds_numpy",
+    "host_array",
+    "no_values",
+    "overlaps",
+    "unknown_dtype",
+]
+
+
+class Loan(NamedTuple):
+    """The values of an array on their way to another framework, as a NumPy array on the host."""
+
+    array: np.ndarray[Any, Any]
+    private: bool  # nobody else holds this memory
+    frozen: bool  # the memory is its owner's and will never change
+    reason: str = ""  # why it had to be copied, where it is private
+
+
+# What porting suggests to write, by what it does: ``x`` are logits and ``p`` probabilities. A backend spells what its
+# users write otherwise.
+SPELLING = {
+    "softmax": "polylogit.softmax(x, axis={axis})",
+    "log_softmax": "polylogit.log_softmax(x, axis={axis})",
+    "sigmoid": "polylogit.sigmoid(x)",
+    "exp": "np.exp(p)",
+    "log": "np.log(p)",
+    "exp2": "np.exp2(x * 1.4426950408889634)",
+    "take": "p = np.take(p, {inverse}, axis={axis})",
+    "transpose": "x = np.transpose(x, {back})",
+    "float32": "x = x.astype(np.float32)",
+    "two classes": "polylogit.softmax(np.stack([np.zeros_like(x), x], axis=-1))",
+    "mask": "polylogit.softmax(x, where=mask)",
+    "masked softmax": "polylogit.softmax(x, where=mask)",
+    "no second softmax": "p = x  # it has been through softmax already",
+    "no second sigmoid": "p = x  # it has been through sigmoid already",
+    "no dropout": "p = 0  # no dropout when comparing",
+    "attached": "y, pullback = polylogit.vjp(polylogit.softmax, x)",
+}
+
+
+class Backend(ABC):
+    """One framework's arrays and what polylogit does with them.
+
+    An instance is made on first use, when the framework has been imported (by the user, whose array arrived, or by
+    asking for the backend by name). Subclass it, implement the abstract methods, and name the class in the
+    entry-point group ``polylogit.backends`` or in `polylogit.register_backend`.
+
+    Attributes
+    ----------
+    name : str
+        As in ``backend="torch"``.
+    engine : str
+        What computes, where a backend has a choice and something to say about it; for ``polylogit backends``.
+    differentiates : bool
+        Whether `vjp` and `jvp` take any function of the framework's arrays (True), or only polylogit's own
+        operations by their closed forms (False).
+    always_compiles : str
+        Where the framework compiles whatever it runs, anew for each shape: the name in `compilers` of what compiles a
+        whole function at once. The conformance kit then asks for fewer shapes. Empty elsewhere.
+    writable : bool
+        Whether arrays may be written in place (NumPy, PyTorch), so that `convert` shares memory only with others that
+        may; arrays of JAX and TensorFlow never change.
+    any_byte_order : bool
+        Whether arrays may have another byte order than the machine's.
+    wraps_containers : bool
+        Whether its own dicts, lists and tuples are Python's, wrapped to track the attributes of a model; `convert`
+        makes plain ones of them.
+    spelling : dict of str to str
+        Lines of code as this framework's users write them, where they differ from `SPELLING`.
+    """
+
+    name: ClassVar[str]
+    differentiates: ClassVar[bool] = True
+    always_compiles: ClassVar[str] = ""
+    writable: ClassVar[bool] = True
+    any_byte_order: ClassVar[bool] = False
+    wraps_containers: ClassVar[bool] = False
+    spelling: ClassVar[dict[str, str]] = {}
+
+    @property
+    def engine(self) -> str:
+        """What computes, where there is a choice."""
+        return ""
+
+    # --- which types are ours ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def owns(self, cls: type) -> bool:
+        """Whether arrays of exactly this type are served here.
+
+        Raise `UnsupportedArrayError` for a type of this framework that would lose its meaning (a masked array, say).
+        """
+
+    # --- the operations ----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+        """exp(x) over its sum along `axis`; see `polylogit.softmax`."""
+
+    @abstractmethod
+    def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+        """The logarithm of softmax; see `polylogit.log_softmax`."""
+
+    @abstractmethod
+    def sigmoid(self, x: Any, dtype: Any = None) -> Any:
+        """1 / (1 + exp(-x)); see `polylogit.sigmoid`."""
+
+    def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
+        """What serves an operation on arrays of exactly this type; one of the methods above unless overridden."""
+        serve: Callable[..., Any] = getattr(self, operation)
+        return serve
+
+    # --- arrays in and out -------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        """A Python number, a nested sequence or a NumPy array as an array of this framework, dtype kept if it can be.
+
+        `dtype` is a name such as "bfloat16" or what the framework itself takes; `device` is what it calls one.
+        """
+
+    @abstractmethod
+    def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
+        """The values as a NumPy array on the host, dtype kept (bfloat16 and float8 as those of ml_dtypes)."""
+
+    # --- for `polylogit.convert`; by default values are copied both ways -------------------------------------------
+
+    def lend(self, x: Any) -> Loan:
+        """The values of an array, in its own memory where that lies on the host.
+
+        Raise `ConversionError` (see `no_values`) for what has none: a tracer, a symbolic or sparse tensor, a module.
+        """
+        reason = f"the backend {self.name!r} does not say whether its memory may be shared"
+        return Loan(self.to_numpy(x).copy(), True, False, reason)
+
+    def refuses(self, array: np.ndarray[Any, Any]) -> str:
+        """Why an array here must not share memory that its owner keeps, as a clause; empty where it may."""
+        if self.writable:
+            return f"the backend {self.name!r} does not say whether it may share memory"
+        return f"{self.name} arrays do not change, and this memory is its owner's"
+
+    def adopt(self, array: np.ndarray[Any, Any]) -> Any:
+        """An array on this memory, which `refuses` had nothing against or which is nobody else's; or on a copy of it.
+
+        The dtype is kept; raise `ConversionError` (see `unknown_dtype`) where the framework has no such dtype.
+        """
+        return self.asarray(array)
+
+    def flatten(self, node: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]] | None:
+        """The parts of a container that only this framework knows (a pytree), named, and how to rebuild it; or None."""
+        return None
+
+    def from_dlpack(self, x: Any) -> Any:
+        """An array on the memory of another framework's that never changes; None where that cannot be."""
+        return None
+
+    # --- derivatives -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
+        """``function(x, **kwargs)`` and its pullback; see `polylogit.vjp`."""
+
+    @abstractmethod
+    def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """``function(x, **kwargs)`` and its directional derivative; see `polylogit.jvp`."""
+
+    # --- for porting; none is needed by the operations -----------------------------------------------------------
+
+    def spell(self, what: str, **values: Any) -> str:
+        """A line of code for this framework's users: an entry of `SPELLING`, or the template itself, filled in."""
+        return {**SPELLING, **self.spelling}.get(what, what).format(**values)
+
+    # --- for the conformance kit; none is needed by the operations ----------------------------------------------
+
+    def devices(self) -> tuple[str, ...]:
+        """The devices on which arrays can be made, as `asarray` takes them."""
+        return ("cpu",)
+
+    def dtypes(self) -> tuple[str, ...]:
+        """The names of the floating dtypes that this framework has, widest first."""
+        return ("float64", "float32", "float16")
+
+    def dtype_name(self, x: Any) -> str:
+        """The dtype of an array as a plain name such as "float32"."""
+        return str(x.dtype)
+
+    def capabilities(self) -> dict[str, str]:
+        """What the framework says of the processor and of its own switches, for reports; values as it spells them."""
+        return {}
+
+    def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
+        """By name, the framework's ways to compile a function of one array (``{"jit": jax.jit}``)."""
+        return {}
+
+    slow_compilers: ClassVar[tuple[str, ...]] = ()  # those of `compilers` that take seconds for one function
+
+    def prepare(self, device: str | None) -> None:  # noqa: B027  most need nothing
+        """Switch the framework to what the kit needs, in a process of the kit's own before any array is made."""
+
+    def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
+        """A user's function differentiated as its users do, by `vjp` or a tape; None where `x` is not connected."""
+        return self.vjp(function, x, kwargs)[1](cotangent)
+
+    def tape_jvp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
+        """The directional derivative of a user's function, likewise."""
+        return self.jvp(function, x, tangent, kwargs)[1]
+
+
+def host_array(value: Any) -> np.ndarray[Any, Any]:
+    """A Python number, a nested sequence or a NumPy array as a numeric NumPy array, in the machine's byte order.
+
+    Raises
+    ------
+    ConversionError
+        For nested sequences of unequal lengths.
+    MixedBackendsError
+        For another framework's array, or a sequence of them.
+    DTypeError
+        For values that are not numbers.
+    """
+    import numpy as np  # importing polylogit does not import NumPy
+
+    leaves = dict.fromkeys(_leaf_types(value))
+    for cls in leaves:
+        if not issubclass(cls, (np.ndarray, np.generic)) and any(hasattr(cls, protocol) for protocol in _PROTOCOLS):
+            message = (
+                f"a {type(value).__name__} that holds {cls.__module__}.{cls.__qualname__} was given; gathering arrays "
+                "of another framework would cut gradients and move data. Stack them with that framework first, then "
+                'pass the one array, or convert it with polylogit.convert(..., "numpy").'
+            )
+            raise MixedBackendsError(message)
+    try:
+        array = np.asarray(value)
+        if array.dtype == object and all(issubclass(cls, int) for cls in leaves):
+            array = np.asarray(value, dtype=np.float64)  # integers beyond 64 bits
+    except (ValueError, OverflowError) as error:
+        message = (
+            f"the sequence {reprlib.repr(value)} is not the rows of one array ({error}); give its nested sequences "
+            "equal lengths, or pad them and pass where=."
+        )
+        raise ConversionError(message) from None
+    if array.dtype.kind in "OSUMm" or array.dtype.names is not None:
+        check_logits_dtype(str(array.dtype), "other")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+_PROTOCOLS = ("__array__", "__dlpack__", "__array_namespace__")
+
+
+def _leaf_types(value: Any) -> Iterator[type]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaf_types(item)
+    else:
+        yield type(value)
+
+
+def holds_numpy(value: Any) -> bool:
+    """Whether a nested sequence has NumPy arrays or scalars for leaves."""
+    return any(cls.__module__ == "numpy" for cls in _leaf_types(value))
+
+
+def no_values(x: Any, what: str, remedy: str) -> ConversionError:
+    """The error for what is no array with values on the host, to be raised by `Backend.lend`."""
+    cls = type(x)
+    return ConversionError(f"a {cls.__module__}.{cls.__qualname__} ({what}) cannot be converted; {remedy}.")
+
+
+def unknown_dtype(framework: str, dtype: str) -> ConversionError:
+    """The error for a dtype that a framework lacks, to be raised by `Backend.adopt`."""
+    return ConversionError(f"{framework} has no dtype {dtype}. Convert the array to another dtype first.")
+
+
+def overlaps(array: np.ndarray[Any, Any]) -> bool:
+    """Whether two elements may lie at the same address; never False when they do."""
+    reach = array.itemsize
+    for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
+        if size > 1:
+            if stride < reach:
+                return bool(array.size)
+            reach += stride * (size - 1)
+    return False
+
+
+def frozen(array: np.ndarray[Any, Any], *, shared: bool) -> Loan:
+    """The loan of an array that never changes, so locked that NumPy cannot unlock it."""
+    import numpy as np  # as above
+
+    if not (shared and array.flags.c_contiguous):
+        return Loan(np.array(array), True, False, "the array lies on another device or in another layout")
+    if not array.size:
+        return Loan(array, False, True)
+    # TensorFlow lends bfloat16 and float8 writable; a read-only memoryview underneath holds for good.
+    data = array.reshape(-1).view(np.uint8).data.toreadonly()
+    return Loan(np.frombuffer(data, np.uint8).view(array.dtype).reshape(array.shape), False, True)

@@ -1,0 +1,363 @@
+"""JAX arrays and tracers.
+
+The common path is ``jax.nn.softmax``, compiled once in this module: JAX runs it op by op otherwise. It is left where
+it breaks the contract, and every departure names the defect that it answers. This module may know JAX and the rules
+that all backends share.
+"""
+
+# What the framework says of its own types is incomplete, and pyright takes it at its word.
+# pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false, reportAssignmentType=false
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from polylogit._backends.base import Backend, Loan, frozen, holds_numpy, host_array, no_values, unknown_dtype
+from polylogit._backends.rows import Primitives, checked, compute, dtypes, floating
+from polylogit.errors import ConversionError, DifferentiationError, DTypeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit._backends.base import Pullback
+
+_NATIVE = frozenset((np.dtype("float32"), np.dtype("float64")))
+_Tracer = jax.core.Tracer
+
+
+class _Operation(NamedTuple):
+    """What tells softmax and log_softmax apart."""
+
+    native: Callable[..., Any]
+    masked: float
+
+
+_SOFTMAX = _Operation(jax.nn.softmax, 0.0)
+_LOG_SOFTMAX = _Operation(jax.nn.log_softmax, -math.inf)
+
+# Compiled, they take a seventh of the time. Inlined, a trace holds the operations alone, as it would without.
+_softmax = jax.jit(jax.nn.softmax, static_argnums=1, inline=True)
+_log_softmax = jax.jit(jax.nn.log_softmax, static_argnums=1, inline=True)
+_sigmoid = jax.jit(jax.nn.sigmoid, inline=True)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2), inline=True)
+def _sigmoid_within(x: Any, working: Any, result: Any) -> Any:
+    return jax.nn.sigmoid(x.astype(working)).astype(result)
+
+
+# --- the operations --------------------------------------------------------------------------------------------------
+
+
+def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    """See `polylogit.softmax`."""
+    return _along_axes(_SOFTMAX, x, axis, where, dtype)
+
+
+def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    """See `polylogit.log_softmax`."""
+    return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
+
+
+def sigmoid(x: Any, dtype: Any = None) -> Any:
+    """See `polylogit.sigmoid`."""
+    if dtype is None and x.dtype in _NATIVE:
+        return _sigmoid(x)
+    result, working = dtypes(_Primitives, x.dtype, dtype)
+    return _sigmoid_within(x, working, result)
+
+
+def _concrete_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    """`softmax` of an array that no transformation traces."""
+    if where is None and dtype is None and type(axis) is int and x.dtype in _NATIVE:
+        try:
+            return _softmax(x, axis)
+        except (ValueError, OverflowError):  # an axis out of range, or a 0-d array
+            pass
+    return softmax(x, axis, where, dtype)
+
+
+def _concrete_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    """`log_softmax` of an array that no transformation traces."""
+    if where is None and dtype is None and type(axis) is int and x.dtype in _NATIVE:
+        try:
+            return _log_softmax(x, axis)
+        except (ValueError, OverflowError):
+            pass
+    return log_softmax(x, axis, where, dtype)
+
+
+def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
+    result, working = dtypes(_Primitives, x.dtype, dtype)
+    axes = checked(_Primitives, x, axis, where)
+    return _compute(operation, x, where, axes, result, working, traced=isinstance(x, _Tracer))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), static_argnames="traced", inline=True)
+def _compute(
+    operation: _Operation, x: Any, where: Any, axes: tuple[int, ...], result: Any, working: Any, *, traced: bool
+) -> Any:
+    x = x.astype(working)
+    if traced:
+        x = _sealed(x)
+    return compute(_Primitives, operation.native, operation.masked, x, where, axes, result, working)
+
+
+def _sealed(x: Any) -> Any:
+    """`x`, in a form that XLA computes alike wherever it fuses it.
+
+    XLA may fuse the operation that made x into both the maximum and the exponentials. Where that was a product, the
+    compiler contracts it with the subtraction of the maximum into one fused multiply-add, so that x is rounded in one
+    place and not in the other: at 1e10 they differ by hundreds, and the exponential overflows. Adding a zero that is
+    not known to be one lets the product contract with the addition, which rounds it as the product alone does.
+    (``lax.optimization_barrier`` is gone before the CPU compiler fuses, and ``lax.reduce_precision`` to the same
+    precision is removed.)
+    """
+    return x + lax.stop_gradient(lax.min(lax.abs(x), jnp.zeros((), x.dtype)))
+
+
+# --- the primitives of row-wise work ---------------------------------------------------------------------------------
+
+
+class _Primitives(Primitives):
+    narrow, wide = np.dtype("float32"), np.dtype("float64")
+
+    @staticmethod
+    def kind(dtype: Any) -> str:
+        for kind, group in (("floating", jnp.floating), ("integer", jnp.integer), ("bool", jnp.bool_)):
+            if jnp.issubdtype(dtype, group):
+                return kind
+        return "other"
+
+    @staticmethod
+    def default_float() -> Any:
+        # float32, or float64 in 64-bit mode.
+        return np.dtype(jax.dtypes.canonicalize_dtype(np.float64))
+
+    @staticmethod
+    def dtype(given: Any) -> Any:
+        try:
+            dtype = jnp.dtype(given)
+        except TypeError:
+            return None
+        if dtype.itemsize == 8 and dtype.kind in "fiu" and not jax.config.jax_enable_x64:  # noqa: PLR2004  bytes
+            message = (
+                f"dtype={given!r} needs JAX's 64-bit mode; without it JAX would return 32 bits. Switch it on at the "
+                'start with jax.config.update("jax_enable_x64", True), or ask for float32.'
+            )
+            raise DTypeError(message)
+        return dtype
+
+    @staticmethod
+    def cast(x: Any, dtype: Any) -> Any:
+        return x.astype(dtype)
+
+    @staticmethod
+    def broadcast(mask: Any, x: Any) -> Any:
+        return jnp.broadcast_to(mask, x.shape)
+
+    @staticmethod
+    def moves(x: Any, axes: tuple[int, ...], masked: bool) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Any]:
+        # jax.nn.softmax takes one axis or several, but has no identity for none: an axis of size 1 is none.
+        if not axes:
+            return (lambda t: t[..., None]), (lambda t: t[..., 0]), -1
+        return (lambda t: t), (lambda t: t), axes[0] if len(axes) == 1 else axes
+
+    @staticmethod
+    def any(mask: Any, axis: Any) -> Any:
+        return mask.any(axis, keepdims=True)
+
+    @staticmethod
+    def where(mask: Any, x: Any, other: Any) -> Any:
+        return jnp.where(mask, x, jnp.asarray(other, x.dtype))
+
+    @staticmethod
+    def fill(some: Any, dtype: Any) -> Any:
+        return jnp.where(some, -jnp.inf, 0.0).astype(dtype)
+
+
+def _any_dtype(given: Any) -> Any:
+    dtype = _Primitives.dtype(given)
+    if dtype is None:
+        message = f"JAX has no dtype {given!r}; pass one of its own, for example jax.numpy.float32."
+        raise DTypeError(message)
+    return dtype
+
+
+# --- the backend -----------------------------------------------------------------------------------------------------
+
+
+class JaxBackend(Backend):
+    """JAX; see `polylogit._backends.base.Backend`."""
+
+    name = "jax"
+    writable = False
+    spelling: ClassVar[dict[str, str]] = {
+        "softmax": "jax.nn.softmax(x, axis={axis})",
+        "log_softmax": "jax.nn.log_softmax(x, axis={axis})",
+        "sigmoid": "jax.nn.sigmoid(x)",
+        "exp": "jnp.exp(p)",
+        "log": "jnp.log(p)",
+        "exp2": "jnp.exp2(x * 1.4426950408889634)",
+        "take": "p = jnp.take(p, jnp.array({inverse}), axis={axis})",
+        "transpose": "x = jnp.transpose(x, {back})",
+        "float32": "x = x.astype(jnp.float32)",
+        "two classes": "jax.nn.softmax(jnp.stack([jnp.zeros_like(x), x], axis=-1))",
+        "mask": "jax.nn.softmax(x, where=mask, axis=-1)",
+        "masked softmax": "jax.nn.softmax(x, where=mask, axis=-1)",
+        "no second softmax": "return x  # optax.softmax_cross_entropy takes logits",
+        "no second sigmoid": "optax.sigmoid_binary_cross_entropy(x, y)  # and no sigmoid before it",
+        "no dropout": "model.apply(variables, x, deterministic=True)",
+        "attached": "y = model(x)  # without jax.lax.stop_gradient on the way",
+    }
+    always_compiles = "jit"
+
+    softmax = staticmethod(softmax)
+    log_softmax = staticmethod(log_softmax)
+    sigmoid = staticmethod(sigmoid)
+
+    def owns(self, cls: type) -> bool:
+        """Arrays and the tracers of every transformation."""
+        return issubclass(cls, (_Tracer, jax.Array))
+
+    def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
+        """Arrays that no transformation traces have a form of their own."""
+        concrete = {"softmax": _concrete_softmax, "log_softmax": _concrete_log_softmax}
+        if operation in concrete and not issubclass(cls, _Tracer):
+            return concrete[operation]
+        return super().implementation(operation, cls)
+
+    def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        """See `Backend.asarray`; without 64-bit mode, 64-bit NumPy arrays become 32-bit, as everywhere in JAX."""
+        target = None if dtype is None else _any_dtype(dtype)
+        if not isinstance(value, jax.Array):
+            array = host_array(value)
+            value = array if hasattr(value, "dtype") or holds_numpy(value) else value
+            if value is array and device is None and _crosses(array.dtype, target):
+                # jnp.array compiles a copy for every new shape, which takes longer than the copy. This one is nobody
+                # else's, so that JAX may share its memory.
+                return jax.device_put(array.copy())
+        try:
+            return jnp.array(value, dtype=target, device=device)
+        except OverflowError:  # Python integers beyond the mode's
+            floats = host_array(value).astype(np.float64)
+            return jnp.array(floats, dtype=target or jax.dtypes.canonicalize_dtype(np.float64), device=device)
+        except TypeError as error:
+            message = f"JAX cannot hold {type(value).__name__} of this dtype ({error}); cast it first to float32."
+            raise DTypeError(message) from None
+
+    def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
+        """See `Backend.to_numpy`."""
+        return np.array(x)
+
+    def lend(self, x: Any) -> Loan:
+        """See `Backend.lend`."""
+        if isinstance(x, _Tracer):
+            raise no_values(x, "a tracer", "convert outside of jit, grad, vmap and scan")
+        if not isinstance(x, jax.Array):
+            raise no_values(x, "no array with values", "pass arrays, or containers of them")
+        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.extended):
+            raise no_values(x, str(x.dtype), "pass jax.random.key_data(key)")
+        if x.is_deleted() or not x.is_fully_addressable:
+            state = "deleted or donated" if x.is_deleted() else "spread over several hosts"
+            raise no_values(x, state, "gather it on this host first")
+        devices = x.devices()
+        return frozen(np.asarray(x), shared=len(devices) == 1 and all(device.platform == "cpu" for device in devices))
+
+    def adopt(self, array: np.ndarray[Any, Any]) -> Any:
+        """See `Backend.adopt`; a copy."""
+        name = array.dtype.name
+        if array.dtype.kind in "fiuc" and jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+            message = (
+                f"JAX would silently make {name} into {jax.dtypes.canonicalize_dtype(array.dtype)}, since x64 is off. "
+                'Call jax.config.update("jax_enable_x64", True) first, or convert the array to a 32-bit dtype yourself.'
+            )
+            raise ConversionError(message)
+        try:
+            # copy=True, since jax.device_put and from_dlpack alias whatever happens to lie on a 64-byte boundary.
+            made = jnp.array(array, copy=True)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise unknown_dtype("JAX", name) from error
+        if made.dtype != array.dtype:
+            raise unknown_dtype("JAX", name)
+        return made
+
+    def flatten(self, node: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]] | None:
+        """See `Backend.flatten`; registered pytrees."""
+        children, structure = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda part: part is not node)
+        if structure == jax.tree_util.tree_structure(0):
+            return None
+        named = [(jax.tree_util.keystr(keys), child) for keys, child in children]
+        return named, functools.partial(jax.tree_util.tree_unflatten, structure)
+
+    def from_dlpack(self, x: Any) -> Any:
+        """See `Backend.from_dlpack`; what x64 would narrow is not taken."""
+        made = jax.dlpack.from_dlpack(x)
+        return made if jax.dtypes.canonicalize_dtype(made.dtype) == made.dtype else None
+
+    def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
+        """By ``jax.vjp``."""
+        y, pull = jax.vjp(lambda x: function(x, **kwargs), floating(_Primitives, x))
+
+        def pullback(cotangent: Any) -> Any:
+            return pull(self._like(cotangent, y, "cotangent"))[0]
+
+        return y, pullback
+
+    def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """By ``jax.jvp``."""
+        x = floating(_Primitives, x)
+        y, tangent_out = jax.jvp(lambda x: function(x, **kwargs), (x,), (self._like(tangent, x, "tangent"),))
+        return y, tangent_out
+
+    def _like(self, given: Any, like: Any, argument: str) -> Any:
+        if not isinstance(given, (jax.Array, _Tracer)):
+            given = self.asarray(given)
+        if given.shape != like.shape:
+            message = (
+                f"the {argument} has the shape {given.shape} and must have the shape {like.shape}; broadcast it, for "
+                f"example with jax.numpy.broadcast_to({argument}, {like.shape})."
+            )
+            raise DifferentiationError(message)
+        return given.astype(like.dtype)
+
+    def devices(self) -> tuple[str, ...]:
+        """The platforms of this process's devices."""
+        return tuple(dict.fromkeys(device.platform for device in jax.devices()))
+
+    def dtypes(self) -> tuple[str, ...]:
+        """See `Backend.dtypes`; float64 in 64-bit mode only."""
+        wide = ("float64",) if jax.config.jax_enable_x64 else ()
+        return (*wide, "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+
+    def capabilities(self) -> dict[str, str]:
+        """See `Backend.capabilities`; XLA tells of nothing but the switches that it was given."""
+        kind = ", ".join(dict.fromkeys(device.device_kind for device in jax.devices()))
+        flags = os.environ.get("XLA_FLAGS", "")
+        return {"devices": kind, "x64": str(jax.config.jax_enable_x64)} | ({"XLA_FLAGS": flags} if flags else {})
+
+    def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
+        """``jax.jit``."""
+        return {"jit": jax.jit}
+
+    def prepare(self, device: str | None) -> None:
+        """64-bit mode, and the CPU alone unless another device is asked for; the environment's own settings hold."""
+        if "JAX_ENABLE_X64" not in os.environ:
+            jax.config.update("jax_enable_x64", True)
+        if "JAX_PLATFORMS" not in os.environ and (device is None or device.startswith("cpu")):
+            jax.config.update("jax_platforms", "cpu")
+
+
+def _crosses(dtype: Any, target: Any) -> bool:
+    """Whether a NumPy array of this dtype becomes one of JAX's as it is."""
+    return _Primitives.kind(dtype) != "other" and dtype == (
+        jax.dtypes.canonicalize_dtype(dtype) if target is None else target
+    )

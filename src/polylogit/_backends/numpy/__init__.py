@@ -1,0 +1,374 @@
+"""NumPy's arrays: what is converted, checked and wrapped around the arithmetic, and the derivatives in closed form.
+
+The arithmetic is in C (`compiled`, and the folder kernels) or, where that is missing, in `pure`. It may know NumPy,
+those and the rules of `polylogit._contract`; it knows neither the registry nor another backend. ml_dtypes (bfloat16,
+float8) is imported only when one of its dtypes is asked for by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from polylogit._backends.base import Backend, Loan, host_array, no_values
+from polylogit._backends.numpy import compiled, pure, threads
+from polylogit._contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
+from polylogit.errors import (
+    BackendUnavailableError,
+    ConversionError,
+    DifferentiationError,
+    DTypeError,
+    UnsupportedArrayError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit._backends.base import Pullback
+
+    AnyArray = np.ndarray[Any, Any]
+    AnyDType = np.dtype[Any]
+
+__all__ = ["NumpyBackend"]
+
+# What NumPy's one-letter kinds are to the contract. Those of ml_dtypes are all "V", as structured ones are.
+_KINDS = {"f": "floating", "i": "integer", "u": "integer", "b": "bool"}
+_MEANINGFUL = {
+    "matrix": "its products and indexing differ from those of an array; pass numpy.asarray(x)",
+    "MaskedArray": "its mask would be lost; pass x.filled(0) with where=~numpy.ma.getmaskarray(x)",
+}
+# Those of ml_dtypes that a framework has too.
+_OF_ML_DTYPES = ("bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
+_FLOAT32 = np.dtype(np.float32)
+_FLOAT64 = np.dtype(np.float64)
+
+
+def kind_of(dtype: AnyDType) -> str:
+    """The kind of a dtype, as `polylogit._contract` names kinds."""
+    if dtype.kind == "V" and dtype.type.__module__ == "ml_dtypes":
+        return "floating" if "float" in dtype.name else "integer" if "int" in dtype.name else "complex"
+    return _KINDS.get(dtype.kind, dtype.name)
+
+
+def _known_dtype(given: Any) -> AnyDType:
+    dtype: AnyDType = np.dtype(given)
+    return dtype
+
+
+def as_dtype(given: Any) -> AnyDType:
+    """`given`, a dtype of NumPy or ml_dtypes, their scalar type or a name, as a dtype; not yet checked for its kind."""
+    with contextlib.suppress(TypeError):
+        return _known_dtype(given)
+    if isinstance(given, str) and given.startswith(("bfloat16", "float8", "float6", "float4", "int4", "uint4")):
+        try:
+            import ml_dtypes
+        except ImportError as error:
+            message = (
+                f"dtype={given!r} on NumPy arrays needs the package ml_dtypes; install it: `pip install ml_dtypes`."
+            )
+            raise BackendUnavailableError(message, name="ml_dtypes") from error
+        if hasattr(ml_dtypes, given):
+            return _known_dtype(getattr(ml_dtypes, given))
+    message = f'dtype={given!r} is no dtype of NumPy; pass for example dtype="float32" or dtype=numpy.float64.'
+    raise DTypeError(message)
+
+
+def work_dtype(given: AnyDType, result: AnyDType) -> AnyDType:
+    """In which dtype to compute: the wider of the two, float32 at least."""
+    work = _FLOAT32
+    for dtype in (given, result):
+        if kind_of(dtype) != "floating":
+            work = np.promote_types(work, _FLOAT64)  # integers and bool
+        elif dtype.kind == "f":
+            work = np.promote_types(work, dtype)  # native byte order, and float32 for float16
+    return work
+
+
+def _mask(where: Any, shape: tuple[int, ...]) -> AnyArray | None:
+    """`where` as a bool array of the logits' shape, without a copy."""
+    if where is None:
+        return None
+    mask = host_array(where)
+    check_mask(str(mask.dtype), mask.dtype.kind == "b")
+    check_mask_shape(mask.shape, shape)
+    return np.broadcast_to(mask, shape)
+
+
+def _wrap(x: Any, result: AnyArray) -> Any:
+    """`result` as a ufunc would return it for `x`: scalars for scalars, subclasses of arrays for themselves."""
+    cls = type(x)
+    if cls is np.ndarray:
+        return result
+    if issubclass(cls, np.generic):
+        return result[()]
+    try:
+        return x.__array_wrap__(result, None, False)
+    except TypeError:  # a class written for NumPy 1, which passed no return_scalar
+        return x.__array_wrap__(result)
+
+
+def check_type(cls: type) -> None:
+    """Refuse the array types of NumPy itself that would lose their meaning here."""
+    for base in cls.__mro__:
+        if base.__module__.startswith("numpy") and (reason := _MEANINGFUL.get(base.__name__)):
+            message = f"a {cls.__module__}.{cls.__qualname__} is not served: {reason}."
+            raise UnsupportedArrayError(message)
+
+
+# --- one call --------------------------------------------------------------------------------------------------------
+
+
+class _Problem:
+    """An operation at a point: its arguments checked, its value, and its derivatives.
+
+    With p the probabilities kept from the forward, softmax's Jacobian is diag(p) - p p', which is symmetric;
+    log_softmax's is I - 1 p'; sigmoid's is p (1 - p). The second derivative of <g, f(x)> is a Hessian, symmetric too,
+    so that its pullback is its derivative along a direction.
+    """
+
+    def __init__(self, operation: str, x: Any, axis: Any, where: Any, dtype: Any) -> None:
+        self.operation = operation
+        self.array: AnyArray = np.asarray(x)
+        kind = kind_of(self.array.dtype)
+        check_logits_dtype(str(self.array.dtype), kind)
+        self.given = self.array.dtype if kind == "floating" else _FLOAT64
+        self.result = self.given
+        if dtype is not None:
+            self.result = as_dtype(dtype)
+            check_floating(dtype, kind_of(self.result))
+        self.work = work_dtype(self.array.dtype, self.result)
+        self.axes: tuple[int, ...] = ()
+        self.mask = None
+        if operation != "sigmoid":
+            self.axes = normalize_axis(axis, self.array.ndim)
+            self.mask = _mask(where, self.array.shape)
+
+    def forward(self, kept: AnyArray | None = None, tangent: AnyArray | None = None) -> AnyArray:
+        """The value and, into `kept`, what `pull` needs or the derivative along a tangent."""
+        out = np.empty_like(self.array, dtype=self.result)
+        path = self._path(*(one.dtype for one in (self.array, out, kept, tangent) if one is not None))
+        path.forward(self.operation, self.array, out, self.axes, self.mask, self.work, kept, tangent)
+        return out
+
+    def combine(self, product: str, g: AnyArray, dtype: AnyDType, p: AnyArray | None = None) -> AnyArray:
+        """One of the products of `pure.combine`, with what was kept or another array in its place."""
+        p = self.kept if p is None else p
+        out = np.empty_like(p, dtype=dtype)
+        self._path(g.dtype, dtype).combine(product, g, p, out, self.axes, self.mask)
+        return out
+
+    def _path(self, *dtypes: AnyDType) -> Any:
+        return compiled if compiled.serves(self.work, *dtypes) else pure
+
+    # --- derivatives -------------------------------------------------------------------------------------------
+
+    def linearize(self) -> AnyArray:
+        """The value; what the derivatives need is kept."""
+        self.kept = np.empty_like(self.array, dtype=self.work)
+        return self.forward(self.kept)
+
+    def pull(self, cotangent: AnyArray, dtype: AnyDType | None = None) -> AnyArray:
+        """The gradient of a cotangent, in the argument's dtype."""
+        return self.combine(_PULL[self.operation], cotangent, dtype or self.given)
+
+    def bend(self, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
+        """The derivative of ``pull(cotangent)`` along a direction."""
+        if self.operation == "sigmoid":
+            # 1 - 2 p is -tanh(x / 2), without the cancellation near x = 0.
+            product = self.combine("multiply", cotangent, self.work, self.turn)
+            return self.combine("multiply", self.combine("multiply", direction, self.work), dtype, product)
+        with np.errstate(all="ignore"):
+            if self.operation == "softmax":
+                product = self.combine("less_mean", direction, self.work)
+                product *= self.combine("less_mean", cotangent, self.work)
+                return self.combine("softmax_pull", product, dtype)
+            curve = self.combine("softmax_pull", direction, self.work)
+            where = True if self.mask is None else self.mask
+            total = np.add.reduce(cotangent, axis=self.axes, dtype=np.float64, keepdims=True, where=where)
+            curve *= -total.astype(self.work)
+            return curve.astype(dtype, copy=False)
+
+    def prepare_to_bend(self) -> None:
+        """Keep what `bend` needs of the argument, which its owner may write to."""
+        if self.operation == "sigmoid":
+            self.turn = self.array.astype(self.work)
+            with np.errstate(all="ignore"):
+                self.turn /= -2
+                np.tanh(self.turn, out=self.turn)
+
+
+_PULL = {"softmax": "softmax_pull", "log_softmax": "log_softmax_pull", "sigmoid": "multiply"}
+
+
+# --- the backend -----------------------------------------------------------------------------------------------------
+
+
+class NumpyBackend(Backend):
+    """NumPy arrays and scalars."""
+
+    name: ClassVar[str] = "numpy"
+    differentiates: ClassVar[bool] = False
+    any_byte_order: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        compiled.set_up(self.softmax, self.log_softmax, self.sigmoid)
+
+    @property
+    def engine(self) -> str:
+        """What computes: an instruction set of the kernels in C, or "pure" and the reason."""
+        return compiled.engine()
+
+    def owns(self, cls: type) -> bool:
+        """Arrays, their subclasses and NumPy's scalars; not matrices and masked arrays."""
+        if not issubclass(cls, (np.ndarray, np.generic)):
+            return False
+        check_type(cls)
+        return True
+
+    def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
+        """For plain arrays the extension's own function, so that a small one costs one call."""
+        direct = compiled.implementation(operation) if cls is np.ndarray else None
+        return direct or super().implementation(operation, cls)
+
+    # --- the operations ----------------------------------------------------------------------------------------
+
+    def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+        """exp(x) over its sum along `axis`."""
+        return _wrap(x, _Problem("softmax", x, axis, where, dtype).forward())
+
+    def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+        """The logarithm of softmax, with relative accuracy near 0."""
+        return _wrap(x, _Problem("log_softmax", x, axis, where, dtype).forward())
+
+    def sigmoid(self, x: Any, dtype: Any = None) -> Any:
+        """1 / (1 + exp(-x))."""
+        return _wrap(x, _Problem("sigmoid", x, None, None, dtype).forward())
+
+    # --- arrays in and out -------------------------------------------------------------------------------------
+
+    def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        """A number, a nested sequence or an array as an array; a dtype of ml_dtypes by its name."""
+        if device not in (None, "cpu"):
+            message = (
+                f'device={device!r} was given; NumPy arrays live in the host\'s memory. Pass "cpu" or leave it out.'
+            )
+            raise ConversionError(message)
+        if isinstance(value, np.ndarray):
+            check_type(type(value))
+            array = value
+        else:
+            array = host_array(value)
+        return array if dtype is None else array.astype(as_dtype(dtype), copy=False)
+
+    def to_numpy(self, x: Any) -> AnyArray:
+        """The array itself."""
+        return np.asarray(x)
+
+    def lend(self, x: Any) -> Loan:
+        """See `Backend.lend`."""
+        if isinstance(x, (np.ma.MaskedArray, np.matrix)):
+            raise no_values(x, "its meaning would be lost", "pass np.asarray(x), or x.filled(value) and the mask")
+        if not isinstance(x, (np.ndarray, np.generic)):
+            raise no_values(x, "no array", "pass arrays, or containers of them")
+        if isinstance(x, np.generic):
+            return Loan(np.array(x), True, False, "a NumPy scalar lends no memory")
+        return Loan(np.asarray(x), False, False)
+
+    def refuses(self, array: AnyArray) -> str:
+        """See `Backend.refuses`; NumPy takes any memory."""
+        return ""
+
+    def adopt(self, array: AnyArray) -> Any:
+        """See `Backend.adopt`."""
+        return array
+
+    # --- derivatives -------------------------------------------------------------------------------------------
+
+    def _problem(self, function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[_Problem, AnyArray | None]:
+        """What is to be differentiated, and of a `gradient` the cotangent; an error for what has no closed form."""
+        cotangent = None
+        if getattr(function, "__polylogit_gradient__", False):
+            kwargs = {**function.kwargs, **kwargs}
+            function, cotangent = function.operation, function.cotangent
+        if getattr(function, "__polylogit_gradient__", False):
+            message = (
+                "polylogit.gradient of a gradient was to be differentiated: a third derivative, for which there is no "
+                "closed form here. Take it with an array of torch, jax or tensorflow."
+            )
+            raise DifferentiationError(message)
+        operation = getattr(function, "__polylogit_operation__", None)
+        if operation not in _PULL:
+            message = (
+                f"{function!r} cannot be differentiated on NumPy arrays, which have no automatic differentiation; its "
+                "closed forms cover polylogit.softmax, log_softmax, sigmoid and polylogit.gradient of one of these. "
+                "For a function of your own pass an array of torch, jax or tensorflow."
+            )
+            raise DifferentiationError(message)
+        offers = {"axis": -1, "where": None, "dtype": None} if operation != "sigmoid" else {"dtype": None}
+        given = {key: value for key, value in kwargs.items() if key != "backend"}
+        if unknown := given.keys() - offers.keys():
+            message = (
+                f"polylogit.{operation} has no argument {', '.join(unknown)}; its arguments are {', '.join(offers)}."
+            )
+            raise DifferentiationError(message)
+        arguments = {"axis": None, "where": None, **offers, **given}
+        problem = _Problem(operation, x, **arguments)
+        if cotangent is not None:
+            cotangent = self._direction(cotangent, problem.array.shape, "the cotangent")
+        return problem, cotangent
+
+    def _direction(self, value: Any, shape: tuple[int, ...], name: str) -> AnyArray:
+        """A tangent or cotangent as an array of the logits' shape."""
+        array = value if isinstance(value, np.ndarray) else host_array(value)
+        check_logits_dtype(str(array.dtype), kind_of(array.dtype))
+        if array.shape != shape:
+            message = f"{name} has the shape {array.shape} and the value {shape}; give it that shape."
+            raise DifferentiationError(message)
+        return array
+
+    def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
+        """The value and its pullback, by the closed forms; the pullback uses what the forward kept."""
+        problem, outer = self._problem(function, x, kwargs)
+        value = problem.linearize()
+        pull: Callable[[AnyArray], AnyArray] = problem.pull
+        if outer is not None:
+            fixed = outer.astype(problem.work)  # a copy: the caller may write to it before pulling back
+            value = problem.pull(fixed)
+            problem.prepare_to_bend()
+            pull = lambda direction: problem.bend(fixed, direction, problem.given)  # noqa: E731
+        problem.array = np.empty(0)
+
+        def pullback(cotangent: Any) -> Any:
+            return _wrap(x, pull(self._direction(cotangent, value.shape, "the cotangent")))
+
+        return _wrap(x, value), pullback
+
+    def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """The value and its derivative along `tangent`, by the closed forms."""
+        problem, outer = self._problem(function, x, kwargs)
+        tangent = self._direction(tangent, problem.array.shape, "the tangent")
+        if outer is None:
+            pushed = np.empty_like(problem.array, dtype=problem.result)
+            return _wrap(x, problem.forward(pushed, tangent)), _wrap(x, pushed)
+        problem.linearize()
+        problem.prepare_to_bend()
+        value = problem.pull(outer)
+        return _wrap(x, value), _wrap(x, problem.bend(outer, tangent, problem.given))
+
+    # --- for the conformance kit -------------------------------------------------------------------------------
+
+    def dtypes(self) -> tuple[str, ...]:
+        """float64, float32, float16 and, with ml_dtypes, bfloat16 and float8."""
+        extra = _OF_ML_DTYPES if importlib.util.find_spec("ml_dtypes") else ()
+        return ("float64", "float32", "float16", *extra)
+
+    def dtype_name(self, x: Any) -> str:
+        """The dtype's name, whatever its byte order."""
+        return str(np.asarray(x).dtype.name)
+
+    def capabilities(self) -> dict[str, str]:
+        """See `Backend.capabilities`."""
+        return {"engine": self.engine, "threads": str(threads.get_num_threads())}

@@ -1,0 +1,534 @@
+"""PyTorch tensors.
+
+The common path is ``torch.softmax`` itself. It is left where that call breaks the contract, and every departure names
+the defect that it answers. This module may know PyTorch and the shared rules; Dynamo traces through all of it, so the
+operations hold no look-up in ``sys.modules``, no import and no lock.
+"""
+
+# What the framework says of its own types is incomplete, and pyright takes it at its word.
+# pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false, reportAssignmentType=false
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+import warnings
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch import compiler
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+from polylogit._backends.base import Backend, Loan, holds_numpy, host_array, no_values, overlaps, unknown_dtype
+from polylogit._backends.rows import Primitives, along_axes, elementwise, floating
+from polylogit.errors import ConversionError, DifferentiationError, DTypeError, UnsupportedArrayError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit._backends.base import Pullback
+
+# The dtypes that the native calls serve as they are. A tuple: Dynamo compares its items by identity.
+_NATIVE = (torch.float32, torch.float64)
+
+# The CPU kernels add a row up in one running sum for each lane of a vector register along the last axis, in a single
+# one along any other: at 128,256 classes the float32 probabilities sum to 1.0000079 on the last axis, to 1.0001 on axis
+# 0. A chain of k additions loses (k - 1) / 2 eps where a large term comes first and small ones follow, and k / 8 eps of
+# equal terms. Chains of 32 are what the bounds leave room for, as they are those of XLA's sums.
+_CHAIN = 32
+
+# Bytes of a vector register, by the name of the kernels that this processor is given; and the fewest that a build has
+# (NEON), for programs that are exported, to run elsewhere.
+_FEWEST_BYTES = 16
+_VECTOR_BYTES = {"AVX2": 32, "AVX512": 64}.get(torch.backends.cpu.get_cpu_capability(), _FEWEST_BYTES)
+
+# A tensor of up to so many bytes, `_CHAIN` elements in single precision, holds no row that is too long.
+_SMALL_BYTES = 4 * _CHAIN
+
+# Module-level names: looking them up in torch would take as long as the rest of what is done before the call.
+_FLOAT32 = torch.float32
+_native_sigmoid = torch.sigmoid
+
+# NumPy's side of these is in ml_dtypes; they cross as the integer of the same width.
+_FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
+_BY_BITS = {"bfloat16": torch.int16} | dict.fromkeys((*_FLOAT8, "float8_e8m0fnu"), torch.uint8)
+
+
+class _Operation(NamedTuple):
+    """What tells softmax and log_softmax apart."""
+
+    native: Callable[..., torch.Tensor]
+    long: Callable[[torch.Tensor, int], torch.Tensor]
+    masked: float
+
+    def normalised(self, x: torch.Tensor, axis: int) -> torch.Tensor:
+        """By the native call, or by the long form where its sums would drift."""
+        return self.long(x, axis) if _is_long(x, axis) else self.native(x, axis)
+
+
+def _shifted(x: torch.Tensor, axis: int) -> torch.Tensor:
+    # The maximum is a constant to the derivative: softmax does not change when all logits shift.
+    return x - x.detach().amax(axis, keepdim=True)
+
+
+def _long_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
+    """By ``torch.sum``, which adds in a cascade whose chains are short at any length."""
+    if _is_traced():
+        shifted, share, levels = _folded(x, axis, torch.reciprocal)
+        return _unfolded(shifted.exp() * share, levels, x.shape[axis], axis)
+    e = _shifted(x, axis).exp_()
+    # Not divided: the derivative of a quotient takes e over the square of the sum, which underflows before the result.
+    share = e.sum(axis, keepdim=True).reciprocal()
+    # Written over itself it takes half the memory, unless it is needed to differentiate.
+    return e * share if e.requires_grad or compiler.is_exporting() else e.mul_(share)
+
+
+def _long_log_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
+    if _is_traced():
+        shifted, logarithm, levels = _folded(x, axis, torch.log)
+        return _unfolded(shifted - logarithm, levels, x.shape[axis], axis)
+    shifted = _shifted(x, axis)
+    logarithm = shifted.exp().sum(axis, keepdim=True).log()
+    return shifted.sub_(logarithm)
+
+
+def _is_traced() -> bool:
+    """Whether Inductor may write the loops; an exported program runs eagerly."""
+    return compiler.is_compiling() and not compiler.is_exporting()
+
+
+def _folded(
+    x: torch.Tensor, axis: int, function: Callable[[torch.Tensor], torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """The exponents of a long row, folded into dimensions of up to `_CHAIN`, and a function of their sum, spread again.
+
+    Sums are taken, and in the derivative of the spreading taken again, one dimension at a time: Inductor adds up to
+    4,096 terms, or the share of a thread, in one running sum. What is spread is made before: Inductor leaves out the
+    end of a row whose length is no multiple of the dimension where it reads something of each (pytorch#195582).
+    """
+    shifted = _shifted(x.movedim(axis, -1), -1)
+    length = shifted.shape[-1]
+    levels = 1
+    while _CHAIN**levels < length:
+        levels += 1
+    if levels > 1:
+        unit = _CHAIN ** (levels - 1)
+        missing = -length % unit
+        shifted = torch.nn.functional.pad(shifted, (0, missing), value=float("-inf"))
+        shifted = shifted.unflatten(-1, ((length + missing) // unit, *[_CHAIN] * (levels - 1)))
+    total = shifted.exp()
+    for level in range(1, levels + 1):
+        total = total.sum(-level, keepdim=True)
+    spread = function(total)
+    for level in range(levels, 1, -1):
+        spread = spread.expand(*[-1] * (spread.ndim - level), shifted.shape[-level], *[-1] * (level - 1))
+    return shifted, spread, levels
+
+
+def _unfolded(y: torch.Tensor, levels: int, length: int, axis: int) -> torch.Tensor:
+    return (y.flatten(-levels).narrow(-1, 0, length) if levels > 1 else y).movedim(-1, axis)
+
+
+_SOFTMAX = _Operation(torch.softmax, _long_softmax, 0.0)
+_LOG_SOFTMAX = _Operation(torch.log_softmax, _long_log_softmax, float("-inf"))
+
+
+# --- the operations --------------------------------------------------------------------------------------------------
+
+
+def _at_once(native: Callable[..., torch.Tensor], general: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation with an axis and nothing else, on plain tensors: one look at the size, and the native call.
+
+    So small, the native kernels keep the bound; what they refuse is said again by the rules. This is
+    not for tracing, where a look at a size would become a constraint: by its attribute Dynamo takes the general form.
+    """
+
+    def call(x: torch.Tensor, axis: int) -> Any:
+        try:
+            if x.dtype is _FLOAT32 and 0 < x.nbytes <= _SMALL_BYTES:
+                return native(x, axis, False)  # in the dtype that it has
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            pass
+        return general(x, axis)
+
+    call._torchdynamo_inline = general  # type: ignore[attr-defined]  # noqa: SLF001
+    return call
+
+
+def _sigmoid_at_once(x: torch.Tensor) -> Any:
+    return _native_sigmoid(x) if x.dtype is _FLOAT32 else sigmoid(x)
+
+
+def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    """See `polylogit.softmax`."""
+    return _along_axes(_SOFTMAX, x, axis, where, dtype)
+
+
+def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    """See `polylogit.log_softmax`."""
+    return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
+
+
+def sigmoid(x: Any, dtype: Any = None) -> Any:
+    """See `polylogit.sigmoid`."""
+    if dtype is None and x.dtype in _NATIVE:
+        return torch.sigmoid(x)
+    return elementwise(_primitives(x), torch.sigmoid, x, dtype)
+
+
+def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
+    if x.layout not in (torch.strided, torch.jagged):
+        message = f"a tensor of the layout {x.layout} is not served; make it dense first, with x.to_dense()."
+        raise UnsupportedArrayError(message)
+    return along_axes(_primitives(x), operation.normalised, operation.masked, x, axis, where, dtype)
+
+
+def _is_long(x: torch.Tensor, axis: int) -> bool:
+    """Whether the native kernels would add the row up in chains of more than `_CHAIN`."""
+    if x.device.type != "cpu" or x.ndim == 0:
+        return False
+    length = x.shape[axis]
+    if compiler.is_exporting():
+        # A size that is not known takes the form that is right for every size, and sets no constraint.
+        return not statically_known_true(length <= _longest(x, axis, _FEWEST_BYTES))
+    # Of the loops that Inductor writes nothing is known but that they may be plain ones.
+    return bool(length > (_CHAIN if compiler.is_compiling() else _longest(x, axis, _VECTOR_BYTES)))
+
+
+def _longest(x: torch.Tensor, axis: int, vector: int) -> int:
+    return _CHAIN * (vector // x.dtype.itemsize if axis == x.ndim - 1 else 1)
+
+
+# --- the primitives of row-wise work ---------------------------------------------------------------------------------
+
+
+class _Primitives(Primitives):
+    narrow, wide = torch.float32, torch.float64
+
+    @staticmethod
+    def kind(dtype: torch.dtype) -> str:
+        if dtype.is_floating_point:
+            return "floating"
+        if dtype.is_complex or "q" in str(dtype):  # qint8 and its like
+            return "other"
+        return "bool" if dtype is torch.bool else "integer"
+
+    @staticmethod
+    def default_float() -> torch.dtype:
+        return torch.get_default_dtype()
+
+    @staticmethod
+    def dtype(given: Any) -> torch.dtype | None:
+        if not isinstance(given, (str, torch.dtype)):
+            try:
+                given = str(np.dtype(given).name)
+            except TypeError:
+                return None
+        found = given if isinstance(given, torch.dtype) else getattr(torch, given, None)
+        return found if isinstance(found, torch.dtype) else None
+
+    @staticmethod
+    def cast(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        return x if x.dtype is dtype else x.to(dtype)
+
+    @staticmethod
+    def broadcast(mask: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return torch.broadcast_to(mask, x.shape)
+
+    @staticmethod
+    def moves(
+        x: torch.Tensor, axes: tuple[int, ...], masked: bool
+    ) -> tuple[Callable[[torch.Tensor], torch.Tensor], Callable[[torch.Tensor], torch.Tensor], int]:
+        if len(axes) == 1 and not masked:
+            return _same, _same, axes[0]
+        if not axes:
+            return (lambda t: t.unsqueeze(-1)), (lambda t: t.squeeze(-1)), x.ndim
+        last = tuple(range(x.ndim - len(axes), x.ndim))
+        sizes = [x.shape[axis] for axis in axes]
+        return (
+            lambda t: t.movedim(axes, last).flatten(-len(axes)),
+            lambda t: t.unflatten(-1, sizes).movedim(last, axes),
+            x.ndim - len(axes),
+        )
+
+    @staticmethod
+    def any(mask: torch.Tensor, axis: int) -> torch.Tensor:
+        return mask.any(axis, keepdim=True)
+
+    @staticmethod
+    def where(mask: torch.Tensor, x: torch.Tensor, other: torch.Tensor | float) -> torch.Tensor:
+        return torch.where(mask, x, other if isinstance(other, torch.Tensor) else torch.full_like(x, other))
+
+    @staticmethod
+    def fill(some: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        return torch.where(some, float("-inf"), 0.0).to(dtype)
+
+
+class _OnCuda(_Primitives):
+    # The CUDA kernels add 16-bit rows up in float32 as they are; on the CPU log_softmax rounds the sum to 16 bits, and
+    # returns -inf once it is over 65,504.
+    @classmethod
+    def working(cls, inherited: torch.dtype, result: torch.dtype) -> torch.dtype:
+        native = inherited is result and inherited.itemsize == 2  # noqa: PLR2004  bytes
+        return inherited if native else super().working(inherited, result)
+
+
+def _primitives(x: torch.Tensor) -> type[_Primitives]:
+    return _OnCuda if x.device.type == "cuda" else _Primitives
+
+
+def _same(x: torch.Tensor) -> torch.Tensor:
+    return x
+
+
+# --- the backend -----------------------------------------------------------------------------------------------------
+
+
+_sigmoid_at_once._torchdynamo_inline = sigmoid  # type: ignore[attr-defined]  # noqa: SLF001
+
+_AT_ONCE = {
+    "softmax": _at_once(torch._softmax, softmax),  # noqa: SLF001  what torch.softmax calls, for two thirds of its overhead
+    "log_softmax": _at_once(torch._log_softmax, log_softmax),  # noqa: SLF001
+    "sigmoid": _sigmoid_at_once,
+}
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+class TorchBackend(Backend):
+    """PyTorch; see `polylogit._backends.base.Backend`."""
+
+    name = "torch"
+    spelling: ClassVar[dict[str, str]] = {
+        "softmax": "torch.softmax(x, dim={axis})",
+        "log_softmax": "torch.log_softmax(x, dim={axis})",
+        "sigmoid": "torch.sigmoid(x)",
+        "exp": "torch.exp(p)",
+        "log": "torch.log(p)",
+        "exp2": "torch.exp2(x * 1.4426950408889634)",
+        "take": "p = p.index_select({axis}, torch.tensor({inverse}))",
+        "transpose": "x = x.permute({back})",
+        "float32": "x = x.float()",
+        "two classes": "torch.softmax(torch.stack([torch.zeros_like(x), x], dim=-1), dim=-1)",
+        "mask": 'x = x.masked_fill(~mask, float("-inf"))',
+        "no second softmax": "return x  # nn.Softmax follows already; nn.CrossEntropyLoss takes logits",
+        "no second sigmoid": "torch.nn.functional.binary_cross_entropy_with_logits(x, y)  # and no sigmoid before it",
+        "no dropout": "model.eval()",
+        "attached": "y = model(x)  # without .detach(), torch.no_grad() and .numpy() on the way",
+    }
+
+    softmax = staticmethod(softmax)
+    log_softmax = staticmethod(log_softmax)
+    sigmoid = staticmethod(sigmoid)
+
+    def owns(self, cls: type) -> bool:
+        """Tensors and all that derives from them."""
+        return issubclass(cls, torch.Tensor)
+
+    def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
+        """See `Backend.implementation`."""
+        return _AT_ONCE[operation] if cls in _PLAIN else getattr(self, operation)
+
+    def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        """See `Backend.asarray`; Python floats get torch's default dtype."""
+        target = None if dtype is None else _any_dtype(dtype)
+        if isinstance(value, torch.Tensor):
+            return value.to(device=device, dtype=target)
+        array = host_array(value)
+        if not hasattr(value, "dtype") and not holds_numpy(value):
+            try:
+                return torch.tensor(value, dtype=target, device=device)
+            except (OverflowError, RuntimeError, ValueError):  # integers beyond 64 bits
+                return torch.tensor(array.astype(np.float64), dtype=target or torch.get_default_dtype(), device=device)
+        name = array.dtype.name
+        if name in _BY_BITS:
+            bits = array.view(f"u{array.dtype.itemsize}" if array.dtype.itemsize == 1 else "i2")
+            tensor = torch.tensor(bits).view(getattr(torch, name))
+        else:
+            try:
+                tensor = torch.tensor(array.copy())
+            except TypeError:
+                message = f"PyTorch has no dtype {name}; cast the array first, for example with .astype('float64')."
+                raise DTypeError(message) from None
+        return tensor.to(device=device, dtype=target)
+
+    def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
+        """See `Backend.to_numpy`; a tensor that requires grad is detached."""
+        return _memory(x.detach().cpu().resolve_conj().resolve_neg())
+
+    def lend(self, x: Any) -> Loan:
+        """See `Backend.lend`."""
+        _check_values(x)
+        reason = ""
+        tensor = x.detach()
+        if tensor.is_conj() or tensor.is_neg():
+            # NumPy and DLPack see the stored numbers, without the pending conjugation or sign.
+            tensor, reason = tensor.resolve_conj().resolve_neg(), "conjugation or negation is pending"
+        if tensor.device.type != "cpu":
+            tensor, reason = tensor.cpu(), f"the tensor lies on {tensor.device}"
+        array = _memory(tensor)
+        if x.requires_grad:
+            reason = reason or "the tensor requires grad, and autograd would not notice a write; call detach() first"
+        if overlaps(array):
+            reason = reason or "elements overlap in memory (an expanded tensor); writing one would change others"
+        # resolve_* and cpu() have made memory of their own, but may leave it to several views.
+        return Loan(array.copy(), True, False, reason) if reason else Loan(array, False, False)
+
+    def refuses(self, array: np.ndarray[Any, Any]) -> str:
+        """See `Backend.refuses`."""
+        if not array.flags.writeable:
+            return "torch would make read-only memory writable"
+        if min(array.strides, default=0) < 0:
+            return "torch has no negative strides"
+        if not array.flags.aligned or any(stride % array.itemsize for stride in array.strides):
+            return "the array is not aligned to its items"
+        return "elements overlap in memory, so that writing one would change others" if overlaps(array) else ""
+
+    def adopt(self, array: np.ndarray[Any, Any]) -> Any:
+        """See `Backend.adopt`; by ``torch.from_numpy``, which shares."""
+        name = array.dtype.name
+        dtype = getattr(torch, name, None)
+        if not isinstance(dtype, torch.dtype):
+            raise unknown_dtype("torch", name)
+        if name in _BY_BITS:
+            return torch.from_numpy(array.view(f"u{array.itemsize}")).view(dtype)
+        try:
+            return torch.from_numpy(array)
+        except TypeError as error:
+            raise unknown_dtype("torch", name) from error
+
+    def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
+        """By ``torch.func.vjp``."""
+        y, pull = torch.func.vjp(lambda x: function(x, **kwargs), floating(_Primitives, x))
+
+        def pullback(cotangent: Any) -> Any:
+            return pull(self._like(cotangent, y, "cotangent"))[0]
+
+        return y, pullback
+
+    def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """By ``torch.func.jvp``, forward mode."""
+        x = floating(_Primitives, x)
+        if not compiler.is_compiling():
+            _load_forward_mode()
+        y, tangent_out = torch.func.jvp(lambda x: function(x, **kwargs), (x,), (self._like(tangent, x, "tangent"),))
+        return y, tangent_out
+
+    def _like(self, given: Any, like: torch.Tensor, argument: str) -> torch.Tensor:
+        if not isinstance(given, torch.Tensor):
+            given = self.asarray(given, device=like.device)
+        if given.shape != like.shape:
+            message = (
+                f"the {argument} has the shape {tuple(given.shape)} and must have the shape {tuple(like.shape)}; "
+                f"expand it, for example with {argument}.expand({tuple(like.shape)})."
+            )
+            raise DifferentiationError(message)
+        return given.to(like.dtype)
+
+    def devices(self) -> tuple[str, ...]:
+        """The CPU and every CUDA device."""
+        return ("cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count())))
+
+    def dtypes(self) -> tuple[str, ...]:
+        """See `Backend.dtypes`."""
+        return ("float64", "float32", "float16", "bfloat16", *_FLOAT8)
+
+    def dtype_name(self, x: Any) -> str:
+        """See `Backend.dtype_name`."""
+        return str(x.dtype).removeprefix("torch.")
+
+    def capabilities(self) -> dict[str, str]:
+        """See `Backend.capabilities`."""
+        return {"kernels": torch.backends.cpu.get_cpu_capability(), "threads": str(torch.get_num_threads())}
+
+    def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
+        """``torch.compile`` in one graph, executed as traced and through Inductor."""
+        return {
+            "dynamo": lambda function: torch.compile(_with_code_of_its_own(function), fullgraph=True, backend="eager"),
+            "inductor": lambda function: torch.compile(_with_code_of_its_own(function), fullgraph=True),
+        }
+
+    slow_compilers = ("inductor",)
+
+    def prepare(self, device: str | None) -> None:
+        """A cache of Inductor's for each instruction set: code written for wider registers overruns its buffers."""
+        if narrow := os.environ.get("ATEN_CPU_CAPABILITY"):
+            os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor-{narrow}")
+
+    def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
+        """By the tape: ``torch.func`` refuses an ``autograd.Function`` in the old style, and hooks that call NumPy."""
+        leaf = x.detach().requires_grad_()  # in the layout of `x`
+        with torch.enable_grad():
+            y = function(leaf, **kwargs)
+        if not y.requires_grad:
+            return None
+        return torch.autograd.grad(y, leaf, self._like(cotangent, y, "cotangent"), materialize_grads=True)[0]
+
+    def tape_jvp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
+        """By dual tensors, for the same reason."""
+        from torch.autograd import forward_ad  # loads what few need
+
+        with forward_ad.dual_level():
+            return forward_ad.unpack_dual(function(forward_ad.make_dual(x, tangent), **kwargs)).tangent
+
+
+def _memory(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """The memory of a tensor on the CPU as a NumPy array."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    if name not in _BY_BITS:
+        if not hasattr(np, name):
+            raise ConversionError(f"torch has {tensor.dtype}, NumPy has no {name}. Convert the array first.")
+        return np.asarray(tensor.numpy())
+    try:
+        import ml_dtypes  # comes with JAX and TensorFlow, not with PyTorch
+    except ImportError as error:
+        message = f"{name} in NumPy needs the package ml_dtypes, which is not installed: `pip install ml_dtypes`."
+        raise ConversionError(message) from error
+    return np.asarray(tensor.view(_BY_BITS[name]).numpy()).view(getattr(ml_dtypes, name))
+
+
+def _check_values(x: Any) -> None:
+    """Refuse to lend what is no plain tensor with values."""
+    if not isinstance(x, torch.Tensor):
+        hint = "pass its state_dict()" if isinstance(x, torch.nn.Module) else "pass tensors, or containers of them"
+        raise no_values(x, "no tensor", hint)
+    in_transform = torch._C._functorch.is_functorch_wrapped_tensor(x)  # the only way to ask
+    if in_transform or compiler.is_compiling():
+        raise no_values(x, "inside a torch transform or compiler", "convert outside of it")
+    # A subclass with a dispatcher of its own (FakeTensor, DTensor, functional tensors) keeps its values elsewhere.
+    if type(x).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__ or x.device.type == "meta":
+        raise no_values(x, "it holds no values of its own here", "materialise it as a plain tensor first")
+    if torch.nn.parameter.is_lazy(x):
+        raise no_values(x, "not initialised yet", "run the module once first")
+    if x.layout != torch.strided or x.is_quantized or x.is_nested:
+        raise no_values(x, f"layout {x.layout}, {x.dtype}", "make it dense first: to_dense() or dequantize()")
+
+
+def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function behind a code object that no other shares.
+
+    Dynamo counts compilations by code object, and refuses after eight, be they of closures that share but their source.
+    """
+
+    def call(*arguments: Any) -> Any:
+        return function(*arguments)
+
+    call.__code__ = call.__code__.replace()
+    return call
+
+
+@functools.cache
+def _load_forward_mode() -> None:
+    """Load what the first ``torch.func.jvp`` loads, without the deprecation that torch warns itself of on the way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.func.jvp(torch.exp, (torch.zeros(()),), (torch.zeros(()),))
+
+
+def _any_dtype(given: Any) -> torch.dtype:
+    dtype = _Primitives.dtype(given)
+    if dtype is None:
+        message = f"PyTorch has no dtype {given!r}; pass one of its own, for example torch.float32."
+        raise DTypeError(message)
+    return dtype

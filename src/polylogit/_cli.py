@@ -1,0 +1,244 @@
+"""The command line, with click: ``polylogit backends | conform | check | replay | compare``.
+
+Exit status 0 agrees, 1 disagrees, 2 usage, 3 inconclusive. Knows the public functions of the kit and of the porting
+tools, and imports either only when its command runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import polylogit as library
+from polylogit._info import backends as installed
+from polylogit.errors import PolylogitError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["polylogit"]
+
+
+def _usage(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What polylogit raises on purpose is a wrong use of the command, status 2, and no traceback."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except PolylogitError as error:
+            raise click.UsageError(str(error)) from error
+
+    return wrapped
+
+
+def _reports(function: Callable[..., Any]) -> Callable[..., Any]:
+    for name, words in (
+        ("markdown", "Write Markdown, for the summary of a job."),
+        ("html", "Write one HTML file to look at."),
+        ("junit", "Write JUnit XML."),
+        ("json", "Write JSON, in a documented schema."),
+    ):
+        function = click.option(f"--{name}", f"{name}_path", type=click.Path(dir_okay=False), metavar="F", help=words)(
+            function
+        )
+    return function
+
+
+def _common(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option(
+            "--level", type=click.Choice(["quick", "full"]), default="full", show_default=True, help="How many cases."
+        ),
+        click.option("--device", help="Where to make arrays, as the framework calls it, for example cuda."),
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random logits."),
+        click.option(
+            "--expected-failures",
+            type=click.Path(exists=True, dir_okay=False),
+            metavar="F",
+            help="TOML file of what is known to fail.",
+        ),
+        click.option("--strict", is_flag=True, help="An expected failure that passes or has expired fails the run."),
+    ):
+        function = option(function)
+    return _reports(function)
+
+
+def _finish(report: Any, paths: dict[str, str | None]) -> None:
+    from polylogit._io import write_whole
+    from polylogit.conformance._reports import terminal  # rich only where it is used
+
+    terminal.show(report)
+    for kind in ("json", "junit", "html"):
+        if paths.get(f"{kind}_path"):
+            getattr(report, f"to_{kind}")(paths[f"{kind}_path"])
+    if paths.get("markdown_path"):
+        write_whole(str(paths["markdown_path"]), report.to_markdown())
+    sys.exit(report.status)
+
+
+@click.group()
+@click.version_option(library.__version__, prog_name="polylogit")
+def polylogit() -> None:
+    """One softmax, log_softmax and sigmoid for four frameworks, and the proof that they agree."""
+
+
+@polylogit.command()
+def backends() -> None:
+    """What is installed, and why something is not available."""
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    from polylogit.conformance._reports.terminal import console  # noqa: PLC0415
+
+    table = Table("backend", "version", "status", "devices")
+    for info in installed():
+        status, devices = escape(f"{info.reason}; {info.install}"), ""
+        if info.installed:
+            try:
+                backend = library.get_backend(info.name)
+                devices = ", ".join(backend.devices())
+                status = "[green]works[/]" + (f" ({escape(backend.engine)})" if backend.engine else "")
+            except PolylogitError as error:
+                status = f"[red]{escape(str(error))}[/]"
+        table.add_row(info.name, info.version or "", status, devices)
+    console().print(table)
+
+
+@polylogit.command()
+@click.option("--backend", "names", multiple=True, help="A backend to run; all that are installed by default.")
+@click.option("--operation", "operations", multiple=True, help="An operation to run; all by default.")
+@click.option("--require", multiple=True, metavar="NAME", help="A backend without which the run is inconclusive.")
+@click.option("--list", "listing", is_flag=True, help="Print the ids of the cases, a line each, and run none.")
+@_common
+@_usage
+def conform(
+    names: tuple[str, ...], operations: tuple[str, ...], require: tuple[str, ...], listing: bool, **options: Any
+) -> None:
+    """Compare every backend with exact values, each in a process of its own."""
+    from polylogit import conformance
+    from polylogit.conformance._reports.terminal import Live
+
+    if listing:
+        asked = {name: options[name] for name in ("level", "device", "seed")}
+        click.echo("\n".join(conformance.cases([*names, *require] or None, operations or None, **asked)))
+        return
+
+    known = [info.name for info in installed() if info.installed]
+    chosen = list(dict.fromkeys([*(names or known), *require]))
+    with Live([name for name in chosen if name in known]) as live:
+        report = conformance.run(
+            names or None,
+            operations or None,
+            level=options["level"],
+            device=options["device"],
+            seed=options["seed"],
+            require=require,
+            expected_failures=options["expected_failures"],
+            strict=options["strict"],
+            progress=live,
+        )
+    _finish(report, options)
+
+
+@polylogit.command()
+@click.argument("target", metavar="MODULE:FUNCTION")
+@click.option("--operation", required=True, help="What it computes: softmax, log_softmax or sigmoid.")
+@click.option("--backend", default="numpy", show_default=True, help="On whose arrays.")
+@click.option("--vjp", metavar="MODULE:FUNCTION", help="Its gradient: vjp(x, cotangent, axis=-1).")
+@click.option("--dtype", "dtypes", multiple=True, help="A dtype it must serve; those that it serves by default.")
+@click.option(
+    "--search", type=click.IntRange(0), default=0, metavar="N", help="Try N calls besides that nobody listed."
+)
+@_common
+@_usage
+def check(
+    target: str, operation: str, backend: str, vjp: str | None, dtypes: tuple[str, ...], search: int, **options: Any
+) -> None:
+    """Certify a function of your own, in a process of its own."""
+    from polylogit import conformance  # noqa: PLC0415
+
+    report = conformance.check(
+        target,
+        operation,
+        backend=backend,
+        vjp=vjp,
+        level=options["level"],
+        device=options["device"],
+        dtypes=dtypes or None,
+        expected_failures=options["expected_failures"],
+        seed=options["seed"],
+        name=target,
+        strict=options["strict"],
+        search=search,
+    )
+    _finish(report, options)
+
+
+@polylogit.command()
+@click.argument("identifier", metavar="ID")
+@click.option("--vjp", metavar="MODULE:FUNCTION", help="The gradient that was checked.")
+@click.option("--device", help="Where to make arrays.")
+@_usage
+def replay(identifier: str, vjp: str | None, device: str | None) -> None:
+    """Run one failing case again, alone, with its inputs printed."""
+    from polylogit import conformance  # noqa: PLC0415
+    from polylogit.conformance._reports import terminal  # noqa: PLC0415
+
+    report = conformance.replay(identifier, vjp=vjp, device=device)
+    for result in report.results:
+        terminal.show_case(result)
+    sys.exit(report.status)
+
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for name, equals, other in pairs:
+        if not (name and equals and other):
+            raise click.BadParameter(f"{name + equals + other!r}; write REFERENCE_NAME=CANDIDATE_NAME")
+    return {name: other for name, _, other in pairs}
+
+
+@polylogit.command()
+@click.argument("reference")
+@click.argument("candidate")
+@click.option("--inputs", metavar="FILE", help="Inputs for two callables: .npy, .npz or .safetensors.")
+@click.option("--cotangent", metavar="FILE", help="Compare gradients too, for this cotangent.")
+@click.option("--name", "names", multiple=True, callback=_names, metavar="HERE=THERE", help="Pair two activations.")
+@click.option("--html", type=_FILE, help="Write a report as one HTML page.")
+@click.option("--json", "json_path", type=_FILE, help="Write the verdicts as JSON.")
+@_usage
+def compare(
+    reference: str,
+    candidate: str,
+    inputs: str | None,
+    cotangent: str | None,
+    names: dict[str, str],
+    html: Path | None,
+    json_path: Path | None,
+) -> None:
+    """Compare the CANDIDATE's outputs with the REFERENCE's, and name the cause if they differ.
+
+    Each is a .npy, .npz or .safetensors file, or module:callable. The exit status is 0 if they agree, 1 if they
+    differ, 2 for bad usage and 3 if the comparison could not have failed.
+    """
+    from polylogit.porting._files import compare_files
+
+    found = compare_files(reference, candidate, inputs=inputs, cotangent=cotangent, names=names or None)
+    click.echo(found.summary())
+    try:
+        if html is not None:
+            found.to_html(html)
+        if json_path is not None:
+            found.to_json(json_path)
+    except OSError as error:
+        message = f"the report cannot be written: {error}"
+        raise click.UsageError(message) from error
+    sys.exit({"agrees": 0, "disagrees": 1, "inconclusive": 3}[found.status])

@@ -1,0 +1,152 @@
+"""Derivatives in one signature: vjp and jvp, by each framework's own autodiff or, on NumPy, by the closed forms.
+
+This module finds the backend and checks what was given; how to differentiate is the backend's knowledge.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from polylogit._coerce import backend_named, moved, python_array
+from polylogit._registry import PYTHON_TYPES, get_backend
+from polylogit.errors import DifferentiationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit._backends.base import Backend, Pullback
+
+__all__ = ["gradient", "jvp", "vjp"]
+
+
+def _prepare(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Backend, Any, dict[str, Any]]:
+    if not callable(function):
+        message = f"vjp and jvp take a function first and were given {function!r}; write vjp(polylogit.softmax, x)."
+        raise DifferentiationError(message)
+    name = kwargs.get("backend")
+    backend = get_backend(x) if name is None else backend_named(name)
+    if type(x) in PYTHON_TYPES:
+        x = python_array(backend, x)
+    elif name is not None:
+        x = moved(backend, x, "x")
+    if name is not None and hasattr(function, "__polylogit_operation__"):
+        kwargs = {key: value for key, value in kwargs.items() if key != "backend"}
+    return backend, x, kwargs
+
+
+def vjp(function: Callable[..., Any], x: Any, /, **kwargs: Any) -> tuple[Any, Pullback]:
+    """The value of a function and its pullback, as ``jax.vjp`` and ``torch.func.vjp``.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(x, **kwargs)``. On PyTorch, TensorFlow and JAX any function of one array made of the framework's
+        operations and polylogit's; on NumPy, which has no autodiff, one of `softmax`, `log_softmax`, `sigmoid` or a
+        `gradient` of them, differentiated by the closed form.
+    x : array, number or nested sequence
+        Where to evaluate it.
+    **kwargs
+        Passed on to `function`; not differentiated.
+
+    Returns
+    -------
+    y : array
+        ``function(x, **kwargs)``.
+    pullback : callable
+        ``pullback(cotangent) -> gradient``: the cotangent has the shape of `y`, the gradient that of `x`. It may be
+        called any number of times.
+
+    Raises
+    ------
+    DifferentiationError
+        For another function on NumPy, or a cotangent of another shape than `y`.
+
+    Examples
+    --------
+    >>> import numpy as np, polylogit
+    >>> y, pullback = polylogit.vjp(polylogit.sigmoid, np.array([0.0, 1.0]))
+    >>> pullback(np.ones(2)).round(5)
+    array([0.25   , 0.19661])
+    """
+    backend, x, kwargs = _prepare(function, x, kwargs)
+    return backend.vjp(function, x, kwargs)
+
+
+def jvp(function: Callable[..., Any], x: Any, tangent: Any, /, **kwargs: Any) -> tuple[Any, Any]:
+    """The value of a function and its derivative in a direction, as ``jax.jvp`` and ``torch.func.jvp``.
+
+    Parameters
+    ----------
+    function : callable
+        As for `vjp`.
+    x : array, number or nested sequence
+        Where to evaluate it.
+    tangent : array
+        The direction, of the shape of `x`.
+    **kwargs
+        Passed on to `function`; not differentiated.
+
+    Returns
+    -------
+    y : array
+        ``function(x, **kwargs)``.
+    tangent_out : array
+        The directional derivative, of the shape of `y`.
+
+    Raises
+    ------
+    DifferentiationError
+        As `vjp`.
+
+    Examples
+    --------
+    >>> import numpy as np, polylogit
+    >>> y, tangent = polylogit.jvp(polylogit.softmax, np.zeros(2), np.array([1.0, 0.0]))
+    >>> tangent.tolist()
+    [0.25, -0.25]
+    """
+    backend, x, kwargs = _prepare(function, x, kwargs)
+    if type(tangent) in PYTHON_TYPES:
+        tangent = python_array(backend, tangent)
+    return backend.jvp(function, x, tangent, kwargs)
+
+
+class _Gradient:
+    """``x -> pullback(cotangent)`` of a function, for one cotangent."""
+
+    __polylogit_gradient__ = True
+
+    def __init__(self, operation: Callable[..., Any], cotangent: Any, kwargs: dict[str, Any]) -> None:
+        self.operation, self.cotangent, self.kwargs = operation, cotangent, kwargs
+
+    def __call__(self, x: Any, /) -> Any:
+        _, pullback = vjp(self.operation, x, **self.kwargs)
+        return pullback(self.cotangent)
+
+
+def gradient(function: Callable[..., Any], cotangent: Any, /, **kwargs: Any) -> Callable[[Any], Any]:
+    """The function ``x -> pullback(cotangent)``, which `vjp` and `jvp` differentiate again: second derivatives.
+
+    Parameters
+    ----------
+    function : callable
+        As for `vjp`.
+    cotangent : array
+        Of the shape of ``function(x, **kwargs)``.
+    **kwargs
+        Passed on to `function`.
+
+    Returns
+    -------
+    callable
+        ``gradient(x)``, an array of the shape of `x`.
+
+    Examples
+    --------
+    >>> import numpy as np, polylogit
+    >>> slope = polylogit.gradient(polylogit.sigmoid, np.ones(1))
+    >>> x = np.array([1.0])
+    >>> slope(x).round(5), polylogit.vjp(slope, x)[1](np.ones(1)).round(5)
+    (array([0.19661]), array([-0.09086]))
+    """
+    return _Gradient(function, cotangent, kwargs)

@@ -1,0 +1,270 @@
+"""The three public operations and the path that every call takes.
+
+The common path (an array, an axis, nothing else) is one dictionary look-up by exact type; `_general` serves all else.
+This module knows no backend and imports no framework, NumPy included.
+"""
+
+from __future__ import annotations
+
+from polylogit._coerce import backend_named, mask_of, moved, python_array
+from polylogit._operations import OPERATIONS
+from polylogit._registry import (
+    OVERRIDES,
+    PYTHON_TYPES,
+    RESOLVED,
+    TABLES,
+    default_backend,
+    get_backend,
+    implementation_of,
+    publish,
+)
+from polylogit._types import overload
+
+TYPE_CHECKING = False  # as in polylogit._registry
+if TYPE_CHECKING:
+    from typing import Any
+
+    from polylogit._registry import Implementation
+    from polylogit._types import AnyBackend, ArrayT, Axis, NumpyArray, Python
+
+__all__ = ["log_softmax", "sigmoid", "softmax"]
+
+_SOFTMAX = TABLES["softmax"]
+_LOG_SOFTMAX = TABLES["log_softmax"]
+_SIGMOID = TABLES["sigmoid"]
+
+
+@overload
+def softmax(
+    x: Python, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None
+) -> NumpyArray: ...
+@overload
+def softmax(x: ArrayT, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None) -> ArrayT: ...
+@overload
+def softmax(x: Any, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: AnyBackend) -> Any: ...
+def softmax(
+    x: Any,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    backend: AnyBackend | None = None,
+) -> Any:
+    r"""Exponentials of the logits over their sum along an axis: probabilities.
+
+    .. math:: y_i = \exp(x_i - m) / \sum_j \exp(x_j - m), \qquad m = \max_j x_j
+
+    Parameters
+    ----------
+    x : array, number or nested sequence
+        Logits, real. The result has its framework, shape, device and, if floating, its dtype; integers and bool are
+        cast to the framework's default floating dtype first.
+    axis : int, tuple of int, or None, optional
+        Along which the probabilities sum to one: the last axis by default, several jointly, or None for all.
+    where : array of bool, optional
+        Broadcasts to `x`. Entries where it is False take no part, whatever they hold; their probability is 0.
+    dtype : optional
+        A floating dtype (of the framework, of NumPy, or its name): the result has it, and is computed in at least it.
+    backend : str, optional
+        On which backend to run; NumPy arrays, numbers and sequences are converted to it.
+
+    Returns
+    -------
+    array
+        Probabilities in [0, 1]. A row (the entries normalised together) that holds NaN or +inf, or only -inf, is NaN;
+        a row that is masked out entirely is 0.
+
+    Raises
+    ------
+    AxisError, AxisTypeError
+        For an axis out of range or given twice; for a bool or a float.
+    DTypeError
+        For complex, string or object logits, a `dtype` that is not floating, or a mask that is not bool.
+    MaskError
+        For a mask whose shape does not broadcast to that of `x`.
+    MixedBackendsError, UnsupportedArrayError
+        For arrays of two frameworks in one call; for an object that no backend serves.
+
+    See Also
+    --------
+    log_softmax : Its logarithm, without the loss of taking one.
+
+    Notes
+    -----
+    The largest logit is subtracted first, which changes nothing in exact arithmetic and keeps the exponentials from
+    overflowing. [1]_
+
+    References
+    ----------
+    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
+       IMA Journal of Numerical Analysis 41(4), 2021.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from polylogit import softmax
+    >>> softmax(np.array([3.2, 5.1, 2.7])).round(5)
+    array([0.12059, 0.80627, 0.07314])
+    >>> softmax([[1.0, 2.0], [3.0, 3.0]], axis=0).round(3)
+    array([[0.119, 0.269],
+           [0.881, 0.731]])
+    """
+    if where is None and dtype is None and backend is None:
+        try:
+            implementation = _SOFTMAX[type(x)]
+        except KeyError:
+            implementation = RESOLVED["softmax", publish(type(x))]
+        return implementation(x, axis)
+    return _general("softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend)
+
+
+@overload
+def log_softmax(
+    x: Python, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None
+) -> NumpyArray: ...
+@overload
+def log_softmax(
+    x: ArrayT, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None
+) -> ArrayT: ...
+@overload
+def log_softmax(x: Any, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: AnyBackend) -> Any: ...
+def log_softmax(
+    x: Any,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    backend: AnyBackend | None = None,
+) -> Any:
+    r"""Logarithm of softmax, computed without taking the logarithm of a small number.
+
+    .. math:: r_i = (x_i - m) - \log \sum_j \exp(x_j - m), \qquad m = \max_j x_j
+
+    Parameters
+    ----------
+    x : array, number or nested sequence
+        Logits, real; as for `softmax`.
+    axis : int, tuple of int, or None, optional
+        Along which the probabilities sum to one.
+    where : array of bool, optional
+        Broadcasts to `x`. Entries where it is False take no part, whatever they hold; their value is -inf.
+    dtype : optional
+        A floating dtype: the result has it, and is computed in at least it.
+    backend : str, optional
+        On which backend to run.
+
+    Returns
+    -------
+    array
+        Logarithms of probabilities, at most 0 (natural logarithm). A row that holds NaN or +inf, or only -inf, is NaN;
+        a row that is masked out entirely is -inf.
+
+    Raises
+    ------
+    AxisError, AxisTypeError, DTypeError, MaskError, MixedBackendsError, UnsupportedArrayError
+        As `softmax`.
+
+    See Also
+    --------
+    softmax : The probabilities themselves.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from polylogit import log_softmax
+    >>> log_softmax(np.array([0.0, 0.0, -1000.0])).round(4).tolist()
+    [-0.6931, -0.6931, -1000.6931]
+    """
+    if where is None and dtype is None and backend is None:
+        try:
+            implementation = _LOG_SOFTMAX[type(x)]
+        except KeyError:
+            implementation = RESOLVED["log_softmax", publish(type(x))]
+        return implementation(x, axis)
+    return _general("log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend)
+
+
+@overload
+def sigmoid(x: Python, /, *, dtype: Any = None, backend: None = None) -> NumpyArray: ...
+@overload
+def sigmoid(x: ArrayT, /, *, dtype: Any = None, backend: None = None) -> ArrayT: ...
+@overload
+def sigmoid(x: Any, /, *, dtype: Any = None, backend: AnyBackend) -> Any: ...
+def sigmoid(x: Any, /, *, dtype: Any = None, backend: AnyBackend | None = None) -> Any:
+    r"""Logistic function of each element.
+
+    .. math:: y = 1 / (1 + \exp(-x))
+
+    Parameters
+    ----------
+    x : array, number or nested sequence
+        Logits, real; as for `softmax`.
+    dtype : optional
+        A floating dtype: the result has it, and is computed in at least it.
+    backend : str, optional
+        On which backend to run.
+
+    Returns
+    -------
+    array
+        Probabilities in [0, 1], exactly 0 at -inf and 1 at +inf, with full relative accuracy for negative logits.
+
+    Raises
+    ------
+    DTypeError, MixedBackendsError, UnsupportedArrayError
+        As `softmax`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from polylogit import sigmoid
+    >>> sigmoid(np.array([-np.inf, 0.0, np.inf]))
+    array([0. , 0.5, 1. ])
+    """
+    if dtype is None and backend is None:
+        try:
+            implementation = _SIGMOID[type(x)]
+        except KeyError:
+            implementation = RESOLVED["sigmoid", publish(type(x))]
+        return implementation(x)
+    return _general("sigmoid", x, {"dtype": dtype}, backend)
+
+
+def _general(operation: str, x: Any, arguments: dict[str, Any], backend: Any) -> Any:
+    """Serve a call with a mask, a dtype or a named backend; `arguments` are passed on by keyword."""
+    if backend is not None:
+        serving = backend_named(backend)
+        x = moved(serving, x, "x")
+    else:
+        serving = get_backend(x)
+        if type(x) in PYTHON_TYPES:
+            x = python_array(serving, x)
+    where = arguments.get("where")
+    if where is not None:
+        arguments["where"] = mask_of(serving, where, convert_numpy=backend is not None)
+    original = getattr(serving, operation)
+    overrides = OVERRIDES.get((operation, serving.name))
+    return (overrides[-1].adapt(original) if overrides else original)(x, **arguments)
+
+
+def _of_python(operation: str) -> Implementation:
+    """What serves Python's numbers and sequences on the common path."""
+
+    def of_python(value: Any, *axis: Any) -> Any:
+        backend = default_backend()
+        return implementation_of(operation, backend)(python_array(backend, value), *axis)
+
+    return of_python
+
+
+for _name in OPERATIONS:
+    TABLES[_name].update(dict.fromkeys(PYTHON_TYPES, _of_python(_name)))
+
+for _operation in (softmax, log_softmax, sigmoid):
+    # By this the backends with closed-form derivatives know an operation, whatever it was imported as.
+    _operation.__polylogit_operation__ = _operation.__name__  # type: ignore[attr-defined]
+    # TensorFlow's AutoGraph leaves a function with this attribute as it is; there is no tensor-dependent branch here
+    # for it to convert, and rewriting the source would only cost time and the possibility of a warning.
+    _operation.autograph_info__ = {}  # type: ignore[attr-defined]

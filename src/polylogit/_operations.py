@@ -1,0 +1,58 @@
+"""The ground floor: what each operation is called, takes and leaves where an entry is masked.
+
+Pure Python, so that the core, the kit, porting and the documentation read the same table; `polylogit._spec.operations`
+adds to each entry what is right. Knows no framework and no number but these.
+"""
+
+from __future__ import annotations
+
+from polylogit.errors import UnknownOperationError
+
+__all__ = ["OPERATIONS", "Operation", "named"]
+
+
+class Operation:
+    """One operation.
+
+    Attributes
+    ----------
+    name : str
+        Of the public function.
+    takes_axis : bool
+        Whether entries are normalised together along an axis, and may be masked; otherwise each stands for itself.
+    masked : float
+        The value of an entry that takes no part, and the limit at a logit of -inf.
+    domain : str
+        For which logits it is defined; others give NaN.
+    """
+
+    __slots__ = ("domain", "masked", "name", "takes_axis")
+
+    def __init__(self, name: str, *, takes_axis: bool, masked: float, domain: str) -> None:
+        self.name, self.takes_axis, self.masked, self.domain = name, takes_axis, masked, domain
+
+
+_ROWS = "rows of real numbers and -inf with at least one real number"
+
+OPERATIONS = {
+    operation.name: operation
+    for operation in (
+        Operation("softmax", takes_axis=True, masked=0.0, domain=_ROWS),
+        Operation("log_softmax", takes_axis=True, masked=float("-inf"), domain=_ROWS),
+        Operation("sigmoid", takes_axis=False, masked=0.0, domain="real numbers, -inf and +inf"),
+    )
+}
+
+
+def named(name: str) -> Operation:
+    """The operation of that name.
+
+    Raises
+    ------
+    UnknownOperationError
+        For a name that does not exist.
+    """
+    if name not in OPERATIONS:
+        message = f"operation {name!r} does not exist; polylogit has {', '.join(OPERATIONS)}."
+        raise UnknownOperationError(message)
+    return OPERATIONS[name]

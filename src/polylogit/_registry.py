@@ -1,0 +1,403 @@
+"""Which backend owns an array type, and which implementation serves it.
+
+A table for each operation maps the exact type of an array to its implementation; entries are made on first use and
+published whole, by one assignment, so that threads making their first calls at once need no lock. A type that is not
+in the table is looked up by the modules of its base classes: only the backend of a framework named there is asked,
+and only if that framework has been imported. This module knows the backends by name alone, imports a backend when one
+of its arrays arrives or its name is asked for, and imports no framework itself.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+
+from polylogit._operations import OPERATIONS
+from polylogit.errors import (
+    BackendUnavailableError,
+    UnknownBackendError,
+    UnsupportedArrayError,
+)
+
+TYPE_CHECKING = False  # what type checkers read; importing typing itself would take longer than all else here
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any, Protocol
+
+    from polylogit._backends.base import Backend
+
+    Implementation = Callable[..., Any]
+
+    class Override(Protocol):
+        """A function that somebody registered; see `polylogit.extend`."""
+
+        function: Implementation
+
+        def adapt(self, original: Implementation) -> Implementation:
+            """The function behind the backend's signature; `original` serves what it does not offer."""
+            ...
+
+
+__all__ = ["get_backend", "register_backend", "use_backend"]
+
+ENTRY_POINT_GROUP = "polylogit.backends"
+
+# operation -> exact type -> implementation(x, axis, where, dtype), or implementation(x, dtype) for sigmoid.
+TABLES: dict[str, dict[type, Implementation]] = {operation: {} for operation in OPERATIONS}
+
+# (operation, backend) -> implementation, as last published; read only right after a miss in a table.
+RESOLVED: dict[tuple[str, str], Implementation] = {}
+
+# exact type -> the backend that owns it.
+_OWNERS: dict[type, Backend] = {}
+
+# Python's numbers and sequences belong to no backend; the default backend serves them.
+PYTHON_TYPES = (bool, int, float, complex, list, tuple, range)
+
+
+class Specification:
+    """What is known of a backend before it is imported."""
+
+    __slots__ = ("distributions", "install", "name", "package", "roots", "target", "trees")
+
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        roots: tuple[str, ...],
+        package: str,
+        distributions: tuple[str, ...],
+        install: str,
+        trees: bool = False,
+    ) -> None:
+        self.name = name
+        self.target = target  # "module:Class"
+        self.roots = roots  # the top-level packages in which its array types are defined
+        self.package = package  # the package that must be importable
+        self.distributions = distributions  # under which names its version may be found
+        self.install = install
+        self.trees = trees  # whether it may know containers that Python does not; see `Backend.flatten`
+
+
+def _built_in(
+    name: str, cls: str, *, roots: tuple[str, ...] = (), distributions: tuple[str, ...] = (), trees: bool = False
+) -> Specification:
+    install = "pip install numpy" if name == "numpy" else f'pip install "polylogit[{name}]"'
+    target = f"polylogit._backends.{name}:{cls}"
+    return Specification(name, target, (name, *roots), name, (name, *distributions), install, trees)
+
+
+SPECIFICATIONS: dict[str, Specification] = {
+    specification.name: specification
+    for specification in (
+        _built_in("numpy", "NumpyBackend"),
+        _built_in("torch", "TorchBackend"),
+        _built_in(
+            "tensorflow",
+            "TensorflowBackend",
+            distributions=("tensorflow-cpu", "tensorflow-intel", "tensorflow-macos", "tf-nightly"),
+        ),
+        _built_in("jax", "JaxBackend", roots=("jaxlib",), trees=True),
+    )
+}
+
+# Serves any array that follows the array API standard and that no other backend owns; found by its protocol.
+_ARRAY_API = Specification(
+    "array_api",
+    "polylogit._backends.array_api:ArrayApiBackend",
+    (),
+    "array_api_compat",
+    ("array-api-compat",),
+    'pip install "polylogit[array-api]"',
+)
+
+_INSTANCES: dict[str, Backend] = {}
+FAILURES: dict[str, str] = {}  # name -> why its import failed, for `backends`
+OVERRIDES: dict[tuple[str, str], list[Override]] = {}
+
+_default_backend: contextvars.ContextVar[str] = contextvars.ContextVar("polylogit_default_backend", default="numpy")
+
+
+# --- naming backends -------------------------------------------------------------------------------------------------
+
+
+def register_backend(name: str, target: str, /, *, modules: tuple[str, ...] = ()) -> None:
+    """Make a backend known, without importing it.
+
+    Parameters
+    ----------
+    name : str
+        As in ``backend=name``; a name that is taken is replaced.
+    target : str
+        ``"module:Class"``, the class a subclass of `polylogit._backends.base.Backend`. It is imported when its name is
+        asked for, or when an array arrives whose type is defined in one of `modules`.
+    modules : tuple of str, optional
+        The top-level packages that define its array types. The package of `target` and a package called `name` are
+        always among them.
+
+    Raises
+    ------
+    ValueError
+        When `target` is not of the form ``"module:Class"``.
+
+    Examples
+    --------
+    >>> import polylogit
+    >>> polylogit.register_backend("mine", "my_package.backend:MyBackend")
+
+    A package does the same for all its users through the entry-point group ``polylogit.backends``.
+    """
+    module, colon, cls = target.partition(":")
+    if not (module and colon and cls.isidentifier()):
+        message = (
+            f'register_backend was given target={target!r}; write "module:Class", for example "my_package:MyBackend".'
+        )
+        raise UnknownBackendError(message)
+    package = module.partition(".")[0]
+    roots = tuple(dict.fromkeys((name, package, *modules)))
+    SPECIFICATIONS[name] = Specification(name, target, roots, package, (package, name), f"pip install {package}", True)
+    _forget(name)
+
+
+def _forget(name: str) -> None:
+    """Drop what was cached for a backend, so that the next call resolves it anew."""
+    _INSTANCES.pop(name, None)
+    FAILURES.pop(name, None)
+    for cls, owner in list(_OWNERS.items()):
+        if owner.name == name:
+            _OWNERS.pop(cls, None)
+            for table in TABLES.values():
+                table.pop(cls, None)
+
+
+def clear(operation: str) -> None:
+    """Have an operation's implementations found anew, in place: `polylogit._functions` holds the dict itself."""
+    for cls in list(TABLES[operation]):
+        if cls not in PYTHON_TYPES:
+            TABLES[operation].pop(cls, None)
+
+
+_scanned = False
+
+
+def scan_entry_points() -> None:
+    """Read the entry points once, and only after a miss: the scan costs milliseconds."""
+    global _scanned  # noqa: PLW0603  one flag a process
+    if not _scanned:
+        from importlib.metadata import entry_points  # noqa: PLC0415  takes longer than the rest of polylogit
+
+        for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+            if entry_point.name not in SPECIFICATIONS:
+                register_backend(entry_point.name, entry_point.value)
+        _scanned = True
+
+
+def _load(name: str) -> Backend:
+    """The backend of that name, imported if need be."""
+    backend = _INSTANCES.get(name)
+    if backend is not None:
+        return backend
+    if name not in SPECIFICATIONS and name != _ARRAY_API.name:
+        scan_entry_points()
+    specification = _ARRAY_API if name == _ARRAY_API.name else SPECIFICATIONS.get(name)
+    if specification is None:
+        message = f"backend {name!r} is not registered; known are {', '.join(SPECIFICATIONS)}. Register it with "
+        message += f'polylogit.register_backend({name!r}, "module:Class") or install the package that brings it.'
+        raise UnknownBackendError(message)
+    module, _, cls = specification.target.partition(":")
+    import importlib  # noqa: PLC0415  as above
+
+    try:
+        made: Backend = getattr(importlib.import_module(module), cls)()
+    except Exception as error:
+        # Any exception: a broken framework fails its import in whatever way it likes.
+        FAILURES[name] = f"{type(error).__name__}: {error}"
+        message = (
+            f"backend {name!r} cannot be used: importing {specification.package!r} failed with "
+            f"{FAILURES[name]}. Install or repair it with `{specification.install}`; the other backends still work."
+        )
+        raise BackendUnavailableError(message, name=specification.package) from error
+    FAILURES.pop(name, None)
+    # A second thread may have been as quick; all use the one that was published first.
+    return _INSTANCES.setdefault(name, made)
+
+
+def get_backend(name_or_array: Any, /) -> Backend:
+    """The backend of that name, or the one that serves an array.
+
+    Parameters
+    ----------
+    name_or_array : str or array
+        ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"`` or a registered name (its framework is imported), or any
+        array. Python numbers and sequences belong to the default backend; see `use_backend`.
+
+    Returns
+    -------
+    Backend
+
+    Raises
+    ------
+    UnknownBackendError
+        When no backend has that name.
+    BackendUnavailableError
+        When its framework is missing or broken.
+    UnsupportedArrayError
+        When no backend serves the object.
+
+    Examples
+    --------
+    >>> import polylogit
+    >>> polylogit.get_backend([1.0, 2.0]).name
+    'numpy'
+    """
+    if isinstance(name_or_array, str):
+        return _load(name_or_array)
+    cls = type(name_or_array)
+    if cls in PYTHON_TYPES:
+        return default_backend()
+    return owner(cls)
+
+
+def default_backend() -> Backend:
+    """The backend that serves Python's numbers and sequences."""
+    return _load(_default_backend.get())
+
+
+class use_backend:  # noqa: N801  a context manager, spelled like the function it is to its users
+    """Within the block, Python numbers and sequences go to this backend.
+
+    Arrays still go to the backend that owns them. The choice holds for the current thread or asyncio task.
+
+    Parameters
+    ----------
+    name : str
+        A backend's name; its framework is imported.
+
+    Examples
+    --------
+    >>> import polylogit
+    >>> with polylogit.use_backend("numpy"):
+    ...     polylogit.sigmoid([0.0]).tolist()
+    [0.5]
+    """
+
+    def __init__(self, name: Any, /) -> None:
+        if not isinstance(name, str):
+            message = f'use_backend was given {name!r}; pass the name of a backend, for example "torch".'
+            raise UnknownBackendError(message)
+        self._backend = _load(name)
+        self._tokens: list[contextvars.Token[str]] = []
+
+    def __enter__(self) -> Backend:
+        """The backend."""
+        self._tokens.append(_default_backend.set(self._backend.name))
+        return self._backend
+
+    def __exit__(self, *_: object) -> None:
+        """What was the default before is the default again."""
+        _default_backend.reset(self._tokens.pop())
+
+
+def is_known(name: str) -> bool:
+    """Whether a backend of that name is registered, as far as is known without reading the entry points."""
+    return name in SPECIFICATIONS or name == _ARRAY_API.name
+
+
+# --- from a type to its implementation -------------------------------------------------------------------------------
+
+
+def _unsupported(cls: type) -> UnsupportedArrayError:
+    message = (
+        f"an object of the type {cls.__module__}.{cls.__qualname__} is no array that polylogit knows; it takes the "
+        f"arrays of {', '.join(SPECIFICATIONS)}, Python numbers and nested sequences of them. Convert it first, for "
+        "example with numpy.asarray, or register a backend for it with polylogit.register_backend."
+    )
+    return UnsupportedArrayError(message)
+
+
+def _candidates(cls: type) -> Iterator[str]:
+    """The backends whose imported packages define a class in the inheritance of `cls`, nearest first."""
+    roots = dict.fromkeys(str(base.__module__).partition(".")[0] for base in cls.__mro__)
+    for root in roots:
+        if root in sys.modules:
+            for specification in list(SPECIFICATIONS.values()):
+                if root in specification.roots:
+                    yield specification.name
+
+
+def framework_of(cls: type) -> Backend | None:
+    """The backend of the framework that defines a class, or a base of it; arrays or not. None where there is none."""
+    for name in _candidates(cls):
+        return _load(name)
+    return None
+
+
+def with_trees() -> Iterator[Backend]:
+    """The backends that may know containers of their own, as far as their packages are imported."""
+    for specification in list(SPECIFICATIONS.values()):
+        if specification.trees and specification.package in sys.modules:
+            yield _load(specification.name)
+
+
+def owner_of(cls: type) -> Backend:
+    """The backend that owns arrays of exactly this type.
+
+    Raises
+    ------
+    UnsupportedArrayError
+        When there is none.
+    """
+    owner = _OWNERS.get(cls)
+    if owner is None:
+        owner = _find_owner(cls)
+        _OWNERS[cls] = owner
+    return owner
+
+
+def _find_owner(cls: type) -> Backend:
+    for attempt in ("known", "entry points"):
+        if attempt == "entry points":
+            if _scanned:
+                break
+            scan_entry_points()
+        for name in _candidates(cls):
+            backend = _load(name)
+            if backend.owns(cls):
+                return backend
+    if hasattr(cls, "__array_namespace__"):
+        return _load(_ARRAY_API.name)
+    raise _unsupported(cls)
+
+
+def implementation_of(operation: str, backend: Backend, cls: type | None = None) -> Implementation:
+    """What serves the common path, ``(x, axis)`` or ``(x)``: the last function registered, or the backend's own.
+
+    That is how a registered function wants to be called, so nothing lies between.
+    """
+    handles = OVERRIDES.get((operation, backend.name))
+    if handles:
+        return handles[-1].function
+    own: Implementation = getattr(backend, operation) if cls is None else backend.implementation(operation, cls)
+    return own
+
+
+def publish(cls: type) -> str:
+    """Enter an array's type in every operation's table; returns the name of its backend, the key of `RESOLVED`."""
+    backend = owner_of(cls)
+    for operation in OPERATIONS:
+        TABLES[operation][cls] = RESOLVED[operation, backend.name] = implementation_of(operation, backend, cls)
+    return backend.name
+
+
+# torch.compile runs a function marked so at trace time, as plain Python, and takes its result, a string, for a
+# constant; what publish does (sys.modules, inheritance, imports) cannot be traced. The mark is read by name, so torch
+# is not needed to set it. Dynamo has read the table that lacked the type by then, so the caller looks in another.
+publish._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def owner(cls: type) -> Backend:
+    """As `owner_of`, in a form that Dynamo traces."""
+    try:
+        return _OWNERS[cls]
+    except KeyError:
+        return _INSTANCES[publish(cls)]

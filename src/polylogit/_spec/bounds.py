@@ -1,0 +1,207 @@
+"""How far a right implementation may be from the exact value: the bounds of the accuracy page, in one place.
+
+Each takes what is exact of the rows and the dtype of the result, and returns absolute errors. The terms are the
+roundings of subtraction (grows with the distance d from the maximum), exponential, sum (S(n), see `additions`) and
+division, with a factor of two to four of room for implementations that are right in another way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from polylogit._spec.dtypes import DTYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from polylogit._spec.dtypes import Array, Finfo
+    from polylogit._spec.exact import Elements, Rows
+
+__all__ = [
+    "additions", "allowed", "any_order", "flushable", "gradient_flushable", "log_softmax", "log_softmax_jvp",
+    "log_softmax_second", "log_softmax_vjp", "row_sum", "sigmoid", "sigmoid_first", "sigmoid_second", "softmax",
+    "softmax_first", "softmax_second", "through_maximum",
+]  # fmt: skip
+
+_SIGMOID_ULPS = 8.0
+_FLUSHED_GRADIENTS = 16.0
+
+# Additions in a row, as XLA's sums have them on each level: what a sum may do and be right.
+CHAIN = 32
+
+
+def additions(n: int) -> float:
+    """S(n): by how many roundings, each of half an eps, the sum of `n` positive terms may be off.
+
+    A chain of k terms rounds k - 1 times, and a row in which a large term comes first and small ones follow shows all
+    of them. Right is a sum in order of up to 32 terms, and one made of such sums on as many levels as it takes;
+    pairwise sums need less, and ``2 log2 n`` is room for theirs.
+    """
+    levels = max(1, int(np.ceil(np.log(max(n, 2)) / np.log(CHAIN) - 1e-9)))
+    return max(2.0 * float(np.log2(max(n, 1))), float(min(n - 1, (CHAIN - 1) * levels)))
+
+
+def flushable(dtype: Finfo) -> float:
+    """Values below this may come out as 0."""
+    return dtype.flushed * dtype.smallest_normal
+
+
+def gradient_flushable(dtype: Finfo) -> float:
+    """Gradients below this may come out as 0."""
+    return _FLUSHED_GRADIENTS * dtype.smallest_normal if dtype.flushed else 0.0
+
+
+def allowed(
+    bound: Callable[..., Array], exact: Rows | Elements, value: Array, dtype: Finfo, *directions: Array
+) -> Array:
+    """One of the bounds below; for a storage dtype, that of the dtype it is computed in and one rounding."""
+    if not dtype.computed_in:
+        return bound(exact, dtype, *directions)
+    computed = bound(exact, DTYPES[dtype.computed_in], *directions)
+    return np.where(computed == 0, 0.0, computed + 0.5 * dtype.ulp(value))
+
+
+def any_order(exact: Rows | Elements, dtype: Finfo) -> float:
+    """By what factor a bound grows where the terms of a sum may be added in any order, one by one at the worst.
+
+    A search finds the rows in which every addition rounds the same way, up to ``eps (n - 1) / 2`` in float32 at least;
+    the bounds themselves leave room for `additions`.
+    """
+    n = max(exact.length, 1)
+    return float(1.0 + (n - 1) * min(1.0, 2.0**-23 / dtype.eps) / (4.0 + additions(n)))
+
+
+def _distance(exact: Rows | Elements, dtype: Finfo) -> Array:
+    """The distance from the maximum, up to where every probability has underflowed."""
+    limit = -np.log(dtype.smallest_subnormal) + np.log(max(exact.length, 1)) + 2.0
+    return np.asarray(np.minimum(np.where(np.isnan(exact.distance), 0.0, exact.distance), limit))
+
+
+def _units(exact: Rows, dtype: Finfo) -> Array:
+    """The error of a probability in units of eps: 4 + 2 d + S(n)."""
+    return np.asarray(4.0 + 2.0 * _distance(exact, dtype) + additions(exact.length))
+
+
+def softmax(exact: Rows, dtype: Finfo) -> Array:
+    """``(4 + 2 d + S(n))`` ulp; exact where a row has one entry."""
+    if exact.length == 1:
+        return np.zeros_like(exact.x)
+    return _units(exact, dtype) * dtype.ulp(exact.probabilities.hi)
+
+
+def row_sum(exact: Rows, dtype: Finfo) -> Array:
+    """The sum of a row of probabilities: the average bound, without the roundings that average out."""
+    spread = exact.mean_size(_distance(exact, dtype))
+    y = exact.probabilities.hi
+    lost = np.where(y < flushable(dtype), y, 0.0).sum(-1, keepdims=True)
+    coarse = np.count_nonzero(y < dtype.smallest_normal, axis=-1, keepdims=True) * dtype.smallest_subnormal
+    n = max(exact.length, 1)
+    return np.asarray(dtype.eps * (4.0 + max(2.0 * np.log2(n), additions(n) / 2.0) + spread) + np.maximum(lost, coarse))
+
+
+def log_softmax(exact: Rows, dtype: Finfo) -> Array:
+    """``eps (1 + |r|) (2 + S(n) / 2)``; exact where a row has one entry."""
+    if exact.length == 1:
+        return np.zeros_like(exact.x)
+    size = np.abs(exact.log_probabilities.hi)
+    return np.asarray(dtype.eps * (1.0 + size) * (2.0 + additions(exact.length) / 2.0))
+
+
+def sigmoid(exact: Elements, dtype: Finfo) -> Array:
+    """8 ulp."""
+    return _SIGMOID_ULPS * dtype.ulp(exact.probabilities.hi)
+
+
+def _lost(exact: Rows | Elements, dtype: Finfo) -> Array:
+    """The probabilities that may have been flushed to 0 before a gradient was made of them."""
+    y = exact.probabilities.hi
+    return np.where(y < flushable(dtype), 2.0 * y, 0.0)
+
+
+def _lost_sum(exact: Rows, dtype: Finfo, weight: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return np.asarray((_lost(exact, dtype) * np.abs(weight)).sum(-1, keepdims=True))
+
+
+def softmax_first(exact: Rows, dtype: Finfo, g: Array) -> Array:
+    """``eps y_i (|g_i| + sum |g| y) (4 + 2 d + S(n))``, d of both entries in the sum."""
+    units = _units(exact, dtype)
+    size = np.abs(g)
+    y = exact.probabilities.hi
+    mean = exact.mean_size(g)
+    weighted = exact.mean_size(g, 2.0 * _distance(exact, dtype))
+    slack = _lost(exact, dtype) * (size + mean) + y * _lost_sum(exact, dtype, g) + flushable(dtype)
+    return np.asarray(dtype.eps * y * ((size + mean) * units + weighted) + slack)
+
+
+def log_softmax_vjp(exact: Rows, dtype: Finfo, g: Array) -> Array:
+    """``eps (2 |g_i| + y_i sum |g| (4 + 2 d + S(n)))``."""
+    size = np.abs(g)
+    whole = size.sum(-1, keepdims=True)
+    y = exact.probabilities.hi
+    slack = _lost(exact, dtype) * whole + flushable(dtype)
+    return np.asarray(dtype.eps * (2.0 * size + y * whole * _units(exact, dtype)) + slack)
+
+
+def log_softmax_jvp(exact: Rows, dtype: Finfo, t: Array) -> Array:
+    """``eps (2 |t_i| + sum_j y_j |t_j| (4 + 2 d_j + S(n)))``."""
+    weighted = exact.mean_size(t, _units(exact, dtype))
+    return np.asarray(dtype.eps * (2.0 * np.abs(t) + weighted) + _lost_sum(exact, dtype, t) + flushable(dtype))
+
+
+def through_maximum(exact: Rows, dtype: Finfo, bound: Array, directions: Sequence[Array]) -> Array:
+    """What differentiating ``x - max(x)`` step by step adds to a bound of a derivative.
+
+    Backwards, the maximum receives the sum of all gradients of its row, which is 0 but for their roundings; forwards,
+    its own tangent is subtracted from every other. Both cancel, and leave errors of the size of what cancelled.
+    """
+    highest = exact.distance == 0
+    roundings = 4.0 + additions(exact.length)
+    backwards = np.where(highest, 4.0 * bound.sum(-1, keepdims=True) / roundings, 0.0)
+    size = np.ones_like(exact.x)
+    for direction in directions:
+        size = size * np.where(highest, np.abs(direction), 0.0).max(-1, keepdims=True)
+    return np.asarray(backwards + 4.0 * dtype.eps * exact.probabilities.hi * size)
+
+
+def softmax_second(exact: Rows, dtype: Finfo, g: Array, h: Array) -> Array:
+    """As the first derivative, each factor with its own error."""
+    weight = 2.0 * _distance(exact, dtype)
+    units = _units(exact, dtype)
+    sizes = [np.abs(one) + exact.mean_size(one) for one in (g, h)]
+    drift = [exact.mean_size(one, weight) for one in (g, h)]
+    product = sizes[0] * sizes[1]
+    mixed = sizes[0] * drift[1] + sizes[1] * drift[0]
+    mean = exact.mean_size(product)
+    inner = (product + mean) * units * 2.0 + mixed + exact.mean_size(mixed) + exact.mean_size(product, weight)
+    y = exact.probabilities.hi
+    slack = 2.0 * (_lost(exact, dtype) * (product + mean) + y * _lost_sum(exact, dtype, product)) + flushable(dtype)
+    return np.asarray(dtype.eps * y * inner + slack)
+
+
+def log_softmax_second(exact: Rows, dtype: Finfo, g: Array, h: Array) -> Array:
+    """The bound of softmax's first derivative times the sum of the cotangent, whose sum has an error too."""
+    whole = np.abs(g).sum(-1, keepdims=True)
+    return np.asarray(2.0 * whole * softmax_first(exact, dtype, h) + flushable(dtype))
+
+
+def _slack(exact: Elements, dtype: Finfo, scale: Array) -> Array:
+    y = exact.slopes.hi
+    return np.asarray(np.where(y < flushable(dtype), 2.0 * y, 0.0) * scale + flushable(dtype))
+
+
+def sigmoid_first(exact: Elements, dtype: Finfo, g: Array) -> Array:
+    """8 ulp where x is at most 0; above, ``eps |g|`` too, since 1 - y cancels."""
+    near = _SIGMOID_ULPS * np.abs(dtype.ulp(exact.slopes.hi * g))
+    return np.asarray(
+        np.where(exact.x > 0, np.maximum(near, dtype.eps * np.abs(g)), near) + _slack(exact, dtype, np.abs(g))
+    )
+
+
+def sigmoid_second(exact: Elements, dtype: Finfo, g: Array, h: Array) -> Array:
+    """Relative to the slope, since 1 - 2 y cancels at 0."""
+    scale = np.abs(g * h)
+    near = 4.0 * _SIGMOID_ULPS * dtype.eps * exact.slopes.hi * scale
+    return np.asarray(np.where(exact.x > 0, near + 4.0 * dtype.eps * scale, near) + _slack(exact, dtype, scale))

@@ -1,0 +1,29 @@
+"""What a package needs that brings a backend: the outline, and the rules that all backends share.
+
+Public names of private modules, and nothing else. See "Add a backend" in the documentation.
+"""
+
+from __future__ import annotations
+
+from polylogit._backends.base import Backend, Loan, frozen, host_array, no_values, overlaps, unknown_dtype
+from polylogit._backends.rows import Primitives, along_axes, elementwise, floating
+from polylogit._contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
+
+__all__ = [
+    "Backend",
+    "Loan",
+    "Primitives",
+    "along_axes",
+    "check_floating",
+    "check_logits_dtype",
+    "check_mask",
+    "check_mask_shape",
+    "elementwise",
+    "floating",
+    "frozen",
+    "host_array",
+    "no_values",
+    "normalize_axis",
+    "overlaps",
+    "unknown_dtype",
+]

@@ -1,0 +1,263 @@
+"""`compare`: two outputs, two sets of named activations or two callables, and how they differ.
+
+Brings both sides to aligned NumPy arrays, has each pair judged by `diagnosis`, and gathers the verdicts. Knows nothing
+of how causes are found, nor of reports but their class.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit.errors import ComparisonError
+from polylogit.porting._call import Called, as_numpy, backend_of, call
+from polylogit.porting._diagnosis.agreement import Precision, residual
+from polylogit.porting._diagnosis.evidence import Evidence
+from polylogit.porting._diagnosis.gradients import GradientEvidence
+from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
+from polylogit.porting._report import Comparison
+from polylogit.porting._results import Activation
+
+if TYPE_CHECKING:
+    from polylogit._backends.base import Backend
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["compare"]
+
+# The names of activations that are gradients, by how they begin or end.
+GRADIENT_WORDS = ("grad", "gradient", "gradients", "cotangent")
+_SIDES = ("the reference", "the candidate")
+
+
+def compare(
+    reference: Any,
+    candidate: Any,
+    /,
+    *,
+    inputs: Any = None,
+    cotangent: Any = None,
+    names: Mapping[str, str] | None = None,
+) -> Comparison:
+    """Compare a port with its original, and name what is wrong with it.
+
+    Parameters
+    ----------
+    reference, candidate : array, mapping or callable
+        The original and the port, of any frameworks: two outputs; ordered mappings from names to activations, as the
+        recorders of `polylogit.porting._record` give; or two callables that return either.
+    inputs : array, tuple or dict, optional
+        For callables: the one input, the positional or the keyword arguments. Each callable gets them as arrays of
+        its own framework.
+    cotangent : array or number, optional
+        For callables: compare also the gradients of ``sum(output * cotangent)`` with respect to the first input.
+    names : mapping of str to str, optional
+        The candidate's names for activations that the reference names differently. With it, activations that only
+        one side has are skipped; without it, the candidate must have all of the reference's.
+
+    Returns
+    -------
+    Comparison
+        See its ``agrees``, ``cause`` and ``first_divergence``.
+
+    Raises
+    ------
+    ComparisonError
+        For shapes that cannot correspond, missing names, callables that raise.
+
+    Notes
+    -----
+    There is no tolerance to set. Two outputs agree within the error bounds of the operations; a larger difference
+    counts as noise only if its root mean square is below 1.2e-4, it has no outliers, and no fault explains it.
+
+    Examples
+    --------
+    >>> import numpy as np, polylogit
+    >>> x = np.random.default_rng(0).normal(size=(8, 5))
+    >>> found = polylogit.porting.compare(polylogit.softmax(x), polylogit.softmax(x, axis=0))
+    >>> found.agrees, found.cause.name
+    (False, 'wrong-axis')
+    """
+    called: list[Called] = []
+    if _is_function(reference) or _is_function(candidate):
+        called = _call_both(reference, candidate, inputs, cotangent)
+        reference, candidate = (one.output for one in called)
+    elif inputs is not None or cotangent is not None:
+        message = "inputs= and cotangent= are for callables, and two outputs or mappings were given; leave them out."
+        raise ComparisonError(message)
+    left, right = _named(reference, "reference"), _named(candidate, "candidate")
+    pairs, unmatched = _aligned(left, right, dict(names or {}))
+    backend = backend_of(list(right.values())[-1])
+    judged = _Pairs(backend, _logits(called))
+    for name, other in pairs:
+        judged.add(name, other, left[name], right[other])
+    if called and cotangent is not None:
+        judged.add_gradient(called, cotangent)
+    return Comparison(tuple(judged.activations), unmatched, backend.name)
+
+
+def _is_function(side: Any) -> bool:
+    return callable(side) and not hasattr(side, "__array__") and not isinstance(side, Mapping)
+
+
+def _call_both(reference: Any, candidate: Any, inputs: Any, cotangent: Any) -> list[Called]:
+    if not (_is_function(reference) and _is_function(candidate)):
+        message = "one side is callable and the other is not; pass two callables with inputs=, or two outputs."
+        raise ComparisonError(message)
+    if inputs is None:
+        message = "two callables were given without inputs=; pass inputs= with the arrays to call them on."
+        raise ComparisonError(message)
+    called = [call(side, inputs, what) for side, what in zip((reference, candidate), _SIDES, strict=True)]
+    if cotangent is not None:
+        for one, what in zip(called, _SIDES, strict=True):
+            one.differentiate(cotangent, what)
+    return called
+
+
+def _logits(called: list[Called]) -> Array | None:
+    """The input of the two callables, if it was a single array of numbers: it may be the logits."""
+    if not called or len(called[0].arguments) != 1:
+        return None
+    x = called[0].arguments[0]
+    return as_numpy(x, "inputs=") if hasattr(x, "dtype") else None
+
+
+def _named(side: Any, what: str) -> dict[str, Any]:
+    if isinstance(side, Mapping):
+        if not side:
+            message = f"the {what} has no activations; run the recorder's model before comparing."
+            raise ComparisonError(message)
+        return {str(name): value for name, value in side.items()}
+    return {"output": side}
+
+
+def _aligned(left: dict[str, Any], right: dict[str, Any], names: dict[str, str]) -> tuple[Any, tuple[str, ...]]:
+    unknown = [name for name in names if name not in left]
+    if unknown:
+        message = f"names= maps {unknown}, which the reference does not have; it has {list(left)}."
+        raise ComparisonError(message)
+    if not names and len(left) == len(right) == 1:
+        names = {next(iter(left)): next(iter(right))}
+    pairs = [(name, names.get(name, name)) for name in left]
+    # With a map, activations outside it that only one side has are skipped; without one, the candidate needs all.
+    missing = [other for name, other in pairs if other not in right and (not names or name in names)]
+    pairs = [(name, other) for name, other in pairs if other in right]
+    if missing or not pairs:
+        message = (
+            f"the candidate lacks {missing[:5]}; it has {list(right)[:20]}. Map the reference's names to the "
+            'candidate\'s with names={"name here": "name there"}; other names that one side lacks are then skipped.'
+        )
+        raise ComparisonError(message)
+    used = {other for _, other in pairs} | {name for name, _ in pairs}
+    return pairs, tuple(name for name in (*left, *right) if name not in used)
+
+
+# --- judging pair by pair --------------------------------------------------------------------------------------------
+
+
+class _Pairs:
+    """Collects the verdicts, and the activations that may be the logits of later ones."""
+
+    def __init__(self, backend: Backend, logits: Array | None) -> None:
+        self.backend = backend
+        self.agreed = [] if logits is None else [logits.astype(np.float64)]  # the latest may be the logits of the next
+        self.activations: list[Activation] = []
+        self.last: Evidence | None = None
+
+    def add(self, name: str, other: str, reference: Any, candidate: Any) -> None:
+        """Judge one pair."""
+        r, c = as_numpy(reference, f"reference {name!r}"), as_numpy(candidate, f"candidate {other!r}")
+        if r.ndim != c.ndim and _squeezed(r) == _squeezed(c):
+            c = c.reshape(r.shape)
+        _check_shapes(r, c, name)
+        dtypes = (r.dtype.name, c.dtype.name)
+        here, there, precision = r.astype(np.float64), c.astype(np.float64), Precision.of(*dtypes)
+        gradient = _is_gradient(name)
+        if gradient and r.shape == c.shape:
+            verdict = diagnose_gradient(GradientEvidence(here, there, precision), self.backend)
+            vacuous = not here.any() and not there.any()
+        else:
+            self.last = Evidence(here, there, precision, self._logits_for(here, precision), dtypes)
+            verdict = diagnose(self.last, self.backend)
+            vacuous = _vacuous(here, there)
+        if verdict.agrees:
+            self.agreed = [*self.agreed[-2:], here]
+        self.activations.append(Activation(name, other, r, c, verdict, vacuous, gradient))
+
+    def _logits_for(self, r: Array, precision: Precision) -> Array | None:
+        """The latest activation on which both sides agree, if the reference is a function of it as of logits."""
+        for values in reversed(self.agreed):
+            if values.shape == r.shape and np.isfinite(values).any() and _are_logits(values, r, precision):
+                return values
+        return None
+
+    def add_gradient(self, called: list[Called], cotangent: Any) -> None:
+        """Judge the gradients of the two callables."""
+        r, c = (as_numpy(one.gradient, f"{what}'s gradient") for one, what in zip(called, _SIDES, strict=True))
+        _check_shapes(r, c, "gradient")
+        output, last = self.activations[-1], self.last
+        g = np.broadcast_to(as_numpy(cotangent, "cotangent=").astype(np.float64), output.reference.shape)
+        precision = Precision.of(r.dtype.name, c.dtype.name)
+        there = c.astype(np.float64)
+        evidence = GradientEvidence(
+            r.astype(np.float64), there, precision, slopes=lambda: called[1].slopes(there, g), cotangent=g
+        )
+        if last is not None:
+            y = last.candidate if last.candidate.shape == g.shape else None
+            evidence = dataclasses.replace(evidence, output=y, kind=last.kind, axes=last.axes)
+        verdict = diagnose_gradient(evidence, self.backend, forward_agrees=output.verdict.agrees)
+        self.activations.append(Activation("gradient", "gradient", r, c, verdict, evidence.vacuous, True))
+
+
+def _is_gradient(name: str) -> bool:
+    words = name.lower().replace("/", " ").replace(".", " ").replace("_", " ").split()
+    return bool(words) and (words[0] in GRADIENT_WORDS or words[-1] in GRADIENT_WORDS)
+
+
+def _squeezed(values: Array) -> tuple[int, ...]:
+    return tuple(size for size in values.shape if size != 1)
+
+
+def _check_shapes(r: Array, c: Array, name: str) -> None:
+    """Refuse shapes that no fault turns into each other."""
+    possible = (
+        r.shape == c.shape
+        or sorted(_squeezed(r)) == sorted(_squeezed(c))  # transposed
+        or (max(r.size, c.size) == 2 * min(r.size, c.size) and 2 in (*r.shape, *c.shape))  # one column for two
+        or any(_squeezed(r.take(0, axis)) == _squeezed(c) for axis in range(r.ndim) if r.size)  # indices
+    )
+    if not possible or (r.shape != c.shape and not (r.size and c.size)):
+        message = (
+            f"{name!r} has the shape {r.shape} in the reference and {c.shape} in the candidate, which cannot "
+            "correspond. Compare the same activation on the same inputs."
+        )
+        raise ComparisonError(message)
+
+
+def _vacuous(r: Array, c: Array) -> bool:
+    """Whether agreement could not have failed: nothing finite to compare, or one value all over."""
+    if r.shape != c.shape:
+        return False
+    finite = np.isfinite(r)
+    if not finite.any():
+        return True
+    if r.size == 1:
+        return False
+    values = r[finite], c[np.isfinite(c)]
+    return all(one.size and np.ptp(one) <= 1e-12 * np.max(np.abs(one)) for one in values)
+
+
+def _are_logits(x: Array, r: Array, precision: Precision) -> bool:
+    """Whether the reference is the softmax, log_softmax or sigmoid of x."""
+    evidence = Evidence(r, r, precision)
+    if evidence.kind == "logits":
+        return False
+    if evidence.is_distribution:
+        x = np.where(np.isfinite(evidence.log_reference), x, -np.inf)
+    expected = evidence.apply(x)
+    good = np.isfinite(r) & np.isfinite(expected)
+    errors = np.abs(residual(expected, r, evidence.measure, 1e-30))[good]
+    return bool(errors.size and np.median(errors) < max(1e-4, 4 * precision.eps))

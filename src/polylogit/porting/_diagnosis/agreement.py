@@ -1,0 +1,203 @@
+"""When two arrays agree: the units of a difference, what rounding may do, and what passes for noise.
+
+The unit follows what rounding does to each kind of output. Probabilities have an error relative to themselves,
+logarithms one relative to ``1 + |r|``, and everything else (logits, hidden activations, gradients) one relative to the
+scale of the whole array, since sums cancel. Two arrays agree when each difference is within the bounds of
+`polylogit._spec.bounds`, or when the differences look like noise: small, and without outliers.
+
+Plain NumPy in float64; knows nothing of frameworks, faults and reports.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from polylogit._spec import bounds
+from polylogit._spec.dtypes import DTYPES, Finfo, finfo
+from polylogit._spec.formulas import exp, log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit._spec.formulas import Array, Axes
+
+__all__ = ["NOISE_LIMIT", "Agreement", "OutputRows", "Precision", "agreement", "residual", "rounding", "unit_of"]
+
+# A difference up to this, in the units above, may be noise if it looks like noise: a model adds rounding errors of its
+# own before the output, and how large they are is not known. Rounding to float16 makes 2e-4, which must be seen.
+NOISE_LIMIT = 1.2e-4
+# Noise has no outliers; noise in the logits, which grows with them, has some.
+PEAK_OVER_LEVEL = 20.0
+# The bounds hold for one side against the exact values. Here both sides are inexact, each within its bound.
+BOTH_SIDES = 2.0
+
+
+class Precision(NamedTuple):
+    """What the coarser dtype of a pair can resolve."""
+
+    dtype: Finfo  # the one with the widest spacing
+    floor: float  # relative accuracy is lost below this
+
+    @classmethod
+    def of(cls, *names: str) -> Precision:
+        """The coarsest of the dtypes of these names; integers and bools are exact.
+
+        float64 counts as float32: outputs are often widened before they are saved, and no two implementations are told
+        apart below 1e-7.
+        """
+        known = [found for name in names if (found := finfo(name)) and name != "float64"] or [DTYPES["float32"]]
+        return cls(max(known, key=lambda one: one.eps), max(map(bounds.flushable, known)))
+
+    @property
+    def eps(self) -> float:
+        """The relative spacing of its numbers."""
+        return self.dtype.eps
+
+    @property
+    def slack(self) -> float:
+        """By what factor a pair may exceed the bound of one side.
+
+        16-bit outputs are usually computed in float32 and rounded once, far within a bound that is meant for arithmetic
+        in 16 bits all along: the bound of one side has room for both.
+        """
+        return BOTH_SIDES if self.dtype.precision >= DTYPES["float32"].precision else 1.0
+
+
+class Agreement(NamedTuple):
+    """How far two arrays are apart, in units of their kind."""
+
+    level: float  # root mean square
+    peak: float  # largest
+    counted: int  # finite entries
+    agrees: bool  # the differences are noise (small, and without outliers), or each is within what rounding may do
+
+
+# --- what rounding may do --------------------------------------------------------------------------------------------
+
+
+class OutputRows:
+    """The rows of an output as the bounds of `polylogit._spec` take them, in place of exact values.
+
+    `values` are probabilities or their logarithms, normalised over `axes`, or sigmoids with no axes.
+    """
+
+    def __init__(self, values: Array, axes: Axes, *, logarithms: bool = False) -> None:
+        self._shape, self._axes = values.shape, axes
+        laid = self._laid = self.lay(values)
+        self.length = laid.shape[-1] if axes else 1
+        self.probabilities, self.log_probabilities = _Value(exp(laid) if logarithms else laid), _Value(laid)
+        self.slopes = _Value(laid * (1.0 - laid))
+        self.x = laid if axes else laid - 0.5  # of logits, the bounds of elements ask the sign alone
+
+    @functools.cached_property
+    def distance(self) -> Array:
+        """How far each logit lies below the largest of its row."""
+        with np.errstate(all="ignore"):
+            y = np.where(np.isfinite(self.probabilities.hi), self.probabilities.hi, 0.0)
+            return -log(y / np.max(y, axis=-1, keepdims=True, initial=0.0))
+
+    def mean_size(self, values: Array, weight: Array | float = 1.0) -> Array:
+        """As `polylogit._spec.exact.Rows.mean_size`."""
+        with np.errstate(all="ignore"):
+            terms = self.probabilities.hi * np.abs(values) * weight
+        return np.asarray(np.where(np.isfinite(terms), terms, 0.0).sum(-1, keepdims=True))
+
+    def lay(self, values: Array) -> Array:
+        """An array of the output's shape with each row along the last axis."""
+        last = range(-len(self._axes), 0)
+        moved = np.moveaxis(values, self._axes, last)
+        return moved.reshape(*moved.shape[: moved.ndim - len(self._axes)], -1) if self._axes else moved
+
+    def bound(self, formula: Callable[..., Array], precision: Precision, *directions: Array) -> Array:
+        """A bound of `polylogit._spec.bounds` for a pair, in the shape of the output."""
+        with np.errstate(all="ignore"):
+            laid = [self.lay(one) for one in directions]
+            found = bounds.allowed(formula, self, self._laid, precision.dtype, *laid)  # type: ignore[arg-type]
+        others = [size for axis, size in enumerate(self._shape) if axis not in self._axes]
+        found = found.reshape(*others, *(self._shape[axis] for axis in self._axes))
+        return precision.slack * np.moveaxis(found, range(-len(self._axes), 0), self._axes)
+
+
+class _Value(NamedTuple):
+    """The place of a double-double number."""
+
+    hi: Array
+
+
+def rounding(expected: Array, measure: str, precision: Precision, axes: Axes) -> Array:
+    """The largest difference that rounding alone makes between two right outputs, entry by entry."""
+    if measure == "relative":
+        formula = bounds.softmax if axes else bounds.sigmoid
+        return OutputRows(expected, axes).bound(formula, precision)
+    if measure == "log":
+        axes = axes or tuple(range(expected.ndim))
+        return OutputRows(expected, axes, logarithms=True).bound(bounds.log_softmax, precision)
+    # An operation that is not known: what a sum of so many terms loses, besides a few roundings before and after it.
+    units = 8.0 + bounds.additions(expected.size)
+    return np.asarray(precision.slack * precision.eps * units * unit_of(expected, measure, precision.floor))
+
+
+# --- differences -----------------------------------------------------------------------------------------------------
+
+
+def unit_of(expected: Array, measure: str, floor: float, finite: Any = None) -> Array:
+    """The size in which a difference from each entry is measured; `finite` are the entries that set the scale."""
+    finite = np.isfinite(expected) if finite is None else finite
+    size = np.abs(np.where(finite, expected, 0.0))
+    if measure == "relative":
+        return np.maximum(size, floor)
+    if measure == "log":
+        return 1.0 + size
+    scale = np.sqrt(np.mean(size[finite] ** 2)) if finite.any() else 0.0
+    unit = np.sqrt(size**2 + scale**2)
+    return np.where(unit > 0, unit, 1.0)
+
+
+def residual(expected: Array, observed: Array, measure: str, floor: float) -> Array:
+    """The difference of each entry in units of its kind; infinite where NaN or infinities do not match by position."""
+    finite = np.isfinite(expected) & np.isfinite(observed)
+    with np.errstate(all="ignore"):
+        difference = observed - expected
+        if measure == "relative":
+            difference = np.where(np.maximum(np.abs(expected), np.abs(observed)) <= 2 * floor, 0.0, difference)
+        result = difference / unit_of(expected, measure, floor, finite)
+    same = (np.isnan(expected) & np.isnan(observed)) | (expected == observed)
+    return np.where(finite, result, np.where(same, 0.0, np.inf))
+
+
+def agreement(
+    expected: Array,
+    observed: Array,
+    measure: str,
+    precision: Precision,
+    axes: Axes = (),
+    *,
+    free: int = 0,
+    gain: float | None = None,
+) -> Agreement:
+    """Whether two arrays of one shape agree, in units of `measure` ("relative", "log" or "scale").
+
+    `axes` are those normalised over, for the bound; `free` is how many numbers were fitted to make the two alike, and
+    `gain` by how much the way from one to the other amplifies noise (None for the two as they are).
+    """
+    errors = np.abs(residual(expected, observed, measure, precision.floor))
+    counted = int(np.isfinite(expected).sum())
+    if not errors.size:
+        return Agreement(0.0, 0.0, 0, True)
+    peak = float(np.max(errors))
+    level = float(np.sqrt(np.sum(errors**2) / max(1, counted - free))) if np.isfinite(peak) else np.inf
+    # Exact zeros on both sides make no noise.
+    active = max(1, int(((expected != 0) | (observed != 0)).sum()))
+    limit = max(NOISE_LIMIT, precision.eps)
+    if gain is not None:
+        # What explains a difference may leave a little more, and few entries may be noisier than many.
+        limit *= 1.25 * gain * (1.0 + 2.0 / np.sqrt(active))
+    typical = level * np.sqrt(errors.size / active)
+    agrees = typical <= limit and peak <= max(PEAK_OVER_LEVEL * typical, limit / PEAK_OVER_LEVEL)
+    if not agrees and np.isfinite(peak):
+        allowed = rounding(expected, measure, precision, axes)
+        agrees = np.all((errors == 0) | (errors * unit_of(expected, measure, precision.floor) <= allowed))
+    return Agreement(level, peak, counted, bool(agrees))

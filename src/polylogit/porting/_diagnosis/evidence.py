@@ -1,0 +1,169 @@
+"""What is known about a pair of outputs: what the reference holds, and over which axes it is normalised.
+
+Plain NumPy in float64; knows nothing of frameworks, faults and reports.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from polylogit._spec import bounds
+from polylogit._spec.formulas import FORMULAS, exp, log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from polylogit._spec.formulas import Array, Axes
+    from polylogit.porting._diagnosis.agreement import Precision
+
+__all__ = ["KINDS", "Evidence", "Kind"]
+
+# Rows that sum to one to within this are probabilities; ports that add an epsilon to the sum must be recognised too.
+SUM_TOLERANCE = 2e-3
+
+
+class Kind(NamedTuple):
+    """What an output holds."""
+
+    operation: str  # that made it, a key of `polylogit._operations.OPERATIONS`; empty where it is not known
+    measure: str  # the unit of its differences; see `agreement`
+    vjp_bound: Callable[..., Array] | None = None  # of `polylogit._spec.bounds`
+
+
+KINDS = {
+    "probabilities": Kind("softmax", "relative", bounds.softmax_first),
+    "log-probabilities": Kind("log_softmax", "log", bounds.log_softmax_vjp),
+    "sigmoids": Kind("sigmoid", "relative", bounds.sigmoid_first),
+    "logits": Kind("", "scale"),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evidence:
+    """A reference and a candidate in float64, and what the reference's values show it to be."""
+
+    reference: Array
+    candidate: Array
+    precision: Precision  # of the coarser of the two dtypes
+    logits: Array | None = None  # what both were computed from, where it is known
+    dtypes: tuple[str, str] = ("float32", "float32")
+    # The pair is what another fault has left; a fault that fits a number for each row would explain any noise there.
+    remainder: bool = False
+    _computed: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def once(self, compute: Callable[[Evidence], Any]) -> Any:
+        """What a function makes of this evidence, computed on the first call alone."""
+        if compute not in self._computed:
+            self._computed[compute] = compute(self)
+        return self._computed[compute]
+
+    @functools.cached_property
+    def kind(self) -> str:
+        """What the reference holds, a key of `KINDS`."""
+        r = self.reference[np.isfinite(self.reference) | np.isneginf(self.reference)]
+        if not r.size:
+            return "logits"
+        if r.min() >= 0 and r.max() <= 1 + self._tolerance:
+            return "probabilities" if self._normalized(self.reference) else "sigmoids"
+        if r.max() <= self._tolerance and self._normalized(exp(self.reference)):
+            return "log-probabilities"
+        return "logits"
+
+    @property
+    def _tolerance(self) -> float:
+        return max(SUM_TOLERANCE, 4 * self.precision.eps)
+
+    @functools.cached_property
+    def axes(self) -> Axes:
+        """The axes over which the reference is normalised; for other kinds the last one, of classes."""
+        if self.is_distribution:
+            return self._normalized(exp(self.reference) if self.as_log else self.reference)[0]
+        return (self.reference.ndim - 1,) if self.reference.ndim else ()
+
+    @property
+    def measure(self) -> str:
+        """The unit for differences of this kind."""
+        return KINDS[self.kind].measure
+
+    @property
+    def as_log(self) -> bool:
+        """Whether the reference holds logarithms of probabilities."""
+        return self.kind == "log-probabilities"
+
+    @property
+    def is_distribution(self) -> bool:
+        """Whether rows of the reference are (logarithms of) probabilities that sum to one."""
+        return self.kind in ("probabilities", "log-probabilities")
+
+    @property
+    def normalized_axes(self) -> Axes:
+        """The axes over which the reference is normalised; none for other kinds."""
+        return self.axes if self.is_distribution else ()
+
+    @property
+    def rows(self) -> int:
+        """How many rows the reference has, each normalised by itself."""
+        return self.reference.size // max(1, self.classes)
+
+    @property
+    def classes(self) -> int:
+        """The length of a row."""
+        return int(np.prod([self.reference.shape[axis] for axis in self.axes])) if self.axes else 1
+
+    @functools.cached_property
+    def log_reference(self) -> Array:
+        """The reference's logarithm, or itself where it is one."""
+        return self.reference if self.as_log else log(self.reference)
+
+    @functools.cached_property
+    def log_candidate(self) -> Array:
+        """The candidate's logarithm, if it is of the reference's kind."""
+        return self.candidate if self.as_log else log(self.candidate)
+
+    @functools.cached_property
+    def usable(self) -> Any:
+        """Where both logarithms are finite and exact enough to compute with."""
+        limit = -np.inf if self.as_log else np.log(self.precision.floor)
+        with np.errstate(all="ignore"):
+            both = np.isfinite(self.log_reference) & np.isfinite(self.log_candidate)
+            return both & (self.log_reference > limit) & (self.log_candidate > limit)
+
+    def where_usable(self, values: Array) -> Array:
+        """The values where both logarithms are usable, NaN elsewhere."""
+        return np.where(self.usable, values, np.nan)
+
+    def from_log(self, values: Array) -> Array:
+        """Logarithms of probabilities as what the reference holds."""
+        return values if self.as_log else exp(values)
+
+    def apply(self, x: Array, axes: Axes | None = None) -> Array:
+        """What the reference's operation makes of logits; the logits themselves where it is not known."""
+        operation = KINDS[self.kind].operation
+        return FORMULAS[operation].value(x, self.axes if axes is None else axes) if operation else x
+
+    def candidate_axes(self) -> list[Axes]:
+        """The sets of axes over which the candidate is normalised, if it is of the reference's kind."""
+        return self._normalized(exp(self.log_candidate))
+
+    def _normalized(self, p: Array) -> list[Axes]:
+        """Sets of axes over which all rows with any mass sum to one, the likeliest first."""
+        found = []
+        for subset in _subsets([axis for axis in range(p.ndim) if p.shape[axis] > 1]):
+            with np.errstate(all="ignore"):
+                sums = np.sum(p, axis=subset)
+            sums = sums[np.isfinite(sums) & (sums != 0)]
+            if sums.size and np.all(np.abs(sums - 1) <= self._tolerance):
+                found.append(subset)
+        return found
+
+
+def _subsets(axes: list[int]) -> Iterator[Axes]:
+    """Single axes from the last to the first, then larger sets."""
+    yield from ((axis,) for axis in reversed(axes))
+    for size in range(2, len(axes) + 1):
+        yield from itertools.combinations(axes, size)

@@ -1,0 +1,49 @@
+"""The table of faults: one entry each, by family. Adding a cause is adding an entry to its family's module."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from polylogit._backends.base import SPELLING
+from polylogit.porting._diagnosis.faults import axes, backward, epsilons, functions, logits, masks, order, precision
+
+if TYPE_CHECKING:
+    from polylogit.porting._diagnosis.faults.fault import Fault
+
+__all__ = ["FAULTS", "GRADIENT_FAULTS", "listing"]
+
+FAULTS: dict[str, Fault] = {
+    fault.name: fault
+    for family in (axes, functions, logits, epsilons, order, masks, precision)
+    for fault in family.FAULTS
+}
+GRADIENT_FAULTS: dict[str, Fault] = {fault.name: fault for fault in backward.FAULTS}
+
+
+def listing(spelling: dict[str, str] | None = None) -> list[tuple[str, str, str]]:
+    r"""The name, the sentence and the fix of every cause, with ``<name>`` where a diagnosis puts what it has found.
+
+    Parameters
+    ----------
+    spelling : dict, optional
+        `Backend.spelling` of the framework in which the fixes are written; NumPy's by default.
+
+    Examples
+    --------
+    >>> from polylogit.porting._diagnosis.faults import listing
+    >>> for name, sentence, fix in listing()[:1]:
+    ...     print(name, sentence, fix, sep="\n")
+    wrong-axis
+    The candidate is normalised over axis <axes>, the reference over axis <right_axes>.
+    polylogit.softmax(x, axis=<axis>)
+    """
+    code = {**SPELLING, **(spelling or {})}
+    return [
+        (fault.name, _with_places(fault.explanation), _with_places(code.get(fault.fix, fault.fix)))
+        for fault in (*FAULTS.values(), *GRADIENT_FAULTS.values())
+    ]
+
+
+def _with_places(template: str) -> str:
+    return re.sub(r"\{(\w+)[^}]*\}", r"<\1>", template)

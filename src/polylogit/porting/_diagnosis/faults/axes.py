@@ -1,0 +1,97 @@
+"""Normalised over the wrong axes: one other axis, all elements, or several axes together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from polylogit.porting._diagnosis.faults.fault import Fault, Prediction, only
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polylogit._spec.formulas import Array, Axes
+    from polylogit.porting._diagnosis.evidence import Evidence
+
+__all__ = ["FAULTS", "mean", "over_other_axes", "two_way"]
+
+
+def over_other_axes(evidence: Evidence) -> list[tuple[str, Prediction]]:
+    """For all axes over which the candidate is normalised and the reference is not: the fault and a prediction."""
+    return list(_over_other_axes(evidence)) if evidence.is_distribution else []
+
+
+def _over_other_axes(evidence: Evidence) -> Iterator[tuple[str, Prediction]]:
+    r, c, right = evidence.reference, evidence.candidate, evidence.axes
+    there = evidence.candidate_axes()
+    for axes in there:
+        if axes == right:
+            continue
+        name = _name(right, axes, r.shape)
+        parameters = {"axes": _spell(axes), "right_axes": _spell(right)}
+        sums = r.size // int(np.prod([r.shape[axis] for axis in axes]))
+        if evidence.logits is not None:
+            expected = evidence.apply(evidence.logits, axes)
+            yield name, Prediction(expected, c, parameters, constraints=sums)
+        # Without the logits, each row of the reference lacks a constant, which the candidate supplies.
+        row, column = two_way(evidence.where_usable(evidence.log_candidate - evidence.log_reference), right, axes)
+        free = row.size - column.size if set(right) <= set(axes) else row.size - 1
+        expected = evidence.apply(evidence.log_reference + row, axes)
+        yield name, Prediction(expected, c, parameters, free=max(0, free), constraints=sums)
+    # Over an axis of size one everything is 1: a batch of one that was normalised over the batch.
+    singles = [axis for axis, size in enumerate(r.shape) if size == 1]
+    if not there and singles and evidence.classes > 1:
+        ones = evidence.from_log(np.zeros_like(r))
+        yield "wrong-axis", Prediction(ones, c, {"axes": singles[0], "right_axes": _spell(right)})
+
+
+def _name(right: Axes, wrong: Axes, shape: tuple[int, ...]) -> str:
+    if len(wrong) == 1:
+        return "wrong-axis"
+    real = [axis for axis, size in enumerate(shape) if size > 1]
+    return "all-axes" if list(wrong) == real and set(right) != set(wrong) else "flattened-axes"
+
+
+def _spell(axes: Axes) -> int | tuple[int, ...]:
+    return axes[0] if len(axes) == 1 else axes
+
+
+def two_way(difference: Array, rows: Axes, columns: Axes) -> tuple[Array, Array]:
+    """The row and column effects of a two-way layout with gaps (NaN), found by alternating means."""
+    row, column = np.zeros_like(mean(difference, rows)), np.zeros_like(mean(difference, columns))
+    for _ in range(30):
+        row = mean(difference - column, rows)
+        column = mean(difference - row, columns)
+    return row, column
+
+
+def mean(values: Array, axes: Axes) -> Array:
+    """The mean over axes, without the entries that are not finite; 0 where none is."""
+    there = np.isfinite(values)
+    count = there.sum(axis=axes, keepdims=True)
+    return np.asarray(np.where(there, values, 0.0).sum(axis=axes, keepdims=True) / np.maximum(count, 1))
+
+
+FAULTS = (
+    Fault(
+        "wrong-axis",
+        "The candidate is normalised over axis {axes}, the reference over axis {right_axes}.",
+        "softmax",
+        only("wrong-axis", over_other_axes),
+    ),
+    Fault(
+        "all-axes",
+        "The candidate is normalised over all elements at once, the reference over axis {right_axes} only.",
+        "softmax",
+        only("all-axes", over_other_axes),
+        dominates=("sigmoid-for-softmax",),
+    ),
+    Fault(
+        "flattened-axes",
+        "The candidate is normalised over the axes {axes} together, the reference over {right_axes}.",
+        "polylogit.softmax(x, axis={right_axes})",
+        only("flattened-axes", over_other_axes),
+        dominates=("sigmoid-for-softmax",),
+    ),
+)

@@ -1,0 +1,146 @@
+"""Zeros, NaN and infinities in the wrong place: masks, rows without any entry, dropout."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit._spec.formulas import exp, log
+from polylogit.porting._diagnosis.faults.fault import Fault, Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polylogit._spec.formulas import Array, Axes
+    from polylogit.porting._diagnosis.evidence import Evidence
+
+__all__ = ["FAULTS"]
+
+
+def _probabilities(values: Array, evidence: Evidence) -> Array:
+    return exp(values) if evidence.as_log else values
+
+
+def _all(condition: Any, axes: Axes) -> Any:
+    return np.broadcast_to(np.all(condition, axis=axes, keepdims=True), condition.shape)
+
+
+def _masked(evidence: Evidence) -> tuple[Any, Any]:
+    """Where the reference has masked entries, and which of its rows are masked altogether."""
+    p = _probabilities(evidence.reference, evidence)
+    zero = p == 0
+    return zero, _all(zero | np.isnan(p), evidence.axes)
+
+
+def _mask_missing(evidence: Evidence) -> Iterator[Prediction]:
+    """Masked entries take part in the candidate: without them, it is the reference."""
+    if not evidence.is_distribution:
+        return
+    zero, empty = _masked(evidence)
+    masked = zero & ~empty
+    p = _probabilities(evidence.candidate, evidence)
+    if not masked.any() or np.mean(p[masked] > evidence.precision.floor) < 0.95:
+        return
+    restricted = np.where(zero | empty, -np.inf, log(p))
+    # Rows that the mask empties are a matter of policy, whichever way the mask is applied.
+    expected = np.where(empty, 0.0, evidence.reference)
+    observed = np.where(empty, 0.0, evidence.apply(restricted))
+    yield Prediction(expected, observed, {"entries": int(masked.sum())})
+
+
+def _mask_inverted(evidence: Evidence) -> Iterator[Prediction]:
+    """The candidate masks exactly what the reference keeps."""
+    if not evidence.is_distribution or evidence.classes < 2:
+        return
+    zero, empty = _masked(evidence)
+    mixed = ~empty & ~_all(~zero & ~empty, evidence.axes)
+    p = _probabilities(evidence.candidate, evidence)
+    decided = mixed | empty
+    if not mixed.any() or not np.array_equal((p == 0)[decided], ~zero[decided] & ~empty[decided]):
+        return
+    # Two entries, of which one is left: the classes may as well have been swapped.
+    kept, lost = (int(np.max(np.sum(one & mixed, axis=evidence.axes), initial=0)) for one in (zero, ~zero))
+    if kept < 2 and lost < 2:
+        return
+    if evidence.logits is not None and np.all(np.isfinite(evidence.logits)):
+        expected = _probabilities(evidence.apply(np.where(zero, evidence.logits, -np.inf)), evidence)
+        expected, observed = np.where(decided, expected, 0.0), np.where(decided, p, 0.0)
+        yield Prediction(expected, observed, {"checked": True}, measure="relative")
+    sums = np.sum(p, axis=evidence.axes, keepdims=True)
+    sums = np.where(np.any(decided, axis=evidence.axes, keepdims=True), sums, 1.0)
+    # Without the logits its values cannot be checked, but that they sum to one over the complement can.
+    yield Prediction(np.ones_like(sums), sums, {"checked": False}, measure="relative", proven=True)
+
+
+def _masked_rows(evidence: Evidence) -> Iterator[Prediction]:
+    """The two differ only in rows without any entry, where frameworks have different habits."""
+    if not evidence.is_distribution:
+        return
+    here, there = _policies(evidence.reference, evidence), _policies(evidence.candidate, evidence)
+    different = (here != there) & (here != "") & (there != "")
+    if not different.any() or different.all():
+        return
+    reference, candidate = min(zip(here[different].tolist(), there[different].tolist(), strict=True))
+    spread = np.broadcast_to(different, evidence.reference.shape)
+    r, c = np.where(spread, 0.0, evidence.reference), np.where(spread, 0.0, evidence.candidate)
+    yield Prediction(r, c, {"rows": int(different.sum()), "reference": reference, "candidate": candidate})
+
+
+def _policies(values: Array, evidence: Evidence) -> Any:
+    """For each row, what it is filled with: "zeros", "NaN", "uniform" or nothing of the kind."""
+    p = _probabilities(values, evidence)
+    rules = {"zeros": p == 0, "NaN": np.isnan(p), "uniform": np.abs(p * evidence.classes - 1) < 1e-3}
+    return np.select([np.all(one, axis=evidence.axes, keepdims=True) for one in rules.values()], list(rules), "")
+
+
+def _dropout(evidence: Evidence) -> Iterator[Prediction]:
+    """Entries are zero at random and the others larger by 1 / (1 - p)."""
+    r, c = evidence.reference, evidence.candidate
+    alive = np.isfinite(r) & np.isfinite(c) & (np.abs(r) > evidence.precision.floor)
+    dropped = alive & (c == 0)
+    kept = alive & ~dropped
+    if dropped.sum() < 2 or kept.sum() < 2:
+        return
+    scale = float(np.median(c[kept] / r[kept]))
+    p = 1.0 - 1.0 / scale if scale > 1.0 else 0.0
+    n = int(alive.sum())
+    fraction = float(dropped.sum()) / n
+    if not 0.002 < p < 0.998 or abs(fraction - p) > 5.0 * np.sqrt(p * (1 - p) / n) + 1.0 / n:
+        return
+    p = round(p, 2) if abs(round(p, 2) - p) < 1e-3 * (1 - p) else p
+    yield Prediction(np.where(dropped, 0.0, r * scale), c, {"p": p, "zeros": fraction}, free=1)
+
+
+FAULTS = (
+    Fault(
+        "mask-missing",
+        "The candidate does not apply the mask: without the {entries} entries that the reference masks, it agrees.",
+        "mask",
+        _mask_missing,
+        obvious=True,
+    ),
+    Fault(
+        "mask-inverted",
+        "The candidate's mask is inverted: it keeps exactly the entries that the reference masks.",
+        "mask = ~mask",
+        _mask_inverted,
+        obvious=True,
+    ),
+    Fault(
+        "masked-row-policy",
+        "The two differ only in {rows} row(s) without any unmasked entry: {reference} in the reference, {candidate} in "
+        "the candidate.",
+        "polylogit.softmax(x, where=mask)  # zeros in such rows, on every framework",
+        _masked_rows,
+        dominates=("mask-missing", "mask-inverted"),
+        obvious=True,
+    ),
+    Fault(
+        "dropout-active",
+        "Dropout is active in the candidate, with p = {p:.3g}: a share of {zeros:.3g} is zero and the rest scaled up.",
+        "no dropout",
+        _dropout,
+        obvious=True,
+    ),
+)

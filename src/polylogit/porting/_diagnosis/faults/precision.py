@@ -1,0 +1,160 @@
+"""Values that went through float16 or bfloat16 on the way.
+
+Rounding to 16 bits leaves a trace that no other fault does: the values lie on the coarse lattice of that dtype. The
+trace shows even when it is not known what exactly was rounded, and noise added later blurs it without removing it.
+Where the noise is as large as the lattice, the difference is compared with the one that rounding the reference makes.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit._spec.dtypes import DTYPES
+from polylogit.porting._diagnosis.agreement import NOISE_LIMIT, Precision, residual, rounding, unit_of
+from polylogit.porting._diagnosis.faults.fault import Fault, Prediction
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polylogit._spec.dtypes import Finfo
+    from polylogit._spec.formulas import Array
+    from polylogit.porting._diagnosis.evidence import Evidence
+
+__all__ = ["FAULTS"]
+
+FLOAT16, BFLOAT16 = DTYPES["float16"], DTYPES["bfloat16"]
+
+
+def _rounded(dtype: Finfo, evidence: Evidence) -> Iterator[Prediction]:
+    """The candidate went through a 16-bit dtype, and the reference did not."""
+    r, c, parameters = evidence.reference, evidence.candidate, {"dtype": dtype.name}
+    coarse = evidence.once(_bfloat16_lattice)
+    if dtype is FLOAT16 and (coarse is not None or evidence.dtypes[1] == BFLOAT16.name):
+        return  # the lattice of bfloat16 lies within that of float16
+    if evidence.dtypes[1] == dtype.name:
+        telling = np.isfinite(c) & (c != 0)
+        if evidence.dtypes[0] != dtype.name and not np.array_equal(r, c) and _near(evidence, dtype, telling):
+            yield Prediction(dtype.round(r), c, parameters, proven=True)
+        return
+    lattice = coarse if dtype is BFLOAT16 else _on_lattice(evidence, dtype)
+    if lattice is not None:
+        yield Prediction(lattice, c, parameters, proven=True)
+        return
+    for expected in _rounded_on_the_way(evidence, dtype):
+        shown = _blurred(evidence, expected, dtype)
+        if shown is not None:
+            yield Prediction(shown, c, parameters, proven=True)
+
+
+def _on_lattice(evidence: Evidence, dtype: Finfo) -> Array | None:
+    """The candidate's lattice points, if it lies on them and near the reference, which does not lie on them."""
+    r, c = evidence.reference, evidence.candidate
+    with np.errstate(all="ignore"):
+        # Below the smallest normal number of float16 its lattice is as coarse as that of bfloat16.
+        telling = np.isfinite(r) & np.isfinite(c) & (np.abs(c) > dtype.smallest_normal)
+        normal = telling & (np.abs(c) > FLOAT16.smallest_normal)
+        telling = normal if normal.sum() >= 6 else telling
+        telling &= _distance(c, dtype, 64.0) > 0  # not on an even coarser lattice: 0.5, 0.75 say nothing
+    if telling.sum() < 3 or _systematic(_distance(r[telling], dtype)):
+        return None
+    if not _systematic(_distance(c[telling], dtype)):
+        return None
+    if not _near(evidence, dtype, telling):
+        return None
+    points = dtype.round(c)
+    return np.where(telling, points, np.where(np.isfinite(points), c, points))
+
+
+def _bfloat16_lattice(evidence: Evidence) -> Array | None:
+    return _on_lattice(evidence, BFLOAT16)
+
+
+def _near(evidence: Evidence, dtype: Finfo, telling: Any) -> bool:
+    """Whether the two are no further apart than arithmetic in that dtype takes them."""
+    r, c = evidence.reference, evidence.candidate
+    precision = Precision(dtype, max(dtype.smallest_normal, evidence.precision.floor))
+    errors = np.abs(residual(r, c, evidence.measure, precision.floor))
+    allowed = rounding(r, evidence.measure, precision, evidence.normalized_axes)
+    within = errors * unit_of(r, evidence.measure, precision.floor) <= allowed
+    elsewhere = np.abs(residual(r, c, "scale", 0.0)) * unit_of(r, "scale", 0.0)
+    within_scale = elsewhere <= 2 * rounding(r, "scale", precision, ())
+    if not np.all(np.where(telling, within, within_scale)):
+        return False
+    return float(np.median(errors[telling]) if telling.any() else 0.0) <= dtype.eps * 4.0
+
+
+def _systematic(distance: Array) -> bool:
+    """Whether distances to a lattice are too small for numbers that have nothing to do with it.
+
+    For those they are uniform between 0 and 0.5: all below d with the probability (2d)**n, and 0.25 on the average.
+    """
+    n, most = distance.size, float(np.max(distance))
+    mean = float(np.mean(distance))
+    unlikely = n * np.log(max(2 * most, 1e-300)) < np.log(1e-6)
+    return bool(unlikely or mean < min(0.15, 0.25 - 8 * 0.1443 / np.sqrt(n)))
+
+
+def _distance(values: Array, dtype: Finfo, coarser: float = 1.0) -> Array:
+    """How far from the lattice, in units of its spacing: 0 on it, 0.25 on the average for other numbers."""
+    with np.errstate(all="ignore"):
+        scaled = values / (coarser * dtype.ulp(values))
+        return np.abs(scaled - np.round(scaled))
+
+
+def _rounded_on_the_way(evidence: Evidence, dtype: Finfo) -> Iterator[Array]:
+    """The reference's result rounded, and what rounded logits give."""
+    yield dtype.round(evidence.reference)
+    if evidence.logits is not None and evidence.kind != "logits":
+        smooth = evidence.apply(dtype.round(evidence.logits))
+        yield smooth
+        yield dtype.round(smooth)
+
+
+def _blurred(evidence: Evidence, expected: Array, dtype: Finfo) -> Array | None:
+    """The expected values, if the difference follows the predicted one, entry by entry, with noise on top."""
+    r, c = evidence.reference, evidence.candidate
+    floor = max(evidence.precision.floor, dtype.smallest_normal)
+    predicted = residual(r, expected, evidence.measure, floor)
+    actual = residual(r, c, evidence.measure, floor)
+    good = np.isfinite(predicted) & np.isfinite(actual) & (r != 0)
+    if np.any(residual(expected, c, evidence.measure, floor)[~good] > NOISE_LIMIT):
+        return None
+    x, y = predicted[good], actual[good]
+    if x.size < 8 or not np.any(x):
+        return None
+    # Where the reference lies near the middle between two numbers, its own noise may round it the other way.
+    flipped = _flips(y - x, x)
+    x, y = x[~flipped], y[~flipped]
+    power = float(np.sum(x * x))
+    if power == 0.0 or flipped.mean() > 0.05:
+        return None
+    slope = float(np.sum(x * y)) / power
+    left = float(np.sqrt(np.mean((y - slope * x) ** 2)))
+    error = left * np.sqrt(x.size) / np.sqrt(power * x.size)
+    gained = x.size * np.log(max(float(np.mean(y * y)), 1e-300) / max(float(np.mean((y - x) ** 2)), 1e-300))
+    if abs(slope - 1) > max(0.1, 4 * error) or slope < 8 * error or gained < 30 or left > NOISE_LIMIT:
+        return None
+    exempt = np.zeros(good.shape, bool)
+    exempt[good] = flipped
+    return np.where(exempt, c, expected)
+
+
+def _flips(error: Array, predicted: Array) -> Any:
+    step = 2.0 * np.max(np.abs(predicted))
+    size = np.abs(error)
+    return (size > 0.3 * step) & (size < 1.5 * step) & (np.abs(predicted) > 0.15 * step)
+
+
+FAULTS = tuple(
+    Fault(
+        f"{dtype.name}-rounding",
+        f"The candidate's values went through {dtype.name}, which keeps {digits} digits.",
+        "float32",
+        functools.partial(_rounded, dtype),
+        small=True,
+    )
+    for dtype, digits in ((BFLOAT16, "two"), (FLOAT16, "three"))
+)

@@ -1,0 +1,92 @@
+"""What is known about a pair of gradients, and whether the candidate's belongs to its own values.
+
+The closed forms of the operations, applied to the candidate's output, decide that; for other functions, differences of
+the function itself do. Plain NumPy in float64; knows nothing of frameworks, faults and reports.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from polylogit._spec.formulas import FORMULAS
+from polylogit.porting._diagnosis.agreement import Agreement, OutputRows, Precision, agreement
+from polylogit.porting._diagnosis.evidence import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit._spec.formulas import Array, Axes
+
+__all__ = ["GradientEvidence"]
+
+# A gradient below so many eps of its cotangent is what is left of a sum that cancels.
+CANCELLED = 8.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GradientEvidence:
+    """Two gradients in float64, and where known what they belong to."""
+
+    reference: Array
+    candidate: Array
+    precision: Precision
+    output: Array | None = None  # the candidate's own
+    cotangent: Array | None = None
+    kind: str = "logits"  # of the output, as `Evidence.kind`
+    axes: Axes = (-1,)
+    # Derivatives of the candidate's function by differences, and by its gradient, in some directions.
+    slopes: Callable[[], tuple[Array, Array]] | None = None
+
+    @property
+    def vacuous(self) -> bool:
+        """Both gradients are zero, or no more than what is left of a cancelled sum."""
+        scale = _rms(self.cotangent) if self.cotangent is not None else 0.0
+        return all(_rms(one) <= CANCELLED * self.precision.eps * scale for one in (self.reference, self.candidate))
+
+    @functools.cached_property
+    def difference(self) -> Agreement:
+        """How far the two are apart."""
+        return self.compare(self.reference, self.candidate)
+
+    def compare(self, a: Array, b: Array, free: int = 0) -> Agreement:
+        """Whether two gradients agree, once each entry is allowed the rounding of the sum that it is left over from."""
+        slack = self._rounding
+        if slack is not None and slack.shape == a.shape:
+            b = b - np.clip(np.nan_to_num(b - a), -slack, slack)
+        return agreement(a, b, "scale", self.precision, free=free)
+
+    @functools.cached_property
+    def _rounding(self) -> Array | None:
+        """What rounding may do to each entry, where the operation is known."""
+        y, g, bound = self.output, self.cotangent, KINDS[self.kind].vjp_bound
+        if bound is None or y is None or g is None or y.shape != g.shape or not np.all(np.isfinite(g)):
+            return None
+        axes = () if self.kind == "sigmoids" else self.axes
+        return OutputRows(y, axes, logarithms=self.kind == "log-probabilities").bound(bound, self.precision, g)
+
+    @functools.cached_property
+    def expected(self) -> Array | None:
+        """The gradient that belongs to the candidate's output by the closed form; None where there is none."""
+        operation, y, g = KINDS[self.kind].operation, self.output, self.cotangent
+        if not operation or y is None or g is None or y.shape != self.candidate.shape:
+            return None
+        return FORMULAS[operation].pullback(y, g, self.axes)
+
+    def consistent(self) -> bool | None:
+        """Whether the candidate's gradient belongs to its own values; None where that cannot be told."""
+        if self.expected is not None and self.compare(self.expected, self.candidate).agrees:
+            return True
+        if self.slopes is not None:
+            numeric, claimed = self.slopes()
+            size = max(_rms(numeric), _rms(claimed))
+            error = _rms(numeric - claimed) / size if size > 0 else 0.0
+            return True if error < 0.03 else False if error > 0.1 else None
+        return None
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0

@@ -1,0 +1,203 @@
+"""The judge: which fault, if any, explains a difference.
+
+A fault is named when three things hold. Undoing it makes the two agree by the rule by which correct ports agree;
+nothing else does nearly as well; and what is left shows no second fault. Otherwise the cause is unknown, and the
+explanations that came nearest are the evidence. Knows the table of faults and no fault by its name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from polylogit.porting._diagnosis.agreement import Agreement, agreement
+from polylogit.porting._diagnosis.faults import FAULTS, GRADIENT_FAULTS
+from polylogit.porting._diagnosis.faults.backward import WRONG_BACKWARD
+from polylogit.porting._diagnosis.verdict import Diagnosis, RunnerUp, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from polylogit._backends.base import Backend
+    from polylogit.porting._diagnosis.evidence import Evidence
+    from polylogit.porting._diagnosis.faults.fault import Fault, Prediction
+    from polylogit.porting._diagnosis.gradients import GradientEvidence
+
+__all__ = ["diagnose", "diagnose_gradient"]
+
+# The winner must leave so many times less than the runner-up, and than no explanation at all.
+CLEARLY = 3.0
+# A fault too small to break the agreement is still named if it explains this much of what there is.
+SEEN_THROUGH = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tried:
+    """A prediction and how well it explains."""
+
+    fault: Fault
+    prediction: Prediction
+    left: Agreement
+    explains: bool
+
+    @property
+    def name(self) -> str:
+        return self.fault.name
+
+    @property
+    def level(self) -> float:
+        return self.left.level
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        return not self.explains, self.level
+
+    def clearly_below(self, level: float) -> bool:
+        return self.prediction.proven or self.level * CLEARLY <= level
+
+
+@np.errstate(all="ignore")  # NaN and infinities are data here
+def diagnose(evidence: Evidence, backend: Backend) -> Verdict:
+    """Whether the candidate agrees with the reference, and if it does not, the cause, mended in its backend's words."""
+    r, c = evidence.reference, evidence.candidate
+    if not r.size or not c.size:
+        return Verdict(Agreement(0.0, 0.0, 0, True), r.shape == c.shape, None)
+    if r.shape != c.shape:
+        raw = Agreement(math.inf, math.inf, c.size, False)
+        return Verdict(raw, False, _judge(evidence, raw, _try(evidence, FAULTS.values(), reshaped=True), backend))
+    raw = agreement(r, c, evidence.measure, evidence.precision, evidence.normalized_axes)
+    if raw.agrees:
+        tried = _try(evidence, (fault for fault in FAULTS.values() if not fault.obvious))
+        tried = [one for one in tried if _sees_through(one, raw, evidence)]
+        if not tried:
+            return Verdict(raw, True, None)
+    else:
+        tried = _try(evidence, FAULTS.values())
+    return Verdict(raw, False, _judge(evidence, raw, tried, backend))
+
+
+def _try(evidence: Evidence, faults: Iterable[Fault], *, reshaped: bool = False) -> list[_Tried]:
+    """All predictions of these faults, the best first."""
+    tried = [
+        _tried(fault, prediction, evidence)
+        for fault in faults
+        for prediction in (fault.reshaped if reshaped else fault.predict)(evidence)
+    ]
+    return sorted(tried, key=lambda one: one.rank)
+
+
+def _tried(fault: Fault, prediction: Prediction, evidence: Evidence) -> _Tried:
+    left = agreement(
+        prediction.expected,
+        prediction.observed,
+        prediction.measure or evidence.measure,
+        evidence.precision,
+        evidence.normalized_axes if prediction.expected.shape == evidence.reference.shape else (),
+        free=prediction.free,
+        gain=prediction.gain,
+    )
+    constraints = prediction.constraints
+    if constraints is None:
+        constraints = evidence.rows if evidence.is_distribution and not prediction.measure else 0
+    # Data must be left after what was fitted and what is bound anyway.
+    enough = left.counted - constraints - prediction.free >= (3 if prediction.free else 2)
+    return _Tried(fault, prediction, left, prediction.proven or (enough and left.agrees))
+
+
+def _sees_through(one: _Tried, raw: Agreement, evidence: Evidence) -> bool:
+    """Whether a prediction explains a difference that would otherwise pass as noise."""
+    if one.prediction.proven and one.fault.small:
+        return True
+    if not one.explains or raw.level <= 4 * evidence.precision.eps or raw.counted < 5:
+        return False
+    if one.fault.small:
+        # A likelihood ratio: these are expected to hide in noise of their own size.
+        ratio = raw.level / max(one.level, 1e-300)
+        return ratio > 1.3 and 2 * raw.counted * math.log(ratio) > 40
+    return one.level * SEEN_THROUGH <= raw.level
+
+
+def _judge(evidence: Evidence, raw: Agreement, tried: list[_Tried], backend: Backend) -> Diagnosis:
+    best: dict[str, _Tried] = {}
+    for one in tried:
+        best.setdefault(one.name, one)
+    helpful = [one for one in best.values() if one.explains and (one.fault.small or one.clearly_below(raw.level))]
+    shown = tuple(RunnerUp(one.name, one.level) for one in sorted(best.values(), key=lambda one: one.level)[:5])
+    winner = _winner(helpful, evidence)
+    why = "nothing that is known explains the difference"
+    if winner is not None:
+        second = _second_fault(evidence, winner)
+        if not second:
+            rival = next((one for one in shown if one.name != winner.name), None)
+            parameters = winner.prediction.parameters
+            return winner.fault.diagnosis(
+                backend, parameters, winner.level, runner_up=rival, difference=raw.level, evidence=shown
+            )
+        why = f"{winner.name} leaves a difference that {second} would explain: more than one fault"
+    elif helpful:
+        why = f"{' and '.join(one.name for one in helpful)} explain it equally well"
+    fix = "compare more activations, or pass inputs=: the first that differs is nearest to the fault"
+    runner_up = shown[0] if shown else None
+    return Diagnosis("unknown", f"The cause is unknown: {why}.", fix, raw.level, runner_up, raw.level, {}, shown)
+
+
+def _winner(helpful: list[_Tried], evidence: Evidence) -> _Tried | None:
+    """The one that leaves clearly less than all others that explain, its special cases set aside."""
+    for one in helpful:
+        level = CLEARLY * max(one.level, evidence.precision.eps)
+        rivals = [other for other in helpful if other is not one and other.name not in one.fault.dominates]
+        if all(one.name not in other.fault.dominates and other.level >= level for other in rivals):
+            return one
+    return None
+
+
+def _second_fault(evidence: Evidence, winner: _Tried) -> str:
+    """The name of a small fault in what the winner leaves; empty where there is none."""
+    undone = winner.prediction
+    if undone.proven or winner.fault.small or evidence.dtypes[0] != evidence.dtypes[1]:
+        return ""
+    if undone.expected.shape != evidence.reference.shape or not np.isfinite(undone.expected).all():
+        return ""
+    rest = dataclasses.replace(
+        evidence, reference=undone.expected, candidate=undone.observed, logits=None, remainder=True
+    )
+    # Normalising what is noisy leaves a common factor within the noise, which looks like a tiny epsilon; and a
+    # candidate that was normalised again to undo the fault has no epsilon in its denominator.
+    untouched = undone.observed is evidence.candidate
+    small = [fault for fault in FAULTS.values() if fault.small and (untouched or fault.survives_normalizing)]
+    left = (one for one in _try(rest, small) if one.clearly_below(winner.level))
+    return next((one.name for one in left if _sees_through(one, winner.left, rest)), "")
+
+
+# --- gradients -------------------------------------------------------------------------------------------------------
+
+
+@np.errstate(all="ignore")  # NaN and infinities are data here
+def diagnose_gradient(evidence: GradientEvidence, backend: Backend, *, forward_agrees: bool = True) -> Verdict:
+    """Whether two gradients agree, and if not, why.
+
+    Where the forward values differ, another gradient is to be expected: one that belongs to the candidate's own values
+    is no fault in itself.
+    """
+    raw = evidence.difference
+    if raw.agrees or evidence.vacuous:
+        return Verdict(raw, True, None)
+    if not forward_agrees and evidence.consistent() is not False:
+        return Verdict(raw, False, None)
+    for fault in GRADIENT_FAULTS.values() if forward_agrees else (WRONG_BACKWARD,):
+        found = fault.predict(evidence)
+        if found is not None:
+            level, parameters = found
+            nothing = RunnerUp("no fault", raw.level)
+            cause = fault.diagnosis(
+                backend, parameters, level, runner_up=nothing, difference=raw.level, evidence=(nothing,)
+            )
+            return Verdict(raw, False, cause)
+    if not forward_agrees:
+        return Verdict(raw, False, None)
+    why = "The cause is unknown: the gradient is neither a multiple of the reference's nor shown to be inconsistent."
+    fix = "compare the gradients of smaller parts of the model"
+    return Verdict(raw, False, Diagnosis("unknown", why, fix, raw.level, None, raw.level))

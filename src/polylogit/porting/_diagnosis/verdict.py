@@ -1,0 +1,61 @@
+"""What a judgement says: plain data, without a method that prints or writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from polylogit.porting._diagnosis.agreement import Agreement
+
+__all__ = ["Diagnosis", "RunnerUp", "Verdict"]
+
+
+class RunnerUp(NamedTuple):
+    """The second-best explanation."""
+
+    name: str
+    residual: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnosis:
+    """Why two outputs differ.
+
+    Attributes
+    ----------
+    name : str
+        The name of a fault, a key of `polylogit.porting._diagnosis.faults.FAULTS`, or "unknown".
+    explanation : str
+        One sentence.
+    fix : str
+        A line of code in the candidate's framework.
+    residual : float
+        The difference that is left once the fault is undone, root mean square in units of the output's kind.
+    runner_up : RunnerUp or None
+        The next-best explanation and what it leaves.
+    difference : float
+        The difference before.
+    parameters : dict
+        What was found: a factor, an epsilon, a permutation, a bias.
+    evidence : tuple of RunnerUp
+        The explanations that came nearest, the best first.
+    """
+
+    name: str
+    explanation: str
+    fix: str
+    residual: float
+    runner_up: RunnerUp | None = None
+    difference: float = math.nan
+    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
+    evidence: tuple[RunnerUp, ...] = ()
+
+
+class Verdict(NamedTuple):
+    """Whether a pair agrees, and if not, why."""
+
+    agreement: Agreement
+    agrees: bool
+    cause: Diagnosis | None

@@ -1,0 +1,188 @@
+"""A comparison as text, as JSON and as a page to look at; `Comparison` is the plain results with these as methods."""
+
+from __future__ import annotations
+
+import json
+import math
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit._io import plain_json, write_whole
+from polylogit.porting._results import Results
+
+if TYPE_CHECKING:
+    import os
+
+    from polylogit.porting._diagnosis.verdict import Diagnosis
+    from polylogit.porting._results import Activation
+
+__all__ = ["Comparison"]
+
+SCHEMA = "polylogit.comparison/1"
+VERDICTS = {
+    "agrees": "The candidate agrees with the reference.",
+    "disagrees": "The candidate does not agree with the reference.",
+    "inconclusive": "Inconclusive: these outputs could not have differed (constant values, or gradients of zero).",
+}
+MOST_ROWS, MOST_COLUMNS = 5, 12
+
+
+class Comparison(Results):
+    """What `compare` found.
+
+    Attributes
+    ----------
+    activations : tuple of Activation
+        In the order of the reference.
+    unmatched : tuple of str
+        Activations that only one side has.
+    framework : str
+        The candidate's.
+    """
+
+    def summary(self) -> str:
+        """The verdict, the cause and the fix in a few lines of text."""
+        return _summary(self)
+
+    __str__ = summary
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the verdicts, without the arrays, as JSON; the file appears whole or not at all."""
+        write_whole(path, json.dumps(_as_dict(self), indent=2, allow_nan=False) + "\n")
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write one self-contained page to look at; the file appears whole or not at all."""
+        write_whole(path, _page(self))
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def _summary(comparison: Results) -> str:
+    lines = [VERDICTS[comparison.status]]
+    if comparison.first_divergence is not None:
+        lines.append(f"first divergence: {comparison.first_divergence}")
+    cause = comparison.cause
+    if cause is not None:
+        lines += [f"cause: {cause.name}", f"  {cause.explanation}", f"  fix: {cause.fix}", f"  {_residuals(cause)}"]
+    for one in comparison.activations:
+        lines.append(f"{one.status:>12}  {one.name}: {_number(one.verdict.agreement.level)} apart")
+    return "\n".join(lines)
+
+
+def _residuals(cause: Diagnosis) -> str:
+    if cause.name == "unknown":
+        tried = ", ".join(f"{one.name} {_number(one.residual)}" for one in cause.evidence)
+        return f"difference {_number(cause.difference)}; the nearest explanations leave {tried or 'nothing comparable'}"
+    text = f"difference {_number(cause.difference)}, {_number(cause.residual)} once the cause is undone"
+    if cause.runner_up is not None:
+        text += f"; undoing the runner-up, {cause.runner_up.name}, leaves {_number(cause.runner_up.residual)}"
+    return text
+
+
+def _number(value: float) -> str:
+    return f"{value:.2g}" if math.isfinite(value) else "∞"
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def _as_dict(comparison: Results) -> dict[str, Any]:
+    """What the JSON file holds."""
+    whole = {
+        "schema": SCHEMA,
+        "status": comparison.status,
+        "agrees": comparison.agrees,
+        "first_divergence": comparison.first_divergence,
+        "framework": comparison.framework,
+        "cause": None if comparison.cause is None else _cause(comparison.cause),
+        "activations": [_activation(one) for one in comparison.activations],
+        "unmatched": comparison.unmatched,
+    }
+    return dict(plain_json(whole))
+
+
+def _cause(cause: Diagnosis) -> dict[str, Any]:
+    found = {key: getattr(cause, key) for key in ("name", "explanation", "fix", "residual", "difference")}
+    parameters = {
+        key: value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+        for key, value in cause.parameters.items()
+    }
+    runner_up = None if cause.runner_up is None else cause.runner_up._asdict()
+    evidence = [one._asdict() for one in cause.evidence]
+    return {**found, "runner_up": runner_up, "parameters": parameters, "evidence": evidence}
+
+
+def _activation(one: Activation) -> dict[str, Any]:
+    found = one.verdict.agreement
+    return {
+        "name": one.name,
+        "candidate_name": one.candidate_name,
+        "status": one.status,
+        "gradient": one.gradient,
+        "shape": one.reference.shape,
+        "candidate_shape": one.candidate.shape,
+        "dtype": one.reference.dtype.name,
+        "candidate_dtype": one.candidate.dtype.name,
+        "difference": found.level,
+        "largest_difference": found.peak,
+        "cause": None if one.verdict.cause is None else one.verdict.cause.name,
+    }
+
+
+# --- HTML ------------------------------------------------------------------------------------------------------------
+
+
+def _page(comparison: Results) -> str:
+    """The diagnosis on top, the error of each activation drawn, the worst rows side by side."""
+    import jinja2
+
+    source = resources.files("polylogit.porting").joinpath("comparison.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    failing = [one for one in comparison.activations if one.status == "disagrees"]
+    return environment.from_string(source).render(
+        comparison=comparison,
+        verdict=VERDICTS[comparison.status],
+        cause=comparison.cause,
+        residuals=_residuals(comparison.cause) if comparison.cause else "",
+        number=_number,
+        reach=_reach,
+        failing=[(one, _worst_rows(one)) for one in failing[:3]],
+    )
+
+
+def _reach(value: float) -> float:
+    """How far a bar reaches: 0 at 1e-9 and 100 at 1, logarithmic."""
+    return round(min(100.0, max(0.5, (9.0 + math.log10(max(value, 1e-30))) / 9.0 * 100.0)), 1)
+
+
+def _worst_rows(one: Activation) -> list[dict[str, Any]]:
+    """The rows (along the last axis) that differ most, with what to show of them."""
+    if one.reference.shape != one.candidate.shape or not one.reference.size:
+        return []
+    r = one.reference.astype(np.float64).reshape(-1, one.reference.shape[-1] if one.reference.ndim else 1)
+    c = one.candidate.astype(np.float64).reshape(r.shape)
+    with np.errstate(all="ignore"):
+        difference = np.where((r == c) | (np.isnan(r) & np.isnan(c)), 0.0, np.abs(c - r))
+        difference = np.nan_to_num(difference, nan=np.inf)
+        worst = np.argsort(-difference.max(axis=1), kind="stable")[:MOST_ROWS]
+    rows = []
+    for index in worst:
+        if not difference[index].any():
+            continue
+        columns = np.sort(np.argsort(-difference[index], kind="stable")[:MOST_COLUMNS])
+        top = difference[index][np.isfinite(difference[index])].max(initial=0.0) or 1.0
+        place = np.unravel_index(int(index), one.reference.shape[:-1]) if one.reference.ndim > 1 else ()
+        cells = [
+            {
+                "column": int(column),
+                "reference": f"{r[index, column]:.5g}",
+                "candidate": f"{c[index, column]:.5g}",
+                "heat": round(min(1.0, float(difference[index, column]) / top), 3),
+            }
+            for column in columns
+        ]
+        rows.append({"place": ", ".join(str(int(part)) for part in place), "cells": cells, "of": r.shape[1]})
+    return rows

@@ -1,0 +1,98 @@
+"""What a comparison found: plain data, without a method that prints or writes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["Activation", "Results"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Activation:
+    """One pair of the two sides.
+
+    Attributes
+    ----------
+    name, candidate_name : str
+        What it is called on the two sides.
+    reference, candidate : ndarray
+        Their values.
+    verdict : Verdict
+        Whether they agree, how far they are apart, and the cause.
+    vacuous : bool
+        Agreement would mean nothing: both are constant, empty, or a gradient of zero.
+    gradient : bool
+        It is a gradient.
+    """
+
+    name: str
+    candidate_name: str
+    reference: Array
+    candidate: Array
+    verdict: Verdict
+    vacuous: bool = False
+    gradient: bool = False
+
+    @property
+    def status(self) -> str:
+        """One of "agrees", "disagrees", "inconclusive"."""
+        if not self.verdict.agrees:
+            return "disagrees"
+        return "inconclusive" if self.vacuous else "agrees"
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What `compare` found, without the reports.
+
+    Attributes
+    ----------
+    activations : tuple of Activation
+        In the order of the reference.
+    unmatched : tuple of str
+        Activations that only one side has.
+    framework : str
+        The candidate's.
+    """
+
+    activations: tuple[Activation, ...]
+    unmatched: tuple[str, ...] = ()
+    framework: str = "numpy"
+
+    @property
+    def status(self) -> str:
+        """One of "agrees", "disagrees", "inconclusive".
+
+        Inconclusive is what could not have failed: outputs that are constant on both sides, gradients that are zero.
+        """
+        states = [activation.status for activation in self.activations]
+        if "disagrees" in states:
+            return "disagrees"
+        outputs = [one.status for one in self.activations if not one.gradient] or states
+        gradients = {one.status for one in self.activations if one.gradient}
+        if not states or outputs[-1] == "inconclusive" or gradients == {"inconclusive"}:
+            return "inconclusive"
+        return "agrees"
+
+    @property
+    def agrees(self) -> bool:
+        """Whether all agree, and the agreement means something."""
+        return self.status == "agrees"
+
+    @property
+    def first_divergence(self) -> str | None:
+        """The name of the first activation that differs; None where none does."""
+        return next((one.name for one in self.activations if one.status == "disagrees"), None)
+
+    @property
+    def cause(self) -> Diagnosis | None:
+        """Why the first activation that differs does; None where all agree."""
+        return next((one.verdict.cause for one in self.activations if one.verdict.cause is not None), None)
