@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def tool(name: str) -> ModuleType:
-    """A module of docs/tools, which is no package."""
+    """A module of tools, which is no package."""
     if name not in sys.modules:
-        specification = importlib.util.spec_from_file_location(name, ROOT / "docs" / "tools" / f"{name}.py")
+        specification = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
         assert specification is not None
         assert specification.loader is not None
         sys.modules[name] = importlib.util.module_from_spec(specification)
@@ -37,14 +37,14 @@ MEASURED = json.loads(page.MEASURED.read_text())
 
 def test_the_tables_are_made_from_what_was_measured() -> None:
     text = page.PAGE.read_text()
-    assert page.tables(MEASURED) in text, "run python docs/tools/accuracy_page.py"
+    assert page.tables(MEASURED) in text, "run python tools/accuracy_page.py"
     assert text == page.page(text, MEASURED)
 
 
 @pytest.mark.parametrize("name", sorted(page.pictures(MEASURED)))
 def test_the_plots_are_drawn_from_what_was_measured(name: str) -> None:
     drawn = page.pictures(MEASURED)[name]
-    assert (page.MEASURED.parent / name).read_text() == drawn, "run python docs/tools/accuracy_page.py"
+    assert (page.MEASURED.parent / name).read_text() == drawn, "run python tools/accuracy_page.py"
     assert name in page.PAGE.read_text()
 
 

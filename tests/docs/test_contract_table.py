@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def tool(name: str) -> ModuleType:
-    """A module of docs/tools, which is no package."""
+    """A module of tools, which is no package."""
     if name not in sys.modules:
-        specification = importlib.util.spec_from_file_location(name, ROOT / "docs" / "tools" / f"{name}.py")
+        specification = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
         assert specification is not None
         assert specification.loader is not None
         sys.modules[name] = importlib.util.module_from_spec(specification)
@@ -50,7 +50,7 @@ def test_every_call_of_the_table_shows_the_same_on_every_backend(probe: dict[str
 
 def test_the_page_is_made_from_the_table() -> None:
     page = tool("contract_page")
-    assert page.PAGE.read_text() == page.page(), "run python docs/tools/contract_page.py"
+    assert page.PAGE.read_text() == page.page(), "run python tools/contract_page.py"
 
 
 def contract_marks() -> set[int]:

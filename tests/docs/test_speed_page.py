@@ -16,7 +16,7 @@ STORED = ROOT / "docs" / "_static" / "speed"
 
 
 def run(program: str, *arguments: str) -> str:
-    command = [sys.executable, str(ROOT / "tests" / "benchmarks" / program), *arguments]
+    command = [sys.executable, str(ROOT / program), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
@@ -25,9 +25,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the benchmarks and the report wrote of a few small cases."""
     found = tmp_path_factory.mktemp("bench")
     few = ("--elements", "1e3", "--rounds", "1", "--seconds", "0")
-    run("ratios.py", "dispatch", "small", "arrays", "gradients", "imports", *few, "--json", str(found / "ratios.json"))
-    run("scale.py", "--most", "1e3", "--json", str(found / "scale.json"))
-    run("report.py", str(found))
+    run(
+        "tests/benchmarks/ratios.py",
+        "dispatch",
+        "small",
+        "arrays",
+        "gradients",
+        "imports",
+        *few,
+        "--json",
+        str(found / "ratios.json"),
+    )
+    run("tests/benchmarks/scale.py", "--most", "1e3", "--json", str(found / "scale.json"))
+    run("tools/speed_page.py", str(found))
     return found
 
 
@@ -65,7 +75,7 @@ def stored() -> dict[str, Any]:
 def test_the_page_shows_the_figures_that_were_stored(tmp_path: Path) -> None:
     for name in ("ratios.json", "scale.json"):
         (tmp_path / name).write_text((STORED / name).read_text())
-    run("report.py", str(tmp_path))
+    run("tools/speed_page.py", str(tmp_path))
     assert (tmp_path / "speed.md").read_text() == (STORED / "speed.md").read_text()
     for plot in ("speed", "speed-dark", "scale", "scale-dark"):
         assert (STORED / f"{plot}.svg").exists()

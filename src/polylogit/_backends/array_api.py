@@ -16,6 +16,7 @@ import numpy as np
 
 from polylogit._backends.base import Backend, host_array
 from polylogit._backends.rows import Primitives, checked, dtypes
+from polylogit._operations import OPERATIONS
 from polylogit.errors import DifferentiationError, DTypeError
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ def _closed_form(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[_Rows, 
             "polylogit.softmax, log_softmax, sigmoid or a polylogit.gradient of them."
         )
         raise DifferentiationError(message)
-    axis = options.get("axis", -1) if name != "sigmoid" else ()
+    axis = options.get("axis", -1) if OPERATIONS[name].takes_axis else ()
     rows = _Rows(x, axis, options.get("where"), options.get("dtype"))
     if not second:
         return rows, _FIRST[name](rows)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from polylogit._backends.base import Backend, Loan, host_array, no_values
 from polylogit._backends.numpy import compiled, pure, threads
 from polylogit._contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
+from polylogit._operations import OPERATIONS
 from polylogit.errors import (
     BackendUnavailableError,
     ConversionError,
@@ -142,7 +143,7 @@ class _Problem:
         self.work = work_dtype(self.array.dtype, self.result)
         self.axes: tuple[int, ...] = ()
         self.mask = None
-        if operation != "sigmoid":
+        if OPERATIONS[operation].takes_axis:
             self.axes = normalize_axis(axis, self.array.ndim)
             self.mask = _mask(where, self.array.shape)
 
@@ -172,35 +173,58 @@ class _Problem:
 
     def pull(self, cotangent: AnyArray, dtype: AnyDType | None = None) -> AnyArray:
         """The gradient of a cotangent, in the argument's dtype."""
-        return self.combine(_PULL[self.operation], cotangent, dtype or self.given)
+        return self.combine(_DERIVATIVES[self.operation].first, cotangent, dtype or self.given)
 
-    def bend(self, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
+    def second(self, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
         """The derivative of ``pull(cotangent)`` along a direction."""
-        if self.operation == "sigmoid":
-            # 1 - 2 p is -tanh(x / 2), without the cancellation near x = 0.
-            product = self.combine("multiply", cotangent, self.work, self.turn)
-            return self.combine("multiply", self.combine("multiply", direction, self.work), dtype, product)
         with np.errstate(all="ignore"):
-            if self.operation == "softmax":
-                product = self.combine("less_mean", direction, self.work)
-                product *= self.combine("less_mean", cotangent, self.work)
-                return self.combine("softmax_pull", product, dtype)
-            curve = self.combine("softmax_pull", direction, self.work)
-            where = True if self.mask is None else self.mask
-            total = np.add.reduce(cotangent, axis=self.axes, dtype=np.float64, keepdims=True, where=where)
-            curve *= -total.astype(self.work)
-            return curve.astype(dtype, copy=False)
+            return _DERIVATIVES[self.operation].second(self, cotangent, direction, dtype)
 
-    def prepare_to_bend(self) -> None:
-        """Keep what `bend` needs of the argument, which its owner may write to."""
-        if self.operation == "sigmoid":
-            self.turn = self.array.astype(self.work)
-            with np.errstate(all="ignore"):
-                self.turn /= -2
-                np.tanh(self.turn, out=self.turn)
+    def prepare_second(self) -> None:
+        """Keep what `second` needs of the argument, which its owner may write to."""
+        if keeps := _DERIVATIVES[self.operation].keeps:
+            self.slope = keeps(self.array, self.work)
 
 
-_PULL = {"softmax": "softmax_pull", "log_softmax": "log_softmax_pull", "sigmoid": "multiply"}
+def _softmax_second(at: _Problem, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
+    product = at.combine("less_mean", direction, at.work)
+    product *= at.combine("less_mean", cotangent, at.work)
+    return at.combine("softmax_pull", product, dtype)
+
+
+def _log_softmax_second(at: _Problem, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
+    curve = at.combine("softmax_pull", direction, at.work)
+    where = True if at.mask is None else at.mask
+    total = np.add.reduce(cotangent, axis=at.axes, dtype=np.float64, keepdims=True, where=where)
+    curve *= -total.astype(at.work)
+    return curve.astype(dtype, copy=False)
+
+
+def _sigmoid_second(at: _Problem, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
+    product = at.combine("multiply", cotangent, at.work, at.slope)
+    return at.combine("multiply", at.combine("multiply", direction, at.work), dtype, product)
+
+
+def _sigmoid_slope(x: AnyArray, work: AnyDType) -> AnyArray:
+    """1 - 2 p, which is -tanh(x / 2), without the cancellation near x = 0."""
+    slope: AnyArray = x.astype(work)
+    with np.errstate(all="ignore"):
+        slope /= -2
+        np.tanh(slope, out=slope)
+    return slope
+
+
+class _Derivatives(NamedTuple):
+    first: str  # the product of `pure.combine` that is the pullback
+    second: Callable[[_Problem, AnyArray, AnyArray, AnyDType], AnyArray]
+    keeps: Callable[[AnyArray, AnyDType], AnyArray] | None = None  # what `second` needs of the argument
+
+
+_DERIVATIVES = {
+    "softmax": _Derivatives("softmax_pull", _softmax_second),
+    "log_softmax": _Derivatives("log_softmax_pull", _log_softmax_second),
+    "sigmoid": _Derivatives("multiply", _sigmoid_second, _sigmoid_slope),
+}
 
 
 # --- the backend -----------------------------------------------------------------------------------------------------
@@ -300,14 +324,14 @@ class NumpyBackend(Backend):
             )
             raise DifferentiationError(message)
         operation = getattr(function, "__polylogit_operation__", None)
-        if operation not in _PULL:
+        if operation not in _DERIVATIVES:
             message = (
                 f"{function!r} cannot be differentiated on NumPy arrays, which have no automatic differentiation; its "
                 "closed forms cover polylogit.softmax, log_softmax, sigmoid and polylogit.gradient of one of these. "
                 "For a function of your own pass an array of torch, jax or tensorflow."
             )
             raise DifferentiationError(message)
-        offers = {"axis": -1, "where": None, "dtype": None} if operation != "sigmoid" else {"dtype": None}
+        offers = {"axis": -1, "where": None, "dtype": None} if OPERATIONS[operation].takes_axis else {"dtype": None}
         given = {key: value for key, value in kwargs.items() if key != "backend"}
         if unknown := given.keys() - offers.keys():
             message = (
@@ -337,8 +361,8 @@ class NumpyBackend(Backend):
         if outer is not None:
             fixed = outer.astype(problem.work)  # a copy: the caller may write to it before pulling back
             value = problem.pull(fixed)
-            problem.prepare_to_bend()
-            pull = lambda direction: problem.bend(fixed, direction, problem.given)  # noqa: E731
+            problem.prepare_second()
+            pull = lambda direction: problem.second(fixed, direction, problem.given)  # noqa: E731
         problem.array = np.empty(0)
 
         def pullback(cotangent: Any) -> Any:
@@ -354,9 +378,9 @@ class NumpyBackend(Backend):
             pushed = np.empty_like(problem.array, dtype=problem.result)
             return _wrap(x, problem.forward(pushed, tangent)), _wrap(x, pushed)
         problem.linearize()
-        problem.prepare_to_bend()
+        problem.prepare_second()
         value = problem.pull(outer)
-        return _wrap(x, value), _wrap(x, problem.bend(outer, tangent, problem.given))
+        return _wrap(x, value), _wrap(x, problem.second(outer, tangent, problem.given))
 
     # --- for the conformance kit -------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit._backends.numpy.threads import each
+from polylogit._operations import OPERATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,8 +45,8 @@ def forward(
 ) -> None:  # fmt: skip
     """An operation of `x` into `out`; into `kept` its derivative along a tangent or, without one, what those need."""
     job = _Job((x, tangent), (out, kept), axes, mask, work, _FORWARD[operation])
-    job.absent, job.filler = (-np.inf, 0.0), (-np.inf if operation == "log_softmax" else 0.0)
-    if job.length == 1 and operation != "sigmoid":
+    job.absent, job.filler = (-np.inf, 0.0), OPERATIONS[operation].masked
+    if job.length == 1 and OPERATIONS[operation].takes_axis:
         job.compute = _alone
     job.run()
 

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 TITLES = {"avx512": "AVX-512", "avx2": "AVX2", "baseline": "without AVX2", "onednn": "AVX2, oneDNN"}
 
 

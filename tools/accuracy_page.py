@@ -1,6 +1,6 @@
 """Make the tables and the pictures of ``docs/accuracy.md`` from what was measured.
 
-    python docs/tools/accuracy_page.py
+    python tools/accuracy_page.py
 
 Nothing is measured here; ``measure_accuracy.py`` does that. tests/docs/test_accuracy_page.py fails while the committed
 page or pictures differ from this.
@@ -18,10 +18,10 @@ import settings
 
 from polylogit._spec.bounds import additions
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "_static" / "accuracy.json"
 PAGE = ROOT / "docs" / "accuracy.md"
-BEGIN, END = "<!-- Made by docs/tools/accuracy_page.py; change that. -->\n", "<!-- End of what is made. -->\n"
+BEGIN, END = "<!-- Made by tools/accuracy_page.py; change that. -->\n", "<!-- End of what is made. -->\n"
 
 TITLES = {"numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX"}
 BACKENDS = ("numpy", "torch", "tensorflow", "jax")

@@ -1,6 +1,6 @@
 """Turn what `ratios.py` and `scale.py` measured into the tables and the plots of the documentation.
 
-    python tests/benchmarks/report.py FOLDER
+    python tools/speed_page.py FOLDER
 
 Reads ``ratios.json`` and ``scale.json`` there and writes ``speed.md`` and, with matplotlib, ``speed.svg``,
 ``models.svg`` and ``scale.svg``, each also for a dark ground, beside them. Nothing is measured here.

@@ -1,6 +1,6 @@
 """Write ``docs/contract.md`` from the table that the tests run and from what the native calls were measured to do.
 
-    python docs/tools/contract_page.py
+    python tools/contract_page.py
 
 Nothing is evaluated here. tests/docs/test_contract_table.py fails while the committed page differs from this.
 """
@@ -16,7 +16,7 @@ TITLES = {"numpy": "SciPy", "torch": "PyTorch", "tensorflow": "TensorFlow", "jax
 PAGE = probes.ROOT / "docs" / "contract.md"
 
 INTRODUCTION = """\
-<!-- Made by docs/tools/contract_page.py from src/polylogit/_spec/contract.toml; change that. -->
+<!-- Made by tools/contract_page.py from src/polylogit/_spec/contract.toml; change that. -->
 
 # The contract
 

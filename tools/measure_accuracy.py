@@ -1,6 +1,6 @@
 """Measure how far polylogit and the frameworks' own functions are from the exact values, and draw what was measured.
 
-    python docs/tools/measure_accuracy.py
+    python tools/measure_accuracy.py
 
 It runs once more under each setting of tests/processors.py that the processor has. Takes the backends that are
 installed, and SciPy for NumPy's; the page shows all four. Prints the tables of docs/accuracy.md and writes

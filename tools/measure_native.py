@@ -1,6 +1,6 @@
 """Measure what the frameworks' native calls do in the cases of the contract, and draw the picture of the README.
 
-    python docs/tools/measure_native.py
+    python tools/measure_native.py
 
 It runs once more under each setting of tests/processors.py that the processor has. Needs all four frameworks and SciPy.
 Writes ``docs/_static/native.json``, ``docs/_static/disagreements.svg`` and ``docs/_static/disagreements-dark.svg``;

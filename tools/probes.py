@@ -19,8 +19,8 @@ import polylogit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ROOT = Path(__file__).resolve().parents[2]
-TABLE = ROOT / "src" / "polylogit" / "spec" / "contract.toml"
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "src" / "polylogit" / "_spec" / "contract.toml"
 NATIVE = ROOT / "docs" / "_static" / "native.json"
 FRAMEWORKS = ("numpy", "torch", "tensorflow", "jax")
 
