@@ -40,9 +40,9 @@ THEMES = {
 
 
 def _amount(value: float) -> str:
-    if value < 10:  # noqa: PLR2004  two decimals are enough to compare by
+    if value < 10:  # two decimals are enough to compare by
         return f"{value:.2f}"
-    if value < 1000:  # noqa: PLR2004
+    if value < 1000:
         return f"{value:.0f}"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa} × 10{str(int(exponent)).translate(plotting.SUPERSCRIPTS)}"

@@ -36,7 +36,7 @@ class Axis:
 
     def number(self, value: float) -> str:
         """What is written at a tick."""
-        if self.log and not 0.1 <= value <= 1000:  # noqa: PLR2004  what is easily read as it is
+        if self.log and not 0.1 <= value <= 1000:  # what is easily read as it is
             return f"{self.sign}10{str(round(math.log10(value))).translate(SUPERSCRIPTS)}"
         return self.sign + f"{value:,g}".replace("-", "\N{MINUS SIGN}")
 

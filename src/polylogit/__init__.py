@@ -70,7 +70,7 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         message = f"module 'polylogit' has no attribute {name!r}"
         raise AttributeError(message)
-    import importlib  # noqa: PLC0415  only when a lazy name is first used
+    import importlib  # only when a lazy name is first used
 
     module = importlib.import_module(_LAZY[name])
     value = module if _LAZY[name] == f"polylogit.{name}" else getattr(module, name)

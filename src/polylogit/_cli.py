@@ -90,10 +90,10 @@ def polylogit() -> None:
 @polylogit.command()
 def backends() -> None:
     """What is installed, and why something is not available."""
-    from rich.markup import escape  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.markup import escape
+    from rich.table import Table
 
-    from polylogit.conformance._reports.terminal import console  # noqa: PLC0415
+    from polylogit.conformance._reports.terminal import console
 
     table = Table("backend", "version", "status", "devices")
     for info in installed():
@@ -160,7 +160,7 @@ def check(
     target: str, operation: str, backend: str, vjp: str | None, dtypes: tuple[str, ...], search: int, **options: Any
 ) -> None:
     """Certify a function of your own, in a process of its own."""
-    from polylogit import conformance  # noqa: PLC0415
+    from polylogit import conformance
 
     report = conformance.check(
         target,
@@ -186,8 +186,8 @@ def check(
 @_usage
 def replay(identifier: str, vjp: str | None, device: str | None) -> None:
     """Run one failing case again, alone, with its inputs printed."""
-    from polylogit import conformance  # noqa: PLC0415
-    from polylogit.conformance._reports import terminal  # noqa: PLC0415
+    from polylogit import conformance
+    from polylogit.conformance._reports import terminal
 
     report = conformance.replay(identifier, vjp=vjp, device=device)
     for result in report.results:

@@ -114,7 +114,7 @@ def register_implementation(
     if not is_known(backend):
         get_backend(backend)  # finds an entry point, or raises the error that lists the known names
     if verify:
-        from polylogit.conformance import verify_implementation  # noqa: PLC0415  the kit is needed only here
+        from polylogit.conformance import verify_implementation  # the kit is needed only here
 
         verify_implementation(function, operation, backend)
     handle = ImplementationHandle(operation, backend, function)

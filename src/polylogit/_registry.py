@@ -182,9 +182,9 @@ _scanned = False
 
 def scan_entry_points() -> None:
     """Read the entry points once, and only after a miss: the scan costs milliseconds."""
-    global _scanned  # noqa: PLW0603  one flag a process
+    global _scanned  # one flag a process
     if not _scanned:
-        from importlib.metadata import entry_points  # noqa: PLC0415  takes longer than the rest of polylogit
+        from importlib.metadata import entry_points  # takes longer than the rest of polylogit
 
         for entry_point in entry_points(group=ENTRY_POINT_GROUP):
             if entry_point.name not in SPECIFICATIONS:
@@ -205,7 +205,7 @@ def _load(name: str) -> Backend:
         message += f'polylogit.register_backend({name!r}, "module:Class") or install the package that brings it.'
         raise UnknownBackendError(message)
     module, _, cls = specification.target.partition(":")
-    import importlib  # noqa: PLC0415  as above
+    import importlib  # as above
 
     try:
         made: Backend = getattr(importlib.import_module(module), cls)()

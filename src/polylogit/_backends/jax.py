@@ -148,7 +148,7 @@ class _Primitives(Primitives):
             dtype = jnp.dtype(given)
         except TypeError:
             return None
-        if dtype.itemsize == 8 and dtype.kind in "fiu" and not jax.config.jax_enable_x64:  # noqa: PLR2004  bytes
+        if dtype.itemsize == 8 and dtype.kind in "fiu" and not jax.config.jax_enable_x64:  # bytes
             message = (
                 f"dtype={given!r} needs JAX's 64-bit mode; without it JAX would return 32 bits. Switch it on at the "
                 'start with jax.config.update("jax_enable_x64", True), or ask for float32.'

@@ -153,7 +153,7 @@ def _at_once(native: Callable[..., torch.Tensor], general: Callable[..., Any]) -
             pass
         return general(x, axis)
 
-    call._torchdynamo_inline = general  # type: ignore[attr-defined]  # noqa: SLF001
+    call._torchdynamo_inline = general  # type: ignore[attr-defined]
     return call
 
 
@@ -271,7 +271,7 @@ class _OnCuda(_Primitives):
     # returns -inf once it is over 65,504.
     @classmethod
     def working(cls, inherited: torch.dtype, result: torch.dtype) -> torch.dtype:
-        native = inherited is result and inherited.itemsize == 2  # noqa: PLR2004  bytes
+        native = inherited is result and inherited.itemsize == 2  # bytes
         return inherited if native else super().working(inherited, result)
 
 
@@ -286,11 +286,11 @@ def _same(x: torch.Tensor) -> torch.Tensor:
 # --- the backend -----------------------------------------------------------------------------------------------------
 
 
-_sigmoid_at_once._torchdynamo_inline = sigmoid  # type: ignore[attr-defined]  # noqa: SLF001
+_sigmoid_at_once._torchdynamo_inline = sigmoid  # type: ignore[attr-defined]
 
 _AT_ONCE = {
-    "softmax": _at_once(torch._softmax, softmax),  # noqa: SLF001  what torch.softmax calls, for two thirds of its overhead
-    "log_softmax": _at_once(torch._log_softmax, log_softmax),  # noqa: SLF001
+    "softmax": _at_once(torch._softmax, softmax),  # what torch.softmax calls, for two thirds of its overhead
+    "log_softmax": _at_once(torch._log_softmax, log_softmax),
     "sigmoid": _sigmoid_at_once,
 }
 _PLAIN = (torch.Tensor, torch.nn.Parameter)

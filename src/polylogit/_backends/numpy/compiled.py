@@ -118,7 +118,7 @@ def use(name: str) -> Iterator[None]:
 
 
 def _choose(name: str) -> None:
-    global _pure  # noqa: PLW0603  one setting a process
+    global _pure  # one setting a process
     if name not in (*instruction_sets(), "pure"):
         known = ", ".join((*instruction_sets(), "pure"))
         message = f"{name!r} was asked for as the engine of the NumPy backend; name one of those here: {known}."
@@ -187,7 +187,7 @@ def _run(
     operation: str, along: bool, work: AnyDType, axes: tuple[int, ...], arrays: tuple[AnyArray | None, ...]
 ) -> None:
     x = arrays[0]
-    assert x is not None  # noqa: S101
+    assert x is not None
     formats = "".join("f=" if array is None else _format(array.dtype) for array in arrays)
     raw = tuple(None if array is None else _raw(array) for array in arrays)
     reduced = bytes(axis in axes for axis in range(x.ndim))

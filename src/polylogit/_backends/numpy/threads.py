@@ -39,7 +39,7 @@ def set_num_threads(count: int, /) -> None:
     >>> import polylogit
     >>> polylogit.set_num_threads(1)
     """
-    global _threads, _pool  # noqa: PLW0603  one pool a process
+    global _threads, _pool  # one pool a process
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         message = f"set_num_threads was given {count!r}; the number of threads is an integer of at least 1."
         raise ValueError(message)
@@ -70,7 +70,7 @@ def listen(listener: Callable[[int], None]) -> None:
 
 def _forget_pool() -> None:
     """A forked child has none of its parent's threads, and perhaps its lock held."""
-    global _pool, _lock  # noqa: PLW0603
+    global _pool, _lock
     _pool, _lock = None, threading.Lock()
 
 
@@ -83,7 +83,7 @@ def each(function: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Resu
     count = min(get_num_threads(), len(tasks))
     if count <= 1:
         return [function(task) for task in tasks]
-    global _pool  # noqa: PLW0603
+    global _pool
     with _lock:
         if _pool is None:
             _pool = ThreadPoolExecutor(_threads, thread_name_prefix="polylogit")
