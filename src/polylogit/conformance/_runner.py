@@ -94,6 +94,13 @@ class Job:
         """Seconds that the dtypes left would take if they were like those begun."""
         return (time.monotonic() - self._ready) * len(self.dtypes) / max(1, len(_ORDER) - len(self.dtypes))
 
+    def is_news(self, kind: str) -> bool:
+        """Whether an event of one process is one of the job: of starts the first, of ends the last."""
+        again = kind in self._told or (kind == "end" and self._processes > 1)
+        if kind in ("start", "ready", "end") and not again:
+            self._told.add(kind)
+        return not again
+
     def next_dtype(self) -> str:
         """The one to be run next; empty where none is left."""
         try:
@@ -119,13 +126,8 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
     took: list[float] = []  # seconds, of the jobs that are done
 
     def tell(job: Job, event: dict[str, Any]) -> None:
-        """Tell of the processes of a job as if they were one."""
-        kind = event["event"]
         with changed:
-            again = kind in job._told or (kind == "end" and job._processes > 1)
-            if kind in ("start", "ready", "end") and not again:
-                job._told.add(kind)
-            if progress is not None and not again:
+            if progress is not None and job.is_news(event["event"]):
                 progress(job.backend, event)
             changed.notify_all()
 
