@@ -89,6 +89,18 @@ class Job:
         left = bool(self.dtypes and self.results) and not self.kernel
         return left and time.monotonic() > self._ready + _WORTH * (self._ready - self._started)
 
+    @property
+    def remaining(self) -> float:
+        """Seconds that the dtypes left would take if they were like those begun."""
+        return (time.monotonic() - self._ready) * len(self.dtypes) / max(1, len(_ORDER) - len(self.dtypes))
+
+    def is_news(self, kind: str) -> bool:
+        """Whether an event of one process is one of the job: of starts the first, of ends the last."""
+        again = kind in self._told or (kind == "end" and self._processes > 1)
+        if kind in ("start", "ready", "end") and not again:
+            self._told.add(kind)
+        return not again
+
     def next_dtype(self) -> str:
         """The one to be run next; empty where none is left."""
         try:
@@ -111,15 +123,11 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
     """Run the jobs; each one's results are filled in. A core that has no job of its own left helps another."""
     # The last one first: of a plug-in nothing is known, and NumPy, which leads every list, is soonest done.
     waiting, changed, running = deque(reversed(jobs)), threading.Condition(), [0]
+    took: list[float] = []  # seconds, of the jobs that are done
 
     def tell(job: Job, event: dict[str, Any]) -> None:
-        """Tell of the processes of a job as if they were one."""
-        kind = event["event"]
         with changed:
-            again = kind in job._told or (kind == "end" and job._processes > 1)
-            if kind in ("start", "ready", "end") and not again:
-                job._told.add(kind)
-            if progress is not None and not again:
+            if progress is not None and job.is_news(event["event"]):
                 progress(job.backend, event)
             changed.notify_all()
 
@@ -127,8 +135,7 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
         while True:
             with changed:
                 while True:
-                    shared = [job for job in jobs if job.may_be_shared]
-                    job = waiting.popleft() if waiting else max(shared, key=lambda one: len(one.dtypes), default=None)
+                    job = _next_job(jobs, waiting, took)
                     if job is not None or not running[0]:
                         break
                     changed.wait(0.2)
@@ -143,6 +150,8 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
                 with changed:
                     running[0] -= 1
                     job._processes -= 1
+                    if not job._processes:
+                        took.append(time.monotonic() - job._started)
                     changed.notify_all()
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(cores())]
@@ -151,6 +160,14 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
     for thread in threads:
         while thread.is_alive():  # so that Ctrl-C is heard
             thread.join(0.2)
+
+
+def _next_job(jobs: Sequence[Job], waiting: deque[Job], took: list[float]) -> Job | None:
+    """What a free core does: begin the next job, or help one that has proved longer than a whole one is."""
+    longest = max((job for job in jobs if job.may_be_shared), key=lambda job: job.remaining, default=None)
+    if waiting and (longest is None or not took or longest.remaining <= max(took)):
+        return waiting.popleft()
+    return longest
 
 
 def _environment(job: Job) -> dict[str, str]:
