@@ -14,6 +14,8 @@ import polylogit
 from frameworks import FRAMEWORKS
 from polylogit import _registry as registry
 from polylogit import errors
+from polylogit._backends.numpy import NumpyBackend
+from polylogit._operations import OPERATIONS, Operation
 
 HEAVY = (*FRAMEWORKS, "jaxlib", "ml_dtypes", "keras", "scipy", "mpmath", "click", "rich")
 
@@ -227,6 +229,19 @@ class TestRegisteringABackend:
         printed = run_python(code)
         assert printed.startswith("False")
         assert "No module named 'late_module'" in printed
+
+
+class TestABackendOlderThanAnOperation:
+    def test_it_serves_what_it_has_and_refuses_the_new_one_by_name(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(OPERATIONS, "cube", Operation("cube", takes_axis=False, masked=0.0, domain="real numbers"))
+
+        class Older(NumpyBackend):
+            name = "older"
+
+        assert Older().sigmoid(np.zeros(1)) == [0.5]
+        serve = Older().implementation("cube", np.ndarray)
+        with pytest.raises(errors.UnknownOperationError, match=r"'older' does not serve cube; add a method .* Older"):
+            serve(np.zeros(1))
 
 
 class TestRegisteringAnImplementation:

@@ -62,7 +62,7 @@ class UnknownBackendError(PolylogitError, ValueError):
 
 
 class UnknownOperationError(PolylogitError, ValueError):
-    """No operation of that name exists."""
+    """No operation of that name exists, or the backend does not serve it."""
 
 
 class DifferentiationError(PolylogitError, TypeError):

@@ -11,7 +11,8 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from polylogit._contract import check_logits_dtype
-from polylogit.errors import ConversionError, MixedBackendsError
+from polylogit._operations import OPERATIONS
+from polylogit.errors import ConversionError, MixedBackendsError, UnknownOperationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -131,6 +132,13 @@ class Backend(ABC):
     def sigmoid(self, x: Any, dtype: Any = None) -> Any:
         """1 / (1 + exp(-x)); see `polylogit.sigmoid`."""
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """An operation that the class does not have (it may be older than the operation) is refused when called."""
+        super().__init_subclass__(**kwargs)
+        for operation in OPERATIONS:
+            if not hasattr(cls, operation):
+                setattr(cls, operation, _refused(operation))
+
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
         """What serves an operation on arrays of exactly this type; one of the methods above unless overridden."""
         serve: Callable[..., Any] = getattr(self, operation)
@@ -230,6 +238,19 @@ class Backend(ABC):
     def tape_jvp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
         """The directional derivative of a user's function, likewise."""
         return self.jvp(function, x, tangent, kwargs)[1]
+
+
+def _refused(operation: str) -> Callable[..., Any]:
+    """The method of a backend that lacks an operation."""
+
+    def refuse(self: Backend, x: Any, *_: Any, **__: Any) -> Any:
+        message = (
+            f"backend {self.name!r} does not serve {operation}; add a method of that name to {type(self).__name__}, "
+            'or convert the array first, for example with polylogit.convert(x, "numpy").'
+        )
+        raise UnknownOperationError(message)
+
+    return refuse
 
 
 def host_array(value: Any) -> np.ndarray[Any, Any]:
