@@ -150,7 +150,7 @@ class _Problem:
     def forward(self, kept: AnyArray | None = None, tangent: AnyArray | None = None) -> AnyArray:
         """The value and, into `kept`, what `pull` needs or the derivative along a tangent."""
         out = np.empty_like(self.array, dtype=self.result)
-        path = self._path(*(one.dtype for one in (self.array, out, kept, tangent) if one is not None))
+        path = self._path(self.operation, *(one.dtype for one in (self.array, out, kept, tangent) if one is not None))
         path.forward(self.operation, self.array, out, self.axes, self.mask, self.work, kept, tangent)
         return out
 
@@ -158,11 +158,11 @@ class _Problem:
         """One of the products of `pure.combine`, with what was kept or another array in its place."""
         p = self.kept if p is None else p
         out = np.empty_like(p, dtype=dtype)
-        self._path(g.dtype, dtype).combine(product, g, p, out, self.axes, self.mask)
+        self._path(product, g.dtype, dtype).combine(product, g, p, out, self.axes, self.mask)
         return out
 
-    def _path(self, *dtypes: AnyDType) -> Any:
-        return compiled if compiled.serves(self.work, *dtypes) else pure
+    def _path(self, operation: str, *dtypes: AnyDType) -> Any:
+        return compiled if compiled.serves(operation, self.work, *dtypes) else pure
 
     # --- derivatives -------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """How the kernels in C are called: formats of arrays, parts for threads, and whether they serve at all.
 
-The extension is optional. Where it was not built, or for dtypes that it does not have, `polylogit._backends.numpy.pure`
-serves, whose two functions are the same. It knows NumPy and the extension.
+The extension is optional. Where it was not built, or for dtypes and operations that it does not have,
+`polylogit._backends.numpy.pure` serves, whose two functions are the same. It knows NumPy and the extension.
 """
 
 from __future__ import annotations
@@ -154,9 +154,11 @@ def implementation(operation: str) -> Callable[..., Any] | None:
     return function
 
 
-def serves(work: AnyDType, *dtypes: AnyDType) -> bool:
-    """Whether the kernels compute in the dtype `work` and know all others."""
-    return _kernels is not None and not _pure and work in _WORK and all(dtype.name in _LETTERS for dtype in dtypes)
+def serves(operation: str, work: AnyDType, *dtypes: AnyDType) -> bool:
+    """Whether the kernels have the operation or product, compute in the dtype `work` and know all others."""
+    if _kernels is None or _pure:
+        return False
+    return operation in _OPERATIONS and work in _WORK and all(dtype.name in _LETTERS for dtype in dtypes)
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------
