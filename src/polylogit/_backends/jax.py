@@ -49,9 +49,9 @@ _log_softmax = jax.jit(jax.nn.log_softmax, static_argnums=1, inline=True)
 _sigmoid = jax.jit(jax.nn.sigmoid, inline=True)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2), inline=True)
-def _sigmoid_within(x: Any, working: Any, result: Any) -> Any:
-    return jax.nn.sigmoid(x.astype(working)).astype(result)
+@functools.partial(jax.jit, static_argnums=(0, 2, 3), inline=True)
+def _within(function: Callable[[Any], Any], x: Any, working: Any, result: Any) -> Any:
+    return function(x.astype(working)).astype(result)
 
 
 # --- the operations --------------------------------------------------------------------------------------------------
@@ -69,10 +69,7 @@ def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) ->
 
 def sigmoid(x: Any, dtype: Any = None) -> Any:
     """See `polylogit.sigmoid`."""
-    if dtype is None and x.dtype in _NATIVE:
-        return _sigmoid(x)
-    result, working = dtypes(_Primitives, x.dtype, dtype)
-    return _sigmoid_within(x, working, result)
+    return _elementwise(_sigmoid, x, dtype)
 
 
 def _concrete_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
@@ -93,6 +90,13 @@ def _concrete_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any 
         except (ValueError, OverflowError):
             pass
     return log_softmax(x, axis, where, dtype)
+
+
+def _elementwise(compiled: Callable[[Any], Any], x: Any, dtype: Any) -> Any:
+    if dtype is None and x.dtype in _NATIVE:
+        return compiled(x)
+    result, working = dtypes(_Primitives, x.dtype, dtype)
+    return _within(compiled, x, working, result)
 
 
 def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
