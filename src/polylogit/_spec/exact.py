@@ -112,32 +112,34 @@ class Elements:
         return np.maximum(0.0, -self._x)
 
     @functools.cached_property
-    def _small(self) -> DD:
+    def small(self) -> DD:
+        """exp(-|x|)."""
         sizes = -np.abs(self._x)
         return dd.exp(DD(sizes) if self._plain else dd.from_float(sizes))
 
     @functools.cached_property
-    def _whole(self) -> DD:
-        return dd.add(self._small, dd.from_float(np.ones_like(self._x)))
+    def whole(self) -> DD:
+        """1 + exp(-|x|)."""
+        return dd.add(self.small, dd.from_float(np.ones_like(self._x)))
 
     @functools.cached_property
     def probabilities(self) -> DD:
         """Sigmoid."""
-        high, low = self._small
+        high, low = self.small
         positive = ~(self._x < 0)
         top = DD(np.where(positive, 1.0, high), low if self._plain else np.where(positive, 0.0, low))
-        return dd.div(top, self._whole)
+        return dd.div(top, self.whole)
 
     @functools.cached_property
     def slopes(self) -> DD:
         """First derivative."""
-        return dd.div(dd.div(self._small, self._whole), self._whole)
+        return dd.div(dd.div(self.small, self.whole), self.whole)
 
     @functools.cached_property
     def curvatures(self) -> DD:
         """Second derivative."""
         one = dd.from_float(np.ones_like(self._x))
-        tilt = dd.div(dd.add(one, dd.neg(self._small)), self._whole)
+        tilt = dd.div(dd.add(one, dd.neg(self.small)), self.whole)
         sign = dd.from_float(np.where(self._x < 0, 1.0, -1.0))
         return dd.mul(dd.mul(self.slopes, tilt), sign)
 
