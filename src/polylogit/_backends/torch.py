@@ -328,7 +328,8 @@ class TorchBackend(Backend):
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
         """See `Backend.implementation`."""
-        return _AT_ONCE[operation] if cls in _PLAIN else getattr(self, operation)
+        at_once = _AT_ONCE.get(operation) if cls in _PLAIN else None
+        return at_once or super().implementation(operation, cls)
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """See `Backend.asarray`; Python floats get torch's default dtype."""
