@@ -15,6 +15,7 @@ import click
 
 import polylogit as library
 from polylogit._info import backends as installed
+from polylogit._operations import listed
 from polylogit.errors import PolylogitError
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def conform(
 
 @polylogit.command()
 @click.argument("target", metavar="MODULE:FUNCTION")
-@click.option("--operation", required=True, help="What it computes: softmax, log_softmax or sigmoid.")
+@click.option("--operation", required=True, help=f"What it computes: {listed()}.")
 @click.option("--backend", default="numpy", show_default=True, help="On whose arrays.")
 @click.option("--vjp", metavar="MODULE:FUNCTION", help="Its gradient: vjp(x, cotangent, axis=-1).")
 @click.option("--dtype", "dtypes", multiple=True, help="A dtype it must serve; those that it serves by default.")

@@ -261,10 +261,9 @@ def _of_python(operation: str) -> Implementation:
 
 for _name in OPERATIONS:
     TABLES[_name].update(dict.fromkeys(PYTHON_TYPES, _of_python(_name)))
-
-for _operation in (softmax, log_softmax, sigmoid):
+    _operation = globals()[_name]
     # By this the backends with closed-form derivatives know an operation, whatever it was imported as.
-    _operation.__polylogit_operation__ = _operation.__name__  # type: ignore[attr-defined]
+    _operation.__polylogit_operation__ = _name
     # TensorFlow's AutoGraph leaves a function with this attribute as it is; there is no tensor-dependent branch here
     # for it to convert, and rewriting the source would only cost time and the possibility of a warning.
-    _operation.autograph_info__ = {}  # type: ignore[attr-defined]
+    _operation.autograph_info__ = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from polylogit.errors import UnknownOperationError
 
-__all__ = ["OPERATIONS", "Operation", "named"]
+__all__ = ["OPERATIONS", "Operation", "listed", "named"]
 
 
 class Operation:
@@ -42,6 +42,12 @@ OPERATIONS = {
         Operation("sigmoid", takes_axis=False, masked=0.0, domain="real numbers, -inf and +inf"),
     )
 }
+
+
+def listed() -> str:
+    """The names of all operations, as a phrase."""
+    *others, last = OPERATIONS
+    return f"{', '.join(others)} or {last}"
 
 
 def named(name: str) -> Operation:

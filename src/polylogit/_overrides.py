@@ -77,8 +77,8 @@ def register_implementation(
 
     Parameters
     ----------
-    operation : {"softmax", "log_softmax", "sigmoid"}
-        What it computes.
+    operation : str
+        The function of polylogit that it stands for, by name.
     backend : str
         On whose arrays.
     function : callable

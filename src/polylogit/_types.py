@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     ArrayT = TypeVar("ArrayT")
     Axis = int | tuple[int, ...] | list[int] | None
     Level = Literal["quick", "full"]
-    OperationName = Literal["softmax", "log_softmax", "sigmoid"]
     # A plug-in may bring any name; those that are built in are here to be completed.
     BackendName = Literal["numpy", "torch", "tensorflow", "jax", "array_api"] | str
     AnyBackend = BackendName | Backend

@@ -258,7 +258,7 @@ def _closed_form(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[_Rows, 
     if name not in _FIRST:
         message = (
             f"{function!r} cannot be differentiated on arrays of the array API standard, which has no autodiff; pass "
-            "polylogit.softmax, log_softmax, sigmoid or a polylogit.gradient of them."
+            f"polylogit.{', '.join(_FIRST)} or a polylogit.gradient of them."
         )
         raise DifferentiationError(message)
     axis = options.get("axis", -1) if OPERATIONS[name].takes_axis else ()

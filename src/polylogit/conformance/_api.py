@@ -216,7 +216,8 @@ def check(
         something, let it raise ``NotImplementedError``; a clean refusal (TypeError, ValueError and the like) of what
         not every kernel must have (integers, several axes, unusual memory layouts, 0-d and empty arrays) counts the
         same. Either is reported as ``unsupported`` and never as passed. A wrong number is always a failure.
-    operation : {"softmax", "log_softmax", "sigmoid"}
+    operation : str
+        The function of polylogit that it is to compute, by name.
     backend : str, optional
         On whose arrays.
     vjp : callable or str, optional

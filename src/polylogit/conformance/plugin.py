@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from polylogit._operations import OPERATIONS
+from polylogit._operations import OPERATIONS, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--polylogit-backend", action="append", metavar="NAME", help="a backend to check, or to test on")
     group.addoption("--polylogit-implementation", metavar="MODULE:FUNCTION", help="a function of your own to check")
     group.addoption("--polylogit-vjp", metavar="MODULE:FUNCTION", help="its gradient, vjp(x, cotangent, axis=-1)")
-    group.addoption("--polylogit-operation", action="append", metavar="NAME", help="softmax, log_softmax or sigmoid")
+    group.addoption("--polylogit-operation", action="append", metavar="NAME", help=listed())
     group.addoption("--polylogit-level", choices=("quick", "full"), default="quick", help="how many cases")
     group.addoption("--polylogit-device", metavar="NAME", help="where to make arrays, for example cuda")
     group.addoption("--polylogit-expected-failures", metavar="FILE", help="a TOML file of what is known to fail")

@@ -307,7 +307,8 @@ def calls(
 
     Parameters
     ----------
-    operation : {"softmax", "log_softmax", "sigmoid"}
+    operation : str
+        The function of polylogit that they are for, by name.
     dtype : optional
     kind : {"values", "vjp", "jvp"}, optional
         For a derivative the logits are finite or -inf, and `g` is drawn.

@@ -327,7 +327,7 @@ class NumpyBackend(Backend):
         if operation not in _DERIVATIVES:
             message = (
                 f"{function!r} cannot be differentiated on NumPy arrays, which have no automatic differentiation; its "
-                "closed forms cover polylogit.softmax, log_softmax, sigmoid and polylogit.gradient of one of these. "
+                f"closed forms cover polylogit.{', '.join(_DERIVATIVES)} and polylogit.gradient of one of these. "
                 "For a function of your own pass an array of torch, jax or tensorflow."
             )
             raise DifferentiationError(message)
