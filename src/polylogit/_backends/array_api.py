@@ -182,8 +182,16 @@ def _sigmoid_second(rows: _Rows, g: Any) -> Any:
     return lambda v: g * v * y * complement * (complement - y)
 
 
-_FIRST = {"softmax": _softmax_derivatives, "log_softmax": _log_softmax_derivatives, "sigmoid": _sigmoid_derivatives}
-_SECOND = {"softmax": _softmax_second, "log_softmax": _log_softmax_second, "sigmoid": _sigmoid_second}
+_FIRST = {
+    "softmax": _softmax_derivatives,
+    "log_softmax": _log_softmax_derivatives,
+    "sigmoid": _sigmoid_derivatives,
+}
+_SECOND = {
+    "softmax": _softmax_second,
+    "log_softmax": _log_softmax_second,
+    "sigmoid": _sigmoid_second,
+}
 
 
 # --- the backend -----------------------------------------------------------------------------------------------------
