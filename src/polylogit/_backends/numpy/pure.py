@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     Axes = tuple[int, ...]
     Maybe = AnyArray | None
     Compute = Callable[["_Rows"], None]
+    Elementwise = Callable[[AnyArray, AnyDType], AnyArray]
 
 __all__ = ["combine", "forward"]
 
@@ -263,18 +264,35 @@ def _along(rows: _Rows, values: Callable[[Box], tuple[AnyArray, AnyArray]]) -> N
             rows.store(chunk, pushed * p if tangent and value is p else pushed, 1)
 
 
-def _sigmoid(rows: _Rows) -> None:
-    """1 / (1 + exp(-x)), and z / (1 + z)^2 with z = exp(-|x|); in float64, NumPy's float32 exp errs by 2.3 ulp."""
-    wide = np.promote_types(rows.job.work, np.float64)
-    for chunk in rows.chunks:
-        x = rows.load(chunk)
-        y = np.negative(x, dtype=wide)
-        np.add(np.exp(y, out=y), 1, out=y)
-        rows.store(chunk, np.reciprocal(y, out=y))
-        if rows.job.outputs[1] is not None:
-            z = np.exp(-np.abs(x, dtype=wide))
-            slope = z / (1 + z) / (1 + z)
-            rows.store(chunk, slope if rows.job.inputs[1] is None else slope * rows.load(chunk, 1), 1)
+def _elementwise(value: Elementwise, slope: Elementwise) -> Compute:
+    """Store values and, as asked, slopes or the derivative in the direction of the second input.
+
+    The two functions compute in the dtype that they are given, float64 at least: NumPy's float32 exp errs by 2.3 ulp.
+    """
+
+    def compute(rows: _Rows) -> None:
+        wide = np.promote_types(rows.job.work, np.float64)
+        for chunk in rows.chunks:
+            x = rows.load(chunk)
+            rows.store(chunk, value(x, wide))
+            if rows.job.outputs[1] is not None:
+                found = slope(x, wide)
+                rows.store(chunk, found if rows.job.inputs[1] is None else found * rows.load(chunk, 1), 1)
+
+    return compute
+
+
+def _sigmoid(x: AnyArray, wide: AnyDType) -> AnyArray:
+    """1 / (1 + exp(-x))."""
+    y = np.negative(x, dtype=wide)
+    np.add(np.exp(y, out=y), 1, out=y)
+    return np.reciprocal(y, out=y)
+
+
+def _sigmoid_slope(x: AnyArray, wide: AnyDType) -> AnyArray:
+    """z / (1 + z)^2 with z = exp(-|x|)."""
+    z = np.exp(-np.abs(x, dtype=wide))
+    return np.asarray(z / (1 + z) / (1 + z))
 
 
 def _product(rows: _Rows, *, mean: bool, times: bool) -> None:
@@ -291,7 +309,11 @@ def _log_softmax_pull(rows: _Rows) -> None:
         rows.store(chunk, rows.load(chunk) - rows.load(chunk, 1) * total)
 
 
-_FORWARD: dict[str, Compute] = {"softmax": _softmax, "log_softmax": _log_softmax, "sigmoid": _sigmoid}
+_FORWARD: dict[str, Compute] = {
+    "softmax": _softmax,
+    "log_softmax": _log_softmax,
+    "sigmoid": _elementwise(_sigmoid, _sigmoid_slope),
+}
 _PRODUCTS: dict[str, Compute] = {
     "multiply": lambda rows: _product(rows, mean=False, times=True),
     "less_mean": lambda rows: _product(rows, mean=True, times=False),
