@@ -16,14 +16,30 @@ from polylogit._spec.dtypes import DTYPES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from polylogit._spec.doubledouble import DD
     from polylogit._spec.dtypes import Array, Finfo
     from polylogit._spec.exact import Elements, Rows
 
 __all__ = [
-    "additions", "allowed", "any_order", "flushable", "gradient_flushable", "log_softmax", "log_softmax_jvp",
-    "log_softmax_second", "log_softmax_vjp", "row_sum", "sigmoid", "sigmoid_first", "sigmoid_second", "softmax",
-    "softmax_first", "softmax_second", "through_maximum",
-]  # fmt: skip
+    "additions",
+    "allowed",
+    "any_order",
+    "elementwise",
+    "flushable",
+    "gradient_flushable",
+    "log_softmax",
+    "log_softmax_jvp",
+    "log_softmax_second",
+    "log_softmax_vjp",
+    "row_sum",
+    "sigmoid",
+    "sigmoid_first",
+    "sigmoid_second",
+    "softmax",
+    "softmax_first",
+    "softmax_second",
+    "through_maximum",
+]
 
 _SIGMOID_ULPS = 8.0
 _FLUSHED_GRADIENTS = 16.0
@@ -109,9 +125,17 @@ def log_softmax(exact: Rows, dtype: Finfo) -> Array:
     return np.asarray(dtype.eps * (1.0 + size) * (2.0 + additions(exact.length) / 2.0))
 
 
-def sigmoid(exact: Elements, dtype: Finfo) -> Array:
-    """8 ulp."""
-    return _SIGMOID_ULPS * dtype.ulp(exact.probabilities.hi)
+def elementwise(value: Callable[..., DD]) -> Callable[..., Array]:
+    """8 ulp of ``value(exact)`` or of the derivative ``value(exact, direction)``, where nothing cancels."""
+
+    def bound(exact: Elements, dtype: Finfo, *directions: Array) -> Array:
+        near = _SIGMOID_ULPS * dtype.ulp(value(exact, *directions).hi)
+        return near + _slack(exact, dtype, np.abs(directions[0])) if directions else near
+
+    return bound
+
+
+sigmoid = elementwise(lambda exact: exact.probabilities)
 
 
 def _lost(exact: Rows | Elements, dtype: Finfo) -> Array:
