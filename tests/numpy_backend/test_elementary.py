@@ -15,7 +15,7 @@ import pytest
 from . import coefficients
 
 ROOT = Path(__file__).resolve().parents[2]
-KERNELS = ROOT / "src" / "polylogit" / "backends" / "numpy" / "kernels"
+KERNELS = ROOT / "src" / "polylogit" / "_backends" / "numpy" / "kernels"
 FLAGS = ["-std=gnu11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 
 

@@ -19,7 +19,7 @@ from .rows import ALL, BOTH, FLOATS, RNG, SHAPES, UNTOLD, assert_within, axes_of
 
 ENGINES = (*compiled.instruction_sets(), "pure")
 EACH = pytest.mark.parametrize("engine", ENGINES)
-KERNELS = Path(__file__).resolve().parents[2] / "src" / "polylogit" / "backends" / "numpy" / "kernels"
+KERNELS = Path(__file__).resolve().parents[2] / "src" / "polylogit" / "_backends" / "numpy" / "kernels"
 
 
 @EACH

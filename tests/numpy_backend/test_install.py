@@ -42,7 +42,7 @@ def installed(folder: Path, **environment: str) -> list[str]:
     lines = found.stdout.splitlines()
     assert lines[0].startswith(str(site)), "another polylogit was imported"
     assert lines[2] == "[0.5, 0.5] [0.0]"
-    return [lines[1], *sorted(path.name for path in (site / "polylogit" / "backends" / "numpy").glob("_kernels.*"))]
+    return [lines[1], *sorted(path.name for path in (site / "polylogit" / "_backends" / "numpy").glob("_kernels.*"))]
 
 
 def test_without_a_compiler_the_pure_path_serves_and_says_why(tmp_path: Path) -> None:

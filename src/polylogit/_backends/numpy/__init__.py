@@ -285,6 +285,7 @@ class NumpyBackend(Backend):
             array = value
         else:
             array = host_array(value)
+            check_logits_dtype(str(array.dtype), kind_of(array.dtype))
         return array if dtype is None else array.astype(as_dtype(dtype), copy=False)
 
     def to_numpy(self, x: Any) -> AnyArray:
