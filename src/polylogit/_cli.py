@@ -21,6 +21,8 @@ from polylogit.errors import PolylogitError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from polylogit._operations import OperationName
+
 __all__ = ["polylogit"]
 
 
@@ -118,7 +120,11 @@ def backends() -> None:
 @_common
 @_usage
 def conform(
-    names: tuple[str, ...], operations: tuple[str, ...], require: tuple[str, ...], listing: bool, **options: Any
+    names: tuple[str, ...],
+    operations: tuple[OperationName, ...],
+    require: tuple[str, ...],
+    listing: bool,
+    **options: Any,
 ) -> None:
     """Compare every backend with exact values, each in a process of its own."""
     from polylogit import conformance
@@ -158,7 +164,13 @@ def conform(
 @_common
 @_usage
 def check(
-    target: str, operation: str, backend: str, vjp: str | None, dtypes: tuple[str, ...], search: int, **options: Any
+    target: str,
+    operation: OperationName,
+    backend: str,
+    vjp: str | None,
+    dtypes: tuple[str, ...],
+    search: int,
+    **options: Any,
 ) -> None:
     """Certify a function of your own, in a process of its own."""
     from polylogit import conformance

@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from polylogit.errors import UnknownOperationError
 
+TYPE_CHECKING = False  # as in polylogit._registry
+if TYPE_CHECKING:
+    from typing import Literal
+
+    OperationName = Literal["softmax", "log_softmax", "sigmoid"]
+
 __all__ = ["OPERATIONS", "Operation", "listed", "named"]
 
 

@@ -13,7 +13,9 @@ from polylogit._operations import named
 from polylogit._registry import OVERRIDES, clear, get_backend, is_known
 
 if TYPE_CHECKING:
+    from polylogit._operations import OperationName
     from polylogit._registry import Implementation
+    from polylogit._types import BackendName
 
 __all__ = ["ImplementationHandle", "register_implementation"]
 
@@ -71,7 +73,7 @@ def _parameters(function: Implementation) -> frozenset[str]:
 
 
 def register_implementation(
-    operation: str, backend: str, function: Implementation, /, *, verify: bool = False
+    operation: OperationName, backend: BackendName, function: Implementation, /, *, verify: bool = False
 ) -> ImplementationHandle:
     """Let a function of your own serve an operation on one backend.
 

@@ -129,7 +129,7 @@ def register_backend(name: str, target: str, /, *, modules: tuple[str, ...] = ()
     name : str
         As in ``backend=name``; a name that is taken is replaced.
     target : str
-        ``"module:Class"``, the class a subclass of `polylogit._backends.base.Backend`. It is imported when its name is
+        ``"module:Class"``, the class a subclass of `polylogit.extend.Backend`. It is imported when its name is
         asked for, or when an array arrives whose type is defined in one of `modules`.
     modules : tuple of str, optional
         The top-level packages that define its array types. The package of `target` and a package called `name` are

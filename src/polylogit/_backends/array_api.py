@@ -198,7 +198,7 @@ _SECOND = {
 
 
 class ArrayApiBackend(Backend):
-    """The array API standard; see `polylogit._backends.base.Backend`."""
+    """The array API standard; see `polylogit.extend.Backend`."""
 
     name = "array_api"
     differentiates = False

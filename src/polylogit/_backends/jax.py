@@ -200,7 +200,7 @@ def _any_dtype(given: Any) -> Any:
 
 
 class JaxBackend(Backend):
-    """JAX; see `polylogit._backends.base.Backend`."""
+    """JAX; see `polylogit.extend.Backend`."""
 
     name = "jax"
     writable = False

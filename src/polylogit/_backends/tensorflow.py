@@ -305,7 +305,7 @@ _CONTAINERS = {
 
 
 class TensorflowBackend(Backend):
-    """TensorFlow; see `polylogit._backends.base.Backend`."""
+    """TensorFlow; see `polylogit.extend.Backend`."""
 
     name = "tensorflow"
     writable = False

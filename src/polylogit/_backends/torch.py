@@ -297,7 +297,7 @@ _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 class TorchBackend(Backend):
-    """PyTorch; see `polylogit._backends.base.Backend`."""
+    """PyTorch; see `polylogit.extend.Backend`."""
 
     name = "torch"
     spelling: ClassVar[dict[str, str]] = {

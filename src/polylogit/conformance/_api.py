@@ -29,12 +29,15 @@ from polylogit.errors import ConformanceError, UnknownBackendError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from polylogit._operations import OperationName
+    from polylogit._types import BackendName, Level
+
 
 def run(
-    backends: Iterable[str] | None = None,
-    operations: Iterable[str] | None = None,
+    backends: Iterable[BackendName] | None = None,
+    operations: Iterable[OperationName] | None = None,
     *,
-    level: str = "full",
+    level: Level = "full",
     device: str | None = None,
     isolate: bool = True,
     seed: int = 0,
@@ -103,10 +106,10 @@ def run(
 
 
 def cases(
-    backends: Iterable[str] | None = None,
-    operations: Iterable[str] | None = None,
+    backends: Iterable[BackendName] | None = None,
+    operations: Iterable[OperationName] | None = None,
     *,
-    level: str = "full",
+    level: Level = "full",
     device: str | None = None,
     dtypes: Iterable[Any] | None = None,
     seed: int = 0,
@@ -191,11 +194,11 @@ def _finished(report: Report, expected_failures: Any, strict: bool, start: float
 
 def check(
     implementation: Callable[..., Any] | str,
-    operation: str,
+    operation: OperationName,
     *,
-    backend: str = "numpy",
+    backend: BackendName = "numpy",
     vjp: Callable[..., Any] | str | None = None,
-    level: str = "full",
+    level: Level = "full",
     device: str | None = None,
     dtypes: Iterable[Any] | None = None,
     expected_failures: Any = None,
@@ -287,9 +290,9 @@ def check(
 
 def search(
     implementation: Callable[..., Any],
-    operation: str,
+    operation: OperationName,
     *,
-    backend: str = "numpy",
+    backend: BackendName = "numpy",
     vjp: Callable[..., Any] | None = None,
     max_examples: int = 500,
     device: str | None = None,
@@ -332,7 +335,7 @@ def search(
     return check(implementation, operation, **given, name=name, checks=(), search=max_examples)
 
 
-def verify_implementation(implementation: Callable[..., Any], operation: str, backend: str) -> None:
+def verify_implementation(implementation: Callable[..., Any], operation: OperationName, backend: BackendName) -> None:
     """Refuse an implementation that the kit finds wrong; what `polylogit.register_implementation` asks.
 
     Raises

@@ -48,7 +48,7 @@ def compare(
     ----------
     reference, candidate : array, mapping or callable
         The original and the port, of any frameworks: two outputs; ordered mappings from names to activations, as the
-        recorders of `polylogit.porting._record` give; or two callables that return either.
+        recorder `polylogit.porting.record` gives; or two callables that return either.
     inputs : array, tuple or dict, optional
         For callables: the one input, the positional or the keyword arguments. Each callable gets them as arrays of
         its own framework.
