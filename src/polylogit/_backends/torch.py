@@ -179,6 +179,10 @@ def sigmoid(x: Any, dtype: Any = None) -> Any:
 
 
 def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
+    if where is None and dtype is None and x.dtype in _NATIVE and x.layout is torch.strided and type(axis) is int:
+        ndim = x.ndim
+        if -ndim <= axis < ndim:  # all that the general way would do is this
+            return operation.normalised(x, axis % ndim)
     if x.layout not in (torch.strided, torch.jagged):
         message = f"a tensor of the layout {x.layout} is not served; make it dense first, with x.to_dense()."
         raise UnsupportedArrayError(message)
