@@ -9,14 +9,13 @@ from __future__ import annotations
 import operator
 from typing import TYPE_CHECKING, Any
 
-from polylogit.errors import AxisError, AxisTypeError, DTypeError, MaskError
+from polylogit.errors import AxisError, AxisTypeError, DifferentiationError, DTypeError, MaskError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Axis", "check_floating", "check_logits_dtype", "check_mask", "check_mask_shape", "normalize_axis"]
-
-Axis = int | tuple[int, ...] | None
+__all__ = ["check_floating", "check_logits_dtype", "check_mask", "check_mask_shape", "normalize_axis"]
+__all__ += ["wrong_direction"]
 
 
 def _one_axis(axis: Any, ndim: int, given: Any) -> int:
@@ -131,3 +130,12 @@ def check_mask_shape(mask_shape: Sequence[Any], shape: Sequence[Any]) -> None:
             "logits; give each of its trailing dimensions that size or 1."
         )
         raise MaskError(message)
+
+
+def wrong_direction(argument: str, given: Sequence[Any], shape: Sequence[Any], broadcast: str) -> DifferentiationError:
+    """The error for a tangent or cotangent of another shape; `broadcast` is the call that gives it the right one."""
+    message = (
+        f"the {argument} has the shape {tuple(given)} and must have the shape {tuple(shape)}; broadcast it, for "
+        f"example with {broadcast}({argument}, {tuple(shape)})."
+    )
+    return DifferentiationError(message)

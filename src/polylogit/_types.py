@@ -7,7 +7,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as in polylogit._registry
 if TYPE_CHECKING:
-    import os
     from typing import Any, Literal, TypeVar, overload
 
     import numpy as np
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     # What the default backend takes, which is NumPy's unless `polylogit.use_backend` says otherwise.
     Python = complex | list[Any] | tuple[Any, ...] | range
     NumpyArray = np.ndarray[Any, np.dtype[Any]]
-    Path = str | os.PathLike[str]
 else:
 
     def overload(function):

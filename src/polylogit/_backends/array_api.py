@@ -16,6 +16,7 @@ import numpy as np
 
 from polylogit._backends.base import Backend, host_array
 from polylogit._backends.rows import Primitives, checked, dtypes
+from polylogit._contract import wrong_direction
 from polylogit._operations import OPERATIONS
 from polylogit.errors import DifferentiationError, DTypeError
 
@@ -279,8 +280,5 @@ def _closed_form(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[_Rows, 
 
 def _like(rows: _Rows, given: Any, argument: str) -> Any:
     if given.shape != rows.shape:
-        message = (
-            f"the {argument} has the shape {given.shape} and must have the shape {rows.shape}; broadcast it first."
-        )
-        raise DifferentiationError(message)
+        raise wrong_direction(argument, given.shape, rows.shape, f"{rows.xp.__name__}.broadcast_to")
     return rows.take(given)

@@ -22,7 +22,8 @@ from jax import lax
 
 from polylogit._backends.base import Backend, Loan, frozen, holds_numpy, host_array, no_values, unknown_dtype
 from polylogit._backends.rows import Primitives, checked, compute, dtypes, floating
-from polylogit.errors import ConversionError, DifferentiationError, DTypeError
+from polylogit._contract import wrong_direction
+from polylogit.errors import ConversionError, DTypeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -326,11 +327,7 @@ class JaxBackend(Backend):
         if not isinstance(given, (jax.Array, _Tracer)):
             given = self.asarray(given)
         if given.shape != like.shape:
-            message = (
-                f"the {argument} has the shape {given.shape} and must have the shape {like.shape}; broadcast it, for "
-                f"example with jax.numpy.broadcast_to({argument}, {like.shape})."
-            )
-            raise DifferentiationError(message)
+            raise wrong_direction(argument, given.shape, like.shape, "jax.numpy.broadcast_to")
         return given.astype(like.dtype)
 
     def devices(self) -> tuple[str, ...]:

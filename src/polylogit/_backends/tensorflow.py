@@ -21,7 +21,7 @@ from tensorflow.python.ops import gen_math_ops, gen_nn_ops  # the ops without tf
 
 from polylogit._backends.base import Backend, Loan, frozen, holds_numpy, host_array, no_values, unknown_dtype
 from polylogit._backends.rows import Primitives, along_axes, elementwise, floating
-from polylogit._contract import normalize_axis
+from polylogit._contract import normalize_axis, wrong_direction
 from polylogit.errors import DifferentiationError, DTypeError, UnsupportedArrayError
 
 if TYPE_CHECKING:
@@ -434,11 +434,7 @@ class TensorflowBackend(Backend):
         if not isinstance(given, (tf.Tensor, tf.Variable)):
             given = self.asarray(given)
         if not given.shape.is_compatible_with(like.shape):
-            message = (
-                f"the {argument} has the shape {tuple(given.shape)} and must have the shape {tuple(like.shape)}; "
-                f"broadcast it, for example with tf.broadcast_to({argument}, {tuple(like.shape)})."
-            )
-            raise DifferentiationError(message)
+            raise wrong_direction(argument, given.shape, like.shape, "tf.broadcast_to")
         return _cast(tf.convert_to_tensor(given), like.dtype)
 
     def devices(self) -> tuple[str, ...]:

@@ -23,7 +23,8 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from polylogit._backends.base import Backend, Loan, holds_numpy, host_array, no_values, overlaps, unknown_dtype
 from polylogit._backends.rows import Primitives, along_axes, elementwise, floating
-from polylogit.errors import ConversionError, DifferentiationError, DTypeError, UnsupportedArrayError
+from polylogit._contract import wrong_direction
+from polylogit.errors import ConversionError, DTypeError, UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -424,11 +425,7 @@ class TorchBackend(Backend):
         if not isinstance(given, torch.Tensor):
             given = self.asarray(given, device=like.device)
         if given.shape != like.shape:
-            message = (
-                f"the {argument} has the shape {tuple(given.shape)} and must have the shape {tuple(like.shape)}; "
-                f"expand it, for example with {argument}.expand({tuple(like.shape)})."
-            )
-            raise DifferentiationError(message)
+            raise wrong_direction(argument, given.shape, like.shape, "torch.broadcast_to")
         return given.to(like.dtype)
 
     def devices(self) -> tuple[str, ...]:

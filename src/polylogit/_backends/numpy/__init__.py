@@ -15,7 +15,14 @@ import numpy as np
 
 from polylogit._backends.base import Backend, Loan, host_array, no_values
 from polylogit._backends.numpy import compiled, pure, threads
-from polylogit._contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
+from polylogit._contract import (
+    check_floating,
+    check_logits_dtype,
+    check_mask,
+    check_mask_shape,
+    normalize_axis,
+    wrong_direction,
+)
 from polylogit._operations import OPERATIONS
 from polylogit.errors import (
     BackendUnavailableError,
@@ -342,7 +349,7 @@ class NumpyBackend(Backend):
         arguments = {"axis": None, "where": None, **offers, **given}
         problem = _Problem(operation, x, **arguments)
         if cotangent is not None:
-            cotangent = self._direction(cotangent, problem.array.shape, "the cotangent")
+            cotangent = self._direction(cotangent, problem.array.shape, "cotangent")
         return problem, cotangent
 
     def _direction(self, value: Any, shape: tuple[int, ...], name: str) -> AnyArray:
@@ -350,8 +357,7 @@ class NumpyBackend(Backend):
         array = value if isinstance(value, np.ndarray) else host_array(value)
         check_logits_dtype(str(array.dtype), kind_of(array.dtype))
         if array.shape != shape:
-            message = f"{name} has the shape {array.shape} and the value {shape}; give it that shape."
-            raise DifferentiationError(message)
+            raise wrong_direction(name, array.shape, shape, "numpy.broadcast_to")
         return array
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
@@ -367,14 +373,14 @@ class NumpyBackend(Backend):
         problem.array = np.empty(0)
 
         def pullback(cotangent: Any) -> Any:
-            return _wrap(x, pull(self._direction(cotangent, value.shape, "the cotangent")))
+            return _wrap(x, pull(self._direction(cotangent, value.shape, "cotangent")))
 
         return _wrap(x, value), pullback
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """The value and its derivative along `tangent`, by the closed forms."""
         problem, outer = self._problem(function, x, kwargs)
-        tangent = self._direction(tangent, problem.array.shape, "the tangent")
+        tangent = self._direction(tangent, problem.array.shape, "tangent")
         if outer is None:
             pushed = np.empty_like(problem.array, dtype=problem.result)
             return _wrap(x, problem.forward(pushed, tangent)), _wrap(x, pushed)
