@@ -6,6 +6,7 @@ import importlib
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import numpy as np
 import pytest
@@ -162,6 +163,15 @@ class TestResolution:
         with pytest.raises(TypeError) as caught:
             getattr(polylogit, operation)(value)
         assert isinstance(caught.value, errors.PolylogitError)
+
+    @pytest.mark.parametrize("arguments", [{}, {"dtype": "float32"}, {"where": [True]}, {"backend": "numpy"}], ids=str)
+    def test_a_string_is_no_logits_be_it_the_name_of_a_backend(self, arguments: dict[str, Any]) -> None:
+        with pytest.raises(errors.UnsupportedArrayError, match=r"builtins\.str"):
+            polylogit.softmax("torch", **arguments)
+
+    def test_a_string_is_not_differentiated_at(self) -> None:
+        with pytest.raises(errors.UnsupportedArrayError, match=r"builtins\.str"):
+            polylogit.vjp(polylogit.softmax, "torch")
 
 
 class TestChoosingABackend:

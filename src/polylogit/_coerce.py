@@ -5,7 +5,7 @@ They are converted or refused by one rule, whatever the backend. Knows the regis
 
 from __future__ import annotations
 
-from polylogit._registry import PYTHON_TYPES, SPECIFICATIONS, get_backend, owner, owner_of
+from polylogit._registry import PYTHON_TYPES, SPECIFICATIONS, default_backend, get_backend, owner, owner_of
 from polylogit.errors import MixedBackendsError, UnknownBackendError
 
 TYPE_CHECKING = False  # as in polylogit._registry
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from polylogit._backends.base import Backend
 
-__all__ = ["backend_named", "mask_of", "moved", "python_array"]
+__all__ = ["backend_named", "backend_of", "mask_of", "moved", "python_array"]
 
 
 def _leaf_types(value: Any) -> Iterator[type]:
@@ -46,6 +46,11 @@ def python_array(backend: Backend, value: Any) -> Any:
             )
             raise MixedBackendsError(message)
     return backend.asarray(value)
+
+
+def backend_of(x: Any) -> Backend:
+    """The backend that serves logits; unlike `get_backend` it takes no name, so that a string is no array."""
+    return default_backend() if type(x) in PYTHON_TYPES else owner(type(x))
 
 
 def backend_named(backend: Any) -> Backend:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from polylogit._coerce import backend_named, moved, python_array
-from polylogit._registry import PYTHON_TYPES, get_backend
+from polylogit._coerce import backend_named, backend_of, moved, python_array
+from polylogit._registry import PYTHON_TYPES
 from polylogit.errors import DifferentiationError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def _prepare(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Backend, An
         message = f"vjp and jvp take a function first and were given {function!r}; write vjp(polylogit.softmax, x)."
         raise DifferentiationError(message)
     name = kwargs.get("backend")
-    backend = get_backend(x) if name is None else backend_named(name)
+    backend = backend_of(x) if name is None else backend_named(name)
     if type(x) in PYTHON_TYPES:
         x = python_array(backend, x)
     elif name is not None:

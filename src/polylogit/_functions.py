@@ -6,7 +6,7 @@ This module knows no backend and imports no framework, NumPy included.
 
 from __future__ import annotations
 
-from polylogit._coerce import backend_named, mask_of, moved, python_array
+from polylogit._coerce import backend_named, backend_of, mask_of, moved, python_array
 from polylogit._operations import OPERATIONS
 from polylogit._registry import (
     OVERRIDES,
@@ -14,7 +14,6 @@ from polylogit._registry import (
     RESOLVED,
     TABLES,
     default_backend,
-    get_backend,
     implementation_of,
     publish,
 )
@@ -238,7 +237,7 @@ def _general(operation: str, x: Any, arguments: dict[str, Any], backend: Any) ->
         serving = backend_named(backend)
         x = moved(serving, x, "x")
     else:
-        serving = get_backend(x)
+        serving = backend_of(x)
         if type(x) in PYTHON_TYPES:
             x = python_array(serving, x)
     where = arguments.get("where")

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Primitives", "along_axes", "checked", "compute", "dtypes", "elementwise", "floating"]
 
-_NEGATIVE_INFINITY = float("-inf")
-
 
 class Primitives:
     """What a framework does in its own way. `normalised` below is by its softmax or log_softmax."""
