@@ -89,7 +89,7 @@ def engine() -> str:
     """
     if _kernels is None:
         return f"pure: {MISSING}"
-    return "pure: as it was told" if _pure else str(_kernels.instruction_sets()[-1])
+    return "pure: as was asked for" if _pure else str(_kernels.instruction_sets()[-1])
 
 
 @contextlib.contextmanager
