@@ -37,6 +37,9 @@ class Comparison:
     row: int = 0
     vacuous: bool = False
     values: Array | None = None
+    finding: str = ""
+    convention: str = ""
+    once: float | None = None
 
 
 @dataclass(slots=True)

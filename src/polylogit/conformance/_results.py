@@ -9,10 +9,14 @@ from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-DISAGREES = ("failed", "unexpected-pass", "expired")
+DISAGREES = ("failed", "convention", "unexpected-pass", "expired")
 INCONCLUSIVE = ("inconclusive", "crashed", "timeout", "missing")
 BAD = DISAGREES + INCONCLUSIVE
 STATUS = {0: "agrees", 1: "disagrees", 3: "inconclusive"}
+# What a finding is: a number that is wrong, one that is right by another convention than the contract's, one that is
+# only less accurate than its bound.
+WRONG, CONVENTION, INACCURATE = "wrong", "another convention", "less accurate"
+FINDINGS = (WRONG, CONVENTION, INACCURATE)
 SEARCH = "search"  # stands for the check in results of a search
 
 
@@ -27,7 +31,8 @@ class Result:
     operation, check, dtype, case : str
         What was run; empty where a whole process came to nothing.
     verdict : str
-        ``passed``, ``failed``, ``unsupported`` (declared, or refused with an error; never counted as passed),
+        ``passed``, ``failed``, ``convention`` (right by another one, which was not declared), ``inaccurate`` (over the
+        bound, by no more than rounding may explain; no failure unless that was asked for), ``unsupported`` (declared, or refused with an error; never counted as passed),
         ``expected-failure``, ``unexpected-pass``, ``expired``, ``inconclusive`` (could not have failed), ``crashed``,
         ``timeout``, ``missing`` (framework not installed).
     error : float or None
@@ -41,6 +46,13 @@ class Result:
     seed : int
     cases : int
         How many numbers were compared.
+    finding : str
+        Of what does not pass as it is: ``wrong``, ``another convention`` or ``less accurate``; empty otherwise.
+    convention : str
+        Which one, as ``name=value``; empty for none.
+    once : float or None
+        Of 16-bit results, the worst error as a fraction of what it may be if they are computed in float32 and rounded
+        once; None where nothing was measured.
     """
 
     subject: str
@@ -56,6 +68,9 @@ class Result:
     distance: float = 0.0
     seed: int = 0
     cases: int = 0
+    finding: str = ""
+    convention: str = ""
+    once: float | None = None
 
     @property
     def id(self) -> str:
@@ -116,6 +131,21 @@ class Results:
         if any(result.verdict in DISAGREES for result in self.results):
             return 1
         return 3 if self.inconclusive or not any(result.verdict == "passed" for result in self.results) else 0
+
+    @property
+    def rounded_once(self) -> bool | None:
+        """Whether 16-bit results are what float32 arithmetic, rounded once, gives; None where nothing was measured."""
+        measured = [result.once for result in self.results if result.once is not None]
+        return max(measured) <= 1.0 if measured else None
+
+    @property
+    def conventions(self) -> dict[str, list[Result]]:
+        """The results that are right by another convention than the contract's, by that convention."""
+        found: dict[str, list[Result]] = {}
+        for result in self.results:
+            if result.convention:
+                found.setdefault(result.convention, []).append(result)
+        return found
 
     @property
     def subjects(self) -> list[str]:

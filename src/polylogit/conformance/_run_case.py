@@ -16,7 +16,7 @@ from polylogit._spec.dtypes import finfo
 from polylogit._spec.exact import exact
 from polylogit.conformance._case import Case
 from polylogit.conformance._compare import Comparison, Expected, compare
-from polylogit.conformance._results import Result
+from polylogit.conformance._results import WRONG, Result
 
 if TYPE_CHECKING:
     from polylogit._spec.dtypes import Array, Finfo
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 # What code raises when it says no. Arithmetic errors, exhausted memory and broken names are no way of saying it.
 _REFUSALS = (NotImplementedError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError)
 _DEFINED = {"reverse": "second", "forward": "second"}  # where the table defines a kind of case under another name
-_SAID = ("verdict", "error", "message", "details", "length", "distance", "cases")  # what a result takes over
+# What a result takes over.
+_SAID = ("verdict", "error", "message", "details", "length", "distance", "cases", "finding", "convention", "once")
 _COMPARED = 1 << 15  # of larger results no values are kept to compare backends
 
 
@@ -62,6 +63,8 @@ def result_of(setting: Setting, check: str, case: str, found: Comparison) -> Res
     """What a case came to, under its full name."""
     names = (setting.implementation.name, setting.operation.name, check, setting.dtype.name, case)
     said: dict[str, Any] = {name: getattr(found, name) for name in _SAID}
+    if found.verdict == "failed" and not found.finding:
+        said["finding"] = WRONG
     return Result(*names, **said, seed=setting.seed)
 
 

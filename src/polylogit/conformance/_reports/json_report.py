@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from polylogit._io import plain_json
-from polylogit.conformance._results import BAD, Result
+from polylogit.conformance._results import BAD, FINDINGS, Result
 
 if TYPE_CHECKING:
     from polylogit.conformance._results import Results
@@ -56,7 +56,10 @@ SCHEMA: dict[str, Any] = {
                     "distance": {**_NUMBER, "description": "how far below the maximum the worst error is"},
                     "seed": {"type": "integer"},
                     "cases": {"type": "integer", "description": "how many numbers were compared"},
-                    "verdict": {"enum": ["passed", "unsupported", "expected-failure", *BAD]},
+                    "verdict": {"enum": ["passed", "inaccurate", "unsupported", "expected-failure", *BAD]},
+                    "finding": {"enum": ["", *FINDINGS], "description": "of what does not pass as it is"},
+                    "convention": {"type": "string", "description": "name=value of the one that it is right by"},
+                    "once": {**_NUMBER, "description": "error over what computing in float32 and rounding once leaves"},
                     "error": {**_NUMBER, "description": "the worst error as a fraction of its bound"},
                 },
             },
