@@ -32,9 +32,9 @@ class Result:
         What was run; empty where a whole process came to nothing.
     verdict : str
         ``passed``, ``failed``, ``convention`` (right by another one, which was not declared), ``inaccurate`` (over the
-        bound, by no more than rounding may explain; no failure unless that was asked for), ``unsupported`` (declared, or refused with an error; never counted as passed),
-        ``expected-failure``, ``unexpected-pass``, ``expired``, ``inconclusive`` (could not have failed), ``crashed``,
-        ``timeout``, ``missing`` (framework not installed).
+        bound, by no more than rounding may explain; no failure unless that was asked for), ``unsupported`` (declared,
+        or refused with an error; never counted as passed), ``expected-failure``, ``unexpected-pass``, ``expired``,
+        ``inconclusive`` (could not have failed), ``crashed``, ``timeout``, ``missing`` (framework not installed).
     error : float or None
         The worst error as a fraction of its bound; None where nothing was measured.
     message : str
