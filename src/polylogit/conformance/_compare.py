@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polylogit.conformance._numbers import side_by_side, times, ulps
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,11 +22,28 @@ _SHOWN = 16  # entries of a row that a failure shows
 
 
 @dataclass(slots=True)
+class Seen:
+    """The numbers of a comparison, in rows: `over` is where an error is over its bound, `row` and `index` the worst one.
+
+    `call` is how they were asked for: ``kind``, ``x``, ``axis``, ``where``, ``layout``, ``g``.
+    """
+
+    inputs: Array
+    expected: Array
+    got: Array
+    over: Array
+    row: int
+    index: int
+    directions: Sequence[Array] = ()
+    call: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Comparison:
     """What a case came to; see `polylogit.conformance.Result` for the fields that it has too.
 
     `vacuous`: a constant would have passed as well. `row`: that of the worst error. `values`: what came back, where
-    backends may be compared on it.
+    backends may be compared on it. `seen`: what was compared, while the case is at hand.
     """
 
     verdict: str = "passed"
@@ -40,6 +59,8 @@ class Comparison:
     finding: str = ""
     convention: str = ""
     once: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    seen: Seen | None = None
 
 
 @dataclass(slots=True)
@@ -81,6 +102,7 @@ def compare(expected: Expected, got: Array, names: Sequence[str] = ()) -> Compar
     worst = float(ratio[at])
     found = Comparison(error=worst, cases=int(ratio.size), vacuous=_vacuous(expected), row=at[0])
     found.length, found.distance = ratio.shape[-1], _distance(expected.inputs[at[0]], at[-1])
+    found.seen = Seen(expected.inputs, expected.exact.hi, got, ~(ratio <= 1.0), at[0], at[-1])
     if not worst <= 1.0:
         name = names[at[0]] if at[0] < len(names) else ""
         found.verdict = "failed"
@@ -139,7 +161,10 @@ def _failure(expected: Expected, got: Array, line: int, index: int, name: str, w
         "bound": bound,
         **{key: [float(value) for value in row[line, start : start + _SHOWN]] for key, row in rows.items()},
     }
-    size = "" if worst == np.inf else f", {worst:.3g} times the bound of {bound:.3g}"
+    before, after = side_by_side(right, details["got"], expected.dtype)
+    off = ulps(right, details["got"], expected.dtype)
+    size = "" if off is None else f", {times(off)} ulp off"
+    size += "" if worst == np.inf else f", {times(worst)} times the bound"
     where = f"row {name!r}" if name else f"row {line}"
     where += f" (length {got.shape[-1]}), entry {index}"
-    return f"{where}: expected {right:.9g}, got {details['got']:.9g}{size}", details
+    return f"{where}: expected {before}, got {after}{size}", details

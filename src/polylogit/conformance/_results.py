@@ -53,6 +53,8 @@ class Result:
     once : float or None
         Of 16-bit results, the worst error as a fraction of what it may be if they are computed in float32 and rounded
         once; None where nothing was measured.
+    facts : dict
+        How the case was asked, and of what kind its logits are: what failures may have in common.
     """
 
     subject: str
@@ -71,6 +73,7 @@ class Result:
     finding: str = ""
     convention: str = ""
     once: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

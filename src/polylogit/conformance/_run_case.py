@@ -16,9 +16,13 @@ from polylogit._spec.dtypes import finfo
 from polylogit._spec.exact import exact
 from polylogit.conformance._case import Case
 from polylogit.conformance._compare import Comparison, Expected, compare
+from polylogit.conformance._facts import facts
 from polylogit.conformance._results import WRONG, Result
+from polylogit.conformance._snippet import call_line, reproducer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from polylogit._spec.dtypes import Array, Finfo
     from polylogit.conformance._case import Setting
     from polylogit.conformance._implementation import Answer, Implementation
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
 _REFUSALS = (NotImplementedError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError)
 _DEFINED = {"reverse": "second", "forward": "second"}  # where the table defines a kind of case under another name
 # What a result takes over.
-_SAID = ("verdict", "error", "message", "details", "length", "distance", "cases", "finding", "convention", "once")
+_SAID = ("verdict", "error", "message", "details", "length", "distance", "cases", "finding", "convention", "once", "facts")
 _COMPARED = 1 << 15  # of larger results no values are kept to compare backends
 
 
@@ -46,7 +50,21 @@ class quiet:  # noqa: N801  a context manager
 
 
 def run(setting: Setting, case: Case) -> Comparison:
-    """What a case comes to."""
+    """What a case comes to, and the facts about it."""
+    found = _come_to(setting, case)
+    found.facts = facts(setting, case, found)
+    # Of a behaviour one call says nothing, but where it is a call on integers.
+    integers = found.facts.get("asked", "") if case.behaviour is not None else ""
+    if found.verdict == "failed" and found.seen is not None and (case.behaviour is None or integers in np.sctypeDict):
+        if integers:
+            found.seen.call["dtype"] = integers
+        found.details["call"] = "" if integers or case.into is not None else call_line(found.seen, setting.dtype)
+        found.details["python"] = reproducer(setting.implementation, found.seen, setting.dtype)
+        found.details = {name: value for name, value in found.details.items() if value != ""}
+    return found
+
+
+def _come_to(setting: Setting, case: Case) -> Comparison:
     try:
         with quiet():
             if case.behaviour is not None:
@@ -112,7 +130,19 @@ def compared(setting: Setting, answer: Answer, x: Array, case: Case | None = Non
     dtype = min(target, finfo(answer.dtype) or target, key=lambda one: one.precision)
     expected = _expected_values(setting, x, case, dtype)
     got = _rows(np.asarray(answer.values), _axis(setting, case))
-    return _finished(compare(expected, got, case.names), answer, target, "result", case)
+    found = compare(expected, got, case.names)
+    _asked(found, setting, case, x)
+    return _finished(found, answer, target, "result", case)
+
+
+def _asked(found: Comparison, setting: Setting, case: Case, x: Array, directions: Sequence[Array] = ()) -> None:
+    """Note the call itself, for those who write it down."""
+    if found.seen is None or found.verdict == "passed":
+        return
+    axis = _axis(setting, case)
+    given = {name: getattr(case, name) for name in ("kind", "axis", "axis_given", "where", "layout")}
+    rows = {"rows": _rows(x, axis), "rows_where": _mask(setting, x, case)}
+    found.seen.call = {**given, **rows, "x": x, "g": tuple(directions), "into": case.into and case.into.name}
 
 
 def _finished(found: Comparison, answer: Answer, target: Finfo, what: str, case: Case) -> Comparison:
@@ -163,7 +193,11 @@ def _derivative(setting: Setting, case: Case) -> Comparison:
         return Comparison(vacuous=True)
     found = compare(expected, np.where(usable, _rows(np.asarray(answer.values), axis), 0.0), case.names)
     if found.details:
-        found.details["directions"] = [[float(v) for v in one[found.row][:16]] for one in flat]
+        shown = slice(found.details["shown_from"], found.details["shown_from"] + len(found.details["inputs"]))
+        found.details["directions"] = [[float(v) for v in one[found.row][shown]] for one in flat]
+    if found.seen is not None:
+        found.seen.directions = flat
+    _asked(found, setting, case, x, directions)
     return _finished(found, answer, dtype, "gradient", case)
 
 
