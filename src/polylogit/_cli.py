@@ -44,9 +44,9 @@ def _reports(function: Callable[..., Any]) -> Callable[..., Any]:
         ("markdown", "Write Markdown, for the summary of a job."),
         ("html", "Write one HTML file to look at."),
         ("junit", "Write JUnit XML."),
-        ("json", "Write JSON, in a documented schema."),
+        ("json", "Write JSON, in a documented schema; - writes it alone to standard output."),
     ):
-        function = click.option(f"--{name}", f"{name}_path", type=click.Path(dir_okay=False), metavar="F", help=words)(
+        function = click.option(f"--{name}", f"{name}_path", type=click.Path(dir_okay=False, allow_dash=name == "json"), metavar="F", help=words)(
             function
         )
     return function
@@ -75,10 +75,15 @@ def _finish(report: Any, paths: dict[str, str | None]) -> None:
     from polylogit._io import write_whole
     from polylogit.conformance._reports import terminal  # rich only where it is used
 
-    terminal.show(report)
+    machine = paths.get("json_path") == "-"  # standard output belongs to a program
+    terminal.show(report, terminal.console(stderr=machine))
+    if machine:
+        from polylogit.conformance._reports import json_report
+
+        click.echo(json_report.render(report), nl=False)
     for kind in ("json", "junit", "html"):
-        if paths.get(f"{kind}_path"):
-            getattr(report, f"to_{kind}")(paths[f"{kind}_path"])
+        if (path := paths.get(f"{kind}_path")) and path != "-":
+            getattr(report, f"to_{kind}")(path)
     if paths.get("markdown_path"):
         write_whole(str(paths["markdown_path"]), report.to_markdown())
     sys.exit(report.status)
@@ -174,21 +179,24 @@ def check(
 ) -> None:
     """Certify a function of your own, in a process of its own."""
     from polylogit import conformance
+    from polylogit.conformance._reports.terminal import Live
 
-    report = conformance.check(
-        target,
-        operation,
-        backend=backend,
-        vjp=vjp,
-        level=options["level"],
-        device=options["device"],
-        dtypes=dtypes or None,
-        expected_failures=options["expected_failures"],
-        seed=options["seed"],
-        name=target,
-        strict=options["strict"],
-        search=search,
-    )
+    with Live([backend], [target]) as live:
+        report = conformance.check(
+            target,
+            operation,
+            backend=backend,
+            vjp=vjp,
+            level=options["level"],
+            device=options["device"],
+            dtypes=dtypes or None,
+            expected_failures=options["expected_failures"],
+            seed=options["seed"],
+            name=target,
+            strict=options["strict"],
+            search=search,
+            progress=live,
+        )
     _finish(report, options)
 
 
@@ -196,15 +204,21 @@ def check(
 @click.argument("identifier", metavar="ID")
 @click.option("--vjp", metavar="MODULE:FUNCTION", help="The gradient that was checked.")
 @click.option("--device", help="Where to make arrays.")
+@click.option("--save", type=click.Path(dir_okay=False), metavar="F", help="Write the arrays of the call to an .npz file.")
 @_usage
-def replay(identifier: str, vjp: str | None, device: str | None) -> None:
-    """Run one failing case again, alone, with its inputs printed."""
-    from polylogit import conformance
+def replay(identifier: str, vjp: str | None, device: str | None, save: str | None) -> None:
+    """Run one failing case again, alone, and print the call, to be pasted into Python."""
+    from polylogit.conformance._api import replay_in_full
     from polylogit.conformance._reports import terminal
 
-    report = conformance.replay(identifier, vjp=vjp, device=device)
+    report, call = replay_in_full(identifier, vjp=vjp, device=device)
     for result in report.results:
-        terminal.show_case(result)
+        terminal.show_case(result, call.python(save or "case.npz") if call is not None else "")
+    if save is not None and call is not None:
+        call.save(save)
+        click.echo(f"the arrays are in {save}", err=True)
+    elif save is not None:
+        click.echo(f"nothing was written to {save}: the case is no single call that went wrong", err=True)
     sys.exit(report.status)
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["facts"]
 
+# What a behaviour is asked for, by the module of its check.
+_ASKED = {"laws": "law", "compiled": "compiler", "arguments": "integers"}
+
 
 def facts(setting: Setting, case: Case, found: Comparison) -> dict[str, Any]:
     """Plain data about a case and what it came to."""
@@ -34,7 +37,7 @@ def facts(setting: Setting, case: Case, found: Comparison) -> dict[str, Any]:
         if case.into is not None:
             known["into"] = case.into.name
     elif case.arguments and isinstance(case.arguments[0], str):
-        known["asked"] = case.arguments[0]
+        known[_ASKED.get(getattr(case.behaviour, "__module__", "").rpartition(".")[2], "asked")] = case.arguments[0]
     if found.vacuous:
         known["vacuous"] = True
     if found.seen is not None and found.seen.inputs.size:

@@ -75,7 +75,8 @@ class Group:
         """The cause in a line."""
         count = len(self.results)
         if self.finding == CONVENTION:
-            return f"{_convention(self.smallest.convention)}: {_cases(count)}"
+            said, _, contract = (self.smallest.message or self.smallest.convention).partition("; ")
+            return f"{said}: {_cases(count)}" + (f"; {contract}" if contract else "")
         if self.finding not in (WRONG, INACCURATE):
             return f"{self.finding}: {_cases(count)}"
         verb = "less accurate" if self.finding == INACCURATE else "fails"
@@ -176,22 +177,6 @@ def symptom(result: Result) -> str:
     return "0 for a number" if got == 0 else "another number"
 
 
-# --- conventions ------------------------------------------------------------------------------------------------------
-
-_CONVENTIONS = {
-    "default-axis": "the default axis is {}; polylogit's is -1",
-    "axis-none": "axis=None means {}; polylogit's takes all axes together",
-    "empty-row": "a row of nothing but -inf gives {}; polylogit's NaN",
-    "masked-row": "a row that is masked out entirely gives {}; polylogit's the value of a masked entry",
-    "axis": "the axis given {}; polylogit's is that axis alone",
-}
-
-
-def _convention(said: str) -> str:
-    name, _, value = said.partition("=")
-    return _CONVENTIONS.get(name, "another convention, " + name + " = {}").format(value)
-
-
 # --- conditions -------------------------------------------------------------------------------------------------------
 
 _AXES = {
@@ -228,7 +213,10 @@ _ATTRIBUTES: dict[str, tuple[Callable[[Any], str], str, Any]] = {
     "axis argument": (lambda v: _WRITTEN.get(v, f"the axis is {v}"), "", None),
     "ndim": (lambda v: f"the array has {v} dimension{'s' if v != 1 else ''}", "", None),
     "check": (lambda v: f"the check is {v!r}", "", None),
-    "asked": (lambda v: f"the logits are {v}" if v in np.sctypeDict else f"it is asked for {v!r}", "", None),
+    "integers": (lambda v: f"the logits are {v}", "", None),
+    "law": (lambda v: f"the law is {v!r}", "", None),
+    "compiler": (lambda v: f"it is compiled by {v!r}", "", None),
+    "asked": (lambda v: f"it is asked for {v!r}", "", None),
     "length": (lambda v: f"rows have {v} entr{'ies' if v != 1 else 'y'}", "", None),
     "bits": (lambda v: f"the dtype has {v} bits", "", None),
 }
@@ -362,11 +350,19 @@ def _thresholds(name: str, above: str, below: str, bad: Sequence[_Record]) -> It
                 return sign * record.ranges[name][side if record.failed else 1 - side] >= sign * edge
 
             least = name in ("leading", "trailing") and edge == 1
-            text = words.format("one" if least else f"{edge:.6g}")
+            text = words.format("one" if least else _loosely(edge, up=sign < 0))
             if least:
                 text = text.replace(" with one of -inf or more", " with -inf")
             if edge or name not in ("leading", "trailing"):
                 yield _Condition(text, 1.3, False, f"{name} {sign}", holds)
+
+
+def _loosely(edge: float, *, up: bool) -> str:
+    """Three digits, of a fraction, on the side that leaves the zone no smaller."""
+    if edge == round(edge) and abs(edge) < 1e7:
+        return f"{edge:.0f}"
+    unit = 10.0 ** (math.floor(math.log10(abs(edge))) - 2)
+    return f"{(math.ceil if up else math.floor)(edge / unit) * unit:.3g}"
 
 
 # --- the search -------------------------------------------------------------------------------------------------------

@@ -54,8 +54,8 @@ def run(setting: Setting, case: Case) -> Comparison:
     found = _come_to(setting, case)
     found.facts = facts(setting, case, found)
     # Of a behaviour one call says nothing, but where it is a call on integers.
-    integers = found.facts.get("asked", "") if case.behaviour is not None else ""
-    if found.verdict == "failed" and found.seen is not None and (case.behaviour is None or integers in np.sctypeDict):
+    integers = found.facts.get("integers", "")
+    if found.seen is not None and found.seen.call and (case.behaviour is None or integers):
         if integers:
             found.seen.call["dtype"] = integers
         found.details["call"] = "" if integers or case.into is not None else call_line(found.seen, setting.dtype)
@@ -141,7 +141,8 @@ def _asked(found: Comparison, setting: Setting, case: Case, x: Array, directions
         return
     axis = _axis(setting, case)
     given = {name: getattr(case, name) for name in ("kind", "axis", "axis_given", "where", "layout")}
-    rows = {"rows": _rows(x, axis), "rows_where": _mask(setting, x, case)}
+    places = _rows(np.arange(x.size).reshape(x.shape), axis)
+    rows = {"rows": _rows(x, axis), "rows_where": _mask(setting, x, case), "places": places}
     found.seen.call = {**given, **rows, "x": x, "g": tuple(directions), "into": case.into and case.into.name}
 
 

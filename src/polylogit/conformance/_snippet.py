@@ -56,6 +56,11 @@ def list_code(values: Array, dtype: Finfo | None = None) -> str:
     return " + ".join(parts)
 
 
+def _folded(code: str) -> str:
+    """Nested lists too long for a line, one of the innermost ones on each."""
+    return code if len(code) <= _LINE else code.replace("], [", "],\n    [").replace("] + [[", "] + [\n    [")
+
+
 def reproducer(implementation: Implementation, seen: Seen, dtype: Finfo) -> str:
     """The failing call, or its failing row alone, in a few lines; empty where they would be long, or nobody can write it.
 
@@ -78,8 +83,13 @@ def paste(implementation: Implementation, seen: Seen, dtype: Finfo, saved: str =
     """The whole call, to be pasted into Python; from the file where the arrays are too large to be read."""
     if not seen.call:
         return ""
-    lines = _lines(implementation, seen.call, dtype, 4000) or _lines(implementation, seen.call, dtype, 0, saved)
-    return "\n".join([*lines[:-1], f"y = {lines[-1]}"]) if lines else ""
+    lines = _lines(implementation, seen.call, dtype, 4000, fold=True) or _lines(implementation, seen.call, dtype, 0, saved)
+    if not lines:
+        return ""
+    right, came = side_by_side(float(seen.expected[seen.row][seen.index]), float(seen.got[seen.row][seen.index]), dtype)
+    place = np.unravel_index(int(seen.call["places"][seen.row][seen.index]), np.shape(seen.call["x"]))
+    shown = f"y[{', '.join(str(int(one)) for one in place)}]" if place else "y"
+    return "\n".join([*lines[:-1], f"y = {lines[-1]}", f"print({shown})  # right: {right}; came: {came}"])
 
 
 def call_line(seen: Seen, dtype: Finfo) -> str:
@@ -107,7 +117,15 @@ def _row_alone(seen: Seen) -> dict[str, Any]:
     return {**call, "x": call["rows"][seen.row].reshape(shape), "axis": axis, "where": where, "g": g}
 
 
-def _lines(implementation: Implementation, call: dict[str, Any], dtype: Finfo, most: int, saved: str = "") -> list[str]:
+def _lines(
+    implementation: Implementation,
+    call: dict[str, Any],
+    dtype: Finfo,
+    most: int,
+    saved: str = "",
+    *,
+    fold: bool = False,
+) -> list[str]:
     """Imports, arrays, and the call as an expression at the end; none where they are longer than `most`."""
     arrays: dict[str, Array] = {"x": np.asarray(call["x"]), **dict(zip("gh", call["g"], strict=False))}
     if call["where"] is not None:
@@ -122,6 +140,8 @@ def _lines(implementation: Implementation, call: dict[str, Any], dtype: Finfo, m
         made = {name: list_code(one, None if name == "where" else dtype) for name, one in arrays.items()}
         if sum(map(len, made.values())) > most:
             return []
+        if fold:
+            made = {name: _folded(values) for name, values in made.items()}
     body = []
     for name, values in made.items():
         kind = "bool" if name == "where" else call.get("dtype", dtype.name)
@@ -137,7 +157,7 @@ def _lines(implementation: Implementation, call: dict[str, Any], dtype: Finfo, m
         head.append(f"import ml_dtypes  # {dtype.name}")
     if saved:
         head += [] if numpy else ["import numpy as np"]
-        body.insert(0, f'data = np.load("{saved}")')
+        body.insert(0, f'data = np.load("{saved}")  # --save {saved} writes it')
     return [*head, *_imported(implementation, call), *body, called]
 
 
