@@ -46,9 +46,13 @@ def _reports(function: Callable[..., Any]) -> Callable[..., Any]:
         ("junit", "Write JUnit XML."),
         ("json", "Write JSON, in a documented schema; - writes it alone to standard output."),
     ):
-        function = click.option(f"--{name}", f"{name}_path", type=click.Path(dir_okay=False, allow_dash=name == "json"), metavar="F", help=words)(
-            function
-        )
+        function = click.option(
+            f"--{name}",
+            f"{name}_path",
+            type=click.Path(dir_okay=False, allow_dash=name == "json"),
+            metavar="F",
+            help=words,
+        )(function)
     return function
 
 
@@ -204,7 +208,9 @@ def check(
 @click.argument("identifier", metavar="ID")
 @click.option("--vjp", metavar="MODULE:FUNCTION", help="The gradient that was checked.")
 @click.option("--device", help="Where to make arrays.")
-@click.option("--save", type=click.Path(dir_okay=False), metavar="F", help="Write the arrays of the call to an .npz file.")
+@click.option(
+    "--save", type=click.Path(dir_okay=False), metavar="F", help="Write the arrays of the call to an .npz file."
+)
 @_usage
 def replay(identifier: str, vjp: str | None, device: str | None, save: str | None) -> None:
     """Run one failing case again, alone, and print the call, to be pasted into Python."""

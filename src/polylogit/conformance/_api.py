@@ -92,7 +92,7 @@ def run(
             folders = {job.backend: Path(folder, job.backend) for job in present}
             for job in present:
                 folders[job.backend].mkdir()
-                job.values = str(folders[job.backend])
+                job.values, job.counting = str(folders[job.backend]), progress is not None
             _runner.run_jobs(present, progress)
             report.pairs = _cross_backend.differences(folders)
         for job in present:
@@ -281,6 +281,7 @@ def check(
         kernel: dict[str, Any] = {"function": given, "vjp": vjp, "name": name or given, "search": search}
         kernel["dtypes"] = None if dtypes is None else [dtype.name for dtype in dtypes_named(dtypes)]
         job = _runner.Job(backend, (operation,), level, seed, device, checks, kernel=kernel)
+        job.counting = progress is not None
         _runner.run_jobs([job], progress)
         if job.refusal:
             raise ConformanceError(job.refusal)
@@ -419,7 +420,9 @@ def replay_in_full(
 
 
 def _replayed(watch: Sequence[Any]) -> Replayed | None:
-    setting, found = watch[0] if watch else (None, None)
-    if setting is None or found.seen is None or not found.seen.call:
+    if not watch:
+        return None
+    setting, found = watch[0]
+    if found.seen is None or not found.seen.call:
         return None
     return Replayed(setting.implementation, found.seen, setting.dtype)

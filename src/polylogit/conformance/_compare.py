@@ -23,7 +23,7 @@ _SHOWN = 16  # entries of a row that a failure shows
 
 @dataclass(slots=True)
 class Seen:
-    """The numbers of a comparison, in rows: `over` is where an error is over its bound, `row` and `index` the worst one.
+    """The numbers of a comparison, in rows: `over` is where an error is over its bound, `row` and `index` the worst.
 
     `call` is how they were asked for: ``kind``, ``x``, ``axis``, ``where``, ``layout``, ``g``.
     """

@@ -54,13 +54,17 @@ def _contiguous(layout: str, shape: tuple[int, ...]) -> bool:
 
 def _asked(axis: Any, ndim: int) -> dict[str, str]:
     """Which axis that is: "last", "first", "middle", "several" or "all"; and how it was written."""
-    axes = {one % max(ndim, 1) for one in (range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,))}
+    axes = {
+        one % max(ndim, 1) for one in (range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,))
+    }
     where = "last"
     if len(axes) > 1:
         where = "all" if len(axes) == ndim else "several"
     elif axes and ndim and min(axes) < ndim - 1:
         where = "middle" if min(axes) else "first"
-    written = "None" if axis is None else "a tuple" if isinstance(axis, tuple) else "negative" if axis < 0 else "positive"
+    written = (
+        "None" if axis is None else "a tuple" if isinstance(axis, tuple) else "negative" if axis < 0 else "positive"
+    )
     return {"axis": where, "axis argument": written}
 
 
@@ -94,7 +98,7 @@ def _described(rows: Array, cotangent: Array | None) -> dict[str, Any]:
     if not len(rows):
         return {"values": []}
     finite, low, length = np.isfinite(rows), np.isneginf(rows), rows.shape[-1]
-    top = (rows == rows.max(-1, keepdims=True)) & finite.any(-1)[:, None]
+    top = np.equal(rows, rows.max(-1, keepdims=True)) & finite.any(-1, keepdims=True)
     alone, several = top.sum(-1) == 1, length > 1
     classes = {
         "-inf": low.any(-1),
@@ -102,12 +106,12 @@ def _described(rows: Array, cotangent: Array | None) -> dict[str, Any]:
         "+inf": np.isposinf(rows).any(-1),
         "nan": np.isnan(rows).any(-1),
         "one finite": (finite.sum(-1) == 1) & several,
-        "all equal": (rows == rows[:, :1]).all(-1) & several,
+        "all equal": np.equal(rows, rows[:, :1]).all(-1) & several,
         "maximum first": top[:, 0] & alone & several,
         "maximum last": top[:, -1] & alone & several,
     }
     if cotangent is not None:
-        classes["equal cotangent"] = (cotangent == cotangent[:, :1]).all(-1) & several
+        classes["equal cotangent"] = np.equal(cotangent, cotangent[:, :1]).all(-1) & several
         classes["one cotangent"] = ((cotangent != 0).sum(-1) == 1) & several
     return {"values": [name for name, has in classes.items() if has.any()]}
 
@@ -132,14 +136,16 @@ def _ranged(rows: Array, cotangent: Array | None, chosen: Array) -> dict[str, An
 
 
 def _entries(rows: Array, chosen: Array) -> dict[str, list[float]]:
-    """Of the finite ones among the chosen entries: how far below the maximum of their row, and the logits."""
+    """Of the chosen entries: how far the finite ones are below the maximum of their row, and the logits."""
     finite = np.isfinite(rows)
-    chosen = chosen & finite
-    if not chosen.any():
-        return {}
-    with np.errstate(all="ignore"):
-        distance = np.where(finite, rows, -np.inf).max(-1, keepdims=True) - rows
-    return {"distance": _range(distance[chosen]), "logit": _range(rows[chosen])}
+    known: dict[str, list[float]] = {}
+    if (some := chosen & ~np.isnan(rows)).any():
+        known["logit"] = _range(rows[some])
+    if (some := chosen & finite).any():
+        with np.errstate(all="ignore"):
+            distance = np.where(finite, rows, -np.inf).max(-1, keepdims=True) - rows
+        known["distance"] = _range(distance[some])
+    return known
 
 
 def _range(values: Array) -> list[float]:

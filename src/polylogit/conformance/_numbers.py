@@ -43,10 +43,11 @@ def side_by_side(right: float, got: float, dtype: Finfo | None) -> tuple[str, st
 
 
 def ulps(right: float, got: float, dtype: Finfo | None) -> float | None:
-    """How far off, in spacings of the dtype at the right value; None where that says nothing."""
-    if dtype is None or not (math.isfinite(right) and math.isfinite(got)):
+    """How far off, in spacings of the dtype at the right value; None where that says nothing, as at 0."""
+    if dtype is None or right == 0 or not (math.isfinite(right) and math.isfinite(got)):
         return None
-    return abs(got - right) / float(dtype.ulp(np.asarray(right)))
+    off = abs(got - right) / float(dtype.ulp(np.asarray(right)))
+    return off if math.isfinite(off) else None
 
 
 def times(value: float) -> str:

@@ -32,7 +32,7 @@ class Replayed:
     dtype: Finfo
 
     def python(self, saved: str = "") -> str:
-        """The call, to be pasted into Python; with the arrays from the file `saved` where they are too large to read."""
+        """The call, to be pasted into Python; with the arrays from the file `saved` where they are large."""
         return paste(self.implementation, self.seen, self.dtype, saved)
 
     def save(self, path: str | PathLike[str]) -> None:

@@ -79,7 +79,18 @@ class Job:
 
     def as_json(self) -> str:
         """As the worker reads it."""
-        names = ("backend", "operations", "level", "seed", "device", "checks", "values", "kernel", "listing", "counting")
+        names = (
+            "backend",
+            "operations",
+            "level",
+            "seed",
+            "device",
+            "checks",
+            "values",
+            "kernel",
+            "listing",
+            "counting",
+        )
         return json.dumps({name: getattr(self, name) for name in names})
 
     @property
@@ -125,8 +136,6 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
     """Run the jobs; each one's results are filled in. A core that has no job of its own left helps another."""
     # The last one first: of a plug-in nothing is known, and NumPy, which leads every list, is soonest done.
     waiting, changed, running = deque(reversed(jobs)), threading.Condition(), [0]
-    for job in jobs:
-        job.counting = progress is not None and not job.listing
     took: list[float] = []  # seconds, of the jobs that are done
 
     def tell(job: Job, event: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """A failing call as lines of Python that need neither polylogit nor the kit, ready for a report to its authors.
 
-`reproducer` writes them while the numbers are at hand, with the import and the arrays spelled as the backend's users do.
+`reproducer` writes them while the numbers are at hand; import and arrays are spelled as the backend's users do.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["call_line", "list_code", "paste", "reproducer"]
 
 _SHORT = 700  # characters of the arrays that a report shows
+_LONG = 4000  # and of those that a replay prints
 _LINE = 100
 # How an array comes to lie in memory as the failing one did, for those of NumPy.
 _LAID_OUT = {
@@ -62,7 +63,7 @@ def _folded(code: str) -> str:
 
 
 def reproducer(implementation: Implementation, seen: Seen, dtype: Finfo) -> str:
-    """The failing call, or its failing row alone, in a few lines; empty where they would be long, or nobody can write it.
+    """The failing call, or its failing row alone, in a few lines; empty where they would be long or cannot be written.
 
     Parameters
     ----------
@@ -83,7 +84,9 @@ def paste(implementation: Implementation, seen: Seen, dtype: Finfo, saved: str =
     """The whole call, to be pasted into Python; from the file where the arrays are too large to be read."""
     if not seen.call:
         return ""
-    lines = _lines(implementation, seen.call, dtype, 4000, fold=True) or _lines(implementation, seen.call, dtype, 0, saved)
+    lines = _lines(implementation, seen.call, dtype, 4000, fold=True) or _lines(
+        implementation, seen.call, dtype, 0, saved
+    )
     if not lines:
         return ""
     right, came = side_by_side(float(seen.expected[seen.row][seen.index]), float(seen.got[seen.row][seen.index]), dtype)
@@ -209,8 +212,7 @@ def _call(implementation: Implementation, call: dict[str, Any]) -> str:
     if not implementation.is_kernel:
         options = "".join(f", {one}" for one in arguments[1:])
         return f"polylogit.vjp(polylogit.{implementation.operation}, x{options})[1](g)"
-    written = implementation.backend.spell("pullback", call=value)
-    return written
+    return implementation.backend.spell("pullback", call=value)
 
 
 def _right(seen: Seen, dtype: Finfo, *, alone: bool) -> str:

@@ -108,8 +108,11 @@ SCHEMA: dict[str, Any] = {
                     "id": {"type": "string", "description": "what polylogit replay takes"},
                     "subject": {"type": "string", "description": "a backend, or backend+module:function"},
                     "message": {"type": "string", "description": "of anything but a pass, what is wrong"},
-                    "details": {"type": "object", "description": "inputs, expected, got, bound, row, index, directions (the cotangent); call and python, "
-                        "how to ask it again"},
+                    "details": {
+                        "type": "object",
+                        "description": "inputs, expected, got, bound, row, index, directions (the cotangent); "
+                        "call and python, how to ask it again",
+                    },
                     "length": {"type": "integer", "description": "entries of the row with the worst error"},
                     "distance": {**_NUMBER, "description": "how far below the maximum the worst error is"},
                     "seed": {"type": "integer"},

@@ -64,7 +64,9 @@ class Live:
         )
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         named = zip(backends, labels or backends, strict=True)
-        self._tasks = {name: self._progress.add_task(escape(label), total=None, note="waiting") for name, label in named}
+        self._tasks = {
+            name: self._progress.add_task(escape(label), total=None, note="waiting") for name, label in named
+        }
         self._bad = dict.fromkeys(backends, 0)
         self._counts: dict[str, dict[str, int]] = {name: {} for name in backends}
 
@@ -91,7 +93,9 @@ class Live:
             self._progress.update(task, advance=1, note=words + bad, total=self._total(backend, result))
         elif note := _NOTES.get(kind):
             done = self._progress.tasks[task].completed
-            self._progress.update(task, note=note, **({"total": max(done, 1)} if kind == "end" else {}))
+            self._progress.update(task, note=note)
+            if kind == "end":
+                self._progress.update(task, total=max(done, 1))
 
     def _total(self, backend: str, result: dict[str, Any]) -> float | None:
         """The total, less the cases of a dtype that has just been refused as a whole."""
@@ -249,7 +253,9 @@ def _row(result: Result, out: Console, most: int = 9) -> None:
         if name == "got":
             cells = [f"[red]{escape(cell)}[/]" if found.wrong[first + at] else cell for at, cell in enumerate(cells)]
         text = "  ".join(cells)
-        out.print(f"      {escape(name):<{label}}  {'… ' if before else ''}{text}{' …' if after else ''}", soft_wrap=True)
+        out.print(
+            f"      {escape(name):<{label}}  {'… ' if before else ''}{text}{' …' if after else ''}", soft_wrap=True
+        )
     marks = [("^" * widths[one] if one == found.worst else "") for one in range(first, last)]
     line = "  ".join(f"{mark:>{widths[first + at]}}" for at, mark in enumerate(marks))
     out.print(f"      {'':<{label}}  {'  ' if before else ''}{line}".rstrip(), soft_wrap=True)
