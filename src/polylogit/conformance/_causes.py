@@ -38,9 +38,10 @@ def causes(bad: list[Result], passed: Sequence[Result]) -> Iterator[tuple[str | 
     rows = any("axis" in record.one for record in fails) or not any("logit" in record.ranges for record in fails)
     known = list(conditions(fails, good, rows=rows)) if len(bad) > 1 else []
     table_bad, table_good = _table(known, fails), _table(known, good)
+    speaking = np.array([record.speaks_of_cases for record in good], dtype=bool)
     left = np.ones(len(bad), dtype=bool)
     while left.any():
-        chosen = _best(known, table_bad & left, table_good, int(left.sum()), len(passed))
+        chosen = _best(known, table_bad & left, table_good, int(left.sum()), speaking)
         if not chosen:
             break
         covered = np.logical_and.reduce([table_bad[one] for one in chosen])
@@ -60,11 +61,16 @@ def _table(known: Sequence[Condition], records: Sequence[Record]) -> np.ndarray[
 
 
 def _best(
-    known: Sequence[Condition], bad: np.ndarray[Any, Any], good: np.ndarray[Any, Any], left: int, passed: int
+    known: Sequence[Condition],
+    bad: np.ndarray[Any, Any],
+    good: np.ndarray[Any, Any],
+    left: int,
+    speaking: np.ndarray[Any, Any],
 ) -> tuple[int, ...]:
     """The conjunction that covers most for its length and its passes; empty where none is worth saying.
 
-    What is right in a case that fails speaks against what is said of rows, and not of cases: it comes after `passed`.
+    What is right in a case most of which is wrong speaks against what is said of rows, and not of cases; `speaking` are
+    the others.
     """
     if not known or not bad.any():
         return ()
@@ -79,7 +85,7 @@ def _best(
         scored = []
         for chosen, (covers, passes) in beam.items():
             of_rows = any(known[one].of_rows for one in chosen)
-            covered, against = int(covers.sum()), int(passes.sum() if of_rows else passes[:passed].sum())
+            covered, against = int(covers.sum()), int(passes.sum() if of_rows else (passes & speaking).sum())
             scored.append((score(chosen, covered, against), covered, chosen))
             enough = covered >= _FEW or (covered == left == 2 and length == 1 and known[chosen[0]].plain)
             if enough and against <= _PASSES * covered and scored[-1][0] > best[0] + 1e-9:

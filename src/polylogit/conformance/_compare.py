@@ -25,13 +25,15 @@ _SHOWN = 16  # entries of a row that a failure shows
 class Seen:
     """The numbers of a comparison, in rows: `over` is where an error is over its bound, `row` and `index` the worst.
 
-    `call` is how they were asked for: ``kind``, ``x``, ``axis``, ``where``, ``layout``, ``g``.
+    `telling` is where another number would have shown: neither NaN, nor so small that 0 would do. `call` is how they
+    were asked for: ``kind``, ``x``, ``axis``, ``where``, ``layout``, ``g``.
     """
 
     inputs: Array
     expected: Array
     got: Array
     over: Array
+    telling: Array
     row: int
     index: int
     directions: Sequence[Array] = ()
@@ -108,7 +110,9 @@ def compare(expected: Expected, got: Array, names: Sequence[str] = ()) -> Compar
     worst = float(ratio[at])
     found = Comparison(error=worst, cases=int(ratio.size), vacuous=_vacuous(expected), row=at[0])
     found.length, found.distance = ratio.shape[-1], _distance(expected.inputs[at[0]], at[-1])
-    found.seen = Seen(expected.inputs, expected.exact.hi, got, ~(ratio <= 1.0), at[0], at[-1])
+    high = expected.exact.hi
+    telling = np.isfinite(high) & (np.abs(high) >= expected.zero_below) & (np.abs(high) > expected.bound)
+    found.seen = Seen(expected.inputs, high, got, ~(ratio <= 1.0), telling, at[0], at[-1])
     if expected.once is not None:
         with np.errstate(all="ignore"):
             found.once = float(_ratios(expected, got, expected.once).max())

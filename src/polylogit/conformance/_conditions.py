@@ -87,7 +87,15 @@ _RANGES = {
     "cotangent": ("a cotangent is {} or more in size", "all cotangents are at most {} in size"),
 }
 # What says little of the cause costs more.
-_COSTS = {"check": 1.4, "length": 1.4, "ndim": 1.3, "axis argument": 1.2, "layout": 1.2}
+_COSTS = {
+    "check": 1.4,
+    "length": 1.4,
+    "ndim": 1.3,
+    "axis argument": 1.2,
+    "layout": 1.2,
+    "cotangent layout": 1.2,
+    "cotangent beyond": 1.8,
+}
 _WHOLE = ("length", "rows", "ndim")  # of the case and not of a row
 _SIGMOID_ONLY = ("logit",)
 _ROWS_ONLY = ("distance", "top", "spread", "leading", "trailing")
@@ -102,6 +110,7 @@ class Record:
     classes: frozenset[str]
     ranges: dict[str, tuple[float, float]]
     failed: bool
+    speaks_of_cases: bool = True  # not the part of a failing case most of which is wrong
 
 
 def records(results: Iterable[Result], *, failed: bool) -> Iterator[Record]:
@@ -122,7 +131,8 @@ def fine_parts(results: Iterable[Result]) -> Iterator[Record]:
         if fine.get("values") or fine.get("ranges"):
             whole = {name: record.ranges[name] for name in _WHOLE if name in record.ranges}
             ranges = whole | _pairs(fine.get("ranges", {}))
-            yield Record(record.one, frozenset(fine.get("values", ())), ranges, False)
+            most = 2 * result.facts.get("wrong", 0) >= result.facts.get("rows", 1)
+            yield Record(record.one, frozenset(fine.get("values", ())), ranges, False, speaks_of_cases=not most)
 
 
 def _pairs(ranges: dict[str, Any]) -> dict[str, tuple[float, float]]:
@@ -182,7 +192,7 @@ def _conditions(bad: Sequence[Record], good: Sequence[Record], *, rows: bool) ->
     for name, (above, below) in _RANGES.items():
         if name in (_SIGMOID_ONLY if rows else _ROWS_ONLY):
             continue
-        yield from _thresholds(name, above, below, bad)
+        yield from _thresholds(name, above, below, bad, good)
     for size in _MULTIPLES:
         said = "the length is odd" if size == 2 else f"the length is no multiple of {size}"
         yield Condition(said, 1.5, True, "multiple", _no_multiple(size))
@@ -204,7 +214,9 @@ def _no_multiple(size: int) -> Callable[[Record], bool]:
     return lambda record: "length" in record.one and record.one["length"] % size != 0
 
 
-def _thresholds(name: str, above: str, below: str, bad: Sequence[Record]) -> Iterator[Condition]:
+def _thresholds(
+    name: str, above: str, below: str, bad: Sequence[Record], good: Sequence[Record]
+) -> Iterator[Condition]:
     """A failure is beyond a threshold with its worst; a pass contradicts it with anything beyond. The loosest first."""
     for words, side, sign in ((above, 0, 1.0), (below, 1, -1.0)):
         edges = {record.ranges[name][side] for record in bad if name in record.ranges}
@@ -212,8 +224,9 @@ def _thresholds(name: str, above: str, below: str, bad: Sequence[Record]) -> Ite
         found = sorted(edges | {float(one[name][side]) for one in near if name in one})
         if not words or len(found) == 0:
             continue
-        step = max(1, -(-len(found) // _THRESHOLDS))
-        for edge in dict.fromkeys((*(found if sign > 0 else found[::-1])[::step], found[-1 if sign > 0 else 0])):
+        found = found if sign > 0 else found[::-1]
+        spread = found[:: max(1, -(-len(found) // _THRESHOLDS))]
+        for edge in sorted({*spread, found[-1], *_beyond_passes(name, found, good, side, sign)}, reverse=sign < 0):
 
             def holds(record: Record, edge: float = edge, side: int = side, sign: float = sign) -> bool:
                 if name not in record.ranges:
@@ -225,7 +238,21 @@ def _thresholds(name: str, above: str, below: str, bad: Sequence[Record]) -> Ite
             if least:
                 text = text.replace(" with one of -inf or more", " with -inf")
             if edge or name not in ("leading", "trailing"):
-                yield Condition(text, 1.3, False, f"{name} {sign}", holds)
+                yield Condition(text, _COSTS.get(f"{name} beyond", 1.3), False, f"{name} {sign}", holds)
+
+
+def _beyond_passes(
+    name: str, found: Sequence[float], good: Sequence[Record], side: int, sign: float
+) -> Iterator[float]:
+    """The first edge beyond all that passes: in any dtype, and in each of them, which overflow and vanish elsewhere."""
+    reach: dict[Any, float] = {}
+    for record in good:
+        if name in record.ranges:
+            value = sign * record.ranges[name][1 - side]
+            for key in (None, record.one.get("dtype")):
+                reach[key] = max(reach.get(key, -math.inf), value)
+    for most in set(reach.values()):
+        yield from [edge for edge in found if sign * edge > most][:1]
 
 
 def _loosely(edge: float, *, up: bool) -> str:

@@ -41,7 +41,7 @@ def facts(setting: Setting, case: Case, found: Comparison) -> dict[str, Any]:
     if found.vacuous:
         known["vacuous"] = True
     if found.seen is not None and found.seen.inputs.size:
-        known.update(_of_rows(found.seen, setting.dtype.smallest_normal, failed=found.verdict != "passed"))
+        known.update(_of_rows(found.seen, failed=found.verdict != "passed"))
     return known
 
 
@@ -68,35 +68,41 @@ def _asked(axis: Any, ndim: int) -> dict[str, str]:
     return {"axis": where, "axis argument": written}
 
 
-def _of_rows(seen: Seen, smallest: float, *, failed: bool) -> dict[str, Any]:
+def _of_rows(seen: Seen, *, failed: bool) -> dict[str, Any]:
     shape = (-1, seen.inputs.shape[-1])
-    inputs, over = seen.inputs.reshape(shape), seen.over.reshape(shape)
-    known: dict[str, Any] = {"length": int(inputs.shape[1]), "rows": len(inputs)}
-    expected, got = seen.expected.reshape(shape), seen.got.reshape(shape)
-    # Neither a NaN nor a 0 that stands for what is too small for the dtype tells anything of the logit at its place.
-    telling = np.isfinite(expected) & ~((got == 0) & (np.abs(expected) < smallest))
+    inputs, over, telling = (one.reshape(shape) for one in (seen.inputs, seen.over, seen.telling))
     cotangent = np.asarray(seen.directions[0]).reshape(shape) if len(seen.directions) else None
+    known: dict[str, Any] = {"length": int(inputs.shape[1]), "rows": len(inputs)}
     if not (failed and over.any()):
-        return {**known, **_described(inputs, cotangent), **_ranged(inputs, cotangent, telling)}
-    row, worst = seen.row, np.zeros(over.shape, dtype=bool)
-    worst[row, seen.index] = True
-    one = slice(row, row + 1)
-    mine = None if cotangent is None else cotangent[one]
-    side = np.sign(inputs) == np.sign(inputs[row, seen.index])
-    known.update(_described(inputs[one], mine), **_ranged(inputs[one], mine, worst[one]), wrong=int(over[row].sum()))
-    known["edges"] = _entries(inputs[one], (over & side)[one])
-    right = ~over.any(-1)
-    fine = {**_described(inputs[right], None if cotangent is None else cotangent[right])}
-    fine["ranges"] = _ranged(inputs[right], None if cotangent is None else cotangent[right], telling[right])["ranges"]
-    # The entries that are right in rows that are not.
-    fine["ranges"] = {**fine["ranges"], **_entries(inputs, ~over & telling)}
+        return {**known, **_rows_of(inputs, cotangent, np.ones(len(inputs), dtype=bool), telling)}
+    worst = np.zeros(over.shape, dtype=bool)
+    worst[seen.row, seen.index] = True
+    known.update(_rows_of(inputs, cotangent, worst.any(-1), worst), wrong=int(over.any(-1).sum()))
+    one = slice(seen.row, seen.row + 1)
+    side = np.sign(inputs[one]) == np.sign(inputs[seen.row, seen.index])
+    # How near to what is right it goes wrong: all wrong rows, and the wrong entries on one side of the worst row.
+    rows = over.any(-1)
+    near = _ranges(inputs[rows], None if cotangent is None else cotangent[rows], over[rows])
+    known["edges"] = near | _entries(inputs[one], over[one] & side)
+    # The rows that are right; and the entries that are, in rows that are not, too.
+    fine = _rows_of(inputs, cotangent, ~over.any(-1), telling)
+    fine["ranges"].update(_entries(inputs, ~over & telling))
     return {**known, "fine": fine}
 
 
-def _described(rows: Array, cotangent: Array | None) -> dict[str, Any]:
-    """Classes of values that some row is of."""
+def _rows_of(inputs: Array, cotangent: Array | None, rows: Any, telling: Array) -> dict[str, Any]:
+    """Classes of values that some of these rows are of; ranges of the numbers of those in which something shows."""
+    both = np.logical_and(rows, telling.any(-1))
+    classes = _classes(inputs[rows], None if cotangent is None else cotangent[rows])
+    return {
+        "values": classes,
+        "ranges": _ranges(inputs[both], None if cotangent is None else cotangent[both], telling[both]),
+    }
+
+
+def _classes(rows: Array, cotangent: Array | None) -> list[str]:
     if not len(rows):
-        return {"values": []}
+        return []
     finite, low, length = np.isfinite(rows), np.isneginf(rows), rows.shape[-1]
     top = np.equal(rows, rows.max(-1, keepdims=True)) & finite.any(-1, keepdims=True)
     alone, several = top.sum(-1) == 1, length > 1
@@ -113,13 +119,13 @@ def _described(rows: Array, cotangent: Array | None) -> dict[str, Any]:
     if cotangent is not None:
         classes["equal cotangent"] = np.equal(cotangent, cotangent[:, :1]).all(-1) & several
         classes["one cotangent"] = ((cotangent != 0).sum(-1) == 1) & several
-    return {"values": [name for name, has in classes.items() if has.any()]}
+    return [name for name, has in classes.items() if has.any()]
 
 
-def _ranged(rows: Array, cotangent: Array | None, chosen: Array) -> dict[str, Any]:
-    """Ranges of the rows' numbers, and of those of the chosen entries."""
+def _ranges(rows: Array, cotangent: Array | None, chosen: Array) -> dict[str, list[float]]:
+    """Of the rows' numbers, and of those of the chosen entries."""
     if not len(rows):
-        return {"ranges": {}}
+        return {}
     low, finite = np.isneginf(rows), np.isfinite(rows)
     numbers = {
         "leading": np.where(low.all(-1), 0, np.argmin(low, -1)),
@@ -132,7 +138,7 @@ def _ranged(rows: Array, cotangent: Array | None, chosen: Array) -> dict[str, An
             numbers.update(top=top, magnitude=np.maximum(np.abs(top), np.abs(bottom)), spread=top - bottom)
     if cotangent is not None:
         numbers["cotangent"] = np.abs(cotangent).max(-1)
-    return {"ranges": {name: _range(values) for name, values in numbers.items()} | _entries(rows, chosen)}
+    return {name: _range(values) for name, values in numbers.items()} | _entries(rows, chosen)
 
 
 def _entries(rows: Array, chosen: Array) -> dict[str, list[float]]:

@@ -23,7 +23,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def _suite(result: Result) -> str:
-    return ".".join(part for part in (result.subject, result.operation, result.check) if part)
+    return _CONTROL.sub("?", ".".join(part for part in (result.subject, result.operation, result.check) if part))
 
 
 def render(report: Results) -> str:

@@ -22,7 +22,7 @@ _MARK = {0: "✅", 1: "❌", 3: "⚠️"}
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;").replace("`", "&#96;")
 
 
 def _code(text: str) -> str:
