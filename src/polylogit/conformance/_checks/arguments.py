@@ -10,6 +10,7 @@ import numpy as np
 from polylogit._spec.dtypes import DTYPES, finfo
 from polylogit.conformance._case import Case, slug
 from polylogit.conformance._compare import Comparison
+from polylogit.conformance._data import rows
 from polylogit.conformance._run_case import compared, refusal, unusable
 
 if TYPE_CHECKING:
@@ -64,6 +65,13 @@ def masks(setting: Setting) -> Iterator[Case]:
     for name, values, where in kinds:
         for axis in axes:
             yield Case(f"{name}-axis-{axis}", values, axis=axis, where=where, optional=True)
+    # Whole tiles masked out while all others lie far down or far up; what is masked out lies between.
+    for n in setting.budget("masked tiles"):
+        named = list(rows.emptied_rows(n, setting.dtype, setting.rng("masked tiles", n)))
+        x = np.stack([row for _, row in named])
+        names = [name for name, _ in named]
+        hidden = np.where(np.isneginf(x), -3.0, x)
+        yield Case(f"tiles-n{n}", hidden, where=~np.isneginf(x), names=names, optional=True)
 
 
 def dtypes(setting: Setting) -> Iterator[Case]:
