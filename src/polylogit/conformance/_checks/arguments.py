@@ -40,14 +40,14 @@ def partly_masked(rng: np.random.Generator, x: Array) -> tuple[Array, Array]:
     return mask, np.where(mask, x, np.where(rng.random(x.shape) < 0.5, np.nan, np.inf))
 
 
-def _special_kept(x: Array) -> dict[str, Array]:
+def _special_kept(x: Array) -> tuple[Array, Array]:
     """What makes a row NaN at places that take part, and what is next to it masked out all the same."""
     x, where = x.copy(), np.ones(x.shape, dtype=bool)
     where[:, 1::3] = False
     for row, value in enumerate((np.nan, np.inf, -np.inf)):
         x[row, 2] = value
     x[3], x[4] = np.where(where[3], -np.inf, x[3]), np.where(where[4], -np.inf, np.nan)
-    return {"x": x, "where": where}
+    return x, where
 
 
 def masks(setting: Setting) -> Iterator[Case]:
@@ -75,7 +75,8 @@ def masks(setting: Setting) -> Iterator[Case]:
     for name, values, where in kinds:
         for axis in axes:
             yield Case(f"{name}-axis-{axis}", values, axis=axis, where=where, optional=True)
-    yield Case("special-kept", **_special_kept(x), optional=True)
+    special, where = _special_kept(x)
+    yield Case("special-kept", special, where=where, optional=True)
     # Whole tiles masked out while all others lie far down or far up; what is masked out lies between.
     for n in setting.budget("masked tiles"):
         named = list(rows.emptied_rows(n, setting.dtype, setting.rng("masked tiles", n)))
