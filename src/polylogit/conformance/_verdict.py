@@ -43,10 +43,11 @@ def sentence(report: Results, groups: Sequence[Group] | None = None) -> str:
     missing = [one for one in report.inconclusive if one.verdict == "missing"]
     found += [f"{count} {name}" for name, count in others.items()] + ([f"{len(missing)} missing"] if missing else [])
     said = [", ".join(found)] if found else []
-    if by[INACCURATE]:
-        cases = counted(sum(len(one.results) for one in by[INACCURATE]), "case")
-        worst = max(one.worst or 0.0 for one in by[INACCURATE])
-        said.append(f"less accurate in {cases}, up to {times(worst)} bounds")
+    less = [one for group in by[INACCURATE] for one in group.results]
+    if over := [one.error for one in less if one.error is not None and one.error > 1.0]:
+        said.append(f"less accurate in {counted(len(over), 'case')}, up to {times(max(over))} bounds")
+    if len(less) > len(over):  # a failure where that was asked for
+        said.append(f"rounded more than once in {counted(len(less) - len(over), 'case')}")
     if not said and report.status == 0:
         said.append(counted(report.counts.get("passed", 0), "case") + " passed")
     if not report.counts.get("passed") and not found:
