@@ -80,8 +80,8 @@ _RANGES = {
     "top": ("the maximum of a row is {} or more", "all logits of a row are {} or less"),
     "magnitude": ("a logit is {} or more in size", "all logits are at most {} in size"),
     "spread": ("the logits of a row are {} or more apart", "the logits of a row are at most {} apart"),
-    "leading": ("a row begins with {} of -inf or more", ""),
-    "trailing": ("a row ends with {} of -inf or more", ""),
+    "leading": ("a row begins with {} entries of -inf or more", ""),
+    "trailing": ("a row ends with {} entries of -inf or more", ""),
     "distance": ("an entry is {} or more below the maximum", "an entry is within {} of the maximum"),
     "logit": ("a logit is {} or more", "a logit is {} or less"),
     "cotangent": ("a cotangent is {} or more in size", "all cotangents are at most {} in size"),
@@ -236,7 +236,7 @@ def _thresholds(
             least = name in ("leading", "trailing") and edge == 1
             text = words.format("one" if least else _loosely(edge, up=sign < 0))
             if least:
-                text = text.replace(" with one of -inf or more", " with -inf")
+                text = text.replace(" with one entries of -inf or more", " with -inf")
             if edge or name not in ("leading", "trailing"):
                 yield Condition(text, _COSTS.get(f"{name} beyond", 1.3), False, f"{name} {sign}", holds)
 

@@ -206,7 +206,8 @@ def _groups(groups: Sequence[Group], out: Console) -> None:
         what = " ".join(part for part in (group.subject, group.operation) if part)
         out.print(f"\n[{colour}]{group.finding}[/]  [bold]{escape(what)}: {escape(group.headline)}[/]", soft_wrap=True)
         if group.symptoms and group.finding in FINDINGS:
-            worst = "" if group.worst is None else f"; at most {times(group.worst)} times the bound"
+            finite = group.worst is not None and math.isfinite(group.worst)
+            worst = f"; at most {times(group.worst)} times the bound" if finite and group.worst is not None else ""
             out.print(f"    {escape(shares(group.symptoms))}{worst}", soft_wrap=True)
         _case(group.smallest, out)
         rest = others([one.id for one in group.results[1:]], f"{group.subject}/{group.operation}")
@@ -227,7 +228,7 @@ def _case(result: Result, out: Console) -> None:
         out.print(f"    {escape(result.details['stderr'][-600:])}", soft_wrap=True)
     if python := result.details.get("python"):
         for line in python.splitlines():
-            out.print(f"    [cyan]>>>[/] {escape(line)}", soft_wrap=True)
+            out.print(f"      [cyan]{escape(line)}[/]", soft_wrap=True)
     if result.case and result.verdict != "unexpected-pass":  # of that, the case is a pattern
         out.print(f"    {escape(replay_command(result.id))}", soft_wrap=True)
 
