@@ -80,8 +80,9 @@ def value_of(code):
     call = last.removeprefix("print(").partition(")  # ")[0]
     assert last.startswith("print(")
     names = {}
-    exec("\n".join(lines), names)
-    return np.asarray(eval(call, names)).astype(np.float64)
+    with np.errstate(all="ignore"):
+        exec("\n".join(lines), names)
+        return np.asarray(eval(call, names)).astype(np.float64)
 
 
 FAULTY = [
@@ -105,6 +106,11 @@ def test_the_lines_of_a_failure_show_it_without_polylogit(function, options):
         tried += 1
         assert "polylogit" not in code
         came = value_of(code)
+        if "beside the other rows" in code:  # of a row alone another wrong number may come
+            assert not np.isclose(
+                came.ravel()[failure.details["index"]], failure.details["expected"], rtol=1e-5, atol=0
+            )
+            continue
         assert failure.details["got"] in came or (math.isnan(failure.details["got"]) and np.isnan(came).any()), code
     assert tried
 
@@ -122,7 +128,8 @@ def test_a_replay_can_be_pasted_and_its_arrays_are_those_of_the_call(function, o
         assert "polylogit" not in code
         call.save(kernels / "case.npz")
         names = {}
-        exec(code.replace("print(", "shown = ("), names)
+        with np.errstate(all="ignore"):
+            exec(code.replace("print(", "shown = ("), names)
         data = np.load(kernels / "case.npz")
         np.testing.assert_array_equal(np.asarray(names["x"]).astype(np.float64), data["x"].astype(np.float64))
         np.testing.assert_array_equal(np.asarray(names["y"]).astype(np.float64), data["got"])

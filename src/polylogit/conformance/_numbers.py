@@ -24,12 +24,17 @@ def shortest(value: float, dtype: Finfo | None = None) -> str:
     """The shortest decimal that is this number of the dtype again once it is rounded to it; as Python reads it."""
     value = float(value)
     if dtype is None or dtype.precision > 24 or not math.isfinite(value) or dtype.round(value) != value:
-        return repr(value).removesuffix(".0")
+        return _plain(value)
     for digits in range(1, 10):
         text = f"{value:.{digits}g}"
         if dtype.round(float(text)) == value:
-            return repr(float(text)).removesuffix(".0")
-    return repr(value).removesuffix(".0")
+            return _plain(float(text))
+    return _plain(value)
+
+
+def _plain(value: float) -> str:
+    text = repr(value)
+    return text if text == "-0.0" else text.removesuffix(".0")  # a whole number would lose its sign
 
 
 def side_by_side(right: float, got: float, dtype: Finfo | None) -> tuple[str, str]:
@@ -39,7 +44,7 @@ def side_by_side(right: float, got: float, dtype: Finfo | None) -> tuple[str, st
         nearest = shortest(float(dtype.round(right)), dtype)
         if nearest != came and math.isfinite(float(nearest)):
             return nearest, came
-    return shortest(right), came
+    return shortest(right), came if shortest(right) != came else shortest(got)
 
 
 def ulps(right: float, got: float, dtype: Finfo | None) -> float | None:

@@ -30,6 +30,8 @@ _LAID_OUT = {
     "strided": "np.repeat(x, 2, axis=-1)[..., ::2]",
     "strided-rows": "np.repeat(x, 3, axis=0)[::3]",
     "later-rows": "np.concatenate([x[:2], x])[2:]",
+    "offset": "np.pad(x, [(1, 0)] + [(0, 0)] * (x.ndim - 2) + [(2, 1)])[1:, ..., 2:-1]",
+    "swapped-axes": "np.ascontiguousarray(x.swapaxes(0, 1)).swapaxes(0, 1)",
     "fortran": "np.asfortranarray(x)",
     "reversed": "np.ascontiguousarray(x[..., ::-1])[..., ::-1]",
     "reversed-rows": "np.ascontiguousarray(x[::-1])[::-1]",
@@ -218,13 +220,14 @@ def _call(implementation: Implementation, call: dict[str, Any]) -> str:
 def _right(seen: Seen, dtype: Finfo, *, alone: bool) -> str:
     """What is right and what came, of the row where that is short, else of the worst entry."""
     expected, got = seen.expected[seen.row], seen.got[seen.row]
-    if len(expected) <= 8:
+    row = "" if len(seen.expected) == 1 or alone else f" in row {seen.row}"
+    if len(expected) <= 8 and not alone:
         pairs = [side_by_side(float(r), float(c), dtype) for r, c in zip(expected, got, strict=True)]
         same = [bool(r == c or (math.isnan(r) and math.isnan(c))) for r, c in zip(expected, got, strict=True)]
         right = ", ".join(came if equal else r for (r, came), equal in zip(pairs, same, strict=True))
-        text = f"right: {right}; came: {', '.join(came for _, came in pairs)}"
+        text = f"right{row}: {right}; came: {', '.join(came for _, came in pairs)}"
         if len(text) <= _LINE:
-            return text if alone or len(seen.expected) == 1 else f"row {seen.row} {text}"
+            return text
     right, came = side_by_side(float(expected[seen.index]), float(got[seen.index]), dtype)
-    where = f"entry {seen.index}" if alone or len(seen.expected) == 1 else f"row {seen.row}, entry {seen.index}"
-    return f"right at {where}: {right}; came: {came}"
+    said = f"right{row} at entry {seen.index}: {right}"
+    return f"{said}; beside the other rows came: {came}" if alone else f"{said}; came: {came}"
