@@ -94,7 +94,7 @@ def _group(group: Group) -> dict[str, Any]:
     return {
         "group": group,
         "symptoms": shares(group.symptoms) if group.symptoms else "",
-        "worst": "" if group.worst is None or math.isinf(group.worst) else times(group.worst),
+        "worst": times(group.worst) if group.symptoms and group.worst and math.isfinite(group.worst) else "",
         "others": [_keyed(one) for one in rest[:_CASES]],
         "hidden": max(0, len(rest) - _CASES),
         **_case(group.smallest),
