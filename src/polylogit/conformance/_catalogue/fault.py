@@ -24,6 +24,7 @@ NEEDS = {
     "mask": "a mask",
     "dtype argument": "a dtype argument",
     "integers": "logits that are integers",
+    "dtype": "a look at the dtype of the result",
     "empty": "an empty array",
     "layout": "an array that is not contiguous in memory",
     "calls": "more than one call, or a look at the inputs afterwards",

@@ -571,7 +571,11 @@ def dtype_applied_last(x: Array, axis: Any = -1, dtype: Any = None) -> Array:
 
 
 @REPORTED.value(
-    "log_softmax", "Float16 logits give a float32 result.", "Lightning-AI/pytorch-lightning#3171", dtypes=("float16",)
+    "log_softmax",
+    "Float16 logits give a float32 result.",
+    "Lightning-AI/pytorch-lightning#3171",
+    dtypes=("float16",),
+    needs="dtype",
 )
 def result_in_float32(x: Array, axis: Any = -1) -> Array:
     return log_softmax(x.astype(np.float32) if x.dtype == np.float16 else x, axis)
