@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 import textwrap
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +67,7 @@ class Audit:
     Attributes
     ----------
     operation, dtype : str
-    part : {"value", "gradient"}
+    part : {"value", "gradient", "nll", "mean nll", "sum nll"}
         What the test compares.
     compare : str
     atol, rtol : float
@@ -186,7 +188,8 @@ class Audit:
 
     def setting(self) -> str:
         """The test, in a sentence."""
-        what = self.operation if self.part == "value" else f"the gradient of {self.operation}"
+        parts = {"value": "", "gradient": "the gradient of "}
+        what = parts.get(self.part, f"{self.part} of ") + self.operation
         shapes = ", ".join("x".join(map(str, shape)) or "0-d" for shape in self.shapes[:4])
         shapes += f" and {len(self.shapes) - 4} more" if len(self.shapes) > 4 else ""
         used = f"{self.rows:,} of {self.rows_in_all:,} rows used" if self.rows < self.rows_in_all else "all rows used"
@@ -205,7 +208,7 @@ class Audit:
                 lines += ["", title]
                 lines += [line for one in found for line in _wrapped(one)]
         if self.unseen:
-            names = ", ".join(one.name for one in self.unseen)
+            names = ", ".join(_families(self.unseen))
             lines += ["", "Passes because these inputs do not show it:"]
             lines += textwrap.wrap(names, _WIDTH, initial_indent="  ", subsequent_indent="  ")
         return "\n".join(lines)
@@ -291,10 +294,20 @@ def _size(one: Outcome) -> str:
 
 
 def _margin(one: Outcome) -> str:
-    if one.margin is None or math.isinf(one.margin):
+    if not one.margin or math.isinf(one.margin):
         return one.reason
     said = f"{one.margin:.2g} times the tolerance"
     return f"{said}; {one.reason}" if one.reason else said
+
+
+def _families(outcomes: tuple[Outcome, ...]) -> list[str]:
+    """The names, those that differ in a number alone once, and how many they are."""
+    stems = [re.sub(r"_?-?\d[\d.e+-]*(_|$)", r"_*\1", one.name).partition("*")[0] for one in outcomes]
+    counts = Counter(stems)
+    names = (
+        one.name if counts[stem] < 3 else f"{stem}* ({counts[stem]})" for one, stem in zip(outcomes, stems, strict=True)
+    )
+    return list(dict.fromkeys(names))
 
 
 def _wrapped(one: Outcome) -> list[str]:

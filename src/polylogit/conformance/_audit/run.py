@@ -340,7 +340,7 @@ def _seen(case: _Case, result: Array) -> Array:
 def _is_wrong(case: _Case, got: Array) -> bool:
     """Whether a result is wrong by the bounds of the kit."""
     if got.shape != case.one.x.shape or _same(case, got):
-        return got.shape != case.one.x.shape
+        return bool(got.shape != case.one.x.shape)
     return compared(case.expected, case.one.flat(got.astype(np.float64))).verdict != "passed"
 
 
