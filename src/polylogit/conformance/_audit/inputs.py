@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+import polylogit
 from polylogit._contract import normalize_axis
 from polylogit.conformance._data.rows import generator
 from polylogit.errors import ConformanceError
@@ -76,7 +77,7 @@ class Input:
         if self.axis is None:
             return values.reshape(1, -1)
         moved = np.moveaxis(values, self.axis, range(values.ndim - len(self.axis), values.ndim))
-        return moved.reshape(self.rows, self.length)
+        return moved.reshape(self.rows, self.length) if values.size else np.empty((0, 1))
 
     def back(self, rows: Array) -> Array:
         """The inverse of `flat`."""
@@ -146,33 +147,37 @@ def inputs(given: Any, dtype: Finfo, axis: Any, *, takes_axis: bool, rows: int |
     ConformanceError
         Where nothing is given, or what is no array of real numbers.
     """
-    if callable(given):
-        items: Sequence[Any] = [given]
-    else:
-        items = list(given) if isinstance(given, (list, tuple)) and not _is_numbers(given) else [given]
-    made = [_input(one, dtype, axis, takes_axis, rows, generator(seed, "audit", at)) for at, one in enumerate(items)]
-    if not made:
-        message = "inputs=[] holds no array; give one, a list of them, or a function of a random generator."
+    at, made = 0, []
+    for one in _list(given):
+        for values in _list(_drawn(one, generator(seed, "audit", at))) if _is_function(one) else [one]:
+            made.append(_input(values, dtype, axis, takes_axis, rows, generator(seed, "drawn", at)))
+            at += 1
+    if not any(one.x.size for one in made):
+        message = "inputs hold no logits; give an array, a list of them, or a function of a random generator."
         raise ConformanceError(message)
     return tuple(made)
 
 
-def _is_numbers(given: Sequence[Any]) -> bool:
-    """Whether a list is one array and not a list of arrays."""
-    return not given or not all(hasattr(one, "shape") or callable(one) for one in given)
+def _list(given: Any) -> Sequence[Any]:
+    """Several arrays or functions, or the one that there is; a list of numbers is one array."""
+    several = isinstance(given, (list, tuple)) and all(hasattr(one, "shape") or callable(one) for one in given)
+    return given if several else [given]
 
 
-def _input(one: Any, dtype: Finfo, axis: Any, takes_axis: bool, rows: int | None, rng: np.random.Generator) -> Input:
-    shape = getattr(one, "shape", None)
-    if callable(one) and shape is not None:  # one of `drawing`, which makes no more than is used
-        part, axes, in_all = _part(shape, axis, rows, DRAWN, takes_axis=takes_axis)
-        x = dtype.logits(one(rng, part)).astype(dtype.dtype)
-        return _entry(x, axes, in_all, takes_axis)
-    values = _array(_drawn(one, rng) if callable(one) else one)
-    part, axes, in_all = _part(values.shape, axis, rows, GIVEN, takes_axis=takes_axis)
-    values = values[tuple(slice(size) for size in part)]
+def _is_function(one: Any) -> bool:
+    """Whether it makes logits, and is none of `drawing`, of which no more is made than is used."""
+    return callable(one) and not hasattr(one, "shape")
+
+
+def _input(values: Any, dtype: Finfo, axis: Any, takes_axis: bool, rows: int | None, rng: np.random.Generator) -> Input:
+    if callable(values):
+        part, axes, in_all = _part(values.shape, axis, rows, DRAWN, takes_axis=takes_axis)
+        return _entry(dtype.logits(values(rng, part)).astype(dtype.dtype), axes, in_all, takes_axis)
+    array = _array(values)
+    part, axes, in_all = _part(array.shape, axis, rows, GIVEN, takes_axis=takes_axis)
+    array = array[tuple(slice(size) for size in part)]
     with np.errstate(all="ignore"):
-        x = values if values.dtype == dtype.dtype else values.astype(dtype.dtype, order="K")
+        x = array if array.dtype == dtype.dtype else array.astype(dtype.dtype, order="K")
     return _entry(x, axes, in_all, takes_axis)
 
 
@@ -192,11 +197,14 @@ def _drawn(one: Callable[..., Any], rng: np.random.Generator) -> Any:
 
 
 def _array(values: Any) -> Array:
+    """Anybody's array as NumPy's."""
     try:
+        if hasattr(values, "shape") and not isinstance(values, (np.ndarray, np.generic)):
+            values = polylogit.get_backend(values).to_numpy(values)
         array = np.asarray(values)
         real = array.dtype.kind in "fiubV" and array.astype(np.float64).dtype.kind == "f"
     except (TypeError, ValueError) as error:
-        message = f"inputs hold a {type(values).__name__} that NumPy cannot read ({error}); give NumPy arrays."
+        message = f"inputs hold a {type(values).__name__} that cannot be read ({error}); give NumPy arrays."
         raise ConformanceError(message) from error
     if not real:
         message = f"inputs hold {array.dtype} numbers; give logits, which are real, as NumPy arrays."
