@@ -84,7 +84,7 @@ class Input:
         if self.axis is None:
             return rows.reshape(self.x.shape)
         kept = [size for one, size in enumerate(self.x.shape) if one not in self.axis]
-        moved = rows.reshape(*kept, *(self.x.shape[one] for one in self.axis))
+        moved = rows.reshape((*kept, *(self.x.shape[one] for one in self.axis)))
         return np.moveaxis(moved, range(len(kept), self.x.ndim), self.axis)
 
 
@@ -182,7 +182,7 @@ def _input(values: Any, dtype: Finfo, axis: Any, takes_axis: bool, rows: int | N
 
 
 def _entry(x: Array, axes: tuple[int, ...] | None, in_all: int, takes_axis: bool) -> Input:
-    x = x.view()
+    x = np.asarray(x).view()
     x.flags.writeable = False
     used = x.size // max(1, math.prod(x.shape[one] for one in axes or ())) if takes_axis else 1
     return Input(x, axes, used, in_all if takes_axis else 1)
