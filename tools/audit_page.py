@@ -61,14 +61,16 @@ class Test:
     scale: float = 1.0
     more: dict[str, Any] = field(default_factory=dict)
 
-    def audit(self) -> conformance.Audit:
+    def audit(self, **more: Any) -> conformance.Audit:
         """What it would let through."""
         drawn = [
             conformance.drawing(shape, distribution, scale=self.scale)
             for shape in self.shapes
             for distribution in self.distributions
         ]
-        return conformance.audit(drawn, self.operation, atol=self.atol, rtol=self.rtol, dtype=self.dtype, **self.more)
+        return conformance.audit(
+            drawn, self.operation, atol=self.atol, rtol=self.rtol, dtype=self.dtype, **{**self.more, **more}
+        )
 
 
 def between_0_and_1(got: Any, _expected: Any) -> bool:
@@ -279,10 +281,23 @@ TESTS = [
 ]
 
 
+STAND_INS = {
+    "zeros": ("zeros",),
+    "constant": ("a constant", "the input less a constant"),
+    "input": ("the input", "the cotangent"),
+    "reordered": ("entries in reverse order", "rows in another order"),
+}
+
+
 def figures(test: Test) -> dict[str, Any]:
     """What a test would let through."""
     one = test.audit()
     print(repr(one), test.project, test.what, flush=True)
+    found = {column: _margin(one, *names) for column, names in STAND_INS.items()}
+    near = [column for column, margin in found.items() if 0.25 < float(margin) <= 1 and one.rows < one.rows_in_all]
+    if near:  # whether it grows with the rows that are used, and may be more than 1 over all
+        half = test.audit(rows=max(1, one.rows // len(test.shapes) // 2))
+        near = [name for name in near if float(_margin(half, *STAND_INS[name])) < 0.95 * float(found[name])]
     return {
         "project": test.project,
         "what": test.what,
@@ -292,10 +307,8 @@ def figures(test: Test) -> dict[str, Any]:
         "setting": one.setting(),
         "atol": test.atol,
         "rtol": test.rtol,
-        "zeros": _margin(one, "zeros"),
-        "constant": _margin(one, "a constant", "the input less a constant"),
-        "input": _margin(one, "the input", "the cotangent"),
-        "reordered": _margin(one, "entries in reverse order", "rows in another order"),
+        **found,
+        "growing": near,
         "caught": len(one.caught),
         "hidden": len(one.hidden),
         "unseen": len(one.unseen),
@@ -310,9 +323,11 @@ def _margin(found: conformance.Audit, *names: str) -> float | str:
     return margin if np.isfinite(margin) else "inf"
 
 
-def _says(margin: float | str) -> str:
-    passes = float(margin) <= 1
-    return f"**passes** ({float(margin):.2g})" if passes else "fails"
+def _says(found: dict[str, Any], column: str) -> str:
+    margin = float(found[column])
+    if margin > 1:
+        return "fails"
+    return f"may pass ({margin:.2g})" if column in found["growing"] else f"**passes** ({margin:.2g})"
 
 
 def _link(repository: str) -> str:
@@ -321,16 +336,15 @@ def _link(repository: str) -> str:
 
 def table(found: list[dict[str, Any]]) -> str:
     """Everything that the page says in figures."""
-    lines = [
-        "| project | test | dtype | atol, rtol | zeros | a constant | another order | faults caught | of these pass "
-    ]
-    lines[0] += "within the tolerance | and unseen | right ones accused |"
-    lines += ["|---|---|---|---|---|---|---|--:|--:|--:|--:|"]
+    columns = ("project", "test", "dtype", "atol, rtol", "zeros", "a constant, or `x` less one", "another order")
+    counted = ("faults caught", "pass within the tolerance", "pass unseen", "right ones accused")
+    lines = ["| " + " | ".join(columns + counted) + " |"]
+    lines += ["|" + "---|" * len(columns) + "--:|" * len(counted)]
     for one in found:
         faults = one["caught"] + one["hidden"] + one["unseen"]
         lines.append(
-            f"| {one['project']} | {one['what']} | {one['dtype']} | {_tolerance(one)} | {_says(one['zeros'])} | "
-            f"{_says(one['constant'])} | {_says(one['reordered'])} | {one['caught']} of {faults} | {one['hidden']} | "
+            f"| {one['project']} | {one['what']} | {one['dtype']} | {_tolerance(one)} | {_says(one, 'zeros')} | "
+            f"{_says(one, 'constant')} | {_says(one, 'reordered')} | {one['caught']} of {faults} | {one['hidden']} | "
             f"{one['unseen']} | {one['accused']} of {one['right']} |"
         )
     lines += ["", "Where the tests stand, and the day of the commit that was read, or the commit:", ""]
