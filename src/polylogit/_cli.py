@@ -307,14 +307,26 @@ def _logits(targets: tuple[str, ...], shape: tuple[int, ...] | None, **drawn: An
 @click.option("--atol", type=float, required=True, help="The absolute tolerance.")
 @click.option("--rtol", type=float, required=True, help="The relative tolerance.")
 @click.option("--shape", callback=_shape, metavar="AxBxC", help="Of logits that are drawn.")
-@click.option("--distribution", default="normal", show_default=True, help="Of logits that are drawn.")
+@click.option(
+    "--distribution",
+    default="normal",
+    show_default=True,
+    help="Of logits that are drawn: uniform (0 to 1), centred (-0.5 to 0.5), symmetric (-1 to 1), normal, masked "
+    "(normal, -inf where negative), lognormal, integers, ramp or zeros.",
+)
 @click.option("--scale", type=float, default=1.0, show_default=True, help="What they are multiplied by.")
 @click.option("--shift", type=float, default=0.0, show_default=True, help="What is added to them.")
 @click.option(
     "--inputs", "targets", multiple=True, metavar="FILE.npy|MODULE:FUNCTION", help="The test's own logits, instead."
 )
 @click.option("--axis", callback=_axis, default="-1", show_default=True, help="For several, 0,1; for all, none.")
-@click.option("--compare", multiple=True, metavar="NAME|MODULE:FUNCTION", help="How results are compared; allclose.")
+@click.option(
+    "--compare",
+    multiple=True,
+    metavar="NAME|MODULE:FUNCTION",
+    help="How results are compared, allclose by default: allclose, maximum, mean, relative, cosine, rounded, baseline, "
+    "flash-attention, row sums, or a function of two arrays. Of several, all must pass.",
+)
 @click.option("--compared", default="result", show_default=True, help="result, nll, mean nll or sum nll.")
 @click.option("--gradient", is_flag=True, help="The test compares the gradient.")
 @click.option("--cotangent", metavar="NAME|FILE.npy", help="Of the gradient: normal, uniform, ones, mean nll, ...")

@@ -15,6 +15,7 @@ from polylogit import conformance
 from polylogit._cli import polylogit as command
 from polylogit._spec.dtypes import DTYPES
 from polylogit.conformance import _catalogue as catalogue
+from polylogit.conformance._audit.inputs import COTANGENTS, DISTRIBUTIONS
 from polylogit.conformance._audit.rules import RULES, Terms
 from polylogit.conformance._audit.rules import margin as margin_of
 from polylogit.errors import ConformanceError, UnknownOperationError
@@ -386,6 +387,11 @@ def test_the_command_reads_functions_and_archives(tmp_path: Any, monkeypatch: py
     np.savez("two.npz", a=NORMAL, b=NORMAL[:3])
     found = run(*BASE, "--inputs", "somebody:logits", "--inputs", "two.npz", "--json", "-")
     assert json.loads(found.output)["shapes"] == [[5, 7], [24, 160], [3, 160]]
+
+
+def test_the_help_names_every_distribution_and_comparison() -> None:
+    said = " ".join(run("--help").output.split())
+    assert all(name in said for name in (*RULES, *DISTRIBUTIONS, *COTANGENTS[:3]))
 
 
 @pytest.mark.parametrize(

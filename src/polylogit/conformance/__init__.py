@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polylogit.conformance._api import cases, check, replay, run, search, verify_implementation
-    from polylogit.conformance._audit import Audit, audit, drawing
+    from polylogit.conformance._audit import Audit, Outcome, audit, drawing
     from polylogit.conformance._report import Report
     from polylogit.conformance._results import Result
 
 __all__ = [
     "Audit",
+    "Outcome",
     "Report",
     "Result",
     "audit",
@@ -34,6 +35,7 @@ _ELSEWHERE = {
     "Result": "_results",
     "Audit": "_audit",
     "audit": "_audit",
+    "Outcome": "_audit",
     "drawing": "_audit",
 }  # all others in _api
 

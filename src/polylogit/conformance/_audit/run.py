@@ -386,7 +386,7 @@ def _candidates(test: _Test, case: _Case) -> dict[str, list[Array]]:
     usual = one.flat(case.usual.astype(np.float64))
     made: dict[str, list[Array]] = {
         "zeros": [np.zeros(one.x.shape, dtype)],
-        "a constant": [np.full(one.x.shape, level, dtype) for level in _levels(test, exact_rows)],
+        "a constant": [np.full(one.x.shape, level, dtype) for level in _levels(test, case)],
         "the input": [one.x.astype(dtype)],
     }
     if test.operation.masked == -math.inf and not test.gradient:
@@ -405,12 +405,17 @@ def _candidates(test: _Test, case: _Case) -> dict[str, list[Array]]:
     return made
 
 
-def _levels(test: _Test, values: Array) -> list[float]:
-    """The constants that come nearest, in one sense or another."""
+def _levels(test: _Test, case: _Case) -> list[float]:
+    """The constants that come nearest, in one sense or another, to what the test compares."""
+    # A single number, as a mean is, would be its own constant; that is no finding.
+    values = -case.right if case.right.ndim == 1 and case.right.size > 1 else case.expected.exact.hi
     finite = values[np.isfinite(values)]
     if not finite.size:
         return [0.0]
-    levels = [float(finite.mean()), float((finite.min() + finite.max()) / 2), float(np.median(finite))]
+    low, high = float(finite.min()), float(finite.max())
+    levels = [float(finite.mean()), (low + high) / 2, float(np.median(finite))]
+    if low * high > 0:
+        levels.append(2 * low * high / (low + high))  # as far from either, relative to it
     return [level for level in dict.fromkeys(levels) if abs(level) <= test.dtype.max] or [0.0]
 
 
