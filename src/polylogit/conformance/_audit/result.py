@@ -228,8 +228,9 @@ class Audit:
         said += f". Of {len(right) + len(self.accused)} right implementations {len(self.accused)} fail."
         if self.rows < self.rows_in_all:
             said += (
-                f" Closeness was judged over {self.rows:,} of {self.rows_in_all:,} rows, which stand for the others."
+                f" Closeness was judged over {self.rows:,} of {self.rows_in_all:,} rows, which stand for the others;"
             )
+            said += " what nearly fails on them may fail on all."
         return said
 
     def as_dict(self) -> dict[str, Any]:
