@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from polylogit._spec.dtypes import Array, Finfo
     from polylogit._spec.operations import Definition
-    from polylogit.conformance._implementation import Implementation
+    from polylogit.conformance._request import Subject
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,12 +83,13 @@ class Setting:
     `conventions` are those that were declared for it, as `polylogit.conformance._conventions` has them.
     """
 
-    implementation: Implementation
+    implementation: Subject
     operation: Definition
     dtype: Finfo
     level: str
     seed: int = 0
     conventions: Mapping[str, str] = field(default_factory=dict)
+    invariant: bool = False
 
     def judged_in(self, dtype: Finfo) -> Finfo:
         """The facts of a dtype by which results are judged: a kernel may add up a sum in any order."""
