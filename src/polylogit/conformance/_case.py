@@ -6,7 +6,7 @@ Knows the table of operations and what an implementation declares; nothing is ru
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,18 +78,19 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """For what cases are chosen, run and judged: an implementation of an operation, a dtype, a level, a seed.
-
-    `conventions` are those that were declared for it, as `polylogit.conformance._conventions` has them.
-    """
+    """For what cases are chosen, run and judged: an implementation of an operation, a dtype, a level, a seed."""
 
     implementation: Subject
     operation: Definition
     dtype: Finfo
     level: str
     seed: int = 0
-    conventions: Mapping[str, str] = field(default_factory=dict)
     invariant: bool = False
+
+    @property
+    def conventions(self) -> Mapping[str, str]:
+        """Those that were declared for the implementation; see `polylogit.conformance._conventions`."""
+        return self.implementation.conventions
 
     def judged_in(self, dtype: Finfo) -> Finfo:
         """The facts of a dtype by which results are judged: a kernel may add up a sum in any order."""

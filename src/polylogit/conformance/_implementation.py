@@ -22,6 +22,7 @@ import polylogit
 from polylogit._io import resolve
 from polylogit._operations import named
 from polylogit._spec.dtypes import DTYPES
+from polylogit.conformance._conventions import checked
 from polylogit.conformance._data.layouts import LAYOUTS, VIEWS, first_row_repeated
 from polylogit.conformance._request import Answer, Subject, in_dtype
 from polylogit.errors import ConformanceError
@@ -73,6 +74,7 @@ class Implementation(Subject):
         self.is_kernel = function is not None
         self.function: Callable[..., Any] = _by_name(function or getattr(polylogit, operation))
         self.name = name or backend.name
+        self.conventions: dict[str, str] = checked(getattr(function, "conventions", None))
         parameters = _parameters(self.function)
         self.offers_axis = self.takes_axis and (parameters is None or len(parameters) > 1)
         self.axis_name = _axis_name(parameters)
@@ -164,7 +166,9 @@ class Implementation(Subject):
         if again.error is not None:
             answer.notes.append(f"the same call again raised {type(again.error).__name__}: {again.error}")
             return
-        if self._bits(other) != first:
+        if np.shape(again.values) != np.shape(answer.values):
+            answer.notes.append(f"the same call again gave the shape {np.shape(again.values)}")
+        elif self._bits(other) != first:
             answer.again = again.values
         if _overlap(raw, other) or self._bits(raw) != first:
             answer.notes.append("the results of two calls share memory")

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Named = Iterable[tuple[str, Array]]
 
 _MODERATE = 1100  # rows longer than this come in fewer kinds
+# Twice what may be added up in any order: one running sum of equal terms drifts by k / 8 eps there, ten bounds; in four
+# lanes it is less accurate than its bound, in 16 within.
+_DRIFTING = 8193
 _GROUP = 97  # elements in one shape; odd, so that vector registers are not filled
 
 
@@ -55,12 +58,20 @@ def _rowwise(setting: Setting) -> Iterator[Case]:
         yield _together(setting, f"n{n}", _mixed(setting, n))
     for n in setting.budget("long rows"):
         yield _alone(f"long-n{n}", itertools.islice(_long(setting, n), setting.budget("kinds of long rows")))
+    if setting.is_kernel:
+        yield _alone(f"drifting-n{_DRIFTING}", rows.drifting_rows(_DRIFTING))
     # Each kind alone: a kernel that looks at the whole array first must not be saved by the other rows.
     for n in setting.budget("rows alone"):
         for name, row in rows.rows(n, dtype, setting.rng("alone", n)):
             yield _alone(f"alone-n{n}-{slug(name)}", [(name, row), (name, row[::-1].copy())])
     for n in setting.budget("blocks"):
         yield _together(setting, f"blocks-n{n}", rows.blocked_rows(n, dtype, setting.rng("blocks", n)))
+        yield _together(setting, f"emptied-n{n}", rows.emptied_rows(n, dtype, setting.rng("emptied", n)))
+    for n in setting.budget("longest rows"):
+        x = 5.0 * setting.rng("longest", n).normal(size=n)
+        yield Case(f"longest-1x{n}", x[None])
+        if setting.implementation.offers_axis:
+            yield Case(f"longest-{n}x1-axis-0", x[:, None], axis=0, optional=True)
     for n in setting.budget("peaks"):
         yield _together(setting, f"peaks-n{n}", ((f"peak at {i % n}", x) for i, x in enumerate(rows.peaked_rows(n))))
 
