@@ -113,7 +113,7 @@ class Implementation(Subject):
         if dtype.name not in self.backend.dtypes():
             return False
         try:
-            return self.backend.dtype_name(self.array(np.ones(1), dtype.name)) == dtype.name
+            return bool(self.backend.dtype_name(self.array(np.ones(1), dtype.name)) == dtype.name)
         except Exception:  # noqa: BLE001  whatever the framework raises, it has none
             return False
 
@@ -166,8 +166,9 @@ class Implementation(Subject):
         if again.error is not None:
             answer.notes.append(f"the same call again raised {type(again.error).__name__}: {again.error}")
             return
-        if np.shape(again.values) != np.shape(answer.values):
-            answer.notes.append(f"the same call again gave the shape {np.shape(again.values)}")
+        shapes = [one.values.shape for one in (answer, again) if one.values is not None]
+        if len(set(shapes)) > 1:
+            answer.notes.append(f"the same call gave the shape {shapes[0]}, and again {shapes[1]}")
         elif self._bits(other) != first:
             answer.again = again.values
         if _overlap(raw, other) or self._bits(raw) != first:
@@ -238,7 +239,7 @@ class Implementation(Subject):
 
     def _dtype_of(self, raw: Any) -> str:
         try:
-            return self.backend.dtype_name(raw)
+            return str(self.backend.dtype_name(raw))
         except Exception:  # noqa: BLE001  a result that is no array of the backend
             return str(_asarray(raw).dtype)
 

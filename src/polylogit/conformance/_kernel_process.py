@@ -1,7 +1,8 @@
 """A user's kernel in a process of its own: ``python -m polylogit.conformance._kernel_process``.
 
 Answers what the judge asks, over its standard input and output, until that ends. What is right is not here, nor is the
-name of a case, its check or the seed of its numbers; whatever the kernel does to this interpreter, the judge reads bytes.
+name of a case, its check or the seed of its numbers. Whatever the kernel does to this interpreter, the judge reads
+bytes.
 """
 
 from __future__ import annotations

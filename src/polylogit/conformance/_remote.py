@@ -7,6 +7,7 @@ imported here, and nothing that comes back is trusted to be more than bytes.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from polylogit._spec.dtypes import Array, Finfo
     from polylogit.conformance._request import Answer, Request
 
-HANGS, CRASHES = 3, 20  # so often is a process started again after one
+HANGS, CRASHES, IN_A_ROW = 3, 100, 10  # after so many, and so many crashes without an answer between, no more is asked
 _TAIL = 12  # lines of standard error that a crash shows
 
 
@@ -98,6 +99,7 @@ class RemoteImplementation(Subject):
         self.operation, self.takes_axis = operation, named(operation).takes_axis
         self.vjp = None if kernel["vjp"] is None else Named(kernel["vjp"])
         self._limit, self._ended = limit, {"crashed": 0, "timeout": 0}
+        self._in_a_row = 0
         what = {name: kernel[name] for name in ("function", "vjp", "name")}
         self._load = {"operation": operation, "device": device, "backend": backend, **what}
         self._process: _Process | None = None
@@ -139,7 +141,7 @@ class RemoteImplementation(Subject):
         """The different answers of threads that run at once, each with a request that it repeats."""
         answers, reply = self._answers("at once", requests, None, calls=calls)
         left = iter(answers)
-        found = [[one for one, _ in zip(left, range(count), strict=False)] for count in _counts(reply["of"], answers)]
+        found = [list(itertools.islice(left, count)) for count in _counts(reply["of"], answers)]
         if len(found) != len(requests) or not all(found):
             raise self._broken()
         return found
@@ -177,6 +179,7 @@ class RemoteImplementation(Subject):
         except EndedError as error:
             self._count(error)
             raise
+        self._in_a_row = 0
         if "raised" in reply:
             raise _raised(reply)
         return reply, blobs
@@ -202,10 +205,11 @@ class RemoteImplementation(Subject):
     def _count(self, error: EndedError) -> None:
         self.close()
         self._ended[error.verdict] += 1
+        self._in_a_row += 1
         if self._ended["timeout"] >= HANGS:
             self.given_up = f"given up after {HANGS} calls that did not end"
-        elif self._ended["crashed"] >= CRASHES:
-            self.given_up = f"given up after {CRASHES} crashes"
+        elif self._in_a_row >= IN_A_ROW or self._ended["crashed"] >= CRASHES:
+            self.given_up = f"given up after {self._ended['crashed']} crashes"
 
     def _broken(self) -> EndedError:
         error = EndedError("crashed", "the process wrote something else than answers to where they belong; ended")

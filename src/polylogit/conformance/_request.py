@@ -178,12 +178,12 @@ class Subject(ABC):
     @property
     def differentiates(self) -> bool:
         """Whether gradients can be asked for at all."""
-        return self.backend.differentiates or not self.composed
+        return bool(self.backend.differentiates) or not self.composed
 
     @property
     def differentiates_forward(self) -> bool:
         """Whether forward mode and second order can be asked for."""
-        return not self.is_kernel or (self.backend.differentiates and self.vjp is None)
+        return not self.is_kernel or (bool(self.backend.differentiates) and self.vjp is None)
 
     @functools.cached_property
     def flushes_float16(self) -> bool:

@@ -80,7 +80,8 @@ def receive(stream: Any) -> tuple[Any, list[Array]] | None:
             for side in shape:
                 count *= side
             # A copy: what is read from a pipe may not be written to, and a kernel may be asked for just that.
-            arrays.append(_frombuffer(rest, dtype, count, start).reshape(shape).copy() if count else np.empty(shape, dtype))
+            held = _frombuffer(rest, dtype, count, start) if count else np.empty(0, dtype)
+            arrays.append(held.reshape(shape).copy())
             start += count * dtype.itemsize
         return frame["header"], arrays
     except (ValueError, KeyError, TypeError, RecursionError) as error:
