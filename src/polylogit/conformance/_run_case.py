@@ -194,7 +194,7 @@ def _graded(setting: Setting, case: Case, x: Array, by: Callable[[Mapping[str, s
         return found
     if setting.is_kernel:
         for name, value in others(case, x, takes_axis=setting.operation.takes_axis):
-            if name not in setting.conventions:
+            if setting.conventions.get(name) != value:
                 other = by({**setting.conventions, name: value})
                 if other.verdict == "passed" and not other.vacuous:
                     other.verdict, other.finding, other.convention = "convention", CONVENTION, f"{name}={value}"
