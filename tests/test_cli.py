@@ -74,6 +74,26 @@ def test_check_writes_reports_and_replay_runs_one_case(kernels):
     assert "expected" in again.stdout
 
 
+def test_a_program_reads_the_json_alone_from_standard_output(kernels):
+    found = run("check", "kernels:wrong", "--operation", "sigmoid", "--level", "quick", "--json", "-", cwd=kernels)
+    assert found.returncode == 1
+    verdict = json.loads(found.stdout)["verdict"]
+    assert (verdict["word"], verdict["status"]) == ("disagrees", 1)
+    assert verdict["groups"][0]["smallest"]["id"].startswith("numpy+kernels:wrong/sigmoid/")
+    assert verdict["sentence"] in found.stderr
+    assert not (kernels / "-").exists()
+
+
+def test_replay_saves_the_arrays_of_the_call(kernels):
+    found = run("check", "kernels:wrong", "--operation", "sigmoid", "--level", "quick", "--json", "r.json", cwd=kernels)
+    assert found.returncode == 1
+    identifier = json.loads((kernels / "r.json").read_text())["verdict"]["groups"][0]["smallest"]["id"]
+    again = run("replay", identifier, "--save", "case.npz", cwd=kernels)
+    assert again.returncode == 1
+    assert "from kernels import wrong" in again.stdout
+    assert (kernels / "case.npz").stat().st_size > 100
+
+
 def test_conform_shows_the_worst_error_of_a_backend():
     found = run("conform", "--backend", "numpy", "--operation", "sigmoid", "--level", "quick")
     assert found.returncode == 0, found.stdout + found.stderr

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import reprlib
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from polylogit._contract import check_logits_dtype
@@ -16,6 +17,7 @@ from polylogit.errors import ConversionError, MixedBackendsError, UnknownOperati
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     import numpy as np
 
@@ -231,6 +233,10 @@ class Backend(ABC):
         return {}
 
     slow_compilers: ClassVar[tuple[str, ...]] = ()  # those of `compilers` that take seconds for one function
+
+    def strict_compilation(self) -> AbstractContextManager[object]:
+        """In which a function that its author compiles is compiled, or raises: never run as it is without a word."""
+        return nullcontext()
 
     def prepare(self, device: str | None) -> None:  # noqa: B027  most need nothing
         """Switch the framework to what the kit needs, in a process of the kit's own before any array is made."""
