@@ -28,8 +28,9 @@ def broken(tmp_path, monkeypatch):
     info = tmp_path / "broken_backends-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-backends\nVersion: 1\n")
-    names = ("Aborts", "Crashes", "Hangs", "Exits", "Raises", "Gone")
-    lines = [f"{name.lower()} = broken_backends:{name}" for name in names]
+    names = {name.lower(): name for name in ("Aborts", "Crashes", "Hangs", "Exits", "Raises", "Gone", "Symbolic")}
+    names["aborts_once"] = "AbortsOnce"
+    lines = [f"{name} = broken_backends:{cls}" for name, cls in names.items()]
     (info / "entry_points.txt").write_text("[polylogit.backends]\n" + "\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -57,6 +58,25 @@ def test_a_process_that_dies_is_a_row_with_its_cause(name, verdict, words, monke
 def test_a_process_that_hangs_is_ended_after_the_time_limit(monkeypatch):
     report = run_job("hangs", monkeypatch, limit="6")
     assert report.results[-1].verdict == "timeout"
+    assert report.status == 3
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_crash_in_one_case_is_that_case_and_a_new_process_goes_on_after_it(monkeypatch):
+    report = run_job("aborts_once", monkeypatch, limit="60")
+    (ended,) = [result for result in report.results if result.verdict == "crashed"]
+    assert (ended.check, ended.dtype) == ("values", "float32")
+    assert "SIGABRT" in ended.message
+    ids = [result.id for result in report.results]
+    assert len(ids) == len(set(ids))
+    whole = {result.id.partition("/")[2] for result in run_job("numpy", monkeypatch, limit="60").results}
+    assert {identifier.partition("/")[2] for identifier in ids} == whole
+
+
+@pytest.mark.usefixtures("broken")
+def test_an_array_whose_shape_is_an_expression_is_an_error_that_says_so(monkeypatch):
+    report = run_job("symbolic", monkeypatch, limit="60")
+    assert {result.verdict for result in report.results} <= {"inconclusive", "unsupported"}
     assert report.status == 3
 
 

@@ -52,4 +52,31 @@ class Raises(Broken):
         raise RuntimeError("the driver is gone")
 
 
+class AbortsOnce(Broken):
+    """In one case of one operation; right in all others."""
+
+    name = "aborts_once"
+
+    def sigmoid(self, x, dtype=None):
+        if getattr(x, "shape", None) == (17,) and x.dtype == "float32":
+            os.abort()
+        return super().sigmoid(x, dtype)
+
+
+class Symbolic(Broken):
+    """Arrays whose shape is an expression, as a framework with graphs has them."""
+
+    name = "symbolic"
+
+    class Array:
+        shape = "shape of x"
+        dtype = "float32"
+
+    def asarray(self, value, *, dtype=None, device=None):
+        return self.Array()
+
+    def owns(self, cls):
+        return cls is self.Array
+
+
 assert polylogit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polylogit.conformance._reports import replay_command
-from polylogit.conformance._results import BAD, STATUS
+from polylogit.conformance._results import BAD
 
 if TYPE_CHECKING:
     from polylogit.conformance._results import Results
@@ -25,7 +25,7 @@ def render(report: Results) -> str:
     subjects = report.subjects
     operations = list(dict.fromkeys(result.operation for result in report.results if result.operation))
     cells = report.matrix("operation", "subject")
-    lines = [f"## polylogit conformance: {_MARK[report.status]} {STATUS[report.status]}", ""]
+    lines = [f"## polylogit conformance: {_MARK[report.status]} {report.outcome}", ""]
     lines += ["| operation | " + " | ".join(map(_cell, subjects)) + " |", "|---" * (len(subjects) + 1) + "|"]
     for operation in operations:
         row = []

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from polylogit.conformance._reports import replay_command
-from polylogit.conformance._results import BAD, DISAGREES, SEARCH, STATUS
+from polylogit.conformance._results import BAD, DISAGREES, SEARCH
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +117,7 @@ def show(report: Results, to: Console | None = None) -> None:
     _failures(sorted(bad, key=lambda result: result.check != SEARCH), out)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(report.counts.items()))
     seconds = f" in {report.environment['seconds']:.1f} s" if "seconds" in report.environment else ""
-    out.print(f"[{_COLOURS[report.status]}]{STATUS[report.status]}[/]: {counts or 'nothing was run'}{seconds}")
+    out.print(f"[{_COLOURS[report.status]}]{escape(report.outcome)}[/]: {counts or 'nothing was run'}{seconds}")
 
 
 def _matrix(report: Results, subjects: Sequence[str], out: Console) -> None:
