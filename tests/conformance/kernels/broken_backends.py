@@ -52,17 +52,6 @@ class Raises(Broken):
         raise RuntimeError("the driver is gone")
 
 
-class AbortsOnce(Broken):
-    """In one case of one operation; right in all others."""
-
-    name = "aborts_once"
-
-    def sigmoid(self, x, dtype=None):
-        if getattr(x, "shape", None) == (17,) and x.dtype == "float32":
-            os.abort()
-        return super().sigmoid(x, dtype)
-
-
 class Symbolic(Broken):
     """Arrays whose shape is an expression, as a framework with graphs has them."""
 
