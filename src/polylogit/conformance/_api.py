@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter, deque
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,10 @@ from polylogit.conformance._checks import CHECKS
 from polylogit.conformance._conventions import checked
 from polylogit.conformance._implementation import implementation_of
 from polylogit.conformance._machine import machine
+from polylogit.conformance._replay import Replayed
 from polylogit.conformance._report import Report
 from polylogit.conformance._results import SEARCH, Result, held_to
-from polylogit.conformance._run_checks import run_checks
+from polylogit.conformance._run_checks import count_cases, run_checks
 from polylogit.conformance._search import replayed
 from polylogit.conformance._selection import Selection
 from polylogit.errors import ConformanceError, UnknownBackendError
@@ -102,7 +104,7 @@ def run(
             for job in present:
                 job.selection = selection
                 folders[job.backend].mkdir()
-                job.values = str(folders[job.backend])
+                job.values, job.counting = str(folders[job.backend]), progress is not None
             _runner.run_jobs(present, progress)
             report.pairs = _cross_backend.differences(folders)
         for job in present:
@@ -256,6 +258,7 @@ def check(
     skip: Sequence[str] | None = None,
     max_size: int | None = None,
     budget: float | None = None,
+    progress: Callable[[str, dict[str, Any]], None] | None = None,
 ) -> Report:
     """Certify someone's own implementation of an operation.
 
@@ -310,6 +313,8 @@ def check(
         Logits in one array; cases with more are not run. Such as an interpreter of kernels can bear.
     budget : float, optional
         Seconds; when they are over, no further case is begun. Cases that are not run are never counted as passed.
+    progress : callable, optional
+        ``progress(backend, event)``, called for every event, as in `run`.
 
     Returns
     -------
@@ -356,7 +361,8 @@ def check(
         }
         kernel["dtypes"] = None if dtypes is None else [dtype.name for dtype in dtypes_named(dtypes)]
         job = _runner.Job(backend, (operation,), level, seed, device, checks, kernel=kernel, selection=selection)
-        _runner.run_jobs([job])
+        job.counting = progress is not None
+        _runner.run_jobs([job], progress)
         if job.refusal:
             raise ConformanceError(job.refusal)
         report.results.extend(job.results)
@@ -368,7 +374,15 @@ def check(
         found.conventions.update(declared)
         asked = Selection(**selection)
         more: dict[str, Any] = {"search": search, "selection": asked, "invariant": invariant}
-        report.results.extend(run_checks(found, level, seed, dtypes, checks, **more))
+        if progress is not None:
+            progress(backend, {"event": "ready"})
+            progress(backend, {"event": "total", "of": count_cases([found], level, seed, dtypes, checks, asked)})
+        for result in run_checks(found, level, seed, dtypes, checks, **more):
+            report.results.append(result)
+            if progress is not None:
+                progress(backend, {"event": "result", "result": asdict(result)})
+        if progress is not None:
+            progress(backend, {"event": "end"})
         _count(report, [asked])
     return _finished(report, expected_failures, strict, start, rounded_once=rounded_once)
 
@@ -450,7 +464,22 @@ def replay(
     implementation, vjp : callable, optional
         What was checked, where it cannot be imported by the name in the id.
     device : str, optional
+
+    Returns
+    -------
+    Report
     """
+    return replay_in_full(identifier, implementation=implementation, vjp=vjp, device=device)[0]
+
+
+def replay_in_full(
+    identifier: str,
+    *,
+    implementation: Callable[..., Any] | None = None,
+    vjp: Callable[..., Any] | str | None = None,
+    device: str | None = None,
+) -> tuple[Report, Replayed | None]:
+    """As `replay`, and the numbers themselves; None where the case is no single call that went wrong."""
     body, at, seed = identifier.rpartition("@")
     parts = (body if at else identifier).split("/")
     if len(parts) != 5 or parts[2] not in (*CHECKS, SEARCH) or not (seed.isdigit() or not at):
@@ -460,15 +489,25 @@ def replay(
     backend, _, target = subject.partition("+")
     found = implementation_of(backend, operation, implementation or target or None, vjp, target or None, device)
     number = int(seed) if at else 0
+    watch: list[Any] = []
     report = Report(environment=_environment("any", number))
     if check_ == SEARCH:
         setting = Setting(found, definition(operation), dtypes_named([dtype])[0], "full", number)
-        report.results = [replayed(setting, case)]
-        return report
+        report.results = [replayed(setting, case, watch)]
+        return report, _replayed(watch)
     for level in LEVELS:
-        results = run_checks(found, level, number, [dtype], [check_], case=case)
+        results = run_checks(found, level, number, [dtype], [check_], case=case, watch=watch)
         report.results = [one for one in results if one.case == case]
         if report.results:
-            return report
+            return report, _replayed(watch)
     message = f"{identifier!r} names no case; copy an id from a report made by this version of polylogit."
     raise ConformanceError(message)
+
+
+def _replayed(watch: Sequence[Any]) -> Replayed | None:
+    if not watch:
+        return None
+    setting, found = watch[0]
+    if found.seen is None or not found.seen.call:
+        return None
+    return Replayed(setting.implementation, found.seen, setting.dtype)

@@ -5,6 +5,7 @@ Knows implementations, checks and results; processes and reports are others' bus
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from polylogit._spec.dtypes import Array
     from polylogit.conformance._request import Subject
 
+    Watched = tuple[Setting, Comparison]
+
 
 def run_checks(
     implementation: Subject,
@@ -42,6 +45,7 @@ def run_checks(
     selection: Selection | None = None,
     invariant: bool = False,
     begin: Callable[[str], None] | None = None,
+    watch: list[Watched] | None = None,
 ) -> Iterator[Result]:
     """Every check on one implementation, result by result.
 
@@ -68,6 +72,8 @@ def run_checks(
         Whether a row's result must have the same bits whatever is around it.
     begin : callable, optional
         Given the id of each case before it runs.
+    watch : list, optional
+        Takes the setting of each case and what it came to, with the numbers.
     """
     selection = selection or Selection()
     served = 0
@@ -81,7 +87,7 @@ def run_checks(
             continue
         served += 1
         for name in _checks(setting, checks):
-            yield from _check(setting, name, case, kept, selection, begin)
+            yield from _check(setting, name, case, kept, selection, begin, watch)
         if search and not implementation.given_up and not selection.spent:
             yield from searched(setting, search)
     for result in refused:
@@ -101,13 +107,33 @@ def list_cases(
     checks: Sequence[str] | None = None,
     *,
     among: Sequence[str] | None = None,
+    selection: Selection | None = None,
 ) -> Iterator[str]:
     """The ids of the cases that `run_checks` would run where every dtype that has arrays is served; runs none."""
     for setting in _settings(implementation, level, seed, dtypes, among):
         if implementation.keeps(setting.dtype) and not implementation.declines(setting.dtype):
             for name in _checks(setting, checks):
                 for case in CHECKS[name](setting):
-                    yield result_of(setting, name, case.name, Comparison()).id
+                    identifier = result_of(setting, name, case.name, Comparison()).id
+                    if selection is None or not selection.why_not(name, case, identifier):
+                        yield identifier
+
+
+def count_cases(
+    implementations: Iterable[Subject],
+    level: str,
+    seed: int = 0,
+    dtypes: Iterable[str] | None = None,
+    checks: Sequence[str] | None = None,
+    selection: Selection | None = None,
+) -> dict[str, int]:
+    """How many cases each operation has in each dtype, as ``"softmax float32"``, if it is served; none is run."""
+    counts: Counter[str] = Counter()
+    for implementation in implementations:
+        listed = list_cases(implementation, level, seed, dtypes, checks, selection=selection)
+        dtypes_of = (identifier.rsplit("/", 2)[-2] for identifier in listed)
+        counts.update(f"{implementation.operation} {dtype}" for dtype in dtypes_of)
+    return dict(counts)
 
 
 def _settings(
@@ -175,6 +201,7 @@ def _check(
     kept: dict[str, Array] | None,
     selection: Selection,
     begin: Callable[[str], None] | None,
+    watch: list[Watched] | None,
 ) -> Iterator[Result]:
     verdicts = set()
     told = False
@@ -190,6 +217,8 @@ def _check(
         if begin is not None:
             begin(identifier)
         found = run(setting, case)
+        if watch is not None:
+            watch.append((setting, found))
         result = result_of(setting, name, case.name, found)
         verdicts.add(found.verdict)
         told |= found.verdict == "passed" and not found.vacuous

@@ -58,12 +58,16 @@ def _run(job: dict[str, Any], send: Callable[..., None]) -> None:
 
     import polylogit
     from polylogit.conformance._implementation import implementation_of
-    from polylogit.conformance._run_checks import list_cases, run_checks
+    from polylogit.conformance._run_checks import count_cases, list_cases, run_checks
+    from polylogit.conformance._selection import Selection
 
     backend = polylogit.get_backend(job["backend"])
     level, seed, checks, device = (job[name] for name in ("level", "seed", "checks", "device"))
     backend.prepare(device)
     send("ready", devices=list(backend.devices()), capabilities=backend.capabilities())
+    if job["counting"]:
+        implementations = [implementation_of(job["backend"], name, device=device) for name in job["operations"]]
+        send("total", of=count_cases(implementations, level, seed, None, checks, Selection(**job["selection"])))
     kept: dict[str, Any] = {}
     asked, begin = _asked(job, send)
     # Dtype by dtype, since operations ask for the same exact values there, which are kept for a while.
@@ -101,12 +105,15 @@ def _judge(job: dict[str, Any], send: Callable[..., None]) -> None:
         send("result", result=dataclasses.asdict(broken))
         return
     try:
-        from polylogit.conformance._run_checks import run_checks
+        from polylogit.conformance._run_checks import count_cases, run_checks
 
         implementation.conventions.update(kernel["conventions"])
         backend = implementation.backend
         send("ready", devices=list(backend.devices()), capabilities=backend.capabilities())
         asked, begin = _asked(job, send)
+        if job["counting"]:
+            chosen = (job["level"], seed, kernel["dtypes"], job["checks"])
+            send("total", of=count_cases([implementation], *chosen, asked))
         options: dict[str, Any] = {name: kernel[name] for name in ("search", "invariant")}
         options |= {"selection": asked, "begin": begin}
         for result in run_checks(implementation, job["level"], seed, kernel["dtypes"], job["checks"], **options):

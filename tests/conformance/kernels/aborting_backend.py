@@ -27,6 +27,6 @@ class AbortsOnce(NumpyBackend):
         return np.asarray(x)
 
     def sigmoid(self, x, dtype=None):
-        if x.shape == (17,) and x.dtype == "float32":
+        if x.shape == (129,) and x.dtype == "float32" and x.min() > 0:
             os.abort()
         return np.asarray(super().sigmoid(np.asarray(x), dtype)).view(Marked)
