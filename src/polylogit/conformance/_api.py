@@ -206,7 +206,7 @@ def _environment(level: str, seed: int, infos: Iterable[Any] = ()) -> dict[str, 
 def _given(**options: Any) -> dict[str, Any]:
     """The options that were given, as plain data."""
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
-    return {name: value for name, value in plain.items() if value not in (None, False, [], {})}
+    return {name: value for name, value in plain.items() if not (value is None or value is False or value in ([], {}))}
 
 
 def _selection(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -227,6 +227,10 @@ class Implementation(Subject):
             return Answer(None, error=SystemError(f"called sys.exit({error.code!r})")), None
         except Exception as error:  # noqa: BLE001  anything may come out of code under test
             return Answer(None, error=error), None
+        except BaseException as error:  # Ctrl-C; in a process of the kernel's, where nobody presses it, the kernel's
+            if self.widens:
+                raise
+            return Answer(None, error=SystemError(f"raised {type(error).__name__}")), None
         answer = Answer(values, self._dtype_of(raw))
         if not isinstance(raw, (type(like), np.generic if isinstance(like, np.ndarray) else type(like))):
             answer.notes.append(f"the result is a {type(raw).__name__}, the input a {type(like).__name__}")

@@ -107,13 +107,16 @@ def list_cases(
     checks: Sequence[str] | None = None,
     *,
     among: Sequence[str] | None = None,
+    selection: Selection | None = None,
 ) -> Iterator[str]:
     """The ids of the cases that `run_checks` would run where every dtype that has arrays is served; runs none."""
     for setting in _settings(implementation, level, seed, dtypes, among):
         if implementation.keeps(setting.dtype) and not implementation.declines(setting.dtype):
             for name in _checks(setting, checks):
                 for case in CHECKS[name](setting):
-                    yield result_of(setting, name, case.name, Comparison()).id
+                    identifier = result_of(setting, name, case.name, Comparison()).id
+                    if selection is None or not selection.why_not(name, case, identifier):
+                        yield identifier
 
 
 def count_cases(

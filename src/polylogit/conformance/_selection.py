@@ -69,14 +69,15 @@ class Selection:
         if self.after:
             self.after = "" if identifier == self.after else self.after
             return False
-        why = self._why_not(check, case, identifier)
+        why = self.why_not(check, case, identifier)
         if why:
             self.left_out[why] += 1
         else:
             self.run += 1
         return not why
 
-    def _why_not(self, check: str, case: Case, identifier: str) -> str:
+    def why_not(self, check: str, case: Case, identifier: str) -> str:
+        """Which option leaves a case out; empty for none."""
         names = (check, check.replace(" ", "-"), "/".join(identifier.partition("@")[0].split("/")[2:]), identifier)
         if self.only and not _matches(names, self.only):
             return "only"
