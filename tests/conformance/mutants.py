@@ -12,8 +12,10 @@ import argparse
 import ast
 import copy
 import difflib
+import functools
 import multiprocessing
 import random
+import re
 import sys
 import time
 import tomllib
@@ -28,7 +30,7 @@ import numpy as np
 HERE = Path(__file__).parent
 EXPLAINED = HERE / "survivors.toml"
 DOCS = HERE.parents[1] / "docs" / "_static"
-SECONDS = 60.0  # without an answer, after which a mutant counts as caught in an endless loop
+SECONDS = 20.0  # without an answer, after which a mutant counts as caught in an endless loop
 PURE = 120  # mutants that are drawn of the library's own path, which has far more
 
 KINDS = (
@@ -301,8 +303,9 @@ def rounded(value, x):
     dtype = getattr(value, "dtype", None)
     if dtype is None or dtype.kind != "f" or x.dtype.kind in "biu" or dtype == x.dtype:
         return value
-    _narrowed[0] = True
-    return value.astype(x.dtype).astype(dtype)
+    narrow = value.astype(x.dtype).astype(dtype)
+    _narrowed[0] |= not np.array_equal(narrow, value, equal_nan=True)
+    return narrow
 
 
 def function_of(mutant):
@@ -369,7 +372,7 @@ def _title(holder, function):
 
 
 def judged(mutant, level):
-    """What the kit says: ("killed", id and message), ("reported", why), ("refuses", which) or ("survived", "")."""
+    """What the kit says: ("killed", id and message), ("reported", why) or ("survived", how it differs)."""
     from polylogit.conformance._results import DISAGREES, INACCURATE, Results
     from polylogit.conformance._run_checks import run_checks
 
@@ -385,8 +388,47 @@ def judged(mutant, level):
         return "reported", "less accurate"
     if Results(seen).rounded_once is False:
         return "reported", "rounded more than once"
-    refused = sorted(f"{one.check}/{one.dtype}/{one.case}" for one in seen if one.verdict == "unsupported")
-    return "survived", refused
+    return "survived", differences(mutant, seen)
+
+
+@functools.cache
+def calls_of(name, level):
+    """Every call that the kit makes of a right kernel, with its result; and the cases that the kernel refuses."""
+    from conformance.kernels import plain
+
+    from polylogit.conformance._implementation import implementation_of
+    from polylogit.conformance._run_checks import run_checks
+
+    calls, right, operation = [], getattr(plain, name), plain.PLAIN[name]
+
+    @functools.wraps(right)
+    def recorded(*given, **options):
+        kept = [one.copy() for one in given]
+        calls.append((kept, options, right(*(one.copy() for one in given), **options)))
+        return right(*given, **options)
+
+    gradient = name.endswith("_vjp")
+    pair = (getattr(plain, operation), recorded) if gradient else (recorded, None)
+    checks = ("vjp",) if gradient else None
+    seen = list(run_checks(implementation_of("numpy", operation, *pair), level, checks=checks))
+    return calls, {one.id for one in seen if one.verdict == "unsupported"}
+
+
+def differences(mutant, seen):
+    """What tells a survivor from the right kernel: what it refuses, and the calls of the kit with other bits."""
+    from conformance.kernels import plain
+
+    if mutant.function not in plain.PLAIN:
+        return ""
+    calls, refused = calls_of(mutant.function, "quick")
+    more = sorted({one.id for one in seen if one.verdict == "unsupported"} - refused)
+    if more:
+        return f"refuses {len(more)} more, {more[0]} among them"
+    function, other = function_of(mutant), 0
+    for given, options, result in calls:
+        got = function(*(one.copy() for one in given), **options)
+        other += got.dtype != result.dtype or not np.array_equal(*(y.astype(float) for y in (got, result)), equal_nan=True)
+    return f"{other} of {len(calls)} results are others" if other else "the same numbers at every call"
 
 
 def passes_fixed_tolerances(mutant):
@@ -536,11 +578,13 @@ def main():
     prepare()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--level", default="quick", choices=("quick", "full"))
-    parser.add_argument("--only", default="", help="mutants whose name contains this")
+    parser.add_argument("--only", default="", help="mutants whose name matches this regular expression")
+    parser.add_argument("--every", action="store_true", help="all of them, and no sample")
     parser.add_argument("--list", action="store_true", help="name them and run none")
     parser.add_argument("--update", action="store_true", help="write what the documentation shows")
     asked = parser.parse_args()
-    mutants = [one for one in (*plain_mutants(), *drawn(pure_mutants(), PURE)) if asked.only in one.name]
+    mutants = [*plain_mutants(), *(pure_mutants() if asked.every else drawn(pure_mutants(), PURE))]
+    mutants = [one for one in mutants if re.search(asked.only, one.name)]
     if asked.list:
         for one in mutants:
             print(f"{one.kind:14} {one.name}")
