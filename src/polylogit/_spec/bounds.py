@@ -16,21 +16,19 @@ from polylogit._spec.dtypes import DTYPES
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from polylogit._spec.doubledouble import DD
     from polylogit._spec.dtypes import Array, Finfo
     from polylogit._spec.exact import Elements, Rows
 
 __all__ = [
     "additions",
     "allowed",
-    "any_order",
-    "elementwise",
     "flushable",
     "gradient_flushable",
     "log_softmax",
     "log_softmax_jvp",
     "log_softmax_second",
     "log_softmax_vjp",
+    "rounded_once",
     "row_sum",
     "sigmoid",
     "sigmoid_first",
@@ -41,22 +39,25 @@ __all__ = [
     "through_maximum",
 ]
 
-_SIGMOID_ULPS = 8.0
 _FLUSHED_GRADIENTS = 16.0
 
 # Additions in a row, as XLA's sums have them on each level: what a sum may do and be right.
 CHAIN = 32
 
 
-def additions(n: int) -> float:
+def additions(n: int, dtype: Finfo | None = None) -> float:
     """S(n): by how many roundings, each of half an eps, the sum of `n` positive terms may be off.
 
     A chain of k terms rounds k - 1 times, and a row in which a large term comes first and small ones follow shows all
     of them. Right is a sum in order of up to 32 terms, and one made of such sums on as many levels as it takes;
-    pairwise sums need less, and ``2 log2 n`` is room for theirs.
+    pairwise sums need less, and ``2 log2 n`` is room for theirs. Where the dtype says so, up to that many terms may be
+    added one by one, in float32 at least.
     """
     levels = max(1, int(np.ceil(np.log(max(n, 2)) / np.log(CHAIN) - 1e-9)))
-    return max(2.0 * float(np.log2(max(n, 1))), float(min(n - 1, (CHAIN - 1) * levels)))
+    roundings = max(2.0 * float(np.log2(max(n, 1))), float(min(n - 1, (CHAIN - 1) * levels)))
+    if dtype is not None and n <= dtype.in_order:
+        return max(roundings, (n - 1) * min(1.0, DTYPES["float32"].eps / dtype.eps))
+    return roundings
 
 
 def flushable(dtype: Finfo) -> float:
@@ -75,18 +76,21 @@ def allowed(
     """One of the bounds below; for a storage dtype, that of the dtype it is computed in and one rounding."""
     if not dtype.computed_in:
         return bound(exact, dtype, *directions)
-    computed = bound(exact, DTYPES[dtype.computed_in], *directions)
+    return _rounded(bound, exact, value, DTYPES[dtype.computed_in], dtype, *directions)
+
+
+def rounded_once(
+    bound: Callable[..., Array], exact: Rows | Elements, value: Array, dtype: Finfo, *directions: Array
+) -> Array:
+    """What computing in the wider dtype that the contract asks for, and one rounding at the end, may be off."""
+    return _rounded(bound, exact, value, dtype.wide, dtype, *directions)
+
+
+def _rounded(
+    bound: Callable[..., Array], exact: Rows | Elements, value: Array, wide: Finfo, dtype: Finfo, *directions: Array
+) -> Array:
+    computed = bound(exact, wide, *directions)
     return np.where(computed == 0, 0.0, computed + 0.5 * dtype.ulp(value))
-
-
-def any_order(exact: Rows | Elements, dtype: Finfo) -> float:
-    """By what factor a bound grows where the terms of a sum may be added in any order, one by one at the worst.
-
-    A search finds the rows in which every addition rounds the same way, up to ``eps (n - 1) / 2`` in float32 at least;
-    the bounds themselves leave room for `additions`.
-    """
-    n = max(exact.length, 1)
-    return float(1.0 + (n - 1) * min(1.0, 2.0**-23 / dtype.eps) / (4.0 + additions(n)))
 
 
 def _distance(exact: Rows | Elements, dtype: Finfo) -> Array:
@@ -97,7 +101,7 @@ def _distance(exact: Rows | Elements, dtype: Finfo) -> Array:
 
 def _units(exact: Rows, dtype: Finfo) -> Array:
     """The error of a probability in units of eps: 4 + 2 d + S(n)."""
-    return np.asarray(4.0 + 2.0 * _distance(exact, dtype) + additions(exact.length))
+    return np.asarray(4.0 + 2.0 * _distance(exact, dtype) + additions(exact.length, dtype))
 
 
 def softmax(exact: Rows, dtype: Finfo) -> Array:
@@ -114,7 +118,9 @@ def row_sum(exact: Rows, dtype: Finfo) -> Array:
     lost = np.where(y < flushable(dtype), y, 0.0).sum(-1, keepdims=True)
     coarse = np.count_nonzero(y < dtype.smallest_normal, axis=-1, keepdims=True) * dtype.smallest_subnormal
     n = max(exact.length, 1)
-    return np.asarray(dtype.eps * (4.0 + max(2.0 * np.log2(n), additions(n) / 2.0) + spread) + np.maximum(lost, coarse))
+    return np.asarray(
+        dtype.eps * (4.0 + max(2.0 * np.log2(n), additions(n, dtype) / 2.0) + spread) + np.maximum(lost, coarse)
+    )
 
 
 def log_softmax(exact: Rows, dtype: Finfo) -> Array:
@@ -122,20 +128,17 @@ def log_softmax(exact: Rows, dtype: Finfo) -> Array:
     if exact.length == 1:
         return np.zeros_like(exact.x)
     size = np.abs(exact.log_probabilities.hi)
-    return np.asarray(dtype.eps * (1.0 + size) * (2.0 + additions(exact.length) / 2.0))
+    return np.asarray(dtype.eps * (1.0 + size) * (2.0 + additions(exact.length, dtype) / 2.0))
 
 
-def elementwise(value: Callable[..., DD]) -> Callable[..., Array]:
-    """8 ulp of ``value(exact)`` or of the derivative ``value(exact, direction)``, where nothing cancels."""
-
-    def bound(exact: Elements, dtype: Finfo, *directions: Array) -> Array:
-        near = _SIGMOID_ULPS * dtype.ulp(value(exact, *directions).hi)
-        return near + _slack(exact, dtype, np.abs(directions[0])) if directions else near
-
-    return bound
+def sigmoid(exact: Elements, dtype: Finfo) -> Array:
+    """``(8 + 2 d)`` ulp, where d is how far a negative logit lies below 0: that of the other of two logits, 0 and x."""
+    return _elements(exact, dtype) * dtype.ulp(exact.probabilities.hi)
 
 
-sigmoid = elementwise(lambda exact: exact.probabilities)
+def _elements(exact: Elements, dtype: Finfo) -> Array:
+    """The error of a sigmoid in ulp: 4 more than a softmax of two entries."""
+    return 8.0 + 2.0 * _distance(exact, dtype)
 
 
 def _lost(exact: Rows | Elements, dtype: Finfo) -> Array:
@@ -161,12 +164,21 @@ def softmax_first(exact: Rows, dtype: Finfo, g: Array) -> Array:
 
 
 def log_softmax_vjp(exact: Rows, dtype: Finfo, g: Array) -> Array:
-    """``eps (2 |g_i| + y_i sum |g| (4 + 2 d + S(n)))``."""
+    """``eps (2 |g_i| + y_i sum |g| (4 + 2 d + S(n)))``.
+
+    Of 16 bits that is the eps of float32, in which y is subtracted. Besides, what is rounded to 16 bits may be the
+    result and the log-probabilities that it is made of, whose error is relative to 1 - y where y is near 1:
+    ``eps (2 |value_i| + min(y_i, 1 - y_i) sum |g| (4 + 2 d + S(n)))``.
+    """
     size = np.abs(g)
     whole = size.sum(-1, keepdims=True)
-    y = exact.probabilities.hi
+    y, wide = exact.probabilities.hi, dtype.wide
     slack = _lost(exact, dtype) * whole + flushable(dtype)
-    return np.asarray(dtype.eps * (2.0 * size + y * whole * _units(exact, dtype)) + slack)
+    bound = wide.eps * (2.0 * size + y * whole * _units(exact, wide)) + slack
+    if wide.precision > dtype.precision:
+        value = np.abs(g - y * g.sum(-1, keepdims=True))
+        bound = bound + dtype.eps * (2.0 * value + np.minimum(y, 1.0 - y) * whole * _units(exact, dtype))
+    return np.asarray(bound)
 
 
 def log_softmax_jvp(exact: Rows, dtype: Finfo, t: Array) -> Array:
@@ -182,7 +194,7 @@ def through_maximum(exact: Rows, dtype: Finfo, bound: Array, directions: Sequenc
     its own tangent is subtracted from every other. Both cancel, and leave errors of the size of what cancelled.
     """
     highest = exact.distance == 0
-    roundings = 4.0 + additions(exact.length)
+    roundings = 4.0 + additions(exact.length, dtype)
     backwards = np.where(highest, 4.0 * bound.sum(-1, keepdims=True) / roundings, 0.0)
     size = np.ones_like(exact.x)
     for direction in directions:
@@ -217,8 +229,8 @@ def _slack(exact: Elements, dtype: Finfo, scale: Array) -> Array:
 
 
 def sigmoid_first(exact: Elements, dtype: Finfo, g: Array) -> Array:
-    """8 ulp where x is at most 0; above, ``eps |g|`` too, since 1 - y cancels."""
-    near = _SIGMOID_ULPS * np.abs(dtype.ulp(exact.slopes.hi * g))
+    """``(8 + 2 d)`` ulp where x is at most 0; above, ``eps |g|`` too, since 1 - y cancels."""
+    near = _elements(exact, dtype) * np.abs(dtype.ulp(exact.slopes.hi * g))
     return np.asarray(
         np.where(exact.x > 0, np.maximum(near, dtype.eps * np.abs(g)), near) + _slack(exact, dtype, np.abs(g))
     )
@@ -227,5 +239,5 @@ def sigmoid_first(exact: Elements, dtype: Finfo, g: Array) -> Array:
 def sigmoid_second(exact: Elements, dtype: Finfo, g: Array, h: Array) -> Array:
     """Relative to the slope, since 1 - 2 y cancels at 0."""
     scale = np.abs(g * h)
-    near = 4.0 * _SIGMOID_ULPS * dtype.eps * exact.slopes.hi * scale
+    near = 4.0 * _elements(exact, dtype) * dtype.eps * exact.slopes.hi * scale
     return np.asarray(np.where(exact.x > 0, near + 4.0 * dtype.eps * scale, near) + _slack(exact, dtype, scale))

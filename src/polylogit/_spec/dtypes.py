@@ -5,7 +5,7 @@ Values are held in float64, which contains all of these. Knows no operation and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["DTYPES", "Array", "Finfo", "dtypes_named", "finfo"]
 
 Array = np.ndarray[Any, Any]
+
+_HALF_THE_DIGITS = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,9 @@ class Finfo:
         Results below this many smallest normal numbers may be flushed to zero.
     computed_in : str
         The dtype in which results are computed before they are rounded to this one; empty where that is its own.
+    in_order : int
+        Sums of up to so many terms may be added up in any order, one by one at the worst; longer ones, and all where it
+        is 0, as `polylogit._spec.bounds.additions` says.
     """
 
     name: str
@@ -56,11 +61,26 @@ class Finfo:
     has_infinity: bool
     flushed: int
     computed_in: str
+    in_order: int = 0
+
+    @property
+    def wide(self) -> Finfo:
+        """The dtype in which the contract has results of this one computed: float32 at least."""
+        wide = DTYPES["float32"] if self.precision < DTYPES["float32"].precision else self
+        return replace(wide, in_order=self.in_order)
+
+    def summed_in_any_order(self) -> Finfo:
+        """The same, where a sum of up to 4,096 terms may be made in any order.
+
+        Each addition loses half an eps at the most, so that of the 24 bits of float32 half are right still, whatever
+        the order and the terms.
+        """
+        return replace(self, in_order=_HALF_THE_DIGITS)
 
     def ulp(self, values: Array) -> Array:
-        """Spacing of the dtype at each value; that of the subnormals below the smallest normal number."""
+        """Spacing of the dtype at each value; that of the subnormals below the smallest normal number, and at 0."""
         _, exponent = np.frexp(np.where(np.isfinite(values), values, 1.0))
-        exponent = np.clip(exponent - 1, self.minexp, self.maxexp)
+        exponent = np.clip(np.where(np.equal(values, 0.0), self.minexp, exponent - 1), self.minexp, self.maxexp)
         return np.asarray(np.ldexp(1.0, exponent - (self.precision - 1)))
 
     def round(self, values: Any) -> Array:

@@ -18,16 +18,17 @@ from polylogit.conformance import _cross_backend, _runner, _xfail
 from polylogit.conformance._budget import LEVELS, check_level
 from polylogit.conformance._case import Setting
 from polylogit.conformance._checks import CHECKS
+from polylogit.conformance._conventions import checked
 from polylogit.conformance._implementation import implementation_of
 from polylogit.conformance._machine import machine
 from polylogit.conformance._report import Report
-from polylogit.conformance._results import SEARCH, Result
+from polylogit.conformance._results import SEARCH, Result, held_to
 from polylogit.conformance._run_checks import run_checks
 from polylogit.conformance._search import replayed
 from polylogit.errors import ConformanceError, UnknownBackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from polylogit._operations import OperationName
     from polylogit._types import BackendName, Level
@@ -186,7 +187,11 @@ def _environment(level: str, seed: int, infos: Iterable[Any] = ()) -> dict[str, 
     }
 
 
-def _finished(report: Report, expected_failures: Any, strict: bool, start: float) -> Report:
+def _finished(
+    report: Report, expected_failures: Any, strict: bool, start: float, *, rounded_once: bool = False
+) -> Report:
+    for result in report.results:
+        held_to(result, strict=strict, rounded_once=rounded_once)
     _xfail.apply(report, _xfail.read(expected_failures), strict=strict)
     report.environment["seconds"] = round(time.monotonic() - start, 2)
     return report
@@ -207,6 +212,8 @@ def check(
     strict: bool = False,
     checks: Sequence[str] | None = None,
     search: int = 0,
+    rounded_once: bool = False,
+    conventions: Mapping[str, Any] | None = None,
 ) -> Report:
     """Certify someone's own implementation of an operation.
 
@@ -236,11 +243,20 @@ def check(
     name : str, optional
         In the report.
     strict : bool, optional
-        Whether an expected failure that passes, or has expired, fails the run.
+        Whether what is only less accurate than its bound fails the run, and an expected failure that passes or has
+        expired.
     checks : sequence of str, optional
         The checks to run; all by default.
     search : int, optional
         After the listed cases, how many others to try of each dtype, as `search` does.
+    rounded_once : bool, optional
+        Whether 16-bit results fail that are not what float32 arithmetic, rounded once at the end, gives. It is always
+        reported, as `Report.rounded_once`.
+    conventions : mapping, optional
+        By which other conventions than the contract's the implementation is right, and is held to: ``default-axis``
+        (an axis or None), ``axis-none`` (the axis that None means), ``axis`` (``"flattens"``), ``empty-row`` (of a row
+        of nothing but -inf: ``"zeros"`` or ``"uniform"``), ``masked-row`` (of one that is masked out: ``"nan"`` or
+        ``"uniform"``). By default those in its attribute ``conventions``, if it has one.
 
     Returns
     -------
@@ -270,10 +286,17 @@ def check(
     if vjp is not None and isinstance(vjp, str) is not isinstance(given, str):
         message = f"vjp={vjp!r} must be given as the implementation is: as a callable, or as 'module:function'."
         raise ConformanceError(message)
+    declared = checked(conventions)
     report = Report(environment=_environment(level, seed, [info for info in installed() if info.name == backend]))
     capabilities = report.environment["capabilities"]
     if isinstance(given, str):
-        kernel: dict[str, Any] = {"function": given, "vjp": vjp, "name": name or given, "search": search}
+        kernel: dict[str, Any] = {
+            "function": given,
+            "vjp": vjp,
+            "name": name or given,
+            "search": search,
+            "conventions": declared,
+        }
         kernel["dtypes"] = None if dtypes is None else [dtype.name for dtype in dtypes_named(dtypes)]
         job = _runner.Job(backend, (operation,), level, seed, device, checks, kernel=kernel)
         _runner.run_jobs([job])
@@ -284,8 +307,9 @@ def check(
     else:
         found = implementation_of(backend, operation, given, vjp, name, device)
         capabilities[found.backend.name] = found.backend.capabilities()
+        found.conventions.update(declared)
         report.results.extend(run_checks(found, level, seed, dtypes, checks, search=search))
-    return _finished(report, expected_failures, strict, start)
+    return _finished(report, expected_failures, strict, start, rounded_once=rounded_once)
 
 
 def search(

@@ -85,6 +85,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "quick float32|float16": _LONG, "quick": _LONG[:1], "sparing": _LONG,
         "": (10000, 16385, 32000, 65536, 100001, 131072, 262147),
     },
+    "longest rows": {"full float32": (1_000_000, 4_000_000), "": ()},
     "kinds of long rows": {"quick": 2, "kernel": 3, "": 5},
     "long elements": {"storage": (), "brief essential backend": (), "quick": (65536,), "": (10000,)},
     "rows alone": {"storage": (), "brief": (3,), "quick|sparing": (3, 20), "": (3, 20, 130)},
@@ -136,6 +137,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "empty shapes": {"brief|essential": ((3, 0),), "": ((0,), (3, 0), (0, 3), (2, 0, 3))},
     # --- masks, dtypes, errors ---
     "masked shape": {"brief essential": (), "brief": _LARGE, "": (7, 9)},
+    "masked tiles": {"brief essential": (), "brief|essential": (65,), "": (300,)},
     "masked axes": {"brief|essential": (-1,), "": (-1, 0, None)},
     "masks that broadcast": {"brief": ("vector", "column"), "": ("vector", "row", "column", "one")},
     "integers": {"brief": ("uint8", "int64", "bool"), "": None},

@@ -15,7 +15,7 @@ from polylogit.conformance._budget import amount, words
 from polylogit.conformance._data.rows import generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from polylogit._spec.dtypes import Array, Finfo
     from polylogit._spec.operations import Definition
@@ -51,10 +51,6 @@ class Case:
         How many of the rows are to be compared between backends; the others are repetitions.
     optional : bool
         Whether a kernel may refuse.
-    slack : float
-        How many times the bound the error may be.
-    any_order : bool
-        Whether sums may be added up one by one; see `polylogit._spec.bounds.any_order`.
     eager : bool
         Whether a derivative is run operation by operation where the backend could compile it whole.
     behaviour : callable or None
@@ -75,8 +71,6 @@ class Case:
     names: Sequence[str] = ()
     rows: int | None = None
     optional: bool = False
-    slack: float = 1.0
-    any_order: bool = False
     eager: bool = False
     behaviour: Callable[..., Any] | None = None
     arguments: tuple[Any, ...] = ()
@@ -91,6 +85,15 @@ class Setting:
     dtype: Finfo
     level: str
     seed: int = 0
+
+    @property
+    def conventions(self) -> Mapping[str, str]:
+        """Those that were declared for the implementation; see `polylogit.conformance._conventions`."""
+        return self.implementation.conventions
+
+    def judged_in(self, dtype: Finfo) -> Finfo:
+        """The facts of a dtype by which results are judged: a kernel may add up a sum in any order."""
+        return dtype.summed_in_any_order() if self.is_kernel else dtype
 
     @property
     def is_kernel(self) -> bool:

@@ -5,7 +5,7 @@ Knows dtypes and double-double pairs; neither operations nor frameworks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +23,8 @@ _SHOWN = 16  # entries of a row that a failure shows
 class Comparison:
     """What a case came to; see `polylogit.conformance.Result` for the fields that it has too.
 
-    `vacuous`: a constant would have passed as well. `row`: that of the worst error. `values`: what came back, where
-    backends may be compared on it.
+    `lost`: half of a value or more is gone. `vacuous`: a constant would have passed as well. `row`: that of the worst
+    error. `values`: what came back, where backends may be compared on it.
     """
 
     verdict: str = "passed"
@@ -40,6 +40,7 @@ class Comparison:
     finding: str = ""
     convention: str = ""
     once: float | None = None
+    lost: bool = False
 
 
 @dataclass(slots=True)
@@ -53,13 +54,16 @@ class Expected:
     exact : DD
         Exact values, NaN and infinities among them.
     bound : array
-        Largest absolute error.
+        Largest absolute error; 0 where the answer is exact (0 at -inf and where masked, 1 where nothing else is).
     dtype : Finfo
     zero_below : float
-        Exact values below this may be 0.
+        Exact values below this may come from numbers that were flushed to 0: what came back may be anything from 0 to
+        a smallest normal number above the exact value.
     either : array of bool, optional
         Where NaN is expected but `other` is as good.
     other : float
+    once : array, optional
+        The largest error of a result that was computed in a wider dtype and rounded once.
     """
 
     inputs: Array
@@ -69,12 +73,13 @@ class Expected:
     zero_below: float = 0.0
     either: Array | None = None
     other: float = 0.0
+    once: Array | None = None
 
 
 def compare(expected: Expected, got: Array, names: Sequence[str] = ()) -> Comparison:
     """Compare what came back, in the same rows, with what is expected."""
     with np.errstate(all="ignore"):
-        ratio = _ratios(expected, got)
+        ratio = _ratios(expected, got, expected.bound)
     if not ratio.size:
         return Comparison(cases=0, vacuous=True)
     at = tuple(int(one) for one in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
@@ -84,22 +89,38 @@ def compare(expected: Expected, got: Array, names: Sequence[str] = ()) -> Compar
     if not worst <= 1.0:
         name = names[at[0]] if at[0] < len(names) else ""
         found.verdict = "failed"
+        high = expected.exact.hi
+        found.lost = bool(((ratio > 1.0) & ~(np.abs(got - high) < np.abs(high) / 2)).any())
         found.message, found.details = _failure(expected, got, at[0], at[-1], name, worst)
+    if expected.once is not None:
+        with np.errstate(all="ignore"):
+            ratio = _ratios(expected, got, expected.once)
+        line, index = (int(one) for one in np.unravel_index(int(np.argmax(ratio)), ratio.shape))
+        found.once = float(ratio[line, index])
+        if found.once > 1.0 and found.verdict == "passed":
+            name = names[line] if line < len(names) else ""
+            once = replace(expected, bound=expected.once)
+            found.message, found.details = _failure(once, got, line, index, name, found.once)
+            found.message += "; that bound is what float32 arithmetic, rounded once, leaves"
     return found
 
 
-def _ratios(expected: Expected, got: Array) -> Array:
+def _ratios(expected: Expected, got: Array, bound: Array) -> Array:
     """Errors as fractions of their bounds; infinite where no bound helps."""
     high, low = expected.exact
     error = np.abs((got - high) - low)
-    ratio = np.where(error == 0, 0.0, error / np.where(expected.bound > 0, expected.bound, 1.0))
-    ratio = np.where((expected.bound == 0) & (error > 0), np.inf, ratio)
-    ratio = np.where((got == 0) & (np.abs(high) < expected.zero_below), 0.0, ratio)
-    special = ~np.isfinite(high) | ~np.isfinite(got) | (np.abs(high) > expected.dtype.max)
+    ratio = np.where(error == 0, 0.0, error / np.where(bound > 0, bound, 1.0))
+    ratio = np.where((bound == 0) & (error > 0), np.inf, ratio)
+    size, came = np.abs(high), np.where(high < 0, -got, got)
+    flushed = (size < expected.zero_below) & (came >= 0) & (came <= size + expected.dtype.smallest_normal)
+    ratio = np.where(flushed & (bound > 0), 0.0, ratio)
+    special = ~np.isfinite(high) | ~np.isfinite(got) | (size > expected.dtype.max)
     if special.any():
         same = (got == high) | (np.isnan(got) & np.isnan(high))
-        beyond = (np.abs(high) > expected.dtype.max * (1 - expected.dtype.eps)) & (np.sign(got) == np.sign(high))
-        same |= np.isnan(got) & (np.abs(high) > expected.dtype.max) & (not expected.dtype.has_infinity)
+        # -inf at a logit of -inf is exact; where the distance is more than the dtype holds, its largest number will do.
+        beyond = (size > expected.dtype.max * (1 - expected.dtype.eps)) & (np.sign(got) == np.sign(high))
+        beyond &= (bound > 0) | (not expected.dtype.has_infinity)
+        same |= np.isnan(got) & (size > expected.dtype.max) & (not expected.dtype.has_infinity)
         same |= beyond & (np.isinf(got) | (np.abs(got) >= expected.dtype.max * (1 - 2 * expected.dtype.eps)))
         if expected.either is not None:
             same |= expected.either & (got == expected.other)

@@ -17,6 +17,7 @@ import polylogit
 from polylogit._io import resolve
 from polylogit._operations import named
 from polylogit._spec.dtypes import DTYPES
+from polylogit.conformance._conventions import checked
 from polylogit.conformance._data.layouts import LAYOUTS, VIEWS, first_row_repeated
 from polylogit.errors import ConformanceError
 
@@ -84,6 +85,7 @@ class Implementation:
         self.is_kernel = function is not None
         self.function: Callable[..., Any] = _by_name(function or getattr(polylogit, operation))
         self.name = name or backend.name
+        self.conventions: dict[str, str] = checked(getattr(function, "conventions", None))
         parameters = _parameters(self.function)
         self.offers_axis = self.takes_axis and (parameters is None or len(parameters) > 1)
         self._axis_name = _axis_name(parameters)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 DISAGREES = ("failed", "convention", "unexpected-pass", "expired")
 INCONCLUSIVE = ("inconclusive", "crashed", "timeout", "missing")
@@ -18,6 +18,22 @@ STATUS = {0: "agrees", 1: "disagrees", 3: "inconclusive"}
 WRONG, CONVENTION, INACCURATE = "wrong", "another convention", "less accurate"
 FINDINGS = (WRONG, CONVENTION, INACCURATE)
 SEARCH = "search"  # stands for the check in results of a search
+
+
+class Judged(Protocol):
+    """What a case came to, as a comparison or a result."""
+
+    verdict: str
+    finding: str
+    once: float | None
+
+
+def held_to(found: Judged, *, strict: bool = False, rounded_once: bool = False) -> None:
+    """Make a failure of what is only less accurate than it should be, as `strict` and `rounded_once` ask."""
+    if strict and found.verdict == "inaccurate":
+        found.verdict = "failed"
+    if rounded_once and found.verdict == "passed" and found.once is not None and found.once > 1.0:
+        found.verdict, found.finding = "failed", INACCURATE
 
 
 @dataclass(slots=True)

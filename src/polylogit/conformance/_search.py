@@ -40,7 +40,7 @@ def _answered(setting: Setting, call: Call) -> Comparison:
     # Of a kernel that brings no gradient of its own, the framework may be unable to differentiate it.
     optional = not plain or (call.kind != "values" and setting.implementation.composed)
     directions = () if call.g is None else (call.g,)
-    options: dict[str, Any] = {"where": call.where, "optional": optional, "any_order": True, "eager": True}
+    options: dict[str, Any] = {"where": call.where, "optional": optional, "eager": True}
     return run(setting, Case("", call.x, call.kind, directions, call.axis, **options))
 
 

@@ -62,6 +62,7 @@ def _run(job: dict[str, Any], send: Callable[..., None]) -> None:
     if kernel:
         named = (kernel["function"], kernel["vjp"], kernel["name"], device)
         implementation = implementation_of(job["backend"], job["operations"][0], *named)
+        implementation.conventions.update(kernel["conventions"])
         send("ready", **ready)
         for result in run_checks(implementation, level, seed, kernel["dtypes"], checks, search=kernel["search"]):
             send("result", result=dataclasses.asdict(result))

@@ -151,6 +151,16 @@ def _blocks(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
     return row
 
 
+def _emptied(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
+    """Blocks of -inf where all others lie far down or far up, so that nothing but a true -inf stands for nothing."""
+    lowest = -np.inf if special and dtype.has_infinity else -dtype.max
+    row = np.full(size, draw(_FAR_SIGNS) * draw(_offsets(dtype)))
+    for _ in range(draw(st.integers(1, 3))):
+        start = draw(st.one_of(st.just(0), st.integers(0, size - 1)))
+        row[start : start + draw(st.one_of(st.integers(1, size), st.integers(1, min(size, 8))))] = lowest
+    return row
+
+
 def _offset(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
     """A huge offset, and a few spacings of the dtype between neighbours; ties where the spacing is wide."""
     del special
@@ -167,7 +177,8 @@ def _tails(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
 
 
 _SIGNS, _SLOPES, _PERIODS = (st.sampled_from(one) for one in ((1.0, -1.0), (1.0, 0.5, 0.1, 3.0, 0.01), (64, 16, 7)))
-_TEXTURES = st.sampled_from((_listed, _blocks, _offset, _tails))
+_FAR_SIGNS = st.sampled_from((-1.0, -1.0, 1.0))
+_TEXTURES = st.sampled_from((_listed, _blocks, _emptied, _offset, _tails))
 
 
 @st.composite

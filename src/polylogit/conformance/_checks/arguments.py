@@ -10,6 +10,7 @@ import numpy as np
 from polylogit._spec.dtypes import DTYPES, finfo
 from polylogit.conformance._case import Case, slug
 from polylogit.conformance._compare import Comparison
+from polylogit.conformance._data import rows
 from polylogit.conformance._run_case import compared, refusal, unusable
 
 if TYPE_CHECKING:
@@ -39,6 +40,16 @@ def partly_masked(rng: np.random.Generator, x: Array) -> tuple[Array, Array]:
     return mask, np.where(mask, x, np.where(rng.random(x.shape) < 0.5, np.nan, np.inf))
 
 
+def _special_kept(x: Array) -> tuple[Array, Array]:
+    """What makes a row NaN at places that take part, and what is next to it masked out all the same."""
+    x, where = x.copy(), np.ones(x.shape, dtype=bool)
+    where[:, 1::3] = False
+    for row, value in enumerate((np.nan, np.inf, -np.inf)):
+        x[row, 2] = value
+    x[3], x[4] = np.where(where[3], -np.inf, x[3]), np.where(where[4], -np.inf, np.nan)
+    return x, where
+
+
 def masks(setting: Setting) -> Iterator[Case]:
     """``where=``: masked entries take no part, whatever they hold; rows without an entry; masks that broadcast."""
     shape = setting.budget("masked shape")
@@ -64,6 +75,15 @@ def masks(setting: Setting) -> Iterator[Case]:
     for name, values, where in kinds:
         for axis in axes:
             yield Case(f"{name}-axis-{axis}", values, axis=axis, where=where, optional=True)
+    special, where = _special_kept(x)
+    yield Case("special-kept", special, where=where, optional=True)
+    # Whole tiles masked out while all others lie far down or far up; what is masked out lies between.
+    for n in setting.budget("masked tiles"):
+        named = list(rows.emptied_rows(n, setting.dtype, setting.rng("masked tiles", n)))
+        x = np.stack([row for _, row in named])
+        names = [name for name, _ in named]
+        hidden = np.where(np.isneginf(x), -3.0, x)
+        yield Case(f"tiles-n{n}", hidden, where=~np.isneginf(x), names=names, optional=True)
 
 
 def dtypes(setting: Setting) -> Iterator[Case]:

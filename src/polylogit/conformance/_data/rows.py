@@ -73,6 +73,9 @@ def rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, 
         yield "scattered -inf", np.where((rng.random(n) < 0.5) & (np.arange(n) != n // 2), -np.inf, normal)
         yield "half -inf", np.where(np.arange(n) < n // 2, -np.inf, normal)
         yield "second half -inf", np.where(np.arange(n) >= (n + 1) // 2, -np.inf, normal)
+        yield "half -inf, others far down", np.where(np.arange(n) < n // 2, -np.inf, -200.0 + normal)
+        yield "scattered -inf, others at -1e9", np.where(np.arange(n) % 3 == 1, -np.inf, -1e9)
+        yield "-inf beside lowest", _one(n, -largest, -np.inf, n // 2)
         yield "alternating", np.where(np.arange(n) % 2 == 0, 3.0, -3.0) + 0.01 * normal
         yield "tied maxima", np.where(np.arange(n) % 3 == 0, 7.0, normal)
 
@@ -122,6 +125,49 @@ def blocked_rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tup
         yield f"blocks of {size} rising", row + 20.0 * (index // size)
         yield f"blocks of {size} falling", row - 20.0 * (index // size)
         yield f"every other block of {size} -inf", np.where((index // size) % 2 == 0, -np.inf, row)
+
+
+# The sizes in which kernels work, and some between.
+_TILES = (8, 12, 16, 24, 32, 48, 64, 100, 128, 192, 200, 256)
+# Below what exponentials, 16-bit numbers and masks that are added stand for, and as far up.
+_FAR = (-104.0, -200.0, -1e4, -1e9, -3e38, 1e4, 3e38)
+
+
+def emptied_rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
+    """Whole tiles of -inf, single ones and all but one, while all other entries lie far down, or far up.
+
+    What stands in for -inf inside a kernel (0, -1e4, the lowest number) is no less than such a row's maximum.
+    """
+    index, turn = np.arange(n), 0
+    for size in (size for size in _TILES if size < n):
+        start = n // 3
+        places = {
+            f"first {size}": index < size,
+            f"last {size}": index >= n - size,
+            f"{size} inside": (index >= start) & (index < start + size),
+            f"every other {size}": (index // size) % 2 == 0,
+            f"all but {size}": index < n - size,
+        }
+        for place, empty in places.items():
+            # All levels where a running maximum starts, two in turn elsewhere.
+            for level in _FAR if place.startswith(("first", "last")) else (_FAR[turn % 7], _FAR[(turn + 3) % 7]):
+                yield (
+                    f"{place} -inf, others at {level:g}",
+                    np.where(empty, -np.inf, level + _steps(level, n, dtype, rng)),
+                )
+            turn += 1
+    for level in _FAR:
+        others = level + _steps(level, n, dtype, rng)
+        yield f"scattered -inf, others at {level:g}", np.where(rng.permutation(n) < n // 2, -np.inf, others)
+        for name, lone in (("first", 0), ("middle", n // 2), ("last", n - 1)):
+            yield f"only {name}, at {level:g}", _one(n, -np.inf, level, lone)
+            yield f"all but {name}, at {level:g}", np.where(index == lone, -np.inf, others)
+
+
+def _steps(level: float, n: int, dtype: Finfo, rng: np.random.Generator) -> Array:
+    """Differences that the dtype can tell apart at a level and an exponential can tell from 0; else none."""
+    step = float(dtype.ulp(np.asarray(min(abs(level), dtype.max))))
+    return np.asarray(step * rng.integers(0, max(1, int(4.0 / step) + 1), n)) if step <= 4.0 else np.zeros(n)
 
 
 def special_rows(n: int, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:

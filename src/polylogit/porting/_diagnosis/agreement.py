@@ -94,9 +94,11 @@ class OutputRows:
 
     @functools.cached_property
     def distance(self) -> Array:
-        """How far each logit lies below the largest of its row."""
+        """How far each logit lies below the largest of its row; that of a sigmoid below 0."""
         with np.errstate(all="ignore"):
             y = np.where(np.isfinite(self.probabilities.hi), self.probabilities.hi, 0.0)
+            if not self._axes:
+                return np.maximum(0.0, log((1.0 - y) / y))
             return -log(y / np.max(y, axis=-1, keepdims=True, initial=0.0))
 
     def mean_size(self, values: Array, weight: Array | float = 1.0) -> Array:
