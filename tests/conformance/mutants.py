@@ -29,9 +29,9 @@ import numpy as np
 
 HERE = Path(__file__).parent
 EXPLAINED = HERE / "survivors.toml"
-DOCS = HERE.parents[1] / "docs" / "_static"
-SECONDS = 20.0  # without an answer, after which a mutant counts as caught in an endless loop
-PURE = 120  # mutants that are drawn of the library's own path, which has far more
+PRINTED = HERE.parents[1] / "docs" / "_static" / "mutants.txt"
+SECONDS = 60.0  # without an answer, after which a mutant counts as caught in an endless loop; a right kernel takes two
+PLAIN, PURE = 330, 70  # mutants that are drawn of some 1,600 and of the library's own path
 
 KINDS = (
     "arithmetic",
@@ -357,11 +357,11 @@ def module_of(mutant):
     """The library's pure path with a function changed, as a module."""
     from polylogit._backends.numpy import pure
 
-    tree = ast.parse(Path(pure.__file__).read_text())
-    for holder in (tree, *(one for one in tree.body if isinstance(one, ast.ClassDef))):
-        for place, one in enumerate(holder.body):
-            if isinstance(one, ast.FunctionDef) and _title(holder, one) == mutant.function:
-                holder.body[place] = ast.parse(mutant.source).body[0]
+    functions, tree = pure_functions()
+    changed = ast.parse(mutant.source).body[0]
+    function = functions[mutant.function]
+    for field in ("args", "body"):
+        setattr(function, field, getattr(changed, field))
     module = types.ModuleType(pure.__name__)
     exec(compile(tree, f"<mutant of {mutant.function}>", "exec"), vars(module))
     return module
@@ -427,7 +427,9 @@ def differences(mutant, seen):
     function, other = function_of(mutant), 0
     for given, options, result in calls:
         got = function(*(one.copy() for one in given), **options)
-        other += got.dtype != result.dtype or not np.array_equal(*(y.astype(float) for y in (got, result)), equal_nan=True)
+        other += got.dtype != result.dtype or not np.array_equal(
+            *(y.astype(float) for y in (got, result)), equal_nan=True
+        )
     return f"{other} of {len(calls)} results are others" if other else "the same numbers at every call"
 
 
@@ -505,27 +507,44 @@ def prepare():
         sys.path.insert(0, str(HERE.parent))
 
 
-def plain_mutants():
-    """Those of the kernels in `kernels.plain`."""
+def plain_tree():
+    """The source of the kernels in `kernels.plain`."""
     from conformance.kernels import plain
 
-    tree = ast.parse(Path(plain.__file__).read_text())
-    return [mutant for one in tree.body if isinstance(one, ast.FunctionDef) for mutant in mutants_of(one)]
+    return ast.parse(Path(plain.__file__).read_text())
+
+
+def plain_mutants():
+    """Those of the kernels in `kernels.plain`."""
+    return [mutant for one in plain_tree().body if isinstance(one, ast.FunctionDef) for mutant in mutants_of(one)]
+
+
+def pure_functions():
+    """Functions and methods of the library's pure NumPy path, by name, and the tree that holds them."""
+    from polylogit._backends.numpy import pure
+
+    tree = ast.parse(Path(pure.__file__).read_text())
+    holders = (tree, *(one for one in tree.body if isinstance(one, ast.ClassDef)))
+    functions = [(holder, one) for holder in holders for one in holder.body if isinstance(one, ast.FunctionDef)]
+    return {_title(holder, one): one for holder, one in functions}, tree
 
 
 def pure_mutants():
     """Those of the library's pure NumPy path."""
-    from polylogit._backends.numpy import pure
-
-    tree, found = ast.parse(Path(pure.__file__).read_text()), []
-    for holder in (tree, *(one for one in tree.body if isinstance(one, ast.ClassDef))):
-        for function in holder.body:
-            if isinstance(function, ast.FunctionDef):
-                mutants = mutants_of(function)
-                for mutant in mutants:
-                    mutant.function = _title(holder, function)
-                found.extend(mutants)
+    found = []
+    for name, function in pure_functions()[0].items():
+        mutants = mutants_of(function)
+        for mutant in mutants:
+            mutant.function = name
+        found.extend(mutants)
     return found
+
+
+def unchanged(name):
+    """The function as it stands, as a mutant."""
+    trees = [one for one in plain_tree().body if isinstance(one, ast.FunctionDef)]
+    source = next((one for one in trees if one.name == name), None) or pure_functions()[0][name]
+    return Mutant(name, "none", "", "", ast.unparse(source))
 
 
 def drawn(mutants, count, seed=0):
@@ -538,22 +557,27 @@ def drawn(mutants, count, seed=0):
 
 
 def explanations():
-    """name of a mutant -> (verdict, why)."""
-    if not EXPLAINED.exists():
-        return {}
+    """(pattern of names, verdict, why): the first whose pattern fits speaks for a survivor."""
     groups = tomllib.loads(EXPLAINED.read_text())["survivors"]
-    return {name: (group["verdict"], group["why"]) for group in groups for name in group["mutants"]}
+    return [(pattern, group["verdict"], group["why"]) for group in groups for pattern in group["mutants"]]
+
+
+def outcome(mutant, explained):
+    """The column of the table: what a survivor is, by what it refuses or is explained as."""
+    if mutant.found != "survived":
+        return mutant.found
+    if mutant.by.startswith("refuses"):
+        return "refuses"
+    return next((verdict for pattern, verdict, _ in explained if re.search(pattern, mutant.name)), "missed")
 
 
 def table(mutants, explained):
     """By kind: how many there are, and what came of them."""
-    titles = ("mutants", "killed", "reported", "refuse", "equivalent", "missed", "np.allclose")
+    titles = ("mutants", "killed", "reported", "refuses", "equivalent", "missed", "np.allclose")
     lines = [f"{'':16}" + "".join(f"{title:>12}" for title in titles)]
     counted = Counter()
     for mutant in mutants:
-        column = mutant.found
-        if column == "survived":
-            column = explained.get(mutant.name, ("missed",))[0]
+        column = outcome(mutant, explained)
         for kind in (mutant.kind, "all"):
             counted[kind, "mutants"] += 1
             counted[kind, column] += 1
@@ -564,9 +588,26 @@ def table(mutants, explained):
     return "\n".join(lines) + "\n"
 
 
+def survivors(mutants, explained):
+    """Those that are explained, by explanation, with an example each; and those that are not."""
+    lines, groups = [], {}
+    for mutant in mutants:
+        if outcome(mutant, explained) in ("equivalent", "missed"):
+            why = next((why for pattern, _, why in explained if re.search(pattern, mutant.name)), "Not explained.")
+            groups.setdefault((outcome(mutant, explained), why), []).append(mutant)
+    for (verdict, why), some in sorted(groups.items(), key=lambda group: (group[0][0], -len(group[1]))):
+        lines += [f"{len(some)} {verdict}: {why}", f"    in {some[0].function}"]
+        lines += [f"    - {some[0].old}", f"    + {some[0].new}"]
+    return "\n".join(lines) + "\n"
+
+
 def run(mutants, level="quick", told=print):
     """Judge them; those that are none are left out."""
     with Worker(level) as worker:
+        for name in dict.fromkeys(mutant.function for mutant in mutants):
+            found, by, _ = worker.judge(unchanged(name))
+            if found != "survived":
+                raise SystemExit(f"{name} is to be right as it stands, and is {found}: {by}")
         for place, mutant in enumerate(mutants):
             mutant.found, mutant.by, mutant.fixed = worker.judge(mutant)
             if mutant.found not in ("killed", "none"):
@@ -583,7 +624,8 @@ def main():
     parser.add_argument("--list", action="store_true", help="name them and run none")
     parser.add_argument("--update", action="store_true", help="write what the documentation shows")
     asked = parser.parse_args()
-    mutants = [*plain_mutants(), *(pure_mutants() if asked.every else drawn(pure_mutants(), PURE))]
+    plain, pure = plain_mutants(), pure_mutants()
+    mutants = [*plain, *pure] if asked.every else [*drawn(plain, PLAIN), *drawn(pure, PURE)]
     mutants = [one for one in mutants if re.search(asked.only, one.name)]
     if asked.list:
         for one in mutants:
@@ -591,8 +633,11 @@ def main():
         return
     start = time.monotonic()
     mutants = run(mutants, asked.level, lambda line: print(line, flush=True))
-    print(table(mutants, explanations()))
+    told = f"{table(mutants, explanations())}\n{survivors(mutants, explanations())}"
+    print(told)
     print(f"{time.monotonic() - start:.0f} s")
+    if asked.update:
+        PRINTED.write_text(told)
 
 
 if __name__ == "__main__":

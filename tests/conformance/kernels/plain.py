@@ -1,4 +1,4 @@
-"""Right kernels that stand alone, each in the few lines that everybody knows: what `mutants.py` changes, place by place.
+"""Right kernels that stand alone, each in the few lines that everybody knows: what `mutants.py` changes.
 
 `PLAIN`: name of a function -> the operation that it computes or, where the name ends so, whose vjp.
 """
@@ -58,9 +58,7 @@ def masked_softmax(x, axis=-1, where=None):
     kept = np.broadcast_to(True if where is None else where, x.shape)
     wide = np.where(kept, wide, -np.inf)
     e = np.exp(wide - np.max(wide, axis=axis, keepdims=True, initial=-np.inf))
-    e = np.where(kept, e, 0)
-    y = e / np.sum(e, axis=axis, keepdims=True)
-    y = np.where(np.any(kept, axis=axis, keepdims=True), y, 0)
+    y = np.where(kept, e / np.sum(e, axis=axis, keepdims=True), 0)
     return y if x.dtype.kind in "biu" else y.astype(x.dtype)
 
 
