@@ -1,4 +1,4 @@
-"""The command line, with click: ``polylogit backends | conform | check | replay | compare``.
+"""The command line, with click: ``polylogit backends | conform | check | replay | audit | compare``.
 
 Exit status 0 agrees, 1 disagrees, 2 usage, 3 inconclusive. Knows the public functions of the kit and of the porting
 tools, and imports either only when its command runs.
@@ -44,11 +44,15 @@ def _reports(function: Callable[..., Any]) -> Callable[..., Any]:
         ("markdown", "Write Markdown, for the summary of a job."),
         ("html", "Write one HTML file to look at."),
         ("junit", "Write JUnit XML."),
-        ("json", "Write JSON, in a documented schema."),
+        ("json", "Write JSON, in a documented schema; - writes it alone to standard output."),
     ):
-        function = click.option(f"--{name}", f"{name}_path", type=click.Path(dir_okay=False), metavar="F", help=words)(
-            function
-        )
+        function = click.option(
+            f"--{name}",
+            f"{name}_path",
+            type=click.Path(dir_okay=False, allow_dash=name == "json"),
+            metavar="F",
+            help=words,
+        )(function)
     return function
 
 
@@ -75,10 +79,15 @@ def _finish(report: Any, paths: dict[str, str | None]) -> None:
     from polylogit._io import write_whole
     from polylogit.conformance._reports import terminal  # rich only where it is used
 
-    terminal.show(report)
+    machine = paths.get("json_path") == "-"  # standard output belongs to a program
+    terminal.show(report, terminal.console(stderr=machine))
+    if machine:
+        from polylogit.conformance._reports import json_report
+
+        click.echo(json_report.render(report), nl=False)
     for kind in ("json", "junit", "html"):
-        if paths.get(f"{kind}_path"):
-            getattr(report, f"to_{kind}")(paths[f"{kind}_path"])
+        if (path := paths.get(f"{kind}_path")) and path != "-":
+            getattr(report, f"to_{kind}")(path)
     if paths.get("markdown_path"):
         write_whole(str(paths["markdown_path"]), report.to_markdown())
     sys.exit(report.status)
@@ -174,21 +183,24 @@ def check(
 ) -> None:
     """Certify a function of your own, in a process of its own."""
     from polylogit import conformance
+    from polylogit.conformance._reports.terminal import Live
 
-    report = conformance.check(
-        target,
-        operation,
-        backend=backend,
-        vjp=vjp,
-        level=options["level"],
-        device=options["device"],
-        dtypes=dtypes or None,
-        expected_failures=options["expected_failures"],
-        seed=options["seed"],
-        name=target,
-        strict=options["strict"],
-        search=search,
-    )
+    with Live([backend], [target]) as live:
+        report = conformance.check(
+            target,
+            operation,
+            backend=backend,
+            vjp=vjp,
+            level=options["level"],
+            device=options["device"],
+            dtypes=dtypes or None,
+            expected_failures=options["expected_failures"],
+            seed=options["seed"],
+            name=target,
+            strict=options["strict"],
+            search=search,
+            progress=live,
+        )
     _finish(report, options)
 
 
@@ -196,15 +208,23 @@ def check(
 @click.argument("identifier", metavar="ID")
 @click.option("--vjp", metavar="MODULE:FUNCTION", help="The gradient that was checked.")
 @click.option("--device", help="Where to make arrays.")
+@click.option(
+    "--save", type=click.Path(dir_okay=False), metavar="F", help="Write the arrays of the call to an .npz file."
+)
 @_usage
-def replay(identifier: str, vjp: str | None, device: str | None) -> None:
-    """Run one failing case again, alone, with its inputs printed."""
-    from polylogit import conformance
+def replay(identifier: str, vjp: str | None, device: str | None, save: str | None) -> None:
+    """Run one failing case again, alone, and print the call, to be pasted into Python."""
+    from polylogit.conformance._api import replay_in_full
     from polylogit.conformance._reports import terminal
 
-    report = conformance.replay(identifier, vjp=vjp, device=device)
+    report, call = replay_in_full(identifier, vjp=vjp, device=device)
     for result in report.results:
-        terminal.show_case(result)
+        terminal.show_case(result, call.python(save or "case.npz") if call is not None else "")
+    if save is not None and call is not None:
+        call.save(save)
+        click.echo(f"the arrays are in {save}", err=True)
+    elif save is not None:
+        click.echo(f"nothing was written to {save}: the case is no single call that went wrong", err=True)
     sys.exit(report.status)
 
 
@@ -255,3 +275,129 @@ def compare(
         message = f"the report cannot be written: {error}"
         raise click.UsageError(message) from error
     sys.exit({"agrees": 0, "disagrees": 1, "inconclusive": 3}[found.status])
+
+
+def _shape(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.lower().replace(",", "x").split("x")
+    if not all(part.strip().isdigit() for part in parts):
+        raise click.BadParameter(f"{text!r} is no shape; write, for example, 4096x393216")
+    return tuple(int(part) for part in parts)
+
+
+def _axis(_context: click.Context, _option: click.Parameter, text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    try:
+        axes = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no axis; write -1, 0,1 or none") from error
+    return axes if len(axes) > 1 else axes[0]
+
+
+def _logits(targets: tuple[str, ...], shape: tuple[int, ...] | None, **drawn: Any) -> Any:
+    """What a test puts in, from files, functions or a distribution."""
+    import numpy as np
+
+    from polylogit.conformance import drawing
+    from polylogit.conformance._implementation import load
+
+    if bool(targets) == (shape is not None):
+        raise click.UsageError("say what the test puts in: --shape and --distribution, or --inputs.")
+    if shape is not None:
+        return drawing(shape, **drawn)
+    found: list[Any] = []
+    for target in targets:
+        if not target.endswith((".npy", ".npz")):
+            found.append(load(target))
+            continue
+        try:
+            loaded = np.load(target, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            message = f"--inputs {target}: {error}"
+            raise click.UsageError(message) from error
+        found += list(loaded.values()) if hasattr(loaded, "values") else [loaded]
+    return found
+
+
+@polylogit.command()
+@click.option("--operation", required=True, help=f"What is tested: {listed()}.")
+@click.option("--dtype", required=True, help="Of the logits: float16, bfloat16, float32 or float64.")
+@click.option("--atol", type=float, required=True, help="The absolute tolerance.")
+@click.option("--rtol", type=float, required=True, help="The relative tolerance.")
+@click.option("--shape", callback=_shape, metavar="AxBxC", help="Of logits that are drawn.")
+@click.option(
+    "--distribution",
+    default="normal",
+    show_default=True,
+    help="Of logits that are drawn: uniform (0 to 1), centred (-0.5 to 0.5), symmetric (-1 to 1), normal, masked "
+    "(normal, -inf where negative), lognormal, integers, ramp or zeros.",
+)
+@click.option("--scale", type=float, default=1.0, show_default=True, help="What they are multiplied by.")
+@click.option("--shift", type=float, default=0.0, show_default=True, help="What is added to them.")
+@click.option(
+    "--inputs", "targets", multiple=True, metavar="FILE.npy|MODULE:FUNCTION", help="The test's own logits, instead."
+)
+@click.option("--axis", callback=_axis, default="-1", show_default=True, help="For several, 0,1; for all, none.")
+@click.option(
+    "--compare",
+    multiple=True,
+    metavar="NAME|MODULE:FUNCTION",
+    help="How results are compared, allclose by default: allclose, maximum, mean, relative, cosine, rounded, baseline, "
+    "flash-attention, row sums, or a function of two arrays. Of several, all must pass.",
+)
+@click.option("--compared", default="result", show_default=True, help="result, nll, mean nll or sum nll.")
+@click.option("--gradient", is_flag=True, help="The test compares the gradient.")
+@click.option("--cotangent", metavar="NAME|FILE.npy", help="Of the gradient: normal, uniform, ones, mean nll, ...")
+@click.option("--reference", metavar="DTYPE", help="Of the right answer; that of the results by default.")
+@click.option("--equal-nan", is_flag=True, help="NaN is close to NaN.")
+@click.option("--digits", type=int, default=0, show_default=True, help="After the point, for rounded.")
+@click.option("--rows", type=click.IntRange(1), help="How many rows to use; a number that takes seconds by default.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn.")
+@click.option("--json", "json_path", metavar="F|-", help="Write everything as JSON, with - to the output.")
+@click.option("--markdown", "markdown_path", metavar="F", help="Write Markdown, for the summary of a job.")
+@_usage
+def audit(
+    operation: OperationName,
+    targets: tuple[str, ...],
+    shape: tuple[int, ...] | None,
+    distribution: str,
+    scale: float,
+    shift: float,
+    compare: tuple[str, ...],
+    cotangent: str | None,
+    json_path: str | None,
+    markdown_path: str | None,
+    **options: Any,
+) -> None:
+    """Say what a test of yours would let through: zeros, a constant, the input, and which faults of the catalogue.
+
+    The exit status is 0 if all of them would fail the test, otherwise 1.
+    """
+    from polylogit import conformance
+    from polylogit._io import write_whole
+    from polylogit.conformance._implementation import load
+
+    how = tuple(load(one) if ":" in one else one for one in compare) or ("allclose",)
+    if cotangent is not None and cotangent.endswith(".npy"):
+        (given,) = _logits((cotangent,), None)
+    else:
+        given = cotangent
+    found = conformance.audit(
+        _logits(targets, shape, distribution=distribution, scale=scale, shift=shift),
+        operation,
+        compare=how if len(how) > 1 else how[0],
+        cotangent=given,
+        **options,
+    )
+    click.echo(found.to_json() if json_path == "-" else found.summary())
+    try:
+        if json_path not in (None, "-"):
+            found.to_json(json_path)
+        if markdown_path is not None:
+            write_whole(markdown_path, found.to_markdown())
+    except OSError as error:
+        message = f"the report cannot be written: {error}"
+        raise click.UsageError(message) from error
+    sys.exit(found.status)

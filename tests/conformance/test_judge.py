@@ -21,7 +21,7 @@ def findings(report):
     return {result.finding for result in report.results if result.finding}
 
 
-# --- where the answer is exact -----------------------------------------------------------------------------------------
+# --- where the answer is exact ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["float64", "float32", "float16", "bfloat16"])
@@ -70,7 +70,7 @@ def test_a_running_maximum_that_becomes_0_in_an_empty_tile_is_found_at_every_til
     assert found
 
 
-# --- how far off is right ----------------------------------------------------------------------------------------------
+# --- how far off is right ---------------------------------------------------------------------------------------------
 
 
 def test_a_sum_in_order_is_right_up_to_4096_terms_and_a_fault_beyond():
@@ -145,7 +145,7 @@ def test_a_value_that_is_gone_is_wrong_however_small_its_bound():
     assert check(no_subnormals, dtypes=["float16"]).status == 1
 
 
-# --- computed in float32, rounded once ---------------------------------------------------------------------------------
+# --- computed in float32, rounded once --------------------------------------------------------------------------------
 
 
 def shifted_in_16_bits(x, axis=-1):
@@ -180,7 +180,7 @@ def test_a_probability_rounded_to_16_bits_before_it_is_subtracted_is_wrong():
     assert check(log_softmax, "log_softmax", ["float32"], vjp=rounded).passed
 
 
-# --- another convention ------------------------------------------------------------------------------------------------
+# --- another convention -----------------------------------------------------------------------------------------------
 
 
 def over_all_by_default(x, axis=None):
@@ -225,7 +225,7 @@ def test_a_convention_that_does_not_exist_is_refused():
         check(softmax, conventions={"empty-row": "ones"})
 
 
-# --- what is asked -----------------------------------------------------------------------------------------------------
+# --- what is asked ----------------------------------------------------------------------------------------------------
 
 
 def test_rows_and_columns_of_millions_are_asked_for_at_full():

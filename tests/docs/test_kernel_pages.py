@@ -107,12 +107,13 @@ def test_what_the_page_shows_of_a_failure_is_what_is_printed(project: Path) -> N
     from polylogit import conformance
 
     text = (ROOT / "docs" / "conformance.md").read_text()
-    shown = re.search(r"^```text\nfailed  (\S+)\n +(.*)\n", text, re.MULTILINE)
+    shown = re.search(r"^```text\nwrong  .*\n.*\n  (\S+)\n +(.*)\n((?:      .*\n)*)", text, re.MULTILINE)
     assert shown
-    identifier, message = shown.groups()
+    identifier, message, more = shown.groups()
     sys.path.insert(0, str(project))
     try:
         (result,) = conformance.replay(identifier).results
     finally:
         sys.path.remove(str(project))
     assert result.message == message
+    assert result.details["python"].splitlines() == [line.strip() for line in more.splitlines()[-5:]]

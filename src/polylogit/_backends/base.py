@@ -44,7 +44,8 @@ class Loan(NamedTuple):
 
 
 # What porting suggests to write, by what it does: ``x`` are logits and ``p`` probabilities. A backend spells what its
-# users write otherwise.
+# users write otherwise. The last three are for the conformance kit, which shows a failing call in a user's words: the
+# import, an array of `values` (nested lists), and the gradient of `call` for the cotangent ``g``; empty for unknown.
 SPELLING = {
     "softmax": "polylogit.softmax(x, axis={axis})",
     "log_softmax": "polylogit.log_softmax(x, axis={axis})",
@@ -62,6 +63,9 @@ SPELLING = {
     "no second sigmoid": "p = x  # it has been through sigmoid already",
     "no dropout": "p = 0  # no dropout when comparing",
     "attached": "y, pullback = polylogit.vjp(polylogit.softmax, x)",
+    "import": "",
+    "array": "",
+    "pullback": "",
 }
 
 

@@ -322,6 +322,8 @@ class TensorflowBackend(Backend):
         "float32": "x = tf.cast(x, tf.float32)",
         "two classes": "tf.nn.softmax(tf.stack([tf.zeros_like(x), x], axis=-1))",
         "mask": "x = tf.where(mask, x, -float('inf'))",
+        "import": "import tensorflow as tf",
+        "array": "tf.constant({values}, dtype=tf.{dtype})",
         "no second softmax": (
             "keras.losses.CategoricalCrossentropy(from_logits=True)  # and no softmax in the last layer"
         ),

@@ -1,7 +1,7 @@
 """The conformance kit: whether an implementation of softmax, log_softmax or sigmoid is right, gradients included.
 
-`run` examines registered backends, `check` a callable of one's own; both return a `Report`. Needs the extra
-``conformance``; nothing of it is imported before it is used.
+`run` examines registered backends, `check` a callable of one's own; both return a `Report`. `audit` examines a test:
+what it would let through. Needs the extra ``conformance``; nothing of it is imported before it is used.
 """
 
 from __future__ import annotations
@@ -11,12 +11,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polylogit.conformance._api import cases, check, replay, run, search, verify_implementation
+    from polylogit.conformance._audit import Audit, Outcome, audit, drawing
     from polylogit.conformance._report import Report
     from polylogit.conformance._results import Result
 
-__all__ = ["Report", "Result", "cases", "check", "replay", "run", "search", "verify_implementation"]
+__all__ = [
+    "Audit",
+    "Outcome",
+    "Report",
+    "Result",
+    "audit",
+    "cases",
+    "check",
+    "drawing",
+    "replay",
+    "run",
+    "search",
+    "verify_implementation",
+]
 
-_ELSEWHERE = {"Report": "_report", "Result": "_results"}  # all others in _api
+_ELSEWHERE = {
+    "Report": "_report",
+    "Result": "_results",
+    "Audit": "_audit",
+    "audit": "_audit",
+    "Outcome": "_audit",
+    "drawing": "_audit",
+}  # all others in _api
 
 
 def __getattr__(name: str) -> Any:

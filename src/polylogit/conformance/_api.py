@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections import deque
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,10 @@ from polylogit.conformance._checks import CHECKS
 from polylogit.conformance._conventions import checked
 from polylogit.conformance._implementation import implementation_of
 from polylogit.conformance._machine import machine
+from polylogit.conformance._replay import Replayed
 from polylogit.conformance._report import Report
 from polylogit.conformance._results import SEARCH, Result, held_to
-from polylogit.conformance._run_checks import run_checks
+from polylogit.conformance._run_checks import count_cases, run_checks
 from polylogit.conformance._search import replayed
 from polylogit.errors import ConformanceError, UnknownBackendError
 
@@ -91,7 +93,7 @@ def run(
             folders = {job.backend: Path(folder, job.backend) for job in present}
             for job in present:
                 folders[job.backend].mkdir()
-                job.values = str(folders[job.backend])
+                job.values, job.counting = str(folders[job.backend]), progress is not None
             _runner.run_jobs(present, progress)
             report.pairs = _cross_backend.differences(folders)
         for job in present:
@@ -214,6 +216,7 @@ def check(
     search: int = 0,
     rounded_once: bool = False,
     conventions: Mapping[str, Any] | None = None,
+    progress: Callable[[str, dict[str, Any]], None] | None = None,
 ) -> Report:
     """Certify someone's own implementation of an operation.
 
@@ -257,6 +260,8 @@ def check(
         (an axis or None), ``axis-none`` (the axis that None means), ``axis`` (``"flattens"``), ``empty-row`` (of a row
         of nothing but -inf: ``"zeros"`` or ``"uniform"``), ``masked-row`` (of one that is masked out: ``"nan"`` or
         ``"uniform"``). By default those in its attribute ``conventions``, if it has one.
+    progress : callable, optional
+        ``progress(backend, event)``, called for every event, as in `run`.
 
     Returns
     -------
@@ -299,7 +304,8 @@ def check(
         }
         kernel["dtypes"] = None if dtypes is None else [dtype.name for dtype in dtypes_named(dtypes)]
         job = _runner.Job(backend, (operation,), level, seed, device, checks, kernel=kernel)
-        _runner.run_jobs([job])
+        job.counting = progress is not None
+        _runner.run_jobs([job], progress)
         if job.refusal:
             raise ConformanceError(job.refusal)
         report.results.extend(job.results)
@@ -308,7 +314,15 @@ def check(
         found = implementation_of(backend, operation, given, vjp, name, device)
         capabilities[found.backend.name] = found.backend.capabilities()
         found.conventions.update(declared)
-        report.results.extend(run_checks(found, level, seed, dtypes, checks, search=search))
+        if progress is not None:
+            progress(backend, {"event": "ready"})
+            progress(backend, {"event": "total", "of": count_cases([found], level, seed, dtypes, checks)})
+        for result in run_checks(found, level, seed, dtypes, checks, search=search):
+            report.results.append(result)
+            if progress is not None:
+                progress(backend, {"event": "result", "result": asdict(result)})
+        if progress is not None:
+            progress(backend, {"event": "end"})
     return _finished(report, expected_failures, strict, start, rounded_once=rounded_once)
 
 
@@ -389,7 +403,22 @@ def replay(
     implementation, vjp : callable, optional
         What was checked, where it cannot be imported by the name in the id.
     device : str, optional
+
+    Returns
+    -------
+    Report
     """
+    return replay_in_full(identifier, implementation=implementation, vjp=vjp, device=device)[0]
+
+
+def replay_in_full(
+    identifier: str,
+    *,
+    implementation: Callable[..., Any] | None = None,
+    vjp: Callable[..., Any] | str | None = None,
+    device: str | None = None,
+) -> tuple[Report, Replayed | None]:
+    """As `replay`, and the numbers themselves; None where the case is no single call that went wrong."""
     body, at, seed = identifier.rpartition("@")
     parts = (body if at else identifier).split("/")
     if len(parts) != 5 or parts[2] not in (*CHECKS, SEARCH) or not (seed.isdigit() or not at):
@@ -399,15 +428,25 @@ def replay(
     backend, _, target = subject.partition("+")
     found = implementation_of(backend, operation, implementation or target or None, vjp, target or None, device)
     number = int(seed) if at else 0
+    watch: list[Any] = []
     report = Report(environment=_environment("any", number))
     if check_ == SEARCH:
         setting = Setting(found, definition(operation), dtypes_named([dtype])[0], "full", number)
-        report.results = [replayed(setting, case)]
-        return report
+        report.results = [replayed(setting, case, watch)]
+        return report, _replayed(watch)
     for level in LEVELS:
-        results = run_checks(found, level, number, [dtype], [check_], case=case)
+        results = run_checks(found, level, number, [dtype], [check_], case=case, watch=watch)
         report.results = [one for one in results if one.case == case]
         if report.results:
-            return report
+            return report, _replayed(watch)
     message = f"{identifier!r} names no case; copy an id from a report made by this version of polylogit."
     raise ConformanceError(message)
+
+
+def _replayed(watch: Sequence[Any]) -> Replayed | None:
+    if not watch:
+        return None
+    setting, found = watch[0]
+    if found.seen is None or not found.seen.call:
+        return None
+    return Replayed(setting.implementation, found.seen, setting.dtype)

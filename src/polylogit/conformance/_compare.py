@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polylogit.conformance._numbers import side_by_side, times, ulps
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,11 +22,31 @@ _SHOWN = 16  # entries of a row that a failure shows
 
 
 @dataclass(slots=True)
+class Seen:
+    """The numbers of a comparison, in rows: `over` is where an error is over its bound, `row` and `index` the worst.
+
+    `telling` is where another number would have shown: neither NaN, nor so small that 0 would do. `call` is how they
+    were asked for: ``kind``, ``x``, ``axis``, ``where``, ``layout``, ``g``.
+    """
+
+    inputs: Array
+    expected: Array
+    got: Array
+    over: Array
+    telling: Array
+    row: int
+    index: int
+    directions: Sequence[Array] = ()
+    call: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Comparison:
     """What a case came to; see `polylogit.conformance.Result` for the fields that it has too.
 
     `lost`: half of a value or more is gone. `vacuous`: a constant would have passed as well. `row`: that of the worst
-    error. `values`: what came back, where backends may be compared on it.
+    error. `values`: what came back, where backends may be compared on it. `seen`: what was compared, while the case is
+    at hand.
     """
 
     verdict: str = "passed"
@@ -40,6 +62,8 @@ class Comparison:
     finding: str = ""
     convention: str = ""
     once: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    seen: Seen | None = None
     lost: bool = False
 
 
@@ -86,6 +110,9 @@ def compare(expected: Expected, got: Array, names: Sequence[str] = ()) -> Compar
     worst = float(ratio[at])
     found = Comparison(error=worst, cases=int(ratio.size), vacuous=_vacuous(expected), row=at[0])
     found.length, found.distance = ratio.shape[-1], _distance(expected.inputs[at[0]], at[-1])
+    high = expected.exact.hi
+    telling = np.isfinite(high) & (np.abs(high) >= expected.zero_below) & (np.abs(high) > expected.bound)
+    found.seen = Seen(expected.inputs, high, got, ~(ratio <= 1.0), telling, at[0], at[-1])
     if not worst <= 1.0:
         name = names[at[0]] if at[0] < len(names) else ""
         found.verdict = "failed"
@@ -160,7 +187,10 @@ def _failure(expected: Expected, got: Array, line: int, index: int, name: str, w
         "bound": bound,
         **{key: [float(value) for value in row[line, start : start + _SHOWN]] for key, row in rows.items()},
     }
-    size = "" if worst == np.inf else f", {worst:.3g} times the bound of {bound:.3g}"
+    before, after = side_by_side(right, details["got"], expected.dtype)
+    off = ulps(right, details["got"], expected.dtype)
+    size = "" if off is None else f", {times(off)} ulp off"
+    size += "" if worst == np.inf else f", {times(worst)} times the bound"
     where = f"row {name!r}" if name else f"row {line}"
     where += f" (length {got.shape[-1]}), entry {index}"
-    return f"{where}: expected {right:.9g}, got {details['got']:.9g}{size}", details
+    return f"{where}: expected {before}, got {after}{size}", details

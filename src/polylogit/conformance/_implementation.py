@@ -88,9 +88,9 @@ class Implementation:
         self.conventions: dict[str, str] = checked(getattr(function, "conventions", None))
         parameters = _parameters(self.function)
         self.offers_axis = self.takes_axis and (parameters is None or len(parameters) > 1)
-        self._axis_name = _axis_name(parameters)
+        self.axis_name = _axis_name(parameters)
         self._vjp_axis = _axis_name(_parameters(vjp), after=2) if vjp is not None else "axis"
-        self.default_axis = parameters is None or _has_default(self.function, self._axis_name)
+        self.default_axis = parameters is None or _has_default(self.function, self.axis_name)
         self.offers_where = self.takes_axis and (not self.is_kernel or "where" in (parameters or ()))
         self.offers_dtype = not self.is_kernel or "dtype" in (parameters or ())
         self._programs: dict[Any, Callable[..., Any]] = {}
@@ -146,7 +146,7 @@ class Implementation:
         return self.function(x, **self._axis(axis), **kwargs)
 
     def _axis(self, axis: Any) -> dict[str, Any]:
-        return {self._axis_name: axis} if self.offers_axis else {}
+        return {self.axis_name: axis} if self.offers_axis else {}
 
     def answer(self, x: Any, axis: Any = -1, **kwargs: Any) -> Answer:
         """The answer for a framework's array, and whether it was left as it was."""

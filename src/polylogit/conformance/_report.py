@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polylogit._io import write_whole
-from polylogit.conformance._results import Results
+from polylogit.conformance._results import STATUS, Results
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -14,6 +14,23 @@ if TYPE_CHECKING:
 class Report(Results):
     __doc__ = Results.__doc__
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        """One line."""
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
+        return f"<Report {STATUS[self.status]}: {counts or 'nothing was run'}>"
+
+    def _repr_html_(self) -> str:
+        """The table, for notebooks."""
+        from polylogit.conformance._reports import html
+
+        return html.table(self)
+
+    def summary(self) -> str:
+        """A few lines of text: the verdict, the counts, and what is wrong by its cause, the smallest case of each."""
+        from polylogit.conformance._verdict import summary
+
+        return summary(self)
 
     # A renderer is imported where its form is asked for: HTML needs jinja2.
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 DISAGREES = ("failed", "convention", "unexpected-pass", "expired")
 INCONCLUSIVE = ("inconclusive", "crashed", "timeout", "missing")
@@ -69,6 +72,8 @@ class Result:
     once : float or None
         Of 16-bit results, the worst error as a fraction of what it may be if they are computed in float32 and rounded
         once; None where nothing was measured.
+    facts : dict
+        How the case was asked, and of what kind its logits are: what failures may have in common.
     """
 
     subject: str
@@ -87,6 +92,7 @@ class Result:
     finding: str = ""
     convention: str = ""
     once: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -174,10 +180,10 @@ class Results:
         errors = [one.error for one in asked if one.error is not None and check in (None, one.check)]
         return max(errors) if errors else None
 
-    def matrix(self, *keys: str) -> dict[tuple[str, ...], dict[str, Any]]:
-        """Counts of verdicts and the worst error, grouped by attributes of the results."""
+    def matrix(self, *keys: str, among: Iterable[Result] | None = None) -> dict[tuple[str, ...], dict[str, Any]]:
+        """Counts of verdicts and the worst error, grouped by attributes of the results, or of some of them."""
         cells: dict[tuple[str, ...], dict[str, Any]] = defaultdict(lambda: {"error": None, "verdicts": Counter()})
-        for result in self.results:
+        for result in self.results if among is None else among:
             cell = cells[tuple(getattr(result, key) for key in keys)]
             cell["verdicts"][result.verdict] += 1
             if result.error is not None:
@@ -188,13 +194,6 @@ class Results:
     def counts(self) -> dict[str, int]:
         """How many results have each verdict."""
         return dict(Counter(result.verdict for result in self.results))
-
-    def summary(self) -> str:
-        """A few lines of text: the verdict, the counts and each failure."""
-        counts = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
-        lines = [f"{STATUS[self.status]}: {counts}"]
-        lines += [f"  {result.verdict}  {result.id}: {result.message}" for result in self.bad[:20]]
-        return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data: what the JSON report holds."""

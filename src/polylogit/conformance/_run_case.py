@@ -17,10 +17,12 @@ from polylogit._spec.exact import exact
 from polylogit.conformance._case import Case
 from polylogit.conformance._compare import Comparison, Expected, compare
 from polylogit.conformance._conventions import SAID, axes_meant, empty_rows, others
+from polylogit.conformance._facts import facts
 from polylogit.conformance._results import CONVENTION, INACCURATE, WRONG, Result, held_to
+from polylogit.conformance._snippet import call_line, reproducer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from polylogit._spec.dtypes import Array, Finfo
     from polylogit.conformance._case import Setting
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
 _REFUSALS = (NotImplementedError, TypeError, ValueError, LookupError, AttributeError, AssertionError, ImportError)
 _DEFINED = {"reverse": "second", "forward": "second"}  # where the table defines a kind of case under another name
 # What a result takes over.
-_SAID = ("verdict", "error", "message", "details", "length", "distance", "cases", "finding", "convention", "once")
+_SAID = (
+    *("verdict", "error", "message", "details", "length", "distance", "cases"),
+    *("finding", "convention", "once", "facts"),
+)
 # A factor of two to four of each bound is room for implementations that are right in another way. What is over it by
 # less than that once more may have rounded more often than they do; beyond it something else is wrong.
 _EXPLAINED = 4.0
@@ -52,7 +57,21 @@ class quiet:  # noqa: N801  a context manager
 
 
 def run(setting: Setting, case: Case) -> Comparison:
-    """What a case comes to."""
+    """What a case comes to, and the facts about it."""
+    found = _come_to(setting, case)
+    found.facts = facts(setting, case, found)
+    # Of a behaviour one call says nothing, but where it is a call on integers.
+    integers = found.facts.get("integers", "")
+    if found.seen is not None and found.seen.call and (case.behaviour is None or integers):
+        if integers:
+            found.seen.call["dtype"] = integers
+        found.details["call"] = "" if integers or case.into is not None else call_line(found.seen, setting.dtype)
+        found.details["python"] = reproducer(setting.implementation, found.seen, setting.dtype)
+        found.details = {name: value for name, value in found.details.items() if value != ""}
+    return found
+
+
+def _come_to(setting: Setting, case: Case) -> Comparison:
     try:
         with quiet():
             if case.behaviour is not None:
@@ -123,7 +142,19 @@ def compared(setting: Setting, answer: Answer, x: Array, case: Case | None = Non
         return compare(_expected_values(setting, x, meant, dtype, conventions), got, case.names)
 
     found = _graded(setting, case, x, by)
+    _asked(found, setting, case, x)
     return _finished(setting, found, answer, target, "result", case)
+
+
+def _asked(found: Comparison, setting: Setting, case: Case, x: Array, directions: Sequence[Array] = ()) -> None:
+    """Note the call itself, for those who write it down."""
+    if found.seen is None or found.verdict == "passed":
+        return
+    axis = _axis(setting, axes_meant(case, x.ndim, setting.conventions))
+    given = {name: getattr(case, name) for name in ("kind", "axis", "axis_given", "where", "layout")}
+    places = _rows(np.arange(x.size).reshape(x.shape), axis)
+    rows = {"rows": _rows(x, axis), "rows_where": _mask(setting, x, case), "places": places}
+    found.seen.call = {**given, **rows, "x": x, "g": tuple(directions), "into": case.into and case.into.name}
 
 
 def _graded(setting: Setting, case: Case, x: Array, by: Callable[[Mapping[str, str]], Comparison]) -> Comparison:
@@ -133,12 +164,12 @@ def _graded(setting: Setting, case: Case, x: Array, by: Callable[[Mapping[str, s
         return found
     if setting.is_kernel:
         for name, value in others(case, x, takes_axis=setting.operation.takes_axis):
-            if name not in setting.conventions:
+            if setting.conventions.get(name) != value:
                 other = by({**setting.conventions, name: value})
                 if other.verdict == "passed" and not other.vacuous:
                     other.verdict, other.finding, other.convention = "convention", CONVENTION, f"{name}={value}"
                     other.message = f"{SAID[name][1].format(value=value)}; by the contract {SAID[name][0]}"
-                    other.details = found.details
+                    other.details, other.seen = found.details, found.seen
                     return other
     return less_accurate(setting, found)
 
@@ -208,7 +239,11 @@ def _derivative(setting: Setting, case: Case) -> Comparison:
     found = compare(expected, np.where(usable, _rows(np.asarray(answer.values), axis), 0.0), case.names)
     found = less_accurate(setting, found)
     if found.details:
-        found.details["directions"] = [[float(v) for v in one[found.row][:16]] for one in flat]
+        shown = slice(found.details["shown_from"], found.details["shown_from"] + len(found.details["inputs"]))
+        found.details["directions"] = [[float(v) for v in one[found.row][shown]] for one in flat]
+    if found.seen is not None:
+        found.seen.directions = flat
+    _asked(found, setting, case, x, directions)
     return _finished(setting, found, answer, dtype, "gradient", case)
 
 

@@ -5,6 +5,7 @@ Knows implementations, checks and results; processes and reports are others' bus
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from polylogit.conformance._implementation import Implementation
     from polylogit.conformance._results import Result
 
+    Watched = tuple[Setting, Comparison]
+
 
 def run_checks(
     implementation: Implementation,
@@ -37,6 +40,7 @@ def run_checks(
     kept: dict[str, Array] | None = None,
     among: Sequence[str] | None = None,
     search: int = 0,
+    watch: list[Watched] | None = None,
 ) -> Iterator[Result]:
     """Every check on one implementation, result by result.
 
@@ -57,6 +61,8 @@ def run_checks(
         Of the dtypes that the implementation serves, those to run; unlike `dtypes`, not serving them is no failure.
     search : int, optional
         How many random calls to add, for each dtype and kind; see `polylogit.conformance._search`.
+    watch : list, optional
+        Takes the setting of each case and what it came to, with the numbers.
     """
     served = 0
     refused: list[Result] = []
@@ -67,7 +73,7 @@ def run_checks(
             continue
         served += 1
         for name in _checks(setting, checks):
-            yield from _check(setting, name, case, kept)
+            yield from _check(setting, name, case, kept, watch)
         if search:
             yield from searched(setting, search)
     for result in refused:
@@ -91,6 +97,22 @@ def list_cases(
             for name in _checks(setting, checks):
                 for case in CHECKS[name](setting):
                     yield result_of(setting, name, case.name, Comparison()).id
+
+
+def count_cases(
+    implementations: Iterable[Implementation],
+    level: str,
+    seed: int = 0,
+    dtypes: Iterable[str] | None = None,
+    checks: Sequence[str] | None = None,
+) -> dict[str, int]:
+    """How many cases each operation has in each dtype, as ``"softmax float32"``, if it is served; none is run."""
+    counts: Counter[str] = Counter()
+    for implementation in implementations:
+        listed = list_cases(implementation, level, seed, dtypes, checks)
+        dtypes_of = (identifier.rsplit("/", 2)[-2] for identifier in listed)
+        counts.update(f"{implementation.operation} {dtype}" for dtype in dtypes_of)
+    return dict(counts)
 
 
 def _settings(
@@ -130,13 +152,17 @@ def not_served(setting: Setting, *, asked: bool) -> Result | None:
     return result
 
 
-def _check(setting: Setting, name: str, only: str | None, kept: dict[str, Array] | None) -> Iterator[Result]:
+def _check(
+    setting: Setting, name: str, only: str | None, kept: dict[str, Array] | None, watch: list[Watched] | None
+) -> Iterator[Result]:
     verdicts = set()
     told = False
     for case in CHECKS[name](setting):
         if only is not None and case.name != only:
             continue
         found = run(setting, case)
+        if watch is not None:
+            watch.append((setting, found))
         result = result_of(setting, name, case.name, found)
         verdicts.add(found.verdict)
         told |= found.verdict == "passed" and not found.vacuous

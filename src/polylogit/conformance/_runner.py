@@ -48,7 +48,8 @@ class Job:
     """What is to be done of one backend; its dtypes are given out to processes one by one.
 
     `values` names a folder, where each process leaves a file. `kernel` is a user's function on the backend's arrays, as
-    the worker takes it; `refusal` is why it could not be asked at all. With `listing`, cases are named and none is run.
+    the worker takes it; `refusal` is why it could not be asked at all. With `listing`, cases are named and none is run;
+    with `counting`, the first process says before it begins how many there will be.
     """
 
     backend: str
@@ -60,6 +61,7 @@ class Job:
     values: str | None = None
     kernel: dict[str, Any] | None = None
     listing: bool = False
+    counting: bool = False
     dtypes: deque[str] = field(default_factory=lambda: deque(_ORDER))
     results: list[Result] = field(default_factory=list)
     listed: list[str] = field(default_factory=list)
@@ -77,7 +79,18 @@ class Job:
 
     def as_json(self) -> str:
         """As the worker reads it."""
-        names = ("backend", "operations", "level", "seed", "device", "checks", "values", "kernel", "listing")
+        names = (
+            "backend",
+            "operations",
+            "level",
+            "seed",
+            "device",
+            "checks",
+            "values",
+            "kernel",
+            "listing",
+            "counting",
+        )
         return json.dumps({name: getattr(self, name) for name in names})
 
     @property
@@ -210,6 +223,7 @@ class _Process:
         lines: queue.Queue[str | None] = queue.Queue()
         threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
         self._say(process, self._job.as_json())
+        self._job.counting = False
         limit = time_limit(self._job.level)
         while True:
             try:

@@ -53,11 +53,14 @@ def searched(setting: Setting, max_examples: int) -> Iterator[Result]:
         yield _search(setting, kind, max_examples)
 
 
-def replayed(setting: Setting, case: str) -> Result:
+def replayed(setting: Setting, case: str, watch: list[tuple[Setting, Comparison]] | None = None) -> Result:
     """The result that has this case in its id: one call, or a whole search that found nothing."""
     if whole := _TRIES.fullmatch(case):
         return _search(setting, whole[2], int(whole[1]))
-    return result_of(setting, SEARCH, case, _answered(setting, Call.of(case)))
+    found = _answered(setting, Call.of(case))
+    if watch is not None:
+        watch.append((setting, found))
+    return result_of(setting, SEARCH, case, found)
 
 
 def _search(setting: Setting, kind: str, max_examples: int) -> Result:

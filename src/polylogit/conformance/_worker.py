@@ -52,7 +52,7 @@ def _run(job: dict[str, Any], send: Callable[..., None]) -> None:
 
     import polylogit
     from polylogit.conformance._implementation import implementation_of
-    from polylogit.conformance._run_checks import list_cases, run_checks
+    from polylogit.conformance._run_checks import count_cases, list_cases, run_checks
 
     backend, kernel = polylogit.get_backend(job["backend"]), job["kernel"]
     level, seed, checks, device = (job[name] for name in ("level", "seed", "checks", "device"))
@@ -64,10 +64,15 @@ def _run(job: dict[str, Any], send: Callable[..., None]) -> None:
         implementation = implementation_of(job["backend"], job["operations"][0], *named)
         implementation.conventions.update(kernel["conventions"])
         send("ready", **ready)
+        if job["counting"]:
+            send("total", of=count_cases([implementation], level, seed, kernel["dtypes"], checks))
         for result in run_checks(implementation, level, seed, kernel["dtypes"], checks, search=kernel["search"]):
             send("result", result=dataclasses.asdict(result))
         return
     send("ready", **ready)
+    if job["counting"]:
+        implementations = [implementation_of(job["backend"], name, device=device) for name in job["operations"]]
+        send("total", of=count_cases(implementations, level, seed, None, checks))
     kept: dict[str, Any] = {}
     # Dtype by dtype, since operations ask for the same exact values there, which are kept for a while.
     while dtype := _next(send):

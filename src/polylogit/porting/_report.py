@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polylogit import _page
 from polylogit._io import plain_json, write_whole
 from polylogit.porting._results import Results
 
@@ -48,13 +48,23 @@ class Comparison(Results):
 
     __str__ = summary
 
+    def __repr__(self) -> str:
+        """One line."""
+        cause = "" if self.cause is None else f", cause: {self.cause.name}"
+        count = len(self.activations)
+        return f"<Comparison {self.status}: {count} activation{'s' if count != 1 else ''}{cause}>"
+
+    def _repr_html_(self) -> str:
+        """The verdict and the table, for notebooks."""
+        return _html(self, part=True)
+
     def to_json(self, path: str | os.PathLike[str]) -> None:
         """Write the verdicts, without the arrays, as JSON; the file appears whole or not at all."""
         write_whole(path, json.dumps(_as_dict(self), indent=2, allow_nan=False) + "\n")
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write one self-contained page to look at; the file appears whole or not at all."""
-        write_whole(path, _page(self))
+        write_whole(path, _html(self))
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -135,14 +145,12 @@ def _activation(one: Activation) -> dict[str, Any]:
 # --- HTML ------------------------------------------------------------------------------------------------------------
 
 
-def _page(comparison: Results) -> str:
+def _html(comparison: Results, *, part: bool = False) -> str:
     """The diagnosis on top, the error of each activation drawn, the worst rows side by side."""
-    import jinja2
-
-    source = resources.files("polylogit.porting").joinpath("comparison.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     failing = [one for one in comparison.activations if one.status == "disagrees"]
-    return environment.from_string(source).render(
+    return _page.render(
+        "comparison.html.j2",
+        part=part,
         comparison=comparison,
         verdict=VERDICTS[comparison.status],
         cause=comparison.cause,
@@ -184,5 +192,10 @@ def _worst_rows(one: Activation) -> list[dict[str, Any]]:
             }
             for column in columns
         ]
-        rows.append({"place": ", ".join(str(int(part)) for part in place), "cells": cells, "of": r.shape[1]})
+        apart = [float(one) > 0.01 * top for one in difference[index][columns]]
+        worst_column = int(np.argmax(difference[index][columns]))
+        places = [int(column) for column in columns]
+        drawn = _page.picture(r[index][columns], c[index][columns], apart, worst_column, places)
+        where = ", ".join(str(int(part)) for part in place)
+        rows.append({"place": where, "cells": cells, "of": r.shape[1], "drawn": drawn})
     return rows

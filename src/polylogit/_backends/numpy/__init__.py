@@ -243,6 +243,10 @@ class NumpyBackend(Backend):
     name: ClassVar[str] = "numpy"
     differentiates: ClassVar[bool] = False
     any_byte_order: ClassVar[bool] = True
+    spelling: ClassVar[dict[str, str]] = {
+        "import": "import numpy as np",
+        "array": 'np.array({values}, dtype="{dtype}")',
+    }
 
     def __init__(self) -> None:
         compiled.set_up(self.softmax, self.log_softmax, self.sigmoid)

@@ -1,10 +1,113 @@
-"""The forms a report is written in, one module each; all read the same plain data. None knows a framework."""
+"""The forms a report is written in, one module each; all read the same plain data. None knows a framework.
+
+What several of them show is here: the command that runs a case again, and a failing row as a table of few columns.
+"""
 
 from __future__ import annotations
 
-__all__ = ["replay_command"]
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from polylogit._spec.dtypes import DTYPES
+from polylogit.conformance._numbers import below, shortest, side_by_side
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from polylogit.conformance._results import Result, Results
+
+__all__ = ["Window", "computed", "of_storage", "others", "replay_command", "shares", "window"]
 
 
 def replay_command(identifier: str) -> str:
     """What to type to run one case again."""
     return f"polylogit replay '{identifier}'"
+
+
+def of_storage(result: Result) -> bool:
+    """Whether the bound is that of a dtype that nobody computes in (float8): its rounding alone nearly fills it."""
+    dtype = DTYPES.get(result.rounded_to)
+    return dtype is not None and bool(dtype.computed_in)
+
+
+def computed(report: Results) -> list[Result]:
+    """The results in all other dtypes."""
+    return [one for one in report.results if not of_storage(one)]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The entries of a failing row around the worst one, as text.
+
+    Attributes
+    ----------
+    places : list of int
+        Which entries.
+    lines : dict of str to list of str
+        What there is of each, by name.
+    wrong : list of bool
+        Which entries are wrong; `worst` is the position of the one that is most.
+    length : int
+        Of the whole row.
+    """
+
+    places: list[int]
+    lines: dict[str, list[str]]
+    wrong: list[bool]
+    worst: int
+    length: int
+
+
+def window(result: Result, most: int = 16) -> Window | None:
+    """The failing row, or its part around the worst entry; None where no row failed."""
+    details = result.details
+    names = ("inputs", "expected_row", "got_row", "index", "bound")
+    if any(name not in details for name in names):
+        return None
+    inputs, expected, got = ([float(value) for value in details[name]] for name in names[:3])
+    start, worst = details.get("shown_from", 0), details["index"] - details.get("shown_from", 0)
+    first = max(0, min(worst - most // 2, len(inputs) - most))
+    part = slice(first, first + most)
+    given, rounded = DTYPES.get(result.dtype), DTYPES.get(result.rounded_to)
+    lines = _logits(inputs, part, given)
+    for name, values in zip(("cotangent", "direction"), details.get("directions", ()), strict=False):
+        lines[name] = [shortest(float(value), given) for value in values[part]]
+    pairs = [side_by_side(r, c, rounded) for r, c in zip(expected[part], got[part], strict=True)]
+    right = [_right(r, c, rounded) for r, c in zip(expected[part], got[part], strict=True)]
+    # What is nearest to the right value is not what came, and no further off than rounding: shown as what came.
+    lines["expected"] = [came if fine else text for (text, came), fine in zip(pairs, right, strict=True)]
+    lines["got"] = [came for _, came in pairs]
+    wrong = [not fine for fine in right]
+    wrong[worst - first] = True
+    lines["expected"][worst - first] = pairs[worst - first][0]
+    places = list(range(start + first, start + first + len(wrong)))
+    return Window(places, lines, wrong, worst - first, details.get("length", len(inputs)))
+
+
+def _logits(inputs: list[float], part: slice, dtype: Any) -> dict[str, list[str]]:
+    if (far := below(inputs)) is not None:
+        top, distances = far
+        return {f"inputs, {shortest(top, dtype)} +": [shortest(one) for one in distances[part]]}
+    return {"inputs": [shortest(one, dtype) for one in inputs[part]]}
+
+
+def _right(right: float, came: float, dtype: Any) -> bool:
+    """Whether that is the right number up to a few units in the last place; the worst entry is marked in any case."""
+    if math.isnan(right) or math.isnan(came):
+        return math.isnan(right) and math.isnan(came)
+    if math.isinf(right) or math.isinf(came) or dtype is None:
+        return right == came
+    return abs(right - came) <= 16 * float(dtype.ulp(right))
+
+
+def shares(counts: dict[str, int]) -> str:
+    """What went wrong, and how often where that differs."""
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{name} ({count})" for name, count in counts.items())
+
+
+def others(identifiers: Iterable[str], subject: str) -> list[str]:
+    """Ids without what is the same in all of them."""
+    return [one.removeprefix(f"{subject}/") for one in identifiers]

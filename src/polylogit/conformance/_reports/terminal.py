@@ -7,45 +7,68 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from polylogit.conformance._reports import replay_command
-from polylogit.conformance._results import BAD, DISAGREES, SEARCH, STATUS
+from polylogit.conformance._grouping import grouped
+from polylogit.conformance._numbers import times
+from polylogit.conformance._reports import computed, of_storage, others, replay_command, shares, window
+from polylogit.conformance._results import BAD, DISAGREES, FINDINGS
+from polylogit.conformance._verdict import counted, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from polylogit.conformance._grouping import Group
     from polylogit.conformance._results import Result, Results
 
 __all__ = ["Live", "console", "show", "show_case"]
 
-_SHOWN = 15
+_SHOWN = 15  # groups
+_ALSO = 4  # other cases of a group that are named
+_ROW = 110  # characters of a failing row
 _WIDTH = 140  # where there is no terminal to ask
+_NOTES = {"start": "importing", "ready": "running", "end": "done", "error": "failed", "broken": "broken"}
 _COLOURS = {0: "green", 1: "red", 3: "yellow"}
 
 
-def console() -> Console:
-    """Standard output; wide enough for the table where that is a file."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=_WIDTH)
+def console(*, stderr: bool = False) -> Console:
+    """Standard output, or standard error; wide enough for the table where that is a file."""
+    found = Console(highlight=False, stderr=stderr)
+    return found if found.is_terminal else Console(highlight=False, width=_WIDTH, stderr=stderr)
 
 
 class Live:
-    """A progress bar for each backend, on standard error; a line for each event that matters where that is a file."""
+    """A progress bar for each of several backends, on standard error; nothing where that is no terminal.
 
-    def __init__(self, backends: Sequence[str]) -> None:
-        self._console = Console(stderr=True, highlight=False)
+    The total is what the cases come to if every dtype is served; the time that is left follows from the pace so far.
+
+    Parameters
+    ----------
+    backends : sequence of str
+        As events name them.
+    labels : sequence of str, optional
+        What is shown for each.
+    """
+
+    def __init__(self, backends: Sequence[str], labels: Sequence[str] | None = None, to: Console | None = None) -> None:
+        self._console = to or Console(stderr=True, highlight=False)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("[dim]left[/]"),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
         self._progress = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
-        self._tasks = {name: self._progress.add_task(name, total=None, note="waiting") for name in backends}
+        named = zip(backends, labels or backends, strict=True)
+        self._tasks = {
+            name: self._progress.add_task(escape(label), total=None, note="waiting") for name, label in named
+        }
         self._bad = dict.fromkeys(backends, 0)
+        self._counts: dict[str, dict[str, int]] = {name: {} for name in backends}
 
     def __enter__(self) -> Live:
         """Start drawing."""
@@ -59,22 +82,27 @@ class Live:
     def __call__(self, backend: str, event: dict[str, Any]) -> None:
         """One event of a worker."""
         kind, task = event["event"], self._tasks[backend]
-        note = {"start": "importing", "ready": "running", "end": "done", "error": "failed", "broken": "broken"}.get(
-            kind
-        )
-        if kind == "result":
-            self._bad[backend] += event["result"]["verdict"] in BAD
-            words = f"{event['result']['operation']} {event['result']['check']} {event['result']['dtype']}"
-            self._progress.update(
-                task, advance=1, note=words + (f" [red]{self._bad[backend]} bad[/]" if self._bad[backend] else "")
-            )
-        elif note:
+        if kind == "total":
+            self._counts[backend] = dict(event["of"])
+            self._progress.update(task, total=sum(event["of"].values()))
+        elif kind == "result":
+            result = event["result"]
+            self._bad[backend] += result["verdict"] in BAD
+            words = f"{result['operation']} {result['check']} {result['dtype']}"
+            bad = f" [red]{self._bad[backend]} bad[/]" if self._bad[backend] else ""
+            self._progress.update(task, advance=1, note=words + bad, total=self._total(backend, result))
+        elif note := _NOTES.get(kind):
+            done = self._progress.tasks[task].completed
             self._progress.update(task, note=note)
             if kind == "end":
-                done = self._progress.tasks[task].completed
                 self._progress.update(task, total=max(done, 1))
-            if not self._console.is_terminal and note != "importing":
-                self._console.print(f"{backend}: {note}")
+
+    def _total(self, backend: str, result: dict[str, Any]) -> float | None:
+        """The total, less the cases of a dtype that has just been refused as a whole."""
+        total = self._progress.tasks[self._tasks[backend]].total
+        if total is None or result["case"] != "served":
+            return total
+        return max(1, total - self._counts[backend].get(f"{result['operation']} {result['dtype']}", 1) + 1)
 
 
 def _number(error: float | None) -> str:
@@ -112,25 +140,31 @@ def show(report: Results, to: Console | None = None) -> None:
         if result.verdict == "unsupported" and result.case == "served":  # a whole dtype, which the table does not show
             what = f"{result.operation} {result.dtype}"
             out.print(f"[dim]unsupported[/]  {what}: {escape(result.message)}", soft_wrap=True)
-    bad = [result for result in report.bad if result.verdict != "missing"]
-    # What a search has shrunk says most in the fewest numbers.
-    _failures(sorted(bad, key=lambda result: result.check != SEARCH), out)
+    groups = grouped(report)
+    _groups(groups, out)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(report.counts.items()))
     seconds = f" in {report.environment['seconds']:.1f} s" if "seconds" in report.environment else ""
-    out.print(f"[{_COLOURS[report.status]}]{STATUS[report.status]}[/]: {counts or 'nothing was run'}{seconds}")
+    if groups:
+        out.print()
+    out.print(f"{counts or 'no results'}{seconds}")
+    word, _, said = sentence(report, groups).partition(":")
+    out.print(f"[{_COLOURS[report.status]}]{word}[/]:{escape(said)}", soft_wrap=True)
 
 
 def _matrix(report: Results, subjects: Sequence[str], out: Console) -> None:
     ran = [result for result in report.results if result.check]
     if not ran:
         return
+    storage = [result for result in ran if of_storage(result)]
     out.print("worst error as a fraction of its bound (1 is the bound):")  # a title would be folded to the table
     table = Table()
     table.add_column("operation")
     table.add_column("check")
     for subject in subjects:
         table.add_column(escape(subject), justify="right")
-    whole, cells = report.matrix("operation", "subject"), report.matrix("operation", "check", "subject")
+    whole = report.matrix("operation", "subject", among=computed(report))
+    cells = report.matrix("operation", "check", "subject", among=computed(report))
+    apart = report.matrix("operation", "subject", among=storage)
     lost = {result.subject: result.verdict for result in report.results if not result.check}
 
     def cell(found: dict[str, Any] | None, subject: str) -> str:
@@ -140,7 +174,10 @@ def _matrix(report: Results, subjects: Sequence[str], out: Console) -> None:
         first = (cell(whole.get((operation, one)), one) for one in subjects)
         table.add_row(f"[bold]{operation}[/]", "[bold]all[/]", *first)
         for check in dict.fromkeys(result.check for result in ran if result.operation == operation):
-            table.add_row("", check, *(cell(cells.get((operation, check, one)), one) for one in subjects))
+            if any((operation, check, one) in cells for one in subjects):
+                table.add_row("", check, *(cell(cells.get((operation, check, one)), one) for one in subjects))
+        if any((operation, one) in apart for one in subjects):  # its own rounding nearly fills its bound
+            table.add_row("", "[dim]float8[/]", *(cell(apart.get((operation, one)), one) for one in subjects))
         table.add_section()
     out.print(table)
 
@@ -163,28 +200,82 @@ def _pairs(report: Results, out: Console) -> None:
     out.print(table)
 
 
-def _failures(bad: Sequence[Result], out: Console) -> None:
-    for result in bad[:_SHOWN]:
-        out.print(f"[red]{result.verdict}[/]  [bold]{escape(result.id)}[/]", soft_wrap=True)
-        out.print(f"    {escape(result.message)}", soft_wrap=True)
-        if "inputs" in result.details:
-            inputs = ", ".join(f"{value:.9g}" for value in result.details["inputs"])
-            out.print(f"    inputs: \\[{inputs}]", soft_wrap=True)
-        if result.details.get("stderr"):
-            out.print(f"    {escape(result.details['stderr'][-600:])}", soft_wrap=True)
-        if result.case and result.verdict != "unexpected-pass":  # of that, the case is a pattern
-            out.print(f"    {escape(replay_command(result.id))}", soft_wrap=True)
-    if len(bad) > _SHOWN:
-        out.print(f"and {len(bad) - _SHOWN} more; --json, --junit, --html and --markdown write all of them")
+def _groups(groups: Sequence[Group], out: Console) -> None:
+    for group in groups[:_SHOWN]:
+        colour = "red" if group.smallest.verdict in DISAGREES else "yellow"
+        what = " ".join(part for part in (group.subject, group.operation) if part)
+        out.print(f"\n[{colour}]{group.finding}[/]  [bold]{escape(what)}: {escape(group.headline)}[/]", soft_wrap=True)
+        if group.symptoms and group.finding in FINDINGS:
+            finite = group.worst is not None and math.isfinite(group.worst)
+            worst = f"; at most {times(group.worst)} times the bound" if finite and group.worst is not None else ""
+            out.print(f"    {escape(shares(group.symptoms))}{worst}", soft_wrap=True)
+        _case(group.smallest, out)
+        rest = others([one.id for one in group.results[1:]], f"{group.subject}/{group.operation}")
+        if rest:
+            more = f" and {len(rest) - _ALSO} more" if len(rest) > _ALSO else ""
+            out.print(f"    [dim]also {escape(', '.join(rest[:_ALSO]))}{more}[/]", soft_wrap=True)
+    if len(groups) > _SHOWN:
+        out.print(f"and {counted(len(groups) - _SHOWN, 'group')} more; --json, --junit, --html and --markdown have all")
 
 
-def show_case(result: Result, to: Console | None = None) -> None:
-    """One case with all that is known of it."""
+def _case(result: Result, out: Console) -> None:
+    """The smallest case of a group: what is wrong, the row, and the ways to see it again."""
+    if result.case:
+        out.print(f"  {escape(result.id)}", soft_wrap=True)
+    out.print(f"    {escape(result.message)}", soft_wrap=True)
+    _row(result, out)
+    if result.details.get("stderr"):
+        out.print(f"    {escape(result.details['stderr'][-600:])}", soft_wrap=True)
+    if python := result.details.get("python"):
+        for line in python.splitlines():
+            out.print(f"      [cyan]{escape(line)}[/]", soft_wrap=True)
+    if result.case and result.verdict != "unexpected-pass":  # of that, the case is a pattern
+        out.print(f"    {escape(replay_command(result.id))}", soft_wrap=True)
+
+
+def _row(result: Result, out: Console, most: int = 9) -> None:
+    """The failing row in columns, the wrong entries marked."""
+    found = window(result, most)
+    if found is None:
+        return
+    names = {"entry": [str(one) for one in found.places], **found.lines}
+    widths = [max(len(values[column]) for values in names.values()) for column in range(len(found.places))]
+    # As many columns as fit, those around the worst entry.
+    first, last = 0, len(widths)
+    while sum(widths[first:last]) + 2 * (last - first) > _ROW and last - first > 1:
+        if found.worst - first > last - 1 - found.worst:
+            first += 1
+        else:
+            last -= 1
+    label = max(map(len, names))
+    before, after = found.places[0] + first > 0, found.places[0] + last < found.length
+    for name, values in names.items():
+        cells = [f"{values[one]:>{widths[one]}}" for one in range(first, last)]
+        if name == "got":
+            cells = [f"[red]{escape(cell)}[/]" if found.wrong[first + at] else cell for at, cell in enumerate(cells)]
+        text = "  ".join(cells)
+        out.print(
+            f"      {escape(name):<{label}}  {'… ' if before else ''}{text}{' …' if after else ''}", soft_wrap=True
+        )
+    marks = [("^" * widths[one] if one == found.worst else "") for one in range(first, last)]
+    line = "  ".join(f"{mark:>{widths[first + at]}}" for at, mark in enumerate(marks))
+    out.print(f"      {'':<{label}}  {'  ' if before else ''}{line}".rstrip(), soft_wrap=True)
+
+
+def show_case(result: Result, python: str = "", to: Console | None = None) -> None:
+    """One case with all that is known of it; `python` is the call to paste."""
     out = to or console()
     out.print(f"{result.verdict}  [bold]{escape(result.id)}[/]", soft_wrap=True)
     if result.message:
-        out.print(escape(result.message), soft_wrap=True)
+        out.print(f"  {escape(result.message)}", soft_wrap=True)
+    _row(result, out, 16)
+    shown = ("inputs", "expected_row", "got_row", "directions", "expected", "got", "bound", "row", "index", "length")
     for key, value in result.details.items():
-        shown = ", ".join(f"{one!r}" for one in value) if isinstance(value, list) else f"{value!r}"
-        out.print(f"  {key}: {escape(shown)}", soft_wrap=True)
+        if key in (*shown, "shown_from", "python", "call"):
+            continue
+        text = ", ".join(f"{one!r}" for one in value) if isinstance(value, list) else str(value)
+        out.print(f"  {key}: {escape(text)}", soft_wrap=True)
     out.print(f"  error over bound: {_number(result.error) or 'not measured'} ({result.cases} numbers compared)")
+    if python:
+        out.print("\n[dim]# to paste into Python[/]")
+        out.print(escape(python), soft_wrap=True)

@@ -1,0 +1,112 @@
+"""What an entry of the catalogue is, and how the modules that hold the faults collect them.
+
+A fault is a whole implementation, or a whole gradient, that is wrong in one respect and right in all others: NumPy
+functions over arrays of float16, bfloat16, float32 and float64. Knows no operation's arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from polylogit.conformance._catalogue.steps import RIGHT, Function, lanes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit._spec.dtypes import Array
+
+
+Made = TypeVar("Made")
+
+# What a fault needs of a call, other than values, to show.
+NEEDS = {
+    "mask": "a mask",
+    "dtype argument": "a dtype argument",
+    "integers": "logits that are integers",
+    "dtype": "a look at the dtype of the result",
+    "empty": "an empty array",
+    "layout": "an array that is not contiguous in memory",
+    "calls": "more than one call, or a look at the inputs afterwards",
+    "axis": "another axis, or another number of dimensions",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One entry.
+
+    Attributes
+    ----------
+    name : str
+    operation : str
+    wrong : str
+        What is wrong, in a sentence.
+    function : callable
+        ``function(x, axis=-1)``; for sigmoid ``function(x)``. Right where the fault is one of the gradient.
+    vjp : callable or None
+        ``vjp(x, cotangent, axis=-1)`` of a gradient's fault; for sigmoid ``vjp(x, cotangent)``.
+    reports : tuple of str
+        Where it was reported of an implementation that was shipped, as ``owner/repository#number``.
+    needs : str
+        What it needs of a call to show; see `NEEDS`. Empty where values of logits are enough.
+    dtypes : tuple of str
+        The dtypes that it concerns; empty for all.
+    least_rows : int
+        How many rows an array must have for it to show.
+    """
+
+    name: str
+    operation: str
+    wrong: str
+    function: Function
+    vjp: Function | None = None
+    reports: tuple[str, ...] = ()
+    needs: str = ""
+    dtypes: tuple[str, ...] = ()
+    least_rows: int = 0
+
+    @property
+    def part(self) -> str:
+        """Whether the value is wrong or the gradient."""
+        return "value" if self.vjp is None else "gradient"
+
+
+class Collected(list[Fault]):
+    """Faults as their modules define them; each method is a decorator, which takes the entry's facts."""
+
+    def value(self, operation: str, wrong: str, *reports: str, **facts: Any) -> Callable[[Made], Made]:
+        """An implementation of any axis, or a class of which an instance is one."""
+
+        def enter(made: Made) -> Made:
+            function: Any = made() if isinstance(made, type) else made
+            self.append(Fault(_name(made), operation, wrong, function, None, reports, **facts))
+            return made
+
+        return enter
+
+    def rows(
+        self, operation: str, wrong: str, *reports: str, **facts: Any
+    ) -> Callable[[Callable[[Array], Array]], Callable[[Array], Array]]:
+        """A kernel of rows, which is called with a matrix in a wide dtype and whose axis is the last."""
+
+        def enter(kernel: Callable[[Array], Array]) -> Callable[[Array], Array]:
+            self.append(Fault(kernel.__name__, operation, wrong, lanes(kernel), None, reports, **facts))
+            return kernel
+
+        return enter
+
+    def gradient(self, operation: str, wrong: str, *reports: str, **facts: Any) -> Callable[[Made], Made]:
+        """A gradient of an implementation whose value is right."""
+
+        def enter(made: Made) -> Made:
+            vjp: Any = made() if isinstance(made, type) else made
+            self.append(Fault(_name(made), operation, wrong, RIGHT[operation][0], vjp, reports, **facts))
+            return made
+
+        return enter
+
+
+def _name(made: Any) -> str:
+    name: str = getattr(made, "entry", "") or made.__name__
+    return name
