@@ -333,13 +333,14 @@ def xgboost_function(objective: str) -> Callable[..., Any]:
     import xgboost
 
     def called(x: Any) -> Any:
-        ndim = 2 if objective == "multi:softprob" else 1
-        if x.dtype != np.float32 or x.ndim != ndim or not x.size or x.shape[-1] < 2 or x.size > 100_000:
-            raise NotImplementedError("float32, of its shape")
+        many = objective == "multi:softprob"
+        if x.dtype != np.float32 or not x.size or x.size > 100_000 or (many and (x.ndim != 2 or x.shape[1] < 2)):
+            raise NotImplementedError("float32; of several classes matrices")
         options = {"objective": objective, "base_score": 0.5, "nthread": 1, "verbosity": 0}
-        if ndim == 2:
+        margins = np.ascontiguousarray(x) if many else x.ravel()
+        if many:
             options["num_class"] = x.shape[1]
-        data = xgboost.DMatrix(np.zeros((x.shape[0], 1)), base_margin=x, label=np.zeros(x.shape[0]))
+        data = xgboost.DMatrix(np.zeros((len(margins), 1)), base_margin=margins, label=np.zeros(len(margins)))
         return xgboost.Booster(options, [data]).predict(data).reshape(x.shape)
 
     return called
@@ -375,8 +376,8 @@ def ncnn_function(layer: str) -> Callable[..., Any]:
     def called(x: Any) -> Any:
         if x.dtype != np.float32 or x.ndim != 2 or not x.size:
             raise NotImplementedError("matrices of float32")
-        extractor = loaded().create_extractor()
-        extractor.input("x", ncnn.Mat(np.ascontiguousarray(x)).clone())
+        extractor, kept = loaded().create_extractor(), np.ascontiguousarray(x)  # which a Mat does not keep alive
+        extractor.input("x", ncnn.Mat(kept).clone())
         return np.array(extractor.extract("y")[1])
 
     return called

@@ -604,7 +604,8 @@ def survivors(mutants, explained):
 def run(mutants, level="quick", told=print):
     """Judge them; those that are none are left out."""
     with Worker(level) as worker:
-        for name in dict.fromkeys(mutant.function for mutant in mutants):
+        names = {mutant.function.partition(".")[0]: mutant.function for mutant in mutants}  # of the library's path one
+        for name in names.values():
             found, by, _ = worker.judge(unchanged(name))
             if found != "survived":
                 raise SystemExit(f"{name} is to be right as it stands, and is {found}: {by}")
