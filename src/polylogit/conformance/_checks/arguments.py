@@ -76,6 +76,15 @@ def masks(setting: Setting) -> Iterator[Case]:
     for name, values, where in kinds:
         for axis in axes:
             yield Case(f"{name}-axis-{axis}", values, axis=axis, where=where, optional=True)
+    for shape in setting.budget("masked in three dimensions"):
+        cube, rng = setting.logits(shape), setting.rng("masks", shape)
+        for axis in range(-3, 0) if setting.implementation.offers_axis else (-1,):
+            where = np.asfortranarray(rng.random(shape) < 0.6)  # not laid out as the logits are
+            yield Case(f"{slug(shape)}-axis-{axis}", cube, axis=axis, where=where, optional=True)
+        square = cube[:, : shape[0], : shape[0]][0][: shape[0]]
+        if square.shape[0] == square.shape[1]:
+            where = np.asfortranarray(rng.random(square.shape) < 0.6)
+            yield Case(f"square-{slug(square.shape)}", square, where=where, optional=True)
     special, where = _special_kept(x)
     yield Case("special-kept", special, where=where, optional=True)
     # Whole tiles masked out while all others lie far down or far up; what is masked out lies between.
