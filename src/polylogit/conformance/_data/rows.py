@@ -87,8 +87,8 @@ def _one(n: int, rest: float, value: float, index: int) -> Array:
 
 
 def lone_row(n: int, index: int) -> Array:
-    """One entry leads by so much that a row without it is another one."""
-    return _one(n, -12.0, 0.0, index)
+    """One entry leads by so much that the others add nothing to it, and a row without it is another one."""
+    return _one(n, -60.0, 0.0, index)
 
 
 def drifting_rows(n: int) -> Iterator[tuple[str, Array]]:
