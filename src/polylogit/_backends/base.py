@@ -98,6 +98,8 @@ class Backend(ABC):
     wraps_containers : bool
         Whether its own dicts, lists and tuples are Python's, wrapped to track the attributes of a model; `convert`
         makes plain ones of them.
+    namespace : str
+        The module that has NumPy's functions under their names, for the forms of the conformance kit; empty for none.
     spelling : dict of str to str
         Lines of code as this framework's users write them, where they differ from `SPELLING`.
     """
@@ -108,6 +110,7 @@ class Backend(ABC):
     writable: ClassVar[bool] = True
     any_byte_order: ClassVar[bool] = False
     wraps_containers: ClassVar[bool] = False
+    namespace: ClassVar[str] = ""
     spelling: ClassVar[dict[str, str]] = {}
 
     @property

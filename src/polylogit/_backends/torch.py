@@ -310,6 +310,7 @@ class TorchBackend(Backend):
     """PyTorch; see `polylogit.extend.Backend`."""
 
     name = "torch"
+    namespace = "torch"
     spelling: ClassVar[dict[str, str]] = {
         "softmax": "torch.softmax(x, dim={axis})",
         "log_softmax": "torch.log_softmax(x, dim={axis})",

@@ -1,0 +1,112 @@
+"""The page of what the kit says of others: ``python tools/wild_page.py`` makes it anew from what `wild` stored."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+TOOLS = Path(__file__).resolve().parent
+PAGE = TOOLS.parent / "docs" / "wild.md"
+STORED = TOOLS.parent / "docs" / "_static" / "wild.json"
+BEGIN, END = "<!-- begin: made by tools/wild_page.py -->", "<!-- end -->"
+
+sys.path.insert(0, str(TOOLS))
+from wild_findings import CONVENTION, FINDINGS, INACCURATE, WRONG, Finding  # noqa: E402
+
+_KINDS = {
+    WRONG: "Numbers that are wrong",
+    INACCURATE: "Less accurate than the bound",
+    CONVENTION: "Another convention",
+}
+_VERDICTS = ("passed", "failed", "convention", "inaccurate", "unsupported")
+
+
+def _link(report: str) -> str:
+    """A report's address, as a link: ``owner/name#number`` or several numbers of it."""
+    if not report:
+        return "No report was found."
+    repository = report.partition("#")[0]
+    numbers = [part.partition("#")[2] for part in report.split(",")]
+    links = [f"[{repository}#{number}](https://github.com/{repository}/issues/{number})" for number in numbers]
+    return "Reported in " + " and ".join(links) + "."
+
+
+def _finding(finding: Finding, found: dict[str, Any]) -> list[str]:
+    lines = [f"**{finding.name}.** {finding.said} {_link(finding.report)}", "", "```python", finding.code, "```", ""]
+    lines += ["prints", "", "```text", found["printed"], "```", ""]
+    if "exact" in found:
+        lines += [f"Entry {found['place']} is `{found['got']}`; exactly it is {found['exact']}.", ""]
+    return lines
+
+
+def findings(stored: dict[str, Any]) -> list[str]:
+    """What was found, by kind; of what holds on these versions alone."""
+    lines: list[str] = []
+    for kind, title in _KINDS.items():
+        some = [one for one in FINDINGS if one.kind == kind and stored["findings"].get(one.name, {}).get("holds")]
+        if some:
+            lines += [f"### {title}", ""]
+        for one in some:
+            lines += _finding(one, stored["findings"][one.name])
+    return lines
+
+
+def implementations(stored: dict[str, Any]) -> list[str]:
+    """One line an implementation: its cases by verdict."""
+    lines = ["| implementation | arrays | passed | wrong | another convention | less accurate | refused |"]
+    lines += ["|---|---|--:|--:|--:|--:|--:|"]
+    for name, one in stored["implementations"].items():
+        if "missing" in one:
+            continue
+        if one.get("ended"):
+            lines.append(f"| {name} | {one['backend']} | {one['ended'].replace('|', ' ')} | | | | |")
+            continue
+        counts = " | ".join(str(one["verdicts"].get(verdict, 0)) for verdict in _VERDICTS)
+        lines.append(f"| {name} | {one['backend']} | {counts} |")
+    return [*lines, ""]
+
+
+def declared(stored: dict[str, Any]) -> list[str]:
+    """Whose conventions were declared to the kit, and so are held to."""
+    pairs = [(name, one["conventions"]) for name, one in stored["implementations"].items() if one.get("conventions")]
+    told = "; ".join(f"{name}: " + ", ".join(f"`{key}={value}`" for key, value in given.items()) for name, given in pairs)
+    return [f"Declared to the kit, as their documentation says it: {told}.", ""] if told else []
+
+
+def tables(stored: dict[str, Any]) -> str:
+    """What is between the markers."""
+    versions: dict[str, str] = {}
+    for one in stored["implementations"].values():
+        versions.update({package: version for package, version in one["versions"].items() if version})
+    machine = stored["machine"]
+    held = [one for one in FINDINGS if stored["findings"].get(one.name, {}).get("holds")]
+    lines = [
+        f"Python {machine['python']}, {machine['machine']}, {machine['processor']}; level {machine['level']}. "
+        + ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
+        + ".",
+        "",
+        f"## What was found: {len(held)} faults, each in a few lines",
+        "",
+        *findings(stored),
+        "## Every implementation",
+        "",
+        *implementations(stored),
+        *declared(stored),
+    ]
+    return "\n".join(lines)
+
+
+def page(text: str, stored: dict[str, Any]) -> str:
+    """The page with the part between the markers made anew."""
+    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
+    return f"{before}{BEGIN}\n\n{tables(stored)}\n{END}{after}"
+
+
+def main() -> None:
+    PAGE.write_text(page(PAGE.read_text(), json.loads(STORED.read_text())))
+
+
+if __name__ == "__main__":
+    main()
