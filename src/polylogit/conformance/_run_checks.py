@@ -172,6 +172,8 @@ def not_served(
     if said := implementation.declines(dtype):
         result.message = said
         return result
+    if implementation.given_up:  # its cases are only counted
+        return None
     if selection.after:  # it has been asked before
         selection.after = "" if selection.after == result.id else selection.after
         return None
