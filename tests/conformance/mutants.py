@@ -13,12 +13,14 @@ import ast
 import copy
 import difflib
 import functools
+import importlib
 import multiprocessing
 import random
 import re
 import sys
 import time
 import tomllib
+import traceback
 import types
 import warnings
 from collections import Counter
@@ -386,14 +388,12 @@ def subjects(mutant):
 
 def module_of(mutant):
     """The library's pure path with a function changed, as a module."""
-    from polylogit._backends.numpy import pure
-
     functions, tree = pure_functions()
     changed = ast.parse(mutant.source).body[0]
     function = functions[mutant.function]
     for field in ("args", "body"):
         setattr(function, field, getattr(changed, field))
-    module = types.ModuleType(pure.__name__)
+    module = types.ModuleType("polylogit._backends.numpy.pure")
     exec(compile(tree, f"<mutant of {mutant.function}>", "exec"), vars(module))
     return module
 
@@ -492,6 +492,8 @@ def work(pipe, level):
             pipe.send(("none", "", None))
         except MemoryError:
             pipe.send(("killed", "memory was exhausted", False))
+        except Exception:  # noqa: BLE001  of this program, which must not count as a mutant's
+            pipe.send(("broken", traceback.format_exc(), None))
 
 
 class Worker:
@@ -551,8 +553,7 @@ def plain_mutants():
 
 def pure_functions():
     """Functions and methods of the library's pure NumPy path, by name, and the tree that holds them."""
-    from polylogit._backends.numpy import pure
-
+    pure = importlib.import_module("polylogit._backends.numpy.pure")  # as it stands, whatever is in its place
     tree = ast.parse(Path(pure.__file__).read_text())
     holders = (tree, *(one for one in tree.body if isinstance(one, ast.ClassDef)))
     functions = [(holder, one) for holder in holders for one in holder.body if isinstance(one, ast.FunctionDef)]
@@ -641,6 +642,8 @@ def run(mutants, level="quick", told=print):
                 raise SystemExit(f"{name} is to be right as it stands, and is {found}: {by}")
         for place, mutant in enumerate(mutants):
             mutant.found, mutant.by, mutant.fixed = worker.judge(mutant)
+            if mutant.found == "broken":
+                raise SystemExit(f"{mutant.name}:\n{mutant.by}")
             if mutant.found not in ("killed", "none"):
                 told(f"[{place + 1}/{len(mutants)}] {mutant.found:9} {mutant.kind:14} {mutant.name}\n    {mutant.by}")
     return [mutant for mutant in mutants if mutant.found != "none"]
