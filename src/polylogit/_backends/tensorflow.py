@@ -310,6 +310,7 @@ class TensorflowBackend(Backend):
     name = "tensorflow"
     writable = False
     wraps_containers = True
+    namespace = "tensorflow.experimental.numpy"
     spelling: ClassVar[dict[str, str]] = {
         "softmax": "tf.nn.softmax(x, axis={axis})",
         "log_softmax": "tf.nn.log_softmax(x, axis={axis})",

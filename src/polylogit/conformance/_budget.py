@@ -149,6 +149,11 @@ TABLE: dict[str, dict[str, Any]] = {
     "laws": {"brief essential": (), "brief|essential": (33,), "sparing": (2, 1000), "": (2, 3, 17, 129, 1000)},
     "threads": {"float32 brief": (_LARGE,), "float32": ((4, 33), (40, 1000)), "": ()},
     "calls of a thread": {"brief backend": 3, "": 12},
+    # A framework that compiles each shape owes no bits; of a user's kernel on it the shapes are few.
+    "invariance": {
+        "storage": (), "compiles backend": (), "essential backend": (), "compiles essential": (),
+        "compiles": ((6, 33),), "": ((8, 33), (6, 1000)),
+    },
     # Brief: those that other checks have compiled.
     "repeated shapes": {
         "brief essential": (), "brief": (_LARGE, (33, 1), (7, 3), (15, 16, 18), _LARGE), "": _REPEATED,

@@ -3,7 +3,7 @@
 Each form takes a function of yours and returns an ``implementation(x, axis=-1)`` for `polylogit.conformance.check`. It
 puts the logits in where the function wants them, exactly, and takes the answer out of what comes back, so that
 whatever is wrong is the function's doing. Written in the arrays' own operations, a form is differentiated by their
-framework. Knows how four frameworks call a handful of functions; nothing of checks or results.
+framework. Knows a handful of functions by the names that NumPy gave them; nothing of checks or results.
 
 Examples
 --------
@@ -54,8 +54,6 @@ __all__ = [
     "scaled",
 ]
 
-# Under which name a framework has the functions of NumPy that are called here by position.
-_NAMESPACES = {"numpy": "numpy", "torch": "torch", "jax": "jax.numpy", "tensorflow": "tensorflow.experimental.numpy"}
 _POISON = (math.nan, 7.0)  # what an output buffer holds before: of two, one shows
 
 
@@ -63,14 +61,19 @@ _POISON = (math.nan, 7.0)  # what an output buffer holds before: of two, one sho
 
 
 def _namespace(x: Any) -> Any:
-    return importlib.import_module(_NAMESPACES[polylogit.get_backend(x).name])
+    """The functions of NumPy that the framework has under the same names; called by position here."""
+    backend = polylogit.get_backend(x)
+    if not backend.namespace:
+        message = f"forms need NumPy's functions, and backend {backend.name} names no namespace that has them"
+        raise NotImplementedError(message)
+    return importlib.import_module(backend.namespace)
 
 
 def _like(x: Any, values: Any, dtype: str | None = None) -> Any:
     """These values as an array of the framework and dtype of `x`, where `x` is."""
     backend = polylogit.get_backend(x)
-    device = str(x.device) if backend.name == "torch" else None
-    return backend.asarray(np.asarray(values), dtype=dtype or backend.dtype_name(x), device=device)
+    made = backend.asarray(np.asarray(values), dtype=dtype or backend.dtype_name(x))
+    return made.to(x.device) if hasattr(made, "to") else made
 
 
 def _values(x: Any) -> np.ndarray[Any, Any] | None:
@@ -217,7 +220,7 @@ def in_place(function: Callable[..., Any]) -> Implementation:
 
     def implementation(x: Any, axis: Any = -1) -> Any:
         _floating(x)
-        copy = x.clone() if polylogit.get_backend(x).name == "torch" else x.copy()
+        copy = x.clone() if hasattr(x, "clone") else x.copy()
         function(copy, axis=axis)
         return copy
 
