@@ -1,7 +1,7 @@
 """What the kit says of implementations that others ship: ``python tools/wild.py`` runs it on all that are installed.
 
-Each implementation runs in a process of its own, which is ended when it takes too long; then each finding, in `FINDINGS`
-of `wild_findings`, is run as the few lines that the page shows, and what they print is compared with the exact value. The
+Each implementation runs in a process of its own, which is ended when it takes too long; then each finding of
+`wild_findings` is run as the few lines that the page shows, and what they print is compared with what is exact. The
 results are kept in ``docs/_static/wild.json``, from which `wild_page` makes the page. ``pip install polylogit[wild]``
 installs most of the packages; what is missing is left out and said to be.
 """
@@ -98,7 +98,9 @@ def shown(finding: Any) -> dict[str, Any]:
     missing = [package for package in finding.packages if not version(package)]
     if missing:
         return {"missing": missing}
-    ending = "\nimport json as _j, numpy as _n\nprint('#' + _j.dumps(_n.asarray(y).astype(float).ravel().tolist()[:64]))"
+    ending = (
+        "\nimport json as _j, numpy as _n\nprint('#' + _j.dumps(_n.asarray(y).astype(float).ravel().tolist()[:64]))"
+    )
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "", **finding.environment}
     try:
         done = subprocess.run(
@@ -145,7 +147,9 @@ def main() -> None:
 def _write(path: Path, found: dict[str, Any], level: str) -> None:
     from polylogit.conformance._machine import machine
 
-    found["implementations"] = {name: found["implementations"][name] for name in ADAPTERS if name in found["implementations"]}
+    found["implementations"] = {
+        name: found["implementations"][name] for name in ADAPTERS if name in found["implementations"]
+    }
     found["machine"] = {"python": platform.python_version(), **machine(), "level": level}
     path.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -428,7 +428,7 @@ def triton_softmax() -> Callable[..., Any]:
     import triton.language as tl
 
     @triton.jit
-    def kernel(x, y, n, block: tl.constexpr):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def kernel(x, y, n, block: tl.constexpr):  # type: ignore[no-untyped-def]
         row = tl.program_id(0)
         places = tl.arange(0, block)
         logits = tl.load(x + row * n + places, mask=places < n, other=-float("inf")).to(tl.float32)
@@ -469,82 +469,183 @@ _NODES = {"softmax": "Softmax", "log_softmax": "LogSoftmax", "sigmoid": "Sigmoid
 
 def _table() -> list[Adapter]:
     made = [
-        Adapter("scipy.special.softmax", ("scipy", "numpy"), "softmax", "numpy", named("scipy.special.softmax"),
-                {"default-axis": None}),
-        Adapter("scipy.special.log_softmax", ("scipy", "numpy"), "log_softmax", "numpy",
-                named("scipy.special.log_softmax"), {"default-axis": None}),
+        Adapter(
+            "scipy.special.softmax",
+            ("scipy", "numpy"),
+            "softmax",
+            "numpy",
+            named("scipy.special.softmax"),
+            {"default-axis": None},
+        ),
+        Adapter(
+            "scipy.special.log_softmax",
+            ("scipy", "numpy"),
+            "log_softmax",
+            "numpy",
+            named("scipy.special.log_softmax"),
+            {"default-axis": None},
+        ),
         Adapter("scipy.special.expit", ("scipy", "numpy"), "sigmoid", "numpy", named("scipy.special.expit")),
         Adapter("sklearn.utils.extmath.softmax", ("scikit-learn", "numpy"), "softmax", "numpy", sklearn_softmax),
         Adapter("Numba, guvectorize, plain loop", ("numba", "numpy"), "softmax", "numpy", numba_softmax),
-        Adapter("Numba, vectorize, fastmath", ("numba", "numpy"), "sigmoid", "numpy",
-                functools.partial(numba_sigmoid, fastmath=True)),
+        Adapter(
+            "Numba, vectorize, fastmath",
+            ("numba", "numpy"),
+            "sigmoid",
+            "numpy",
+            functools.partial(numba_sigmoid, fastmath=True),
+        ),
         Adapter("torch.softmax", ("torch",), "softmax", "torch", functools.partial(torch_function, "softmax")),
-        Adapter("torch.log_softmax", ("torch",), "log_softmax", "torch",
-                functools.partial(torch_function, "log_softmax")),
+        Adapter(
+            "torch.log_softmax", ("torch",), "log_softmax", "torch", functools.partial(torch_function, "log_softmax")
+        ),
         Adapter("torch.sigmoid", ("torch",), "sigmoid", "torch", torch_sigmoid),
         Adapter("torch.exp(logsigmoid)", ("torch",), "sigmoid", "torch", torch_exp_logsigmoid),
         Adapter("torch softmin of -x", ("torch",), "softmax", "torch", torch_softmin),
-        Adapter("torch SDPA, math", ("torch",), "softmax", "torch", functools.partial(torch_attention, "MATH"),
-                {"empty-row": "zeros"}),
-        Adapter("torch.masked.softmax", ("torch",), "softmax", "torch", functools.partial(torch_masked, "softmax"),
-                {"masked-row": "nan"}),
-        Adapter("torch.masked.log_softmax", ("torch",), "log_softmax", "torch",
-                functools.partial(torch_masked, "log_softmax"), {"masked-row": "nan"}),
+        Adapter(
+            "torch SDPA, math",
+            ("torch",),
+            "softmax",
+            "torch",
+            functools.partial(torch_attention, "MATH"),
+            {"empty-row": "zeros"},
+        ),
+        Adapter(
+            "torch.masked.softmax",
+            ("torch",),
+            "softmax",
+            "torch",
+            functools.partial(torch_masked, "softmax"),
+            {"masked-row": "nan"},
+        ),
+        Adapter(
+            "torch.masked.log_softmax",
+            ("torch",),
+            "log_softmax",
+            "torch",
+            functools.partial(torch_masked, "log_softmax"),
+            {"masked-row": "nan"},
+        ),
         Adapter("additive mask of finfo.min, torch", ("torch",), "softmax", "torch", lambda: torch_additive),
         Adapter("torch.compile(softmax)", ("torch",), "softmax", "torch", functools.partial(torch_compiled, "softmax")),
         Adapter("torch.compile(sigmoid)", ("torch",), "sigmoid", "torch", functools.partial(torch_compiled, "sigmoid")),
     ]
     for name in _THREE:
-        made.append(Adapter(f"tf.nn.{name}", ("tensorflow",), name, "tensorflow",
-                            functools.partial(tf_function, name)))
+        made.append(Adapter(f"tf.nn.{name}", ("tensorflow",), name, "tensorflow", functools.partial(tf_function, name)))
     for name in _THREE:
-        made.append(Adapter(f"jax.nn.{name}", ("jax",), name, "jax",
-                            functools.partial(jax_masked if name != "sigmoid" else jax_function, name)))
+        made.append(
+            Adapter(
+                f"jax.nn.{name}",
+                ("jax",),
+                name,
+                "jax",
+                functools.partial(jax_masked if name != "sigmoid" else jax_function, name),
+            )
+        )
     for backend in ("numpy", "torch", "tensorflow", "jax"):
         packages = ("keras", backend)
         for name in _THREE:
-            made.append(Adapter(f"keras.ops.{name}, {backend}", packages, name, backend,
-                                functools.partial(keras_function, name), environment={"KERAS_BACKEND": backend}))
-    made.append(Adapter("keras.layers.Softmax, tensorflow", ("keras", "tensorflow"), "softmax", "tensorflow",
-                        keras_layer, environment={"KERAS_BACKEND": "tensorflow"}))
-    runs = (("ONNX Runtime", "onnxruntime", onnxruntime_run), ("onnx reference", "onnx", reference_run),
-            ("OpenVINO", "openvino", openvino_run))
+            made.append(
+                Adapter(
+                    f"keras.ops.{name}, {backend}",
+                    packages,
+                    name,
+                    backend,
+                    functools.partial(keras_function, name),
+                    environment={"KERAS_BACKEND": backend},
+                )
+            )
+    made.append(
+        Adapter(
+            "keras.layers.Softmax, tensorflow",
+            ("keras", "tensorflow"),
+            "softmax",
+            "tensorflow",
+            keras_layer,
+            environment={"KERAS_BACKEND": "tensorflow"},
+        )
+    )
+    runs = (
+        ("ONNX Runtime", "onnxruntime", onnxruntime_run),
+        ("onnx reference", "onnx", reference_run),
+        ("OpenVINO", "openvino", openvino_run),
+    )
     for title, package, run in runs:
         for name in _THREE:
-            made.append(Adapter(f"{title} {_NODES[name]}", (package, "onnx"), name, "numpy",
-                                functools.partial(onnx_function, _NODES[name], run), threads=package != "openvino"))
-    made.append(Adapter("ONNX Runtime Softmax, opset 11", ("onnxruntime", "onnx"), "softmax", "numpy",
-                        functools.partial(onnx_function, "Softmax", onnxruntime_run, 11), {"axis": "flattens"}))
+            made.append(
+                Adapter(
+                    f"{title} {_NODES[name]}",
+                    (package, "onnx"),
+                    name,
+                    "numpy",
+                    functools.partial(onnx_function, _NODES[name], run),
+                    threads=package != "openvino",
+                )
+            )
+    made.append(
+        Adapter(
+            "ONNX Runtime Softmax, opset 11",
+            ("onnxruntime", "onnx"),
+            "softmax",
+            "numpy",
+            functools.partial(onnx_function, "Softmax", onnxruntime_run, 11),
+            {"axis": "flattens"},
+        )
+    )
     for title, delegate in (("LiteRT, XNNPACK", True), ("LiteRT, its own kernels", False)):
         for name in _THREE:
-            made.append(Adapter(f"{title}: {name}", ("ai-edge-litert", "tensorflow"), name, "numpy",
-                                functools.partial(litert, name, delegate), threads=False))
+            made.append(
+                Adapter(
+                    f"{title}: {name}",
+                    ("ai-edge-litert", "tensorflow"),
+                    name,
+                    "numpy",
+                    functools.partial(litert, name, delegate),
+                    threads=False,
+                )
+            )
     made += [
-        Adapter("XGBoost multi:softprob", ("xgboost",), "softmax", "numpy",
-                functools.partial(xgboost_function, "multi:softprob")),
-        Adapter("XGBoost binary:logistic", ("xgboost",), "sigmoid", "numpy",
-                functools.partial(xgboost_function, "binary:logistic")),
+        Adapter(
+            "XGBoost multi:softprob",
+            ("xgboost",),
+            "softmax",
+            "numpy",
+            functools.partial(xgboost_function, "multi:softprob"),
+        ),
+        Adapter(
+            "XGBoost binary:logistic",
+            ("xgboost",),
+            "sigmoid",
+            "numpy",
+            functools.partial(xgboost_function, "binary:logistic"),
+        ),
         Adapter("thinc softmax", ("thinc",), "softmax", "numpy", functools.partial(thinc_function, "softmax")),
         Adapter("thinc sigmoid", ("thinc",), "sigmoid", "numpy", functools.partial(thinc_function, "sigmoid")),
-        Adapter("ncnn Softmax", ("ncnn",), "softmax", "numpy", functools.partial(ncnn_function, "Softmax"),
-                threads=False),
-        Adapter("ncnn Sigmoid", ("ncnn",), "sigmoid", "numpy", functools.partial(ncnn_function, "Sigmoid"),
-                threads=False),
+        Adapter(
+            "ncnn Softmax", ("ncnn",), "softmax", "numpy", functools.partial(ncnn_function, "Softmax"), threads=False
+        ),
+        Adapter(
+            "ncnn Sigmoid", ("ncnn",), "sigmoid", "numpy", functools.partial(ncnn_function, "Sigmoid"), threads=False
+        ),
         Adapter("MNN softmax", ("MNN",), "softmax", "numpy", functools.partial(mnn_function, "softmax"), threads=False),
         Adapter("MNN sigmoid", ("MNN",), "sigmoid", "numpy", functools.partial(mnn_function, "sigmoid"), threads=False),
-        Adapter("mlx.core.softmax", ("mlx",), "softmax", "numpy", functools.partial(mlx_function, "softmax"),
-                threads=False),
-        Adapter("mlx.core.sigmoid", ("mlx",), "sigmoid", "numpy", functools.partial(mlx_function, "sigmoid"),
-                threads=False),
+        Adapter(
+            "mlx.core.softmax", ("mlx",), "softmax", "numpy", functools.partial(mlx_function, "softmax"), threads=False
+        ),
+        Adapter(
+            "mlx.core.sigmoid", ("mlx",), "sigmoid", "numpy", functools.partial(mlx_function, "sigmoid"), threads=False
+        ),
     ]
     for name in _THREE:
-        made.append(Adapter(f"paddle {name}", ("paddlepaddle",), name, "numpy",
-                            functools.partial(paddle_function, name)))
+        made.append(
+            Adapter(f"paddle {name}", ("paddlepaddle",), name, "numpy", functools.partial(paddle_function, name))
+        )
     interpreted = {"environment": {"TRITON_INTERPRET": "1"}, "threads": False}
     made += [
         Adapter("Triton, a row a program, interpreted", ("triton",), "softmax", "torch", triton_softmax, **interpreted),
-        Adapter("Liger softmax, interpreted", ("liger-kernel", "triton"), "softmax", "torch", liger_softmax,
-                **interpreted),
+        Adapter(
+            "Liger softmax, interpreted", ("liger-kernel", "triton"), "softmax", "torch", liger_softmax, **interpreted
+        ),
         Adapter("Pallas, one block, interpreted", ("jax",), "softmax", "jax", pallas_softmax),
     ]
     return made

@@ -71,7 +71,9 @@ def implementations(stored: dict[str, Any]) -> list[str]:
 def declared(stored: dict[str, Any]) -> list[str]:
     """Whose conventions were declared to the kit, and so are held to."""
     pairs = [(name, one["conventions"]) for name, one in stored["implementations"].items() if one.get("conventions")]
-    told = "; ".join(f"{name}: " + ", ".join(f"`{key}={value}`" for key, value in given.items()) for name, given in pairs)
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"`{key}={value}`" for key, value in given.items()) for name, given in pairs
+    )
     return [f"Declared to the kit, as their documentation says it: {told}.", ""] if told else []
 
 

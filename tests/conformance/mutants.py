@@ -1,9 +1,9 @@
 """Right kernels, changed in one place by program: how many of them the kit lets pass, and which.
 
-``python tests/conformance/mutants.py`` makes every mutant of the kernels in `kernels.plain` and a sample of those of the
-library's pure NumPy path, runs each in a process that is ended when it takes too long, and prints the table of the
-documentation. What survives is explained, one by one, in `survivors.toml`: it is right (``equivalent``), or the kit has
-``missed`` it. ``--update`` writes the table and the explanations to where the documentation takes them from.
+``python tests/conformance/mutants.py`` draws mutants of the kernels in `kernels.plain` and of the library's pure path,
+runs each in a process that is ended when it takes too long, and prints the table of the documentation. What survives is
+explained in `survivors.toml`: it is right (``equivalent``), or the kit has ``missed`` it. ``--update`` writes what is
+printed to where the documentation takes it from.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import ast
 import copy
 import difflib
 import functools
+import importlib
 import multiprocessing
 import random
 import re
 import sys
 import time
 import tomllib
+import traceback
 import types
 import warnings
 from collections import Counter
@@ -30,7 +32,7 @@ import numpy as np
 HERE = Path(__file__).parent
 EXPLAINED = HERE / "survivors.toml"
 PRINTED = HERE.parents[1] / "docs" / "_static" / "mutants.txt"
-SECONDS = 60.0  # without an answer, after which a mutant counts as caught in an endless loop; a right kernel takes two
+SECONDS = 30.0  # without an answer, after which a mutant counts as caught in an endless loop; a right kernel takes two
 PLAIN, PURE = 330, 70  # mutants that are drawn of some 1,600 and of the library's own path
 
 KINDS = (
@@ -114,62 +116,67 @@ def _is_infinity(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and node.attr == "inf"
 
 
-def changes(node: ast.AST, inside_index: bool, handled: set[int]):
-    """The (kind, new node) of one node; expressions alone."""
-    match node:
-        case ast.Compare(ops=[op]):
-            for other in _COMPARISONS[type(op)]:
-                yield "comparison", ast.Compare(node.left, [other()], node.comparators)
-        case ast.BoolOp(op, values):
-            yield "condition", ast.BoolOp(ast.Or() if isinstance(op, ast.And) else ast.And(), values)
-            for value in values:
-                yield "condition", value
-        case ast.IfExp(test, body, orelse):
-            yield "condition", ast.IfExp(test, orelse, body)
-            yield "condition", body
-            yield "condition", orelse
-        case ast.UnaryOp(ast.USub(), operand):
-            if _is_infinity(operand):
-                handled.add(id(operand))
-                for floor in _FLOOR:
-                    yield "initial value", expression(floor)
-            else:
-                yield "arithmetic", operand
-        case ast.UnaryOp(ast.Not() | ast.Invert(), operand):
-            yield "condition", operand
-        case ast.BinOp(left, op, right):
-            if type(op) in _OPERATORS:
-                yield "arithmetic", ast.BinOp(left, _OPERATORS[type(op)](), right)
-            yield "arithmetic", left
-            yield "arithmetic", right
-        case ast.Constant(bool(value)):
-            yield "constant", ast.Constant(not value)
-        case ast.Constant(int(value)):
-            for other in (value + 1, value - 1):
-                yield "index" if inside_index else "constant", expression(repr(other))
-        case ast.Constant(float(value)):
-            for other in (value * 1.001, 0.0, -value):
+def _comparisons(node):
+    for other in _COMPARISONS[type(node.ops[0])]:
+        yield "comparison", ast.Compare(node.left, [other()], node.comparators)
+
+
+def _conjunctions(node):
+    yield "condition", ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
+    for value in node.values:
+        yield "condition", value
+
+
+def _choices(node):
+    yield "condition", ast.IfExp(node.test, node.orelse, node.body)
+    yield "condition", node.body
+    yield "condition", node.orelse
+
+
+def _signs(node):
+    if _is_infinity(node.operand) and isinstance(node.op, ast.USub):
+        for floor in _FLOOR:
+            yield "initial value", expression(floor)
+    else:
+        yield "arithmetic" if isinstance(node.op, ast.USub) else "condition", node.operand
+
+
+def _operations(node):
+    if type(node.op) in _OPERATORS:
+        yield "arithmetic", ast.BinOp(node.left, _OPERATORS[type(node.op)](), node.right)
+    yield "arithmetic", node.left
+    yield "arithmetic", node.right
+
+
+def _constants(node):
+    match node.value:
+        case bool():
+            yield "constant", ast.Constant(not node.value)
+        case int():
+            for other in (node.value + 1, node.value - 1):
                 yield "constant", expression(repr(other))
-        case ast.Constant(str(value)) if len(value) == 3:
-            for letter in value:
-                yield "constant", ast.Constant(value.replace(letter, ""))
-        case ast.Attribute(value, attr):
-            for other in _DTYPES.get(attr, ()):
-                yield "cast", ast.Attribute(value, other, ast.Load())
-        case ast.Slice(lower, upper, step):
-            for name, bound in (("lower", lower), ("upper", upper)):
-                for text in ("bound + 1", "bound - 1") if bound is not None and not _simple(bound) else ():
-                    made = ast.Slice(lower, upper, step)
-                    setattr(made, name, expression(text, bound=bound))
-                    yield "index", made
-                if bound is not None:
-                    made = ast.Slice(lower, upper, step)
-                    setattr(made, name, None)
-                    yield "index", made
-        case ast.Call(ast.Attribute(value, "astype"), [_]):
-            yield "cast", value
-        case ast.Call(func, arguments, keywords):
-            yield from _calls(node, func, arguments, keywords)
+        case float():
+            for other in (node.value * 1.001, 0.0, -node.value):
+                yield "constant", expression(repr(other))
+        case str() if len(node.value) == 3:
+            for letter in node.value:
+                yield "constant", ast.Constant(node.value.replace(letter, ""))
+
+
+def _dtypes(node):
+    for other in _DTYPES.get(node.attr, ()):
+        yield "cast", ast.Attribute(node.value, other, ast.Load())
+
+
+def _slices(node):
+    parts = {"lower": node.lower, "upper": node.upper, "step": node.step}
+    for name in ("lower", "upper"):
+        bound = parts[name]
+        if bound is None:
+            continue
+        for text in () if _simple(bound) else ("bound + 1", "bound - 1"):
+            yield "index", ast.Slice(**{**parts, name: expression(text, bound=bound)})
+        yield "index", ast.Slice(**{**parts, name: None})
 
 
 def _simple(node: ast.expr) -> bool:
@@ -177,33 +184,85 @@ def _simple(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) or (isinstance(node, ast.UnaryOp) and _simple(node.operand))
 
 
-def _calls(node: ast.Call, func: ast.expr, arguments: list[ast.expr], keywords: list[ast.keyword]):
-    name = func.attr if isinstance(func, ast.Attribute) else ""
-    for other in _FUNCTIONS.get(name, ()):
-        if isinstance(func, ast.Attribute):
-            yield "function", ast.Call(ast.Attribute(func.value, other, ast.Load()), arguments, keywords)
+def _calls(node):
+    func, arguments, keywords = node.func, node.args, node.keywords
+    name = func.attr if isinstance(func, ast.Attribute) else func.id if isinstance(func, ast.Name) else ""
+    if name == "astype":
+        yield "cast", func.value
+    for other in _FUNCTIONS.get(name, ()) if isinstance(func, ast.Attribute) else ():
+        yield "function", ast.Call(ast.Attribute(func.value, other, ast.Load()), arguments, keywords)
     if name == "exp" and len(arguments) == 1:
         yield "function", ast.Call(func, [expression("np.maximum(a, -80)", a=arguments[0])], keywords)
     if name == "where" and len(arguments) == 3:
         yield "condition", ast.Call(func, [arguments[0], arguments[2], arguments[1]], keywords)
         yield "condition", arguments[1]
         yield "condition", arguments[2]
-    for position, keyword in enumerate(keywords):
-        rest = [*keywords[:position], *keywords[position + 1 :]]
+    yield from _keywords(node)
+    if isinstance(func, ast.Name):
+        yield from _builtins(node, name)
+
+
+def _keywords(node):
+    for position, keyword in enumerate(node.keywords):
+        rest = [*node.keywords[:position], *node.keywords[position + 1 :]]
         if keyword.arg == "axis":
             for axis in ("0", "-1", "None"):
                 if ast.unparse(keyword.value) != axis:
                     changed = ast.keyword("axis", expression(axis))
-                    yield "reduction axis", ast.Call(func, arguments, [*rest, changed])
+                    yield "reduction axis", ast.Call(node.func, node.args, [*rest, changed])
         elif keyword.arg in ("initial", "dtype", "where"):
-            yield "keyword", ast.Call(func, arguments, rest)
-    if isinstance(func, ast.Name) and func.id == "range":
+            yield "keyword", ast.Call(node.func, node.args, rest)
+
+
+def _builtins(node, name):
+    if name == "range":
         for text in ("call[1:]", "call[:-1]", "call[:1]", "call[::-1]"):
             yield "loop", expression(text, call=node)
-    if isinstance(func, ast.Name) and func.id in ("max", "min"):
-        yield "function", ast.Call(ast.Name("min" if func.id == "max" else "max", ast.Load()), arguments, [])
-        for argument in arguments:
+    if name in ("max", "min"):
+        yield "function", ast.Call(ast.Name("min" if name == "max" else "max", ast.Load()), node.args, [])
+        for argument in node.args:
             yield "function", argument
+
+
+# Of each kind of node what it is changed into: pairs of the kind of change and the new node.
+_CHANGES = {
+    ast.Compare: _comparisons,
+    ast.BoolOp: _conjunctions,
+    ast.IfExp: _choices,
+    ast.UnaryOp: _signs,
+    ast.BinOp: _operations,
+    ast.Constant: _constants,
+    ast.Attribute: _dtypes,
+    ast.Slice: _slices,
+    ast.Call: _calls,
+}
+
+
+def changes_of_statement(node, tree, takes_x):
+    """Of a statement or of defaults: (kind, the node that is replaced, the new one)."""
+    match node:
+        case ast.arguments(defaults=defaults):
+            for default in defaults:
+                for other in ("0", "None", "-2") if ast.unparse(default) == "-1" else ():
+                    yield "default", default, expression(other)
+        case ast.Assign(value=value) | ast.AugAssign(value=value) | ast.Return(value=ast.expr() as value):
+            if not isinstance(node, ast.Return):
+                yield "statement", node, ast.Pass()
+            for part in ast.walk(value) if takes_x else ():
+                if isinstance(part, ast.BinOp | ast.Call):
+                    yield "rounding", part, expression("rounded(part, x)", part=part)
+        case ast.Expr(ast.Call()):
+            yield "statement", node, ast.Pass()
+        case ast.If(test, _, _) | ast.While(test):
+            yield "condition", test, expression("not test", test=test)
+
+
+def untouched(tree):
+    """Nodes that are not changed: annotations, docstrings, and infinity below its sign, which is changed with it."""
+    parts = [one.annotation for one in ast.walk(tree) if isinstance(one, ast.arg | ast.AnnAssign)]
+    parts += [one.returns for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
+    parts += [one for one in ast.walk(tree) if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)]
+    return {id(one) for part in parts if part is not None for one in ast.walk(part)}
 
 
 @dataclass
@@ -240,51 +299,26 @@ def replaced(tree: ast.AST, node: ast.AST, new: ast.AST | None) -> ast.AST:
 
 def mutants_of(tree: ast.FunctionDef) -> list[Mutant]:
     """Every mutant of one function."""
-    before = ast.unparse(tree).splitlines()
-    made: list[Mutant] = []
-    seen: Counter[tuple[str, str]] = Counter()
-
-    def add(kind: str, changed: ast.AST) -> None:
-        source = ast.unparse(changed)
-        old, new = [], []
-        for line in difflib.ndiff(before, source.splitlines()):
-            if line.startswith("- "):
-                old.append(line[2:].strip())
-            elif line.startswith("+ "):
-                new.append(line[2:].strip())
-        if not (old or new) or source in {one.source for one in made}:
-            return
-        key = (" / ".join(old), " / ".join(new) or "(nothing)")
-        seen[key] += 1
-        made.append(Mutant(tree.name, kind, *key, source, seen[key]))
-
+    before = ast.unparse(tree)
+    kept, takes_x = untouched(tree), any(one.arg == "x" for one in tree.args.args)
     indices = {id(one) for node in ast.walk(tree) if isinstance(node, ast.Subscript) for one in ast.walk(node.slice)}
-    handled: set[int] = set()
-    untouched = [one.annotation for one in ast.walk(tree) if isinstance(one, ast.arg | ast.AnnAssign)]
-    untouched += [one.returns for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)]
-    untouched += [one for one in ast.walk(tree) if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)]
-    handled |= {id(one) for part in untouched if part is not None for one in ast.walk(part)}
-    takes_x = any(one.arg == "x" for one in tree.args.args)
+    found: dict[str, str] = {}  # sources, and the kinds of change
     for node in ast.walk(tree):
-        if id(node) in handled:
+        if id(node) in kept:
             continue
-        for kind, new in changes(node, id(node) in indices, handled):
-            add(kind, replaced(tree, node, new))
-        match node:
-            case ast.arguments(defaults=defaults):
-                for default in defaults:
-                    for other in ("0", "None", "-2") if ast.unparse(default) == "-1" else ():
-                        add("default", replaced(tree, default, expression(other)))
-            case ast.Assign(value=value) | ast.AugAssign(value=value) | ast.Return(value=ast.expr() as value):
-                if not isinstance(node, ast.Return):
-                    add("statement", replaced(tree, node, ast.Pass()))
-                for part in ast.walk(value):
-                    if takes_x and isinstance(part, ast.BinOp | ast.Call) and id(part) not in indices:
-                        add("rounding", replaced(tree, part, expression("rounded(part, x)", part=part)))
-            case ast.Expr(ast.Call()):
-                add("statement", replaced(tree, node, ast.Pass()))
-            case ast.If(test, _, _) | ast.While(test):
-                add("condition", replaced(tree, test, expression("not test", test=test)))
+        for kind, new in _CHANGES.get(type(node), lambda _: ())(node):
+            in_place = "index" if kind == "constant" and id(node) in indices else kind
+            found.setdefault(ast.unparse(replaced(tree, node, new)), in_place)
+        for kind, part, new in changes_of_statement(node, tree, takes_x):
+            found.setdefault(ast.unparse(replaced(tree, part, new)), kind)
+    found.pop(before, None)
+    seen: Counter[tuple[str, str]] = Counter()
+    made = []
+    for source, kind in found.items():
+        lines = list(difflib.ndiff(before.splitlines(), source.splitlines()))
+        old, new = (" / ".join(line[2:].strip() for line in lines if line.startswith(sign)) for sign in ("- ", "+ "))
+        seen[old, new] += 1
+        made.append(Mutant(tree.name, kind, old, new or "(nothing)", source, seen[old, new]))
     return made
 
 
@@ -335,7 +369,6 @@ def function_of(mutant):
 def subjects(mutant):
     """What is to be run: pairs of an implementation as the kit takes it and the checks; all of them by default."""
     from conformance.kernels import plain
-
     from polylogit.conformance._implementation import implementation_of
 
     if mutant.function in plain.PLAIN:
@@ -355,14 +388,12 @@ def subjects(mutant):
 
 def module_of(mutant):
     """The library's pure path with a function changed, as a module."""
-    from polylogit._backends.numpy import pure
-
     functions, tree = pure_functions()
     changed = ast.parse(mutant.source).body[0]
     function = functions[mutant.function]
     for field in ("args", "body"):
         setattr(function, field, getattr(changed, field))
-    module = types.ModuleType(pure.__name__)
+    module = types.ModuleType("polylogit._backends.numpy.pure")
     exec(compile(tree, f"<mutant of {mutant.function}>", "exec"), vars(module))
     return module
 
@@ -395,7 +426,6 @@ def judged(mutant, level):
 def calls_of(name, level):
     """Every call that the kit makes of a right kernel, with its result; and the cases that the kernel refuses."""
     from conformance.kernels import plain
-
     from polylogit.conformance._implementation import implementation_of
     from polylogit.conformance._run_checks import run_checks
 
@@ -462,6 +492,8 @@ def work(pipe, level):
             pipe.send(("none", "", None))
         except MemoryError:
             pipe.send(("killed", "memory was exhausted", False))
+        except Exception:  # noqa: BLE001  of this program, which must not count as a mutant's
+            pipe.send(("broken", traceback.format_exc(), None))
 
 
 class Worker:
@@ -521,8 +553,7 @@ def plain_mutants():
 
 def pure_functions():
     """Functions and methods of the library's pure NumPy path, by name, and the tree that holds them."""
-    from polylogit._backends.numpy import pure
-
+    pure = importlib.import_module("polylogit._backends.numpy.pure")  # as it stands, whatever is in its place
     tree = ast.parse(Path(pure.__file__).read_text())
     holders = (tree, *(one for one in tree.body if isinstance(one, ast.ClassDef)))
     functions = [(holder, one) for holder in holders for one in holder.body if isinstance(one, ast.FunctionDef)]
@@ -611,6 +642,8 @@ def run(mutants, level="quick", told=print):
                 raise SystemExit(f"{name} is to be right as it stands, and is {found}: {by}")
         for place, mutant in enumerate(mutants):
             mutant.found, mutant.by, mutant.fixed = worker.judge(mutant)
+            if mutant.found == "broken":
+                raise SystemExit(f"{mutant.name}:\n{mutant.by}")
             if mutant.found not in ("killed", "none"):
                 told(f"[{place + 1}/{len(mutants)}] {mutant.found:9} {mutant.kind:14} {mutant.name}\n    {mutant.by}")
     return [mutant for mutant in mutants if mutant.found != "none"]
