@@ -380,10 +380,10 @@ def subjects(mutant):
         return
     import polylogit._backends.numpy as backend
 
-    backend.compiled.use("pure").__enter__()  # in a process that has no other purpose
-    backend.pure = module_of(mutant)
-    for operation in ("softmax", "log_softmax", "sigmoid"):
-        yield implementation_of("numpy", operation), None
+    with backend.compiled.use("pure"):
+        backend.pure = module_of(mutant)
+        for operation in ("softmax", "log_softmax", "sigmoid"):
+            yield implementation_of("numpy", operation), None
 
 
 def module_of(mutant):
