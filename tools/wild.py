@@ -1,9 +1,9 @@
 """What the kit says of implementations that others ship: ``python tools/wild.py`` runs it on all that are installed.
 
 Each implementation runs in a process of its own, which is ended when it takes too long; then each finding of
-`wild_findings` is run as the few lines that the page shows, and what they print is compared with what is exact. The
-results are kept in ``docs/_static/wild.json``, from which `wild_page` makes the page. ``pip install polylogit[wild]``
-installs most of the packages; what is missing is left out and said to be.
+`wild_findings` is run as a few lines that need neither polylogit nor the kit, and what they print is compared with what
+is exact. The results are kept in ``build/wild.json``. ``pip install polylogit[wild]`` installs most of the packages; what
+is missing is left out and said to be.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 TOOLS = Path(__file__).resolve().parent
-STORED = TOOLS.parent / "docs" / "_static" / "wild.json"
+STORED = TOOLS.parent / "build" / "wild.json"
 SECONDS = 240.0
 _SHOWN = 40  # causes that are kept of one implementation
 
@@ -151,6 +151,7 @@ def _write(path: Path, found: dict[str, Any], level: str) -> None:
         name: found["implementations"][name] for name in ADAPTERS if name in found["implementations"]
     }
     found["machine"] = {"python": platform.python_version(), **machine(), "level": level}
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 
