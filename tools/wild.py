@@ -2,8 +2,8 @@
 
 Each implementation runs in a process of its own, which is ended when it takes too long; then each finding of
 `wild_findings` is run as a few lines that need neither polylogit nor the kit, and what they print is compared with what
-is exact. The results are kept in ``build/wild.json``. ``pip install polylogit[wild]`` installs most of the packages; what
-is missing is left out and said to be.
+is exact. The results are kept in ``build/wild.json``. ``pip install polylogit[wild]`` installs most of the packages;
+what is missing is left out and said to be.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from . import mutants
 
 @pytest.fixture(scope="module")
 def worker():
-    with mutants.Worker() as found:
+    with mutants.Worker(seconds=300.0) as found:
         yield found
 
 
