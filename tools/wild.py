@@ -149,6 +149,7 @@ def _write(path: Path, found: dict[str, Any], level: str) -> None:
         name: found["implementations"][name] for name in ADAPTERS if name in found["implementations"]
     }
     found["machine"] = {"python": platform.python_version(), **machine(), "level": level}
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 

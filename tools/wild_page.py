@@ -26,7 +26,7 @@ _VERDICTS = ("passed", "failed", "convention", "inaccurate", "unsupported")
 def _link(report: str) -> str:
     """A report's address, as a link: ``owner/name#number`` or several numbers of it."""
     if not report:
-        return "We know of no report."
+        return "No report was found."
     repository = report.partition("#")[0]
     numbers = [part.partition("#")[2] for part in report.split(",")]
     links = [f"[{repository}#{number}](https://github.com/{repository}/issues/{number})" for number in numbers]

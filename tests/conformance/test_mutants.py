@@ -9,7 +9,7 @@ from . import mutants
 
 @pytest.fixture(scope="module")
 def worker():
-    with mutants.Worker() as found:
+    with mutants.Worker(seconds=300.0) as found:
         yield found
 
 
@@ -43,15 +43,3 @@ def test_one_that_never_ends_is_ended():
     endless = mutants.Mutant("softmax", "loop", "", "", "def softmax(x, axis=-1):\n    while True:\n        pass")
     with mutants.Worker(seconds=3.0) as worker:
         assert worker.judge(endless)[0] == "killed"
-
-
-def test_the_page_shows_what_was_printed():
-    printed = mutants.PRINTED.read_text()
-    whole = next(line.split() for line in printed.splitlines() if line.startswith("all "))
-    made, killed, reported, refuses, equivalent, missed, fixed = map(int, whole[1:])
-    assert made == killed + reported + refuses + equivalent + missed
-    page = " ".join((mutants.PRINTED.parents[1] / "conformance.md").read_text().split())
-    assert f"Of {made} mutants the kit kills {killed}" in page
-    assert f"{equivalent} are equivalent" in page
-    assert f"it misses {missed}" in page
-    assert f"let {fixed} of them pass" in page
