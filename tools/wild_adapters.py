@@ -155,6 +155,8 @@ def torch_masked(name: str) -> Callable[..., Any]:
     function = getattr(torch.masked, name)
 
     def masked(x: Any, dim: int = -1, where: Any = None) -> Any:
+        if not isinstance(dim, int):  # as it is documented
+            raise NotImplementedError("one dimension")
         mask = None if where is None else where.broadcast_to(x.shape)
         return function(x, dim=dim, mask=mask)
 
@@ -216,7 +218,9 @@ def keras_function(name: str) -> Callable[..., Any]:
 def keras_layer() -> Callable[..., Any]:
     import keras
 
-    return lambda x, axis=-1, where=None: keras.layers.Softmax(axis=axis, dtype=str(x.dtype))(x, mask=where)
+    return lambda x, axis=-1, where=None: keras.layers.Softmax(
+        axis=axis, dtype=keras.backend.standardize_dtype(x.dtype)
+    )(x, mask=where)
 
 
 def pallas_softmax() -> Callable[..., Any]:
@@ -531,7 +535,9 @@ def _table() -> list[Adapter]:
         Adapter("torch.compile(sigmoid)", ("torch",), "sigmoid", "torch", functools.partial(torch_compiled, "sigmoid")),
     ]
     for name in _THREE:
-        made.append(Adapter(f"tf.nn.{name}", ("tensorflow",), name, "tensorflow", functools.partial(tf_function, name)))
+        axis = {} if name == "sigmoid" else {"axis-none": "last"}
+        make = functools.partial(tf_function, name)
+        made.append(Adapter(f"tf.nn.{name}", ("tensorflow",), name, "tensorflow", make, axis))
     for name in _THREE:
         made.append(
             Adapter(

@@ -20,6 +20,7 @@ _KINDS = {
     INACCURATE: "Less accurate than the bound",
     CONVENTION: "Another convention",
 }
+_CAUSES = 4  # that are shown of one implementation
 _VERDICTS = ("passed", "failed", "convention", "inaccurate", "unsupported")
 
 
@@ -68,6 +69,23 @@ def implementations(stored: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def causes(stored: dict[str, Any]) -> list[str]:
+    """Of each implementation that fails somewhere, the first case of each cause: what, in which dtype, how often."""
+    lines = ["### The first case of each cause", ""]
+    for name, one in stored["implementations"].items():
+        found = [cause for cause in one.get("causes", ()) if cause["verdict"] in ("failed", "inaccurate")]
+        if not found:
+            continue
+        lines.append(f"- **{name}**")
+        for cause in found[:_CAUSES]:
+            message = cause["message"].replace("*", "\\*").replace("|", "\\|")
+            what = "less accurate, " if cause["verdict"] == "inaccurate" else ""
+            lines.append(f"  - {what}{cause['check']}, {cause['dtype']}, {cause['count']} times: {message}")
+        if len(found) > _CAUSES:
+            lines.append(f"  - and {len(found) - _CAUSES} more")
+    return [*lines, ""]
+
+
 def declared(stored: dict[str, Any]) -> list[str]:
     """Whose conventions were declared to the kit, and so are held to."""
     pairs = [(name, one["conventions"]) for name, one in stored["implementations"].items() if one.get("conventions")]
@@ -96,6 +114,7 @@ def tables(stored: dict[str, Any]) -> str:
         "",
         *implementations(stored),
         *declared(stored),
+        *causes(stored),
     ]
     return "\n".join(lines)
 
