@@ -67,7 +67,7 @@ def checked(adapter: Adapter, level: str = "quick") -> dict[str, Any]:
 
 def run(adapter: Adapter, seconds: float = SECONDS, level: str = "quick") -> dict[str, Any]:
     """The same in a process of its own."""
-    about = {"operation": adapter.operation, "backend": adapter.backend, "conventions": adapter.conventions}
+    about = {"operation": adapter.operation, "backend": adapter.backend, "declared": adapter.conventions}
     about["versions"] = {package: version(package) for package in adapter.packages}
     missing = [package for package, found in about["versions"].items() if not found]
     if missing:

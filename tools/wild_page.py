@@ -27,7 +27,7 @@ _VERDICTS = ("passed", "failed", "convention", "inaccurate", "unsupported")
 def _link(report: str) -> str:
     """A report's address, as a link: ``owner/name#number`` or several numbers of it."""
     if not report:
-        return "No report was found."
+        return "We know of no report."
     repository = report.partition("#")[0]
     numbers = [part.partition("#")[2] for part in report.split(",")]
     links = [f"[{repository}#{number}](https://github.com/{repository}/issues/{number})" for number in numbers]
@@ -86,13 +86,19 @@ def causes(stored: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def declared(stored: dict[str, Any]) -> list[str]:
-    """Whose conventions were declared to the kit, and so are held to."""
-    pairs = [(name, one["conventions"]) for name, one in stored["implementations"].items() if one.get("conventions")]
-    told = "; ".join(
-        f"{name}: " + ", ".join(f"`{key}={value}`" for key, value in given.items()) for name, given in pairs
-    )
-    return [f"Declared to the kit, as their documentation says it: {told}.", ""] if told else []
+def conventions(stored: dict[str, Any]) -> list[str]:
+    """What was declared to the kit, and what it found besides."""
+    lines = []
+    for key, title in (("declared", "Declared to the kit, which held the functions to it"), ("conventions", "Found")):
+        told = {}
+        for name, one in stored["implementations"].items():
+            given = one.get(key) or ()
+            for each in (f"{what}={value}" for what, value in given.items()) if isinstance(given, dict) else given:
+                told.setdefault(each, []).append(name)
+        if told:
+            each = "; ".join(f"`{what}` of {', '.join(names)}" for what, names in told.items())
+            lines += [f"{title}: {each}.", ""]
+    return lines
 
 
 def tables(stored: dict[str, Any]) -> str:
@@ -113,7 +119,7 @@ def tables(stored: dict[str, Any]) -> str:
         "## Every implementation",
         "",
         *implementations(stored),
-        *declared(stored),
+        *conventions(stored),
         *causes(stored),
     ]
     return "\n".join(lines)
