@@ -35,7 +35,8 @@ def _link(report: str) -> str:
 
 
 def _finding(finding: Finding, found: dict[str, Any]) -> list[str]:
-    lines = [f"**{finding.name}.** {finding.said} {_link(finding.report)}", "", "```python", finding.code, "```", ""]
+    """Its lines, which `wild` has run (those marked as python are run by the tests), and what they print."""
+    lines = [f"**{finding.name}.** {finding.said} {_link(finding.report)}", "", "```py", finding.code, "```", ""]
     lines += ["prints", "", "```text", found["printed"], "```", ""]
     if "exact" in found:
         lines += [f"Entry {found['place']} is `{found['got']}`; exactly it is {found['exact']}.", ""]
