@@ -35,8 +35,15 @@ def _link(report: str) -> str:
 
 
 def _finding(finding: Finding, found: dict[str, Any]) -> list[str]:
-    """Its lines, which `wild` has run (those marked as python are run by the tests), and what they print."""
-    lines = [f"**{finding.name}.** {finding.said} {_link(finding.report)}", "", "```py", finding.code, "```", ""]
+    """Its lines, which `wild` has run, and what they print; the tests run and format other blocks, of plain python."""
+    lines = [
+        f"**{finding.name}.** {finding.said} {_link(finding.report)}",
+        "",
+        "```{code-block} python",
+        finding.code,
+        "```",
+        "",
+    ]
     lines += ["prints", "", "```text", found["printed"], "```", ""]
     if "exact" in found:
         lines += [f"Entry {found['place']} is `{found['got']}`; exactly it is {found['exact']}.", ""]
