@@ -1,9 +1,9 @@
 """What the kit says of implementations that others ship: ``python tools/wild.py`` runs it on all that are installed.
 
 Each implementation runs in a process of its own, which is ended when it takes too long; then each finding of
-`wild_findings` is run as a few lines that need neither polylogit nor the kit, and what they print is compared with what
-is exact. The results are kept in ``build/wild.json``. ``pip install polylogit[wild]`` installs most of the packages;
-what is missing is left out and said to be.
+`wild_findings` is run as the few lines that the page shows, and what they print is compared with what is exact. The
+results are kept in ``docs/_static/wild.json``, from which `wild_page` makes the page. ``pip install polylogit[wild]``
+installs most of the packages; what is missing is left out and said to be.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 TOOLS = Path(__file__).resolve().parent
-STORED = TOOLS.parent / "build" / "wild.json"
-SECONDS = 240.0
+STORED = TOOLS.parent / "docs" / "_static" / "wild.json"
+SECONDS = 900.0
 _SHOWN = 40  # causes that are kept of one implementation
 
 sys.path.insert(0, str(TOOLS))
@@ -42,12 +42,10 @@ def version(package: str) -> str:
 def checked(adapter: Adapter, level: str = "quick") -> dict[str, Any]:
     """What the kit says of one implementation, in this process."""
     from polylogit import conformance
-    from polylogit.conformance._checks import CHECKS
 
-    checks = None if adapter.threads else [name for name in CHECKS if name != "threads"]
     report = conformance.check(
-        adapter.make(), adapter.operation, backend=adapter.backend, level=level, name="it", checks=checks,
-        conventions=adapter.conventions,
+        adapter.make(), adapter.operation, backend=adapter.backend, level=level, name="it",
+        skip=None if adapter.threads else ["threads"], max_size=adapter.largest, conventions=adapter.conventions,
     )  # fmt: skip
     causes: dict[tuple[str, str, str], dict[str, Any]] = {}
     for result in report.results:
@@ -69,7 +67,7 @@ def checked(adapter: Adapter, level: str = "quick") -> dict[str, Any]:
 
 def run(adapter: Adapter, seconds: float = SECONDS, level: str = "quick") -> dict[str, Any]:
     """The same in a process of its own."""
-    about = {"operation": adapter.operation, "backend": adapter.backend, "conventions": adapter.conventions}
+    about = {"operation": adapter.operation, "backend": adapter.backend, "declared": adapter.conventions}
     about["versions"] = {package: version(package) for package in adapter.packages}
     missing = [package for package, found in about["versions"].items() if not found]
     if missing:

@@ -112,7 +112,9 @@ def judged(finding: Finding, got: list[float]) -> dict[str, Any]:
             allowed = (8 + 2 * distance + 2 * math.log2(max(2, length))) * (
                 1 if precision > 23 else 2.0 ** (precision - 24)
             )
-            times = 0.0 if zone and 0 <= number <= 2 * wanted else units / (allowed + (precision < 24))
+            if length == 1 and finding.operation != "sigmoid":
+                allowed = 0.0  # nothing is rounded
+            times = 0.0 if zone and 0 <= number <= 2 * wanted else units / max(allowed + (precision < 24), 1e-9)
         if times > worst["times"]:
             worst = {"place": place, "got": repr(number), "exact": mpmath.nstr(wanted, 9), "times": times,
                      "units": units}  # fmt: skip

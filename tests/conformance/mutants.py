@@ -31,7 +31,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 EXPLAINED = HERE / "survivors.toml"
-PRINTED = HERE.parents[1] / "build" / "mutants.txt"
+PRINTED = HERE.parents[1] / "docs" / "_static" / "mutants.txt"
 SECONDS = 30.0  # without an answer, after which a mutant counts as caught in an endless loop; a right kernel takes two
 PLAIN, PURE = 330, 70  # mutants that are drawn of some 1,600 and of the library's own path
 
@@ -656,7 +656,7 @@ def main():
     parser.add_argument("--only", default="", help="mutants whose name matches this regular expression")
     parser.add_argument("--every", action="store_true", help="all of them, and no sample")
     parser.add_argument("--list", action="store_true", help="name them and run none")
-    parser.add_argument("--update", action="store_true", help="write it to build/mutants.txt too")
+    parser.add_argument("--update", action="store_true", help="write what the documentation shows")
     asked = parser.parse_args()
     plain, pure = plain_mutants(), pure_mutants()
     mutants = [*plain, *pure] if asked.every else [*drawn(plain, PLAIN), *drawn(pure, PURE)]

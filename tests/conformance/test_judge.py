@@ -198,6 +198,20 @@ def test_another_default_axis_is_named_once_and_passes_where_it_is_declared():
     assert check(softmax, conventions={"default-axis": None}).status == 1
 
 
+def test_a_declared_convention_of_axes_holds_for_gradients_too():
+    from .kernels.plain import softmax_vjp
+
+    def last(x, axis=-1):
+        return softmax(x, -1 if axis is None else axis)
+
+    def pull(x, cotangent, axis=-1):
+        return softmax_vjp(x, cotangent, -1 if axis is None else axis)
+
+    declared = {"conventions": {"axis-none": "last"}}
+    assert check(last, vjp=pull, **declared).passed
+    assert "wrong" in findings(check(last, vjp=softmax_vjp, **declared))
+
+
 def test_a_kernel_may_carry_its_conventions():
     def kernel(x, axis=None):
         return softmax(x, axis)

@@ -43,3 +43,17 @@ def test_one_that_never_ends_is_ended():
     endless = mutants.Mutant("softmax", "loop", "", "", "def softmax(x, axis=-1):\n    while True:\n        pass")
     with mutants.Worker(seconds=3.0) as worker:
         assert worker.judge(endless)[0] == "killed"
+
+
+def test_the_page_shows_what_was_printed():
+    printed = mutants.PRINTED.read_text()
+    whole = next(line.split() for line in printed.splitlines() if line.startswith("all "))
+    made, killed, reported, refuses, equivalent, missed, fixed = map(int, whole[1:])
+    assert made == killed + reported + refuses + equivalent + missed
+    assert "Not explained" not in printed
+    page = " ".join((mutants.PRINTED.parents[1] / "conformance.md").read_text().split())
+    assert f"Of {made} mutants the kit kills {killed}" in page
+    assert f"{reported} it reports" in page
+    assert f"{refuses} refuse more" in page
+    assert f"{equivalent} are right, and it misses {missed}" in page
+    assert f"let {fixed} of the {made} pass" in page

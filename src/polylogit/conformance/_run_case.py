@@ -253,9 +253,10 @@ def _derivative(setting: Setting, case: Case) -> Comparison:
     bad = unusable(setting, answer, x.shape, dtype, optional=case.optional)
     if bad is not None:
         return bad
-    axis = _axis(setting, case)
+    meant = axes_meant(case, x.ndim, setting.conventions)
+    axis = _axis(setting, meant)
     flat = [_rows(direction, axis) for direction in directions]
-    expected, usable = _expected_derivative(setting, x, flat, case)
+    expected, usable = _expected_derivative(setting, x, flat, meant)
     if not expected.inputs.size:
         return Comparison(vacuous=True)
 
