@@ -222,6 +222,10 @@ class Backend(ABC):
         """The dtype of an array as a plain name such as "float32"."""
         return str(x.dtype)
 
+    def namespace(self, x: Any) -> Any:
+        """What has NumPy's functions by NumPy's names, to be called by position, for arrays like `x`."""
+        return x.__array_namespace__()
+
     def capabilities(self) -> dict[str, str]:
         """What the framework says of the processor and of its own switches, for reports; values as it spells them."""
         return {}

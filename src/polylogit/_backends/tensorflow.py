@@ -455,6 +455,10 @@ class TensorflowBackend(Backend):
         """See `Backend.dtype_name`."""
         return str(x.dtype.name)
 
+    def namespace(self, x: Any) -> Any:
+        """See `Backend.namespace`."""
+        return tf.experimental.numpy
+
     def capabilities(self) -> dict[str, str]:
         """See `Backend.capabilities`."""
         return {"oneDNN": "serves softmax" if onednn_serves() else "does not serve softmax"}

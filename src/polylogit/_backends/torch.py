@@ -461,6 +461,10 @@ class TorchBackend(Backend):
         if narrow := os.environ.get("ATEN_CPU_CAPABILITY"):
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor-{narrow}")
 
+    def namespace(self, x: Any) -> Any:
+        """See `Backend.namespace`."""
+        return torch
+
     def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
         """By the tape: ``torch.func`` refuses an ``autograd.Function`` in the old style, and hooks that call NumPy."""
         leaf = x.detach().requires_grad_()  # in the layout of `x`
