@@ -1,8 +1,11 @@
 """The command line: statuses, messages, and no traceback."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -46,19 +49,22 @@ def test_the_status_of_check(kernels, name, status):
     ("name", "body", "verdict", "words"),
     [
         ("aborts", "os.abort()", "crashed", "SIGABRT"),
-        ("hangs", "time.sleep(600)", "timeout", "no sign of life for 3 s"),
+        ("hangs", "time.sleep(600)", "timeout", "no answer within 3 s"),
         ("leaves", "os._exit(7)", "crashed", "status 7"),
     ],
 )
-def test_a_kernel_that_breaks_its_process_is_a_row_with_its_cause(tmp_path, monkeypatch, name, body, verdict, words):
+def test_a_kernel_that_breaks_its_process_is_given_up(tmp_path, monkeypatch, name, body, verdict, words):
     (tmp_path / "breaking.py").write_text(f"import os, time\ndef {name}(x):\n    {body}\n")
     monkeypatch.setenv("POLYLOGIT_TIME_LIMIT", "3")
     options = ("--operation", "sigmoid", "--level", "quick", "--json", "r.json")
     found = run("check", f"breaking:{name}", *options, cwd=tmp_path)
     assert found.returncode == 3, found.stdout + found.stderr
-    (row,) = json.loads((tmp_path / "r.json").read_text())["results"]
-    assert (row["subject"], row["operation"], row["verdict"]) == (f"numpy+breaking:{name}", "sigmoid", verdict)
-    assert words in row["message"]
+    rows = json.loads((tmp_path / "r.json").read_text())["results"]
+    assert {(row["subject"], row["operation"]) for row in rows} == {(f"numpy+breaking:{name}", "sigmoid")}
+    ended = [row for row in rows if row["case"]]
+    assert {row["verdict"] for row in ended} == {verdict}
+    assert all(words in row["message"] for row in ended)
+    assert "cases were not run" in rows[-1]["message"]
 
 
 def test_check_writes_reports_and_replay_runs_one_case(kernels):
@@ -72,6 +78,26 @@ def test_check_writes_reports_and_replay_runs_one_case(kernels):
     assert again.returncode == 1
     assert "inputs" in again.stdout
     assert "expected" in again.stdout
+
+
+def test_a_program_reads_the_json_alone_from_standard_output(kernels):
+    found = run("check", "kernels:wrong", "--operation", "sigmoid", "--level", "quick", "--json", "-", cwd=kernels)
+    assert found.returncode == 1
+    verdict = json.loads(found.stdout)["verdict"]
+    assert (verdict["word"], verdict["status"]) == ("disagrees", 1)
+    assert verdict["groups"][0]["smallest"]["id"].startswith("numpy+kernels:wrong/sigmoid/")
+    assert verdict["sentence"] in found.stderr
+    assert not (kernels / "-").exists()
+
+
+def test_replay_saves_the_arrays_of_the_call(kernels):
+    found = run("check", "kernels:wrong", "--operation", "sigmoid", "--level", "quick", "--json", "r.json", cwd=kernels)
+    assert found.returncode == 1
+    identifier = json.loads((kernels / "r.json").read_text())["verdict"]["groups"][0]["smallest"]["id"]
+    again = run("replay", identifier, "--save", "case.npz", cwd=kernels)
+    assert again.returncode == 1
+    assert "from kernels import wrong" in again.stdout
+    assert (kernels / "case.npz").stat().st_size > 100
 
 
 def test_conform_shows_the_worst_error_of_a_backend():
@@ -144,3 +170,27 @@ def test_the_cases_are_listed_a_line_each_and_none_is_run():
     lines = found.stdout.splitlines()
     assert "numpy/sigmoid/values/float32/n33" in lines
     assert all(line.startswith("numpy/sigmoid/") for line in lines)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
+def test_ctrl_c_ends_the_command_with_130_and_leaves_no_process(tmp_path):
+    body = "    pathlib.Path(f'{os.getpid()}.pid').touch()\n    time.sleep(600)\n"
+    (tmp_path / "slow.py").write_text(f"import os, pathlib, time\ndef sigmoid(x):\n{body}")
+    command = [sys.executable, "-m", "polylogit", "check", "slow:sigmoid", "--operation", "sigmoid", "--level", "quick"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    _until(lambda: list(tmp_path.glob("*.pid")))
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    (called,) = tmp_path.glob("*.pid")
+    if sys.platform == "linux":
+        _until(lambda: not Path("/proc", called.stem).exists())
+
+
+def _until(holds):
+    for _ in range(600):
+        if holds():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it has not come to that")

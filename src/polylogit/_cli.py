@@ -35,8 +35,23 @@ def _usage(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
         except PolylogitError as error:
             raise click.UsageError(str(error)) from error
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(130)  # as shells have it
 
     return wrapped
+
+
+def _paired(values: tuple[str, ...], form: str) -> dict[str, str]:
+    pairs = [value.partition("=") for value in values]
+    for name, equals, other in pairs:
+        if not (name and equals and other):
+            raise click.BadParameter(f"{name + equals + other!r}; write {form}")
+    return {name: other for name, _, other in pairs}
+
+
+def _pairs(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    return _paired(values, "NAME=VALUE")
 
 
 def _reports(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,10 +84,26 @@ def _common(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="F",
             help="TOML file of what is known to fail.",
         ),
-        click.option("--strict", is_flag=True, help="An expected failure that passes or has expired fails the run."),
+        click.option(
+            "--strict",
+            is_flag=True,
+            help="What is less accurate than its bound fails, as does an expected failure that passes or has expired.",
+        ),
+        click.option(
+            "--only",
+            multiple=True,
+            metavar="PATTERN",
+            help="Cases to run, by a check's name, check/dtype/case or an id; * stands for anything.",
+        ),
+        click.option("--skip", multiple=True, metavar="PATTERN", help="Cases to leave out, likewise."),
+        click.option("--max-size", type=click.IntRange(1), metavar="N", help="Leave out arrays of more logits."),
+        click.option("--budget", type=float, metavar="SECONDS", help="Begin no further case when they are over."),
     ):
         function = option(function)
     return _reports(function)
+
+
+_CHOICE = ("only", "skip", "max_size", "budget")  # options that say which cases are run
 
 
 def _finish(report: Any, paths: dict[str, str | None]) -> None:
@@ -157,6 +188,7 @@ def conform(
             expected_failures=options["expected_failures"],
             strict=options["strict"],
             progress=live,
+            **{name: options[name] for name in _CHOICE},
         )
     _finish(report, options)
 
@@ -170,6 +202,16 @@ def conform(
 @click.option(
     "--search", type=click.IntRange(0), default=0, metavar="N", help="Try N calls besides that nobody listed."
 )
+@click.option(
+    "--convention",
+    "conventions",
+    multiple=True,
+    callback=_pairs,
+    metavar="NAME=VALUE",
+    help="One that it is right by, other than the contract's, for example default-axis=None.",
+)
+@click.option("--rounded-once", is_flag=True, help="16-bit results that were rounded more than once fail.")
+@click.option("--invariant", is_flag=True, help="Results that depend on the batch, strides or threads fail.")
 @_common
 @_usage
 def check(
@@ -179,6 +221,7 @@ def check(
     vjp: str | None,
     dtypes: tuple[str, ...],
     search: int,
+    conventions: dict[str, str],
     **options: Any,
 ) -> None:
     """Certify a function of your own, in a process of its own."""
@@ -199,7 +242,9 @@ def check(
             name=target,
             strict=options["strict"],
             search=search,
+            conventions=conventions,
             progress=live,
+            **{name: options[name] for name in ("rounded_once", "invariant", *_CHOICE)},
         )
     _finish(report, options)
 
@@ -232,11 +277,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def _names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    pairs = [value.partition("=") for value in values]
-    for name, equals, other in pairs:
-        if not (name and equals and other):
-            raise click.BadParameter(f"{name + equals + other!r}; write REFERENCE_NAME=CANDIDATE_NAME")
-    return {name: other for name, _, other in pairs}
+    return _paired(values, "REFERENCE_NAME=CANDIDATE_NAME")
 
 
 @polylogit.command()

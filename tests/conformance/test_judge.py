@@ -6,10 +6,10 @@ import pytest
 from polylogit import conformance
 from polylogit._spec.bounds import additions
 from polylogit._spec.dtypes import DTYPES
+from polylogit.conformance._catalogue.steps import lanes, log_softmax, right_sigmoid, right_softmax, softmax, top, total
 from polylogit.conformance._checks import CHECKS
 from polylogit.errors import ConformanceError
 
-from .kernels.faults import lanes, log_softmax, right_sigmoid, right_softmax, softmax, top, total
 from .test_cases import setting
 
 

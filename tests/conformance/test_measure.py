@@ -5,6 +5,7 @@ import pytest
 
 from polylogit import conformance
 
+from .kernels.classes import CLASS_OF, CLASSES, TWINS
 from .kernels.faults import FAULTS, UNPUBLISHED
 from .kernels.reported import REPORTED
 from .kernels.unusual import UNUSUAL
@@ -28,6 +29,16 @@ def test_a_fault_that_users_reported_is_caught(name):
     found = first_failure(*REPORTED[name])
     assert found is not None
     assert found.message
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_fault_where_the_answer_is_exact_far_from_all_or_16_bits_wide_is_caught(name):
+    assert first_failure(*CLASSES[name], rounded_once=True) is not None, CLASS_OF[name]
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_right_twin_of_such_a_fault_is_not_accused(name):
+    assert first_failure(*TWINS[name], rounded_once=True) is None
 
 
 @pytest.mark.processor

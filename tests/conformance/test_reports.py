@@ -177,9 +177,20 @@ def test_html_shows_itself_in_a_browser(report, tmp_path):
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is on the path")
 @pytest.mark.parametrize("width", [400, 1400])
-def test_no_page_is_wider_than_the_screen_and_no_table_than_its_frame(report, tmp_path, width):
+def test_no_page_is_wider_than_the_screen_and_no_table_than_its_frame(tmp_path, width):
     page, probe = tmp_path / "report.html", tmp_path / "probe.html"
-    report.to_html(page)
+    row = [one / 3.0 for one in range(16)]
+    details = {"inputs": row, "expected_row": row, "got_row": row[::-1], "index": 3, "bound": 1e-9, "length": 16}
+    details |= {"expected": 1.0, "got": 4.0, "python": "x = " + repr(row)}
+    subjects = [f"numpy+a_package_with_a_name.kernels_{one}:softmax_of_rows" for one in range(7)]
+    fields = {"error": 7.0, "finding": "wrong", "message": "an_identifier_" * 20, "details": details, "length": 16}
+    results = [conformance.Result(one, "softmax", "values", "float64", "n16", "failed", **fields) for one in subjects]
+    pairs = [
+        {"first": one, "second": two, "operation": "softmax", "check": "values", "dtype": "float64"}
+        for one in subjects
+        for two in subjects
+    ]
+    conformance.Report(results, [{**pair, "ulp": 1.0, "absolute": 1e-9, "cases": 1} for pair in pairs]).to_html(page)
     script = (
         "<script>addEventListener('load', function () {"
         f"var wide = [], page = document.getElementById('page'); page.style.width = '{width}px';"

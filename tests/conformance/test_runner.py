@@ -1,6 +1,7 @@
 """Each backend runs in a process of its own: whatever happens to it is a row, and the rest completes."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,13 +24,14 @@ def run_job(name, monkeypatch, limit="20", level="quick"):
 
 @pytest.fixture
 def broken(tmp_path, monkeypatch):
-    package = tmp_path / "broken_backends.py"
-    package.write_text((HERE / "kernels" / "broken_backends.py").read_text(encoding="utf-8"), encoding="utf-8")
+    for package in ("broken_backends.py", "aborting_backend.py"):
+        shutil.copy(HERE / "kernels" / package, tmp_path)
     info = tmp_path / "broken_backends-1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-backends\nVersion: 1\n")
-    names = ("Aborts", "Crashes", "Hangs", "Exits", "Raises", "Gone")
-    lines = [f"{name.lower()} = broken_backends:{name}" for name in names]
+    names = {name.lower(): name for name in ("Aborts", "Crashes", "Hangs", "Exits", "Raises", "Gone", "Symbolic")}
+    lines = [f"{name} = broken_backends:{cls}" for name, cls in names.items()]
+    lines.append("aborts_once = aborting_backend:AbortsOnce")
     (info / "entry_points.txt").write_text("[polylogit.backends]\n" + "\n".join(lines) + "\n")
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -57,6 +59,26 @@ def test_a_process_that_dies_is_a_row_with_its_cause(name, verdict, words, monke
 def test_a_process_that_hangs_is_ended_after_the_time_limit(monkeypatch):
     report = run_job("hangs", monkeypatch, limit="6")
     assert report.results[-1].verdict == "timeout"
+    assert report.status == 3
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_crash_in_one_case_is_that_case_and_a_new_process_goes_on_after_it(monkeypatch):
+    report = run_job("aborts_once", monkeypatch, limit="60")
+    (ended,) = [result for result in report.results if result.verdict == "crashed"]
+    assert (ended.check, ended.dtype) == ("values", "float32")
+    assert "SIGABRT" in ended.message
+    ids = [result.id for result in report.results]
+    assert len(ids) == len(set(ids))
+    after = [result for result in report.results[report.results.index(ended) + 1 :] if result.verdict == "passed"]
+    assert {"values", "special"} <= {result.check for result in after}
+    assert {"float32", "float16"} <= {result.dtype for result in after}
+
+
+@pytest.mark.usefixtures("broken")
+def test_an_array_whose_shape_is_an_expression_is_an_error_that_says_so(monkeypatch):
+    report = run_job("symbolic", monkeypatch, limit="60")
+    assert {result.verdict for result in report.results} <= {"inconclusive", "unsupported"}
     assert report.status == 3
 
 

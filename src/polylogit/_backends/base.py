@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import reprlib
 from abc import ABC, abstractmethod
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from polylogit._contract import check_logits_dtype
@@ -16,6 +17,7 @@ from polylogit.errors import ConversionError, MixedBackendsError, UnknownOperati
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     import numpy as np
 
@@ -96,6 +98,8 @@ class Backend(ABC):
     wraps_containers : bool
         Whether its own dicts, lists and tuples are Python's, wrapped to track the attributes of a model; `convert`
         makes plain ones of them.
+    namespace : str
+        The module that has NumPy's functions under their names, for the forms of the conformance kit; empty for none.
     spelling : dict of str to str
         Lines of code as this framework's users write them, where they differ from `SPELLING`.
     """
@@ -106,6 +110,7 @@ class Backend(ABC):
     writable: ClassVar[bool] = True
     any_byte_order: ClassVar[bool] = False
     wraps_containers: ClassVar[bool] = False
+    namespace: ClassVar[str] = ""
     spelling: ClassVar[dict[str, str]] = {}
 
     @property
@@ -222,10 +227,6 @@ class Backend(ABC):
         """The dtype of an array as a plain name such as "float32"."""
         return str(x.dtype)
 
-    def namespace(self, x: Any) -> Any:
-        """What has NumPy's functions by NumPy's names, to be called by position, for arrays like `x`."""
-        return x.__array_namespace__()
-
     def capabilities(self) -> dict[str, str]:
         """What the framework says of the processor and of its own switches, for reports; values as it spells them."""
         return {}
@@ -235,6 +236,10 @@ class Backend(ABC):
         return {}
 
     slow_compilers: ClassVar[tuple[str, ...]] = ()  # those of `compilers` that take seconds for one function
+
+    def strict_compilation(self) -> AbstractContextManager[object]:
+        """In which a function that its author compiles is compiled, or raises: never run as it is without a word."""
+        return nullcontext()
 
     def prepare(self, device: str | None) -> None:  # noqa: B027  most need nothing
         """Switch the framework to what the kit needs, in a process of the kit's own before any array is made."""

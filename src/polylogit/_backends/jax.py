@@ -205,6 +205,7 @@ class JaxBackend(Backend):
 
     name = "jax"
     writable = False
+    namespace = "jax.numpy"
     spelling: ClassVar[dict[str, str]] = {
         "softmax": "jax.nn.softmax(x, axis={axis})",
         "log_softmax": "jax.nn.log_softmax(x, axis={axis})",

@@ -310,6 +310,7 @@ class TensorflowBackend(Backend):
     name = "tensorflow"
     writable = False
     wraps_containers = True
+    namespace = "tensorflow.experimental.numpy"
     spelling: ClassVar[dict[str, str]] = {
         "softmax": "tf.nn.softmax(x, axis={axis})",
         "log_softmax": "tf.nn.log_softmax(x, axis={axis})",
@@ -454,10 +455,6 @@ class TensorflowBackend(Backend):
     def dtype_name(self, x: Any) -> str:
         """See `Backend.dtype_name`."""
         return str(x.dtype.name)
-
-    def namespace(self, x: Any) -> Any:
-        """See `Backend.namespace`."""
-        return tf.experimental.numpy
 
     def capabilities(self) -> dict[str, str]:
         """See `Backend.capabilities`."""

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import tempfile
 import warnings
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -28,6 +30,7 @@ from polylogit.errors import ConversionError, DTypeError, UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from polylogit._backends.base import Pullback
 
@@ -55,6 +58,8 @@ _native_sigmoid = torch.sigmoid
 # NumPy's side of these is in ml_dtypes; they cross as the integer of the same width.
 _FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
 _BY_BITS = {"bfloat16": torch.int16} | dict.fromkeys((*_FLOAT8, "float8_e8m0fnu"), torch.uint8)
+
+_UNLIMITED = 1 << 30  # compilations of one function
 
 
 class _Operation(NamedTuple):
@@ -305,6 +310,7 @@ class TorchBackend(Backend):
     """PyTorch; see `polylogit.extend.Backend`."""
 
     name = "torch"
+    namespace = "torch"
     spelling: ClassVar[dict[str, str]] = {
         "softmax": "torch.softmax(x, dim={axis})",
         "log_softmax": "torch.log_softmax(x, dim={axis})",
@@ -456,14 +462,21 @@ class TorchBackend(Backend):
 
     slow_compilers = ("inductor",)
 
+    def strict_compilation(self) -> AbstractContextManager[object]:
+        """Dynamo runs a function as it is after eight compilations, with a warning; here it compiles, or raises."""
+        dynamo: Any = sys.modules.get("torch._dynamo")  # not there: nothing has been given to ``torch.compile``
+        if dynamo is None:
+            return nullcontext()
+        unlimited = {"recompile_limit": _UNLIMITED, "accumulated_recompile_limit": _UNLIMITED}
+        patched: AbstractContextManager[object] = dynamo.config.patch(
+            **unlimited, fail_on_recompile_limit_hit=True, suppress_errors=False
+        )
+        return patched
+
     def prepare(self, device: str | None) -> None:
         """A cache of Inductor's for each instruction set: code written for wider registers overruns its buffers."""
         if narrow := os.environ.get("ATEN_CPU_CAPABILITY"):
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor-{narrow}")
-
-    def namespace(self, x: Any) -> Any:
-        """See `Backend.namespace`."""
-        return torch
 
     def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
         """By the tape: ``torch.func`` refuses an ``autograd.Function`` in the old style, and hooks that call NumPy."""

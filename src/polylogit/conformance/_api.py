@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +27,7 @@ from polylogit.conformance._report import Report
 from polylogit.conformance._results import SEARCH, Result, held_to
 from polylogit.conformance._run_checks import count_cases, run_checks
 from polylogit.conformance._search import replayed
+from polylogit.conformance._selection import Selection
 from polylogit.errors import ConformanceError, UnknownBackendError
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ def run(
     expected_failures: Any = None,
     strict: bool = False,
     progress: Callable[[str, dict[str, Any]], None] | None = None,
+    only: Sequence[str] | None = None,
+    skip: Sequence[str] | None = None,
+    max_size: int | None = None,
+    budget: float | None = None,
 ) -> Report:
     """Run the conformance kit on registered backends.
 
@@ -73,6 +78,8 @@ def run(
         Whether an expected failure that passes, or has expired, fails the run.
     progress : callable, optional
         ``progress(backend, event)``, called for every event.
+    only, skip, max_size, budget
+        As in `check`; the seconds of `budget` are those of each process.
 
     Returns
     -------
@@ -81,7 +88,10 @@ def run(
     start = time.monotonic()
     required = tuple(require)
     known, jobs = _jobs(backends, operations, level, seed, device, required)
+    options = _given(only=only, skip=skip, max_size=max_size, budget=budget)
+    selection = _selection(options)
     report = Report(environment=_environment(level, seed, [known[job.backend] for job in jobs]))
+    report.environment["options"] = options
     missing = [known[job.backend] for job in jobs if not known[job.backend].installed]
     for info in missing:
         message = f"{info.reason or 'not installed'}; install it with: {info.install}"
@@ -92,6 +102,7 @@ def run(
         with TemporaryDirectory(prefix="polylogit-") as folder:
             folders = {job.backend: Path(folder, job.backend) for job in present}
             for job in present:
+                job.selection = selection
                 folders[job.backend].mkdir()
                 job.values, job.counting = str(folders[job.backend]), progress is not None
             _runner.run_jobs(present, progress)
@@ -99,12 +110,15 @@ def run(
         for job in present:
             report.results.extend(sorted(job.results, key=lambda one: _place(one.id)))
             report.environment["capabilities"][job.backend] = job.capabilities
+        _count(report, present)
     else:
+        asked = Selection(**selection)
         for job in present:
             report.environment["capabilities"][job.backend] = polylogit.get_backend(job.backend).capabilities()
             for operation in job.operations:
                 implementation = implementation_of(job.backend, operation, device=device)
-                report.results.extend(run_checks(implementation, level, seed))
+                report.results.extend(run_checks(implementation, level, seed, selection=asked))
+        _count(report, [asked])
     return _finished(report, expected_failures, strict, start)
 
 
@@ -189,6 +203,29 @@ def _environment(level: str, seed: int, infos: Iterable[Any] = ()) -> dict[str, 
     }
 
 
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given, as plain data."""
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+    return {name: value for name, value in plain.items() if not (value is None or value is False or value in ([], {}))}
+
+
+def _selection(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that say which cases are run; refused here if no case could be."""
+    chosen = {name: options[name] for name in ("only", "skip", "max_size", "budget") if name in options}
+    Selection(**chosen)
+    return chosen
+
+
+def _count(report: Report, ran: Iterable[Any]) -> None:
+    """Note how many cases were left out, where any were."""
+    left_out: Counter[str] = Counter()
+    for one in ran:
+        left_out.update(one.left_out)
+    if left_out:
+        runs = sum(bool(result.case) and result.check != SEARCH for result in report.results)
+        report.environment.update(left_out=dict(left_out), cases_run=runs)
+
+
 def _finished(
     report: Report, expected_failures: Any, strict: bool, start: float, *, rounded_once: bool = False
 ) -> Report:
@@ -216,6 +253,11 @@ def check(
     search: int = 0,
     rounded_once: bool = False,
     conventions: Mapping[str, Any] | None = None,
+    invariant: bool = False,
+    only: Sequence[str] | None = None,
+    skip: Sequence[str] | None = None,
+    max_size: int | None = None,
+    budget: float | None = None,
     progress: Callable[[str, dict[str, Any]], None] | None = None,
 ) -> Report:
     """Certify someone's own implementation of an operation.
@@ -224,7 +266,8 @@ def check(
     ----------
     implementation : callable or str
         ``implementation(x, axis=-1)``, for sigmoid ``implementation(x)``, on the backend's arrays; or where it is, as
-        ``"module:function"``: it then runs in a process of its own, so that a crash or a hang is a result. What its
+        ``"module:function"``: it then runs in a process of its own, which knows neither what is right nor which case
+        it is in, and a crash or a hang is the result of one case. What its
         signature does not offer (``axis``, ``where``, ``dtype``) is not asked of it. To say that it does not support
         something, let it raise ``NotImplementedError``; a clean refusal (TypeError, ValueError and the like) of what
         not every kernel must have (integers, several axes, unusual memory layouts, 0-d and empty arrays) counts the
@@ -260,6 +303,16 @@ def check(
         (an axis or None), ``axis-none`` (the axis that None means), ``axis`` (``"flattens"``), ``empty-row`` (of a row
         of nothing but -inf: ``"zeros"`` or ``"uniform"``), ``masked-row`` (of one that is masked out: ``"nan"`` or
         ``"uniform"``). By default those in its attribute ``conventions``, if it has one.
+    invariant : bool, optional
+        Whether a row's result must have the same bits whatever the batch, its place in it, the repetition, the strides
+        and the threads. How far apart they are is always reported, as `Report.invariance`.
+    only, skip : sequence of str, optional
+        Shell patterns for the name of a check, ``check/dtype/case`` or an id: only these cases are run, or all but
+        these.
+    max_size : int, optional
+        Logits in one array; cases with more are not run. Such as an interpreter of kernels can bear.
+    budget : float, optional
+        Seconds; when they are over, no further case is begun. Cases that are not run are never counted as passed.
     progress : callable, optional
         ``progress(backend, event)``, called for every event, as in `run`.
 
@@ -292,8 +345,11 @@ def check(
         message = f"vjp={vjp!r} must be given as the implementation is: as a callable, or as 'module:function'."
         raise ConformanceError(message)
     declared = checked(conventions)
+    options = _given(only=only, skip=skip, max_size=max_size, budget=budget, conventions=declared)
+    options |= _given(strict=strict, rounded_once=rounded_once, invariant=invariant)
+    selection = _selection(options)
     report = Report(environment=_environment(level, seed, [info for info in installed() if info.name == backend]))
-    capabilities = report.environment["capabilities"]
+    capabilities, report.environment["options"] = report.environment["capabilities"], options
     if isinstance(given, str):
         kernel: dict[str, Any] = {
             "function": given,
@@ -301,28 +357,34 @@ def check(
             "name": name or given,
             "search": search,
             "conventions": declared,
+            "invariant": invariant,
         }
         kernel["dtypes"] = None if dtypes is None else [dtype.name for dtype in dtypes_named(dtypes)]
-        job = _runner.Job(backend, (operation,), level, seed, device, checks, kernel=kernel)
+        job = _runner.Job(backend, (operation,), level, seed, device, checks, kernel=kernel, selection=selection)
         job.counting = progress is not None
         _runner.run_jobs([job], progress)
         if job.refusal:
             raise ConformanceError(job.refusal)
         report.results.extend(job.results)
         capabilities[backend] = job.capabilities
+        _count(report, [job])
     else:
         found = implementation_of(backend, operation, given, vjp, name, device)
         capabilities[found.backend.name] = found.backend.capabilities()
         found.conventions.update(declared)
+        asked = Selection(**selection)
+        more: dict[str, Any] = {"search": search, "selection": asked, "invariant": invariant}
         if progress is not None:
             progress(backend, {"event": "ready"})
-            progress(backend, {"event": "total", "of": count_cases([found], level, seed, dtypes, checks)})
-        for result in run_checks(found, level, seed, dtypes, checks, search=search):
+            total = count_cases([found], level, seed, dtypes, checks, Selection(**selection))
+            progress(backend, {"event": "total", "of": total})
+        for result in run_checks(found, level, seed, dtypes, checks, **more):
             report.results.append(result)
             if progress is not None:
                 progress(backend, {"event": "result", "result": asdict(result)})
         if progress is not None:
             progress(backend, {"event": "end"})
+        _count(report, [asked])
     return _finished(report, expected_failures, strict, start, rounded_once=rounded_once)
 
 

@@ -54,6 +54,8 @@ _LARGE = (66, 65)
 _SHAPES = ((5,), (4, 6), (3, 3), (8, 8), (17, 17), (3, 4, 5), (4, 4, 4), (1, 7, 1), (2, 3, 4, 5), (2, 1, 3, 2, 3))
 _LAYOUTS = ((6, 9), (3, 4, 5), (40, 130), (2, 3, 4, 5))
 _LONG_AXES = (((517, 9), 0), ((3, 517, 3), 1), ((130, 40), 0))
+# More columns, and more rows in three dimensions, than a grid has in its smaller directions.
+_WIDE = (((3, 70000), 0), ((2, 40000, 3), -1))
 _REPEATED = ((5, 33), (33, 5), (3, 11, 5), (165,), (5, 33))
 _COMPILED = ((4, 33), (2, 1025), (8, 1))
 
@@ -85,6 +87,8 @@ TABLE: dict[str, dict[str, Any]] = {
         "quick float32|float16": _LONG, "quick": _LONG[:1], "sparing": _LONG,
         "": (10000, 16385, 32000, 65536, 100001, 131072, 262147),
     },
+    # One entry more than a whole number of blocks of 20, 48, 50, 80, 96, 100, 160, 192, 384 and 768, or of 1,000.
+    "rows with a lone last entry": {"storage": (), "essential": (), "brief": (3001,), "": (3001, 19201)},
     "longest rows": {"full float32": (1_000_000, 4_000_000), "": ()},
     "kinds of long rows": {"quick": 2, "kernel": 3, "": 5},
     "long elements": {"storage": (), "brief essential backend": (), "quick": (65536,), "": (10000,)},
@@ -120,6 +124,8 @@ TABLE: dict[str, dict[str, Any]] = {
     "long axes": {
         "brief essential backend": (), "brief essential": _LONG_AXES[:1], "brief": _LONG_AXES[1:2], "": _LONG_AXES,
     },
+    "wide arrays": {"quick kernel float32": _WIDE, "full float32": _WIDE, "": ()},
+    "many dimensions": {"brief": (), "essential": (), "": ((2, 1, 3, 2, 1, 4),)},
     "far columns": {
         "brief essential backend": (), "brief|essential": ((_LARGE, 0),), "": (((9, 70), 0), ((3, 9, 17), 1)),
     },
@@ -139,6 +145,7 @@ TABLE: dict[str, dict[str, Any]] = {
     "masked shape": {"brief essential": (), "brief": _LARGE, "": (7, 9)},
     "masked tiles": {"brief essential": (), "brief|essential": (65,), "": (300,)},
     "masked axes": {"brief|essential": (-1,), "": (-1, 0, None)},
+    "masked in three dimensions": {"brief essential": (), "brief": ((15, 16, 18),), "": ((3, 4, 5), (4, 4, 4))},
     "masks that broadcast": {"brief": ("vector", "column"), "": ("vector", "row", "column", "one")},
     "integers": {"brief": ("uint8", "int64", "bool"), "": None},
     "dtypes asked for": {
@@ -149,6 +156,11 @@ TABLE: dict[str, dict[str, Any]] = {
     "laws": {"brief essential": (), "brief|essential": (33,), "sparing": (2, 1000), "": (2, 3, 17, 129, 1000)},
     "threads": {"float32 brief": (_LARGE,), "float32": ((4, 33), (40, 1000)), "": ()},
     "calls of a thread": {"brief backend": 3, "": 12},
+    # A framework that compiles each shape owes no bits; of a user's kernel on it the shapes are few.
+    "invariance": {
+        "storage": (), "compiles backend": (), "essential backend": (), "compiles essential": (),
+        "compiles": ((6, 33),), "": ((8, 33), (6, 1000)),
+    },
     # Brief: those that other checks have compiled.
     "repeated shapes": {
         "brief essential": (), "brief": (_LARGE, (33, 1), (7, 3), (15, 16, 18), _LARGE), "": _REPEATED,

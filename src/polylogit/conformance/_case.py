@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from polylogit._spec.dtypes import Array, Finfo
     from polylogit._spec.operations import Definition
-    from polylogit.conformance._implementation import Implementation
+    from polylogit.conformance._request import Subject
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,11 +80,12 @@ class Case:
 class Setting:
     """For what cases are chosen, run and judged: an implementation of an operation, a dtype, a level, a seed."""
 
-    implementation: Implementation
+    implementation: Subject
     operation: Definition
     dtype: Finfo
     level: str
     seed: int = 0
+    invariant: bool = False
 
     @property
     def conventions(self) -> Mapping[str, str]:

@@ -1,14 +1,19 @@
-"""What is under test: a registered backend through the public API, or a user's own callable on a backend's arrays.
+"""What is under test, in this process: a registered backend through the public API, or a user's own callable.
 
-Both are asked in the same way, with float64 NumPy arrays in and out; the implementation makes the framework's arrays,
-in the dtype and the memory layout asked for, and notes what came back. Knows the public API and no framework.
+Both are asked in the same way, with NumPy arrays in and out; the implementation makes the framework's arrays, in the
+dtype and the memory layout asked for, and notes what came back. Knows the public API, no framework, and not what is
+right: nothing that the code under test could look for is in this module's reach.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from dataclasses import dataclass, field
+import operator
+import sys
+import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,41 +24,25 @@ from polylogit._operations import named
 from polylogit._spec.dtypes import DTYPES
 from polylogit.conformance._conventions import checked
 from polylogit.conformance._data.layouts import LAYOUTS, VIEWS, first_row_repeated
+from polylogit.conformance._request import Answer, Subject, in_dtype
 from polylogit.errors import ConformanceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from polylogit._backends.base import Backend
     from polylogit._spec.dtypes import Array, Finfo
+    from polylogit.conformance._request import Request
+
+# Looked up before any code under test is imported, which may put something else in their places.
+_asarray, _tobytes, _byte_bounds = np.asarray, np.ndarray.tobytes, np.lib.array_utils.byte_bounds
+# What memory of the result's size holds before each of two calls, and how much of it is written to and given back.
+_LEFT = (np.nan, 3.0)
+_BLOCKS = 3
+_SLOW = 0.2  # seconds; what takes longer is not called again
 
 
-@dataclass(slots=True)
-class Answer:
-    """What came back from one call.
-
-    Attributes
-    ----------
-    values : array of float64 or None
-        The result on the host; None where an exception was raised.
-    dtype : str
-        The result's dtype.
-    error : Exception or None
-        What was raised.
-    notes : list of str
-        Breaches seen on the way: input modified, another type of array, another device.
-    raw : object
-        The framework's own array.
-    """
-
-    values: Array | None
-    dtype: str = ""
-    error: Exception | None = None
-    notes: list[str] = field(default_factory=list)
-    raw: Any = None
-
-
-class Implementation:
+class Implementation(Subject):
     """An implementation of one operation, on one backend's arrays.
 
     Parameters
@@ -94,24 +83,25 @@ class Implementation:
         self.offers_where = self.takes_axis and (not self.is_kernel or "where" in (parameters or ()))
         self.offers_dtype = not self.is_kernel or "dtype" in (parameters or ())
         self._programs: dict[Any, Callable[..., Any]] = {}
+        self.widens = True  # whether answers hold float64; otherwise what came back as it is
 
     # --- arrays ------------------------------------------------------------------------------------------------
 
     @functools.cached_property
-    def on_numpy(self) -> bool:
+    def on_numpy(self) -> bool:  # type: ignore[override]  # a fact that is found out
         """Whether the backend's arrays are NumPy's own."""
         return isinstance(self.backend.asarray(np.zeros(1, np.float32), device=self.device), np.ndarray)
 
     def array(self, values: Array, dtype: str, layout: str = "contiguous") -> Any:
         """A framework's array of these values; `layout` is "contiguous", "broadcast" or one of `layouts`."""
-        host = np.asarray(values).astype(DTYPES[dtype].dtype if dtype in DTYPES else dtype)
+        host = in_dtype(values, dtype)
         if layout in self.layouts and self.on_numpy:
             return LAYOUTS[layout](host)
         base, view = VIEWS.get(layout, (lambda x: x, first_row_repeated if layout == "broadcast" else lambda x: x))
         return view(self.backend.asarray(base(host), dtype=dtype, device=self.device))
 
     @functools.cached_property
-    def layouts(self) -> tuple[str, ...]:
+    def layouts(self) -> tuple[str, ...]:  # type: ignore[override]  # likewise
         """The memory layouts that the framework's arrays may have; none where it has no strides."""
         if self.on_numpy:
             return tuple(LAYOUTS)
@@ -123,7 +113,7 @@ class Implementation:
         if dtype.name not in self.backend.dtypes():
             return False
         try:
-            return self.backend.dtype_name(self.array(np.ones(1), dtype.name)) == dtype.name
+            return bool(self.backend.dtype_name(self.array(np.ones(1), dtype.name)) == dtype.name)
         except Exception:  # noqa: BLE001  whatever the framework raises, it has none
             return False
 
@@ -148,67 +138,161 @@ class Implementation:
     def _axis(self, axis: Any) -> dict[str, Any]:
         return {self.axis_name: axis} if self.offers_axis else {}
 
-    def answer(self, x: Any, axis: Any = -1, **kwargs: Any) -> Answer:
-        """The answer for a framework's array, and whether it was left as it was."""
-        before = self._bits(x)
-        answer = self.guarded(lambda: self.call(x, axis, **kwargs), like=x)
-        if before is not None and self._bits(x) != before:
-            answer.notes.append("the input was modified")
-        return answer
+    def ask(self, request: Request) -> Answer:
+        """The answer to one request; raises where the framework cannot make the arrays."""
+        with self.backend.strict_compilation():
+            return self._asked(request)[0]
+
+    def _asked(self, request: Request) -> tuple[Answer, Any]:
+        """The answer, and the framework's own array."""
+        run, named = self._set_up(request)
+        like = named[0][1]
+        before = [(name, one, self._bits(one)) for name, one in named]
+        self._leave_behind(request, 0)
+        start = time.monotonic()
+        answer, raw = self._guarded(run, like)
+        if request.twice and answer.error is None and time.monotonic() - start < _SLOW:
+            self._leave_behind(request, 1)
+            self._again(run, like, answer, raw)
+        answer.notes += [f"{name} was modified" for name, one, bits in before if self._bits(one) != bits]
+        if answer.error is None and (request.kind == "values" or self.vjp is not None):
+            answer.notes += [f"the result shares memory with {name}" for name, one in named if _overlap(raw, one)]
+        return answer, raw
+
+    def _again(self, run: Callable[[], Any], like: Any, answer: Answer, raw: Any) -> None:
+        """The same call once more: what was in memory before it must not matter, nor may the first result change."""
+        first = self._bits(raw)
+        again, other = self._guarded(run, like)
+        if again.error is not None:
+            answer.notes.append(f"the same call again raised {type(again.error).__name__}: {again.error}")
+            return
+        shapes = [one.values.shape for one in (answer, again) if one.values is not None]
+        if len(set(shapes)) > 1:
+            answer.notes.append(f"the same call gave the shape {shapes[0]}, and again {shapes[1]}")
+        elif self._bits(other) != first:
+            answer.again = again.values
+        if _overlap(raw, other) or self._bits(raw) != first:
+            answer.notes.append("the results of two calls share memory")
+
+    def _leave_behind(self, request: Request, which: int) -> None:
+        """Memory of the result's size, given back with something in it that a call must not take for its result."""
+        if request.twice and request.x.size:
+            left = np.full(request.x.shape, _LEFT[which])
+            made = [self.array(left, request.into or request.dtype) for _ in range(_BLOCKS)]
+            del made
+
+    def _set_up(self, request: Request) -> tuple[Callable[[], Any], list[tuple[str, Any]]]:
+        """The call, ready to be made, and the arrays that it must leave alone."""
+        x = self.array(request.x, request.dtype, request.layout)
+        given = [self.array(one, request.dtype, request.directions_layout) for one in request.directions]
+        for one in (x, *given):
+            _plain_shape(one)
+        kwargs: dict[str, Any] = {}
+        if request.where is not None:
+            kwargs["where"] = self.array(request.where, "bool")
+        if request.into:
+            kwargs["dtype"] = self.array(np.zeros(1), request.into).dtype
+        arrays = [("the input", x), *(("the cotangent", one) for one in given)]
+        if request.compiler:
+            function = self.backend.compilers()[request.compiler](self._between if request.doubled else self._along)
+            return lambda: function(x), arrays
+        if request.kind != "values":
+            derivative = self.derivative(request.kind, request.axis, eager=request.eager)
+            return lambda: derivative(x, *given, **kwargs), arrays
+        if request.axis_given:
+            return lambda: self.call(x, request.axis, **kwargs), arrays
+        return lambda: self.function(x, **kwargs), arrays
+
+    def _along(self, x: Any) -> Any:
+        return self.call(x, -1)
+
+    def _between(self, x: Any) -> Any:
+        """Between a doubling and a halving, which are exact: a compiler may fuse, but the values stay."""
+        return self.call(x + x, -1) * 2.0 * 0.5
 
     def _bits(self, x: Any) -> bytes | None:
-        if getattr(x, "size", 0) is None or not hasattr(x, "shape"):
+        """What an array holds, by the functions that were there first."""
+        try:
+            return _tobytes(_asarray(self.backend.to_numpy(x)))
+        except Exception:  # noqa: BLE001  a result that is no array of the backend
             return None
-        return bytes(np.ascontiguousarray(self.backend.to_numpy(x)).view(np.uint8)) if int(np.prod(x.shape)) else None
 
-    def guarded(self, run: Callable[[], Any], like: Any) -> Answer:
+    def _guarded(self, run: Callable[[], Any], like: Any) -> tuple[Answer, Any]:
         """What a call gives, as an answer; exceptions are caught."""
         try:
             with np.errstate(all="ignore"):
                 raw = run()
-            values = self.host(raw)
+            values = self._values(raw)
         except SystemExit as error:
-            return Answer(None, error=RuntimeError(f"called sys.exit({error.code!r})"))
+            return Answer(None, error=SystemError(f"called sys.exit({error.code!r})")), None
         except Exception as error:  # noqa: BLE001  anything may come out of code under test
-            return Answer(None, error=error)
-        answer = Answer(values, self._dtype_of(raw), raw=raw)
+            return Answer(None, error=error), None
+        except BaseException as error:  # Ctrl-C; in a process of the kernel's, where nobody presses it, the kernel's
+            if self.widens:
+                raise
+            return Answer(None, error=SystemError(f"raised {type(error).__name__}")), None
+        answer = Answer(values, self._dtype_of(raw))
         if not isinstance(raw, (type(like), np.generic if isinstance(like, np.ndarray) else type(like))):
             answer.notes.append(f"the result is a {type(raw).__name__}, the input a {type(like).__name__}")
-        return answer
+        return answer, raw
+
+    def _values(self, raw: Any) -> Array:
+        host = _asarray(self.backend.to_numpy(raw))
+        plain = host.dtype.kind in "biuf" or host.dtype.name in DTYPES
+        return host if plain and not self.widens else host.astype(np.float64)
 
     def _dtype_of(self, raw: Any) -> str:
         try:
-            return self.backend.dtype_name(raw)
+            return str(self.backend.dtype_name(raw))
         except Exception:  # noqa: BLE001  a result that is no array of the backend
-            return str(np.asarray(raw).dtype)
+            return str(_asarray(raw).dtype)
 
-    @functools.cached_property
-    def flushes_float16(self) -> bool:
-        """Whether subnormal float16 results come out as 0, of what could not be 0 for another reason.
+    def ask_in_turn(self, requests: Sequence[Request]) -> tuple[list[Answer], list[int]]:
+        """The answers to several, and those calls of which a later one changed the result, by number."""
+        answers, kept = [], []
+        for turn, request in enumerate(requests):
+            with self.backend.strict_compilation():
+                answer, raw = self._asked(request)
+            answers.append(answer)
+            if answer.error is None:
+                kept.append((turn, raw, self._bits(raw)))
+        return answers, [turn for turn, raw, bits in kept if self._bits(raw) != bits]
 
-        Of other dtypes nobody need ask: the smallest normal number of float16 is within reach of any longer row, so
-        that a sum that overflowed looks like results flushed to 0.
-        """
-        rows = (np.array([[0.0, -10.2]]), np.zeros((1, 20000))) if self.takes_axis else (np.array([[-10.2]]),)
-        answers = [self.answer(self.array(row, "float16")) for row in rows]
-        return any(answer.values is not None and bool((answer.values == 0).any()) for answer in answers)
+    def ask_at_once(self, requests: Sequence[Request], calls: int) -> list[list[Answer]]:
+        """The different answers of threads that run at once, each with a request that it repeats."""
+        made = [self._set_up(request) for request in requests]
+        before = [[(name, one, self._bits(one)) for name, one in named] for _, named in made]
+        answers: list[list[Answer]] = [[] for _ in requests]
+        barrier = threading.Barrier(len(requests))
+        lines = self.is_kernel and self.on_numpy  # such a kernel is Python, line by line
+
+        def work(one: int) -> None:
+            run, named = made[one]
+            barrier.wait()
+            for turn in range(calls):
+                with _handing_over() if lines and turn % 2 else contextlib.nullcontext():
+                    answer, _ = self._guarded(run, named[0][1])
+                answer.notes += [f"{name} was modified" for name, x, bits in before[one] if self._bits(x) != bits]
+                if not any(_same(answer, known) for known in answers[one]):
+                    answers[one].append(answer)
+
+        workers = [threading.Thread(target=work, args=(one,)) for one in range(len(requests))]
+        with self.backend.strict_compilation(), _switching_often():
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        return answers
+
+    def ask_changed(self, first: Request, second: Request) -> Answer:
+        """The answer for the array of the first request, asked before and holding the second's values now."""
+        run, named = self._set_up(first)
+        array = named[0][1]
+        self._guarded(run, array)
+        array[...] = in_dtype(second.x, second.dtype)
+        return self._guarded(run, array)[0]
 
     # --- derivatives -------------------------------------------------------------------------------------------
-
-    @property
-    def composed(self) -> bool:
-        """Whether the gradient is that of the steps that the kernel is written in, by the framework's autodiff."""
-        return self.is_kernel and self.vjp is None
-
-    @property
-    def differentiates(self) -> bool:
-        """Whether gradients can be asked for at all."""
-        return self.backend.differentiates or not self.composed
-
-    @property
-    def differentiates_forward(self) -> bool:
-        """Whether forward mode and second order can be asked for."""
-        return not self.is_kernel or (self.backend.differentiates and self.vjp is None)
 
     def derivative(self, kind: str, axis: Any, *, eager: bool) -> Callable[..., Any]:
         """``derivative(x, *directions, **kwargs)``; compiled whole where its operations would be compiled one by one.
@@ -253,6 +337,74 @@ class Implementation:
         """The derivative of the pullback along a direction, forward over reverse."""
         slope = polylogit.gradient(self.function, cotangent, **self._axis(axis))
         return polylogit.jvp(slope, x, direction)[1]
+
+
+def _plain_shape(x: Any) -> None:
+    """Refuse an array whose shape cannot be read: nothing could be said of it."""
+    shape = getattr(x, "shape", None)
+    try:
+        for side in shape if shape is not None else x.shape:
+            operator.index(side)
+    except (TypeError, ValueError, AttributeError):
+        cls = type(x)
+        message = (
+            f"an array of the type {cls.__module__}.{cls.__qualname__} has the shape {shape!r}; the kit needs arrays "
+            "with a .shape of plain integers, so evaluate it in Backend.asarray"
+        )
+        raise TypeError(message) from None
+
+
+def _overlap(first: Any, second: Any) -> bool:
+    """Whether two arrays lie in the same memory, where they tell."""
+    one, other = _extent(first), _extent(second)
+    return one is not None and other is not None and one[0] < other[1] and other[0] < one[1]
+
+
+def _extent(x: Any) -> tuple[int, int] | None:
+    """The first address of an array and the one after the last; None where it has none or does not tell."""
+    if isinstance(x, np.ndarray):
+        return _byte_bounds(x) if x.size else None
+    try:
+        if not (x.numel() and (start := x.data_ptr())):
+            return None
+        reach = sum((size - 1) * step for size, step in zip(x.shape, x.stride(), strict=True))
+        return start, start + (reach + 1) * x.element_size()
+    except Exception:  # noqa: BLE001  it does not tell
+        return None
+
+
+def _same(answer: Answer, known: Answer) -> bool:
+    """Whether two answers need not both be compared with what is exact."""
+    if answer.values is None or known.values is None or answer.values.shape != known.values.shape:
+        return answer.values is None and known.values is None
+    return _tobytes(answer.values) == _tobytes(known.values) and answer.notes == known.notes
+
+
+@contextlib.contextmanager
+def _handing_over() -> Iterator[None]:
+    """Every line of Python lets another thread go first, however busy the machine is."""
+
+    def line(_frame: Any, _event: str, _argument: Any) -> Any:
+        time.sleep(0)
+        return line
+
+    before = sys.gettrace()
+    sys.settrace(line)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+@contextlib.contextmanager
+def _switching_often() -> Iterator[None]:
+    """The interpreter changes threads as often as it can: what two calls share is then seen half written."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def implementation_of(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from polylogit._spec.dtypes import Array, Finfo
     from polylogit.conformance._compare import Seen
-    from polylogit.conformance._implementation import Implementation
+    from polylogit.conformance._request import Subject
 
 __all__ = ["Replayed"]
 
@@ -27,7 +27,7 @@ __all__ = ["Replayed"]
 class Replayed:
     """A call that went wrong: of which implementation, what was compared, and the dtype of the logits."""
 
-    implementation: Implementation
+    implementation: Subject
     seen: Seen
     dtype: Finfo
 

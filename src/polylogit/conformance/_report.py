@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polylogit._io import write_whole
-from polylogit.conformance._results import STATUS, Results
+from polylogit.conformance._results import Results
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -18,7 +18,7 @@ class Report(Results):
     def __repr__(self) -> str:
         """One line."""
         counts = ", ".join(f"{count} {name}" for name, count in sorted(self.counts.items()))
-        return f"<Report {STATUS[self.status]}: {counts or 'nothing was run'}>"
+        return f"<Report {self.outcome}: {counts or 'nothing was run'}>"
 
     def _repr_html_(self) -> str:
         """The table, for notebooks."""

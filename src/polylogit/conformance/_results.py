@@ -108,6 +108,10 @@ class Result:
         return self.dtype
 
 
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
 @dataclass(slots=True)
 class Results:
     """All results of a run.
@@ -155,6 +159,13 @@ class Results:
         return 3 if self.inconclusive or not any(result.verdict == "passed" for result in self.results) else 0
 
     @property
+    def outcome(self) -> str:
+        """The status in words; of a run that left cases out, what was asked."""
+        if not self.reduced:
+            return STATUS[self.status]
+        return f"{STATUS[self.status]}{' on what was asked' if self.status == 0 else ''} ({self.reduced})"
+
+    @property
     def rounded_once(self) -> bool | None:
         """Whether 16-bit results are what float32 arithmetic, rounded once, gives; None where nothing was measured."""
         measured = [result.once for result in self.results if result.once is not None]
@@ -168,6 +179,27 @@ class Results:
             if result.convention:
                 found.setdefault(result.convention, []).append(result)
         return found
+
+    @property
+    def invariance(self) -> dict[str, float]:
+        """By what a row's result must not depend on, how far apart results of one row are, in ulp; 0 for the same."""
+        found: dict[str, float] = {}
+        for result in self.results:
+            for cause, apart in result.details.get("invariance", {}).items():
+                found[cause] = max(found.get(cause, 0.0), apart)
+        return found
+
+    @property
+    def reduced(self) -> str:
+        """What was asked of a run that left cases out, and how many it ran; empty for a whole run."""
+        left_out = self.environment.get("left_out", {})
+        if not left_out:
+            return ""
+        options = self.environment.get("options", {})
+        given = [f"--{name.replace('_', '-')} {_listed(options[name])}" for name in left_out if name in options]
+        given += [name for name in left_out if name not in options]
+        ran = self.environment["cases_run"]
+        return f"{', '.join(given)}; {ran:,} of {ran + sum(left_out.values()):,} cases"
 
     @property
     def subjects(self) -> list[str]:

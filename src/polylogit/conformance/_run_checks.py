@@ -16,21 +16,23 @@ from polylogit.conformance._budget import check_level
 from polylogit.conformance._case import Setting
 from polylogit.conformance._checks import CHECKS
 from polylogit.conformance._compare import Comparison
+from polylogit.conformance._request import EndedError, Request
+from polylogit.conformance._results import Result
 from polylogit.conformance._run_case import quiet, refusal, result_of, run
 from polylogit.conformance._search import searched
+from polylogit.conformance._selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from polylogit._spec.dtypes import Array
-    from polylogit.conformance._implementation import Implementation
-    from polylogit.conformance._results import Result
+    from polylogit.conformance._request import Subject
 
     Watched = tuple[Setting, Comparison]
 
 
 def run_checks(
-    implementation: Implementation,
+    implementation: Subject,
     level: str = "full",
     seed: int = 0,
     dtypes: Iterable[str] | None = None,
@@ -41,12 +43,15 @@ def run_checks(
     among: Sequence[str] | None = None,
     search: int = 0,
     watch: list[Watched] | None = None,
+    selection: Selection | None = None,
+    invariant: bool = False,
+    begin: Callable[[str], None] | None = None,
 ) -> Iterator[Result]:
     """Every check on one implementation, result by result.
 
     Parameters
     ----------
-    implementation : Implementation
+    implementation : Subject
     level : {"quick", "full"}
     seed : int
     dtypes : iterable of str, optional
@@ -63,65 +68,90 @@ def run_checks(
         How many random calls to add, for each dtype and kind; see `polylogit.conformance._search`.
     watch : list, optional
         Takes the setting of each case and what it came to, with the numbers.
+    selection : Selection, optional
+        Which of the cases; it counts them.
+    invariant : bool, optional
+        Whether a row's result must have the same bits whatever is around it.
+    begin : callable, optional
+        Given the id of each case before it runs.
     """
+    selection = selection or Selection()
     served = 0
     refused: list[Result] = []
-    for setting in _settings(implementation, level, seed, dtypes, among):
-        no = not_served(setting, asked=dtypes is not None)
-        if no is not None:
+    for setting in _settings(implementation, level, seed, dtypes, among, invariant=invariant):
+        no = not_served(setting, asked=dtypes is not None, selection=selection, begin=begin)
+        if no is not None and no.verdict in ("crashed", "timeout", "inconclusive"):
+            yield no
+        elif no is not None:
             refused.append(no)
             continue
         served += 1
         for name in _checks(setting, checks):
-            yield from _check(setting, name, case, kept, watch)
-        if search:
+            yield from _check(setting, name, case, kept, selection, begin, watch)
+        if search and not implementation.given_up and not selection.spent:
             yield from searched(setting, search)
     for result in refused:
         if not served and among is None and result.details.pop("raised", False):
             result.verdict = "failed"
     yield from refused
+    if implementation.given_up:
+        said = f"{implementation.given_up}; {selection.left_out['given up']} cases were not run"
+        yield Result(implementation.name, implementation.operation, verdict="inconclusive", message=said, seed=seed)
 
 
 def list_cases(
-    implementation: Implementation,
+    implementation: Subject,
     level: str = "full",
     seed: int = 0,
     dtypes: Iterable[str] | None = None,
     checks: Sequence[str] | None = None,
     *,
     among: Sequence[str] | None = None,
+    selection: Selection | None = None,
 ) -> Iterator[str]:
     """The ids of the cases that `run_checks` would run where every dtype that has arrays is served; runs none."""
     for setting in _settings(implementation, level, seed, dtypes, among):
         if implementation.keeps(setting.dtype) and not implementation.declines(setting.dtype):
             for name in _checks(setting, checks):
                 for case in CHECKS[name](setting):
-                    yield result_of(setting, name, case.name, Comparison()).id
+                    identifier = result_of(setting, name, case.name, Comparison()).id
+                    if selection is None or not selection.why_not(name, case, identifier):
+                        yield identifier
 
 
 def count_cases(
-    implementations: Iterable[Implementation],
+    implementations: Iterable[Subject],
     level: str,
     seed: int = 0,
     dtypes: Iterable[str] | None = None,
     checks: Sequence[str] | None = None,
+    selection: Selection | None = None,
 ) -> dict[str, int]:
     """How many cases each operation has in each dtype, as ``"softmax float32"``, if it is served; none is run."""
-    counts: Counter[str] = Counter()
+    asked, counts = selection or Selection(), Counter[str]()
     for implementation in implementations:
-        listed = list_cases(implementation, level, seed, dtypes, checks)
-        dtypes_of = (identifier.rsplit("/", 2)[-2] for identifier in listed)
-        counts.update(f"{implementation.operation} {dtype}" for dtype in dtypes_of)
+        for setting in _settings(implementation, level, seed, dtypes, None):
+            if implementation.keeps(setting.dtype) and not implementation.declines(setting.dtype):
+                for name in _checks(setting, checks):
+                    for case in CHECKS[name](setting):
+                        wanted = asked.wants(name, case, result_of(setting, name, case.name, Comparison()).id)
+                        counts[f"{implementation.operation} {setting.dtype.name}"] += wanted
     return dict(counts)
 
 
 def _settings(
-    implementation: Implementation, level: str, seed: int, dtypes: Iterable[str] | None, among: Sequence[str] | None
+    implementation: Subject,
+    level: str,
+    seed: int,
+    dtypes: Iterable[str] | None,
+    among: Sequence[str] | None,
+    *,
+    invariant: bool = False,
 ) -> Iterator[Setting]:
     check_level(level)
     entry = DEFINITIONS[implementation.operation]
     for dtype in dtypes_named(among or dtypes, storage=True):
-        setting = Setting(implementation, entry, dtype, level, seed)
+        setting = Setting(implementation, entry, dtype, level, seed, invariant)
         if dtypes is not None or not dtype.computed_in or setting.budget("storage dtypes"):
             yield setting
 
@@ -130,7 +160,9 @@ def _checks(setting: Setting, checks: Sequence[str] | None) -> Sequence[str]:
     return (setting.budget("checks") or tuple(CHECKS)) if checks is None else checks
 
 
-def not_served(setting: Setting, *, asked: bool) -> Result | None:
+def not_served(
+    setting: Setting, *, asked: bool, selection: Selection, begin: Callable[[str], None] | None
+) -> Result | None:
     """Why a dtype is not asked for, if it is not."""
     implementation, dtype = setting.implementation, setting.dtype
     result = result_of(setting, "dtypes", "served", Comparison("unsupported"))
@@ -140,8 +172,23 @@ def not_served(setting: Setting, *, asked: bool) -> Result | None:
     if said := implementation.declines(dtype):
         result.message = said
         return result
-    with quiet():
-        answer = implementation.answer(implementation.array(np.array([[0.0, 1.0, 2.0], [3.0, -1.0, 0.5]]), dtype.name))
+    if implementation.given_up:  # its cases are only counted
+        return None
+    if selection.after:  # it has been asked before
+        selection.after = "" if selection.after == result.id else selection.after
+        return None
+    if begin is not None:
+        begin(result.id)
+    try:
+        with quiet():
+            answer = implementation.ask(Request(np.array([[0.0, 1.0, 2.0], [3.0, -1.0, 0.5]]), dtype.name))
+    except EndedError as error:
+        result.verdict, result.message = error.verdict, str(error)
+        result.details = {"stderr": error.tail} if error.tail else {}
+        return result
+    except Exception as error:  # noqa: BLE001  an array that cannot even be looked at
+        result.verdict, result.message = "inconclusive", f"{type(error).__name__}: {error}"
+        return result
     if answer.error is None or not refusal(answer.error, implementation, optional=True):
         return None
     raised = not isinstance(answer.error, NotImplementedError)
@@ -153,13 +200,27 @@ def not_served(setting: Setting, *, asked: bool) -> Result | None:
 
 
 def _check(
-    setting: Setting, name: str, only: str | None, kept: dict[str, Array] | None, watch: list[Watched] | None
+    setting: Setting,
+    name: str,
+    only: str | None,
+    kept: dict[str, Array] | None,
+    selection: Selection,
+    begin: Callable[[str], None] | None,
+    watch: list[Watched] | None,
 ) -> Iterator[Result]:
     verdicts = set()
     told = False
     for case in CHECKS[name](setting):
         if only is not None and case.name != only:
             continue
+        identifier = result_of(setting, name, case.name, Comparison()).id
+        if setting.implementation.given_up:
+            selection.left_out["given up"] += 1
+            continue
+        if not selection.wants(name, case, identifier):
+            continue
+        if begin is not None:
+            begin(identifier)
         found = run(setting, case)
         if watch is not None:
             watch.append((setting, found))

@@ -11,16 +11,18 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from polylogit._spec.dtypes import DTYPES
+from polylogit.conformance._remote import HANGS, IN_A_ROW, cause, tail
 from polylogit.conformance._results import Result
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ _QUIET = {
 _ORDER = ("float32", "float16", *(name for name in DTYPES if name not in ("float32", "float16")))
 _SILENCE = {"quick": 120.0, "full": 300.0}  # seconds without a result after which a process counts as hanging
 _WORTH = 3.0  # how many times as long as its imports a process has run before another one helps
-_TAIL = 12  # lines of standard error that a crash shows
+_PATIENCE = 4.0  # how many times as long as a call of a kernel its judge may be silent
+_JUDGING = 120.0  # seconds; no less than that
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +52,8 @@ class Job:
 
     `values` names a folder, where each process leaves a file. `kernel` is a user's function on the backend's arrays, as
     the worker takes it; `refusal` is why it could not be asked at all. With `listing`, cases are named and none is run;
-    with `counting`, the first process says before it begins how many there will be.
+    with `counting`, the first process says before it begins how many there will be. `selection` is which of them, `ran`
+    how many that were, `left_out` how many not, by the reason.
     """
 
     backend: str
@@ -62,11 +66,15 @@ class Job:
     kernel: dict[str, Any] | None = None
     listing: bool = False
     counting: bool = False
+    selection: dict[str, Any] = field(default_factory=dict)
     dtypes: deque[str] = field(default_factory=lambda: deque(_ORDER))
     results: list[Result] = field(default_factory=list)
     listed: list[str] = field(default_factory=list)
     refusal: str = ""
     capabilities: dict[str, str] = field(default_factory=dict)
+    ran: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
     _processes: int = 0
     _started: float = 0.0
     _ready: float = 0.0
@@ -80,18 +88,11 @@ class Job:
     def as_json(self) -> str:
         """As the worker reads it."""
         names = (
-            "backend",
-            "operations",
-            "level",
-            "seed",
-            "device",
-            "checks",
-            "values",
-            "kernel",
-            "listing",
-            "counting",
+            *("backend", "operations", "level", "seed", "device", "checks", "values", "kernel"),
+            *("listing", "counting"),
         )
-        return json.dumps({name: getattr(self, name) for name in names})
+        given = {name: getattr(self, name) for name in names}
+        return json.dumps({**given, "selection": self.selection, "limit": time_limit(self.level)})
 
     @property
     def may_be_shared(self) -> bool:
@@ -137,6 +138,7 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
     # The last one first: of a plug-in nothing is known, and NumPy, which leads every list, is soonest done.
     waiting, changed, running = deque(reversed(jobs)), threading.Condition(), [0]
     took: list[float] = []  # seconds, of the jobs that are done
+    live: set[subprocess.Popen[str]] = set()
 
     def tell(job: Job, event: dict[str, Any]) -> None:
         with changed:
@@ -158,7 +160,7 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
                 job._processes += 1
                 first = job.next_dtype() if not job.kernel else ""
             try:
-                _Process(job, first, tell).run()
+                _run(job, first, tell, live)
             finally:
                 with changed:
                     running[0] -= 1
@@ -170,9 +172,26 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
     threads = [threading.Thread(target=work, daemon=True) for _ in range(cores())]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        while thread.is_alive():  # so that Ctrl-C is heard
-            thread.join(0.2)
+    _wait(threads, live)
+
+
+def _run(job: Job, dtype: str, tell: Callable[[Job, dict[str, Any]], None], live: set[subprocess.Popen[str]]) -> None:
+    """Run a job's process, and others in its place where it breaks."""
+    going: tuple[str, str] | None = (dtype, "")
+    while going is not None:
+        going = _Process(job, *going, tell, live).run()
+
+
+def _wait(threads: Sequence[threading.Thread], live: set[subprocess.Popen[str]]) -> None:
+    """Wait for the threads; Ctrl-C ends what they run."""
+    try:
+        for thread in threads:
+            while thread.is_alive():  # so that Ctrl-C is heard
+                thread.join(0.2)
+    except KeyboardInterrupt:
+        for process in tuple(live):
+            _end(process)
+        raise
 
 
 def _next_job(jobs: Sequence[Job], waiting: deque[Job], took: list[float]) -> Job | None:
@@ -193,31 +212,52 @@ def _environment(job: Job) -> dict[str, str]:
 class _Process:
     """One process of a job, and the conversation with it."""
 
-    def __init__(self, job: Job, dtype: str, tell: Callable[[Job, dict[str, Any]], None]) -> None:
-        self._job, self._dtype, self._tell = job, dtype, tell
-        self._phase, self._last = "starting", ""
+    def __init__(
+        self,
+        job: Job,
+        dtype: str,
+        after: str,
+        tell: Callable[[Job, dict[str, Any]], None],
+        live: set[subprocess.Popen[str]],
+    ) -> None:
+        self._job, self._first, self._tell, self._live = job, f"{dtype} {after}".strip(), tell, live
+        self._phase, self._dtype, self._case, self._last = "starting", "", "", ""
+        self._ran, self._left_out = 0, Counter[str]()
+        self._going: tuple[str, str] | None = None
         job._started = job._started or time.monotonic()
 
-    def run(self) -> None:
+    def run(self) -> tuple[str, str] | None:
+        """Run it; where it broke on a case, the dtype and the case after which another one is to go on."""
         with tempfile.TemporaryFile("w+") as errors:
+            # Of a user's kernel the verdict comes over a socket, which no other process can open by its number.
+            ours, theirs = socket.socketpair() if self._job.kernel and hasattr(socket, "AF_UNIX") else (None, None)
             process = subprocess.Popen(
                 [sys.executable, "-m", "polylogit.conformance._worker"],
                 stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdout=subprocess.PIPE if theirs is None else theirs.fileno(),
                 stderr=errors,
                 text=True,
                 env=_environment(self._job),
                 start_new_session=True,
             )
+            if ours is not None and theirs is not None:
+                theirs.close()
+                process.stdout = ours.makefile()
+                ours.close()  # the file keeps it
+            self._live.add(process)
             try:
                 self._converse(process, errors)
             finally:
+                self._live.discard(process)
                 _end(process)
                 process.wait()
                 for stream in (process.stdin, process.stdout):
                     with contextlib.suppress(OSError):  # a pipe whose other end is gone
                         if stream is not None:
                             stream.close()
+        self._job.ran += self._ran
+        self._job.left_out.update(self._left_out)
+        return self._going
 
     def _converse(self, process: subprocess.Popen[str], errors: Any) -> None:
         lines: queue.Queue[str | None] = queue.Queue()
@@ -225,6 +265,8 @@ class _Process:
         self._say(process, self._job.as_json())
         self._job.counting = False
         limit = time_limit(self._job.level)
+        if self._job.kernel:
+            limit = max(_PATIENCE * limit, _JUDGING)  # it ends the kernel's process itself
         while True:
             try:
                 line = lines.get(timeout=limit)
@@ -236,13 +278,14 @@ class _Process:
                 break
             event = json.loads(line)
             if event["event"] == "next":
-                self._say(process, self._dtype or self._job.next_dtype())
-                self._dtype = ""
+                following = self._first or self._job.next_dtype()
+                self._first, self._dtype = "", following.partition(" ")[0]
+                self._say(process, following)
             else:
                 self._heard(event)
         code = process.wait()
         if self._phase != "done":
-            self._broken("crashed", f"{_cause(code)} {self._where()}", _tail(errors))
+            self._broken("crashed", f"{cause(code)} {self._where()}", tail(errors))
 
     def _say(self, process: subprocess.Popen[str], line: str) -> None:
         assert process.stdin is not None  # a pipe
@@ -260,26 +303,43 @@ class _Process:
             job._ready = job._ready or time.monotonic()
         elif kind == "result":
             job.results.append(Result(**event["result"]))
-            self._last = job.results[-1].id
+            self._last, self._case = job.results[-1].id, ""
+        elif kind == "case":
+            self._case, self._ran, self._left_out = event["id"], event["run"], Counter(event["left_out"])
         elif kind == "error":
             self._broken("crashed", event["message"], told=False)
         elif kind == "refused":
             job.refusal = event["message"]
-        self._tell(job, event)
+        if kind != "case":
+            self._tell(job, event)
 
     def _broken(self, verdict: str, message: str, tail: str = "", *, told: bool = True) -> None:
         job = self._job
-        job.dtypes.clear()  # what is left would break likewise
         operation = job.operations[0] if job.kernel else ""
-        details = {"stderr": tail} if tail else {}
-        result = Result(job.subject, operation, verdict=verdict, message=message, details=details, seed=job.seed)
+        names = self._case.rpartition("@")[0] if job.seed else self._case
+        subject, operation, check, dtype, case = names.split("/") if names else (job.subject, operation, "", "", "")
+        details: dict[str, Any] = {"stderr": tail} if tail else {}
+        said: dict[str, Any] = {"verdict": verdict, "message": message, "details": details, "seed": job.seed}
+        result = Result(subject, operation, check, dtype, case, **said)
         job.results.append(result)
+        job.ended[verdict] += 1
+        if not self._case or job.kernel:
+            job.dtypes.clear()  # what is left would break likewise
+        elif job.ended["timeout"] < HANGS and job.ended["crashed"] < IN_A_ROW:
+            self._going = (self._dtype, self._case)
+        else:
+            job.dtypes.clear()
+            ended = f"{job.ended['crashed']} crashes and {job.ended['timeout']} cases that did not end"
+            message = f"given up after {ended}; what is left was not run"
+            job.results.append(Result(job.subject, verdict="inconclusive", message=message, seed=job.seed))
         if told:
             self._tell(job, {"event": "broken", "result": result})
 
     def _where(self) -> str:
         if self._phase != "running":
             return f"while {self._phase}"
+        if self._case:
+            return "in this case"
         return f"after {self._last}" if self._last else "at the first case"
 
 
@@ -298,17 +358,3 @@ def _read(stream: Any, lines: queue.Queue[str | None]) -> None:
         for line in stream:
             lines.put(line)
     lines.put(None)
-
-
-def _cause(code: int) -> str:
-    if code >= 0:
-        return f"the process ended with status {code}"
-    name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
-    note = ", as the system does when memory runs out" if name == "SIGKILL" else ""
-    return f"the process was ended by {name}{note}"
-
-
-def _tail(errors: Any) -> str:
-    errors.flush()
-    errors.seek(0)
-    return "\n".join(errors.read().splitlines()[-_TAIL:])

@@ -80,6 +80,9 @@ def _search(setting: Setting, kind: str, max_examples: int) -> Result:
         where=setting.implementation.offers_where and (kind == "values" or setting.implementation.vjp is None),
     )
     smallest = strategies.smallest(drawn, tries.fails, max_examples=max_examples, seed=setting.seed)
+    if smallest is None and tries.ended is not None:
+        call, found = tries.ended
+        return result_of(setting, SEARCH, call.line(setting.dtype), found)
     if smallest is None:
         return result_of(setting, SEARCH, f"{max_examples} tries of {kind}", tries.verdict())
     smallest = _plainer(smallest, lambda call: _answered(setting, call).verdict == "failed")
@@ -129,6 +132,7 @@ class _Tries:
         self._told = False
         self._refused = ""
         self.last = Comparison()
+        self.ended: tuple[Call, Comparison] | None = None
 
     def fails(self, call: Any) -> bool:
         """Whether a call fails."""
@@ -136,6 +140,10 @@ class _Tries:
         if found.verdict == "failed":
             self.last = found
             return True
+        if found.verdict in ("crashed", "timeout"):
+            # Shrinking would crash or wait once more for each step.
+            self.ended = self.ended or (call, found)
+            return False
         if found.verdict != "passed":
             self._refused = found.message
             return False

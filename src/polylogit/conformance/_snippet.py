@@ -17,7 +17,7 @@ from polylogit.conformance._numbers import shortest, side_by_side
 if TYPE_CHECKING:
     from polylogit._spec.dtypes import Array, Finfo
     from polylogit.conformance._compare import Seen
-    from polylogit.conformance._implementation import Implementation
+    from polylogit.conformance._request import Subject
 
 __all__ = ["call_line", "list_code", "paste", "reproducer"]
 
@@ -64,12 +64,12 @@ def _folded(code: str) -> str:
     return code if len(code) <= _LINE else code.replace("], [", "],\n    [").replace("] + [[", "] + [\n    [")
 
 
-def reproducer(implementation: Implementation, seen: Seen, dtype: Finfo) -> str:
+def reproducer(implementation: Subject, seen: Seen, dtype: Finfo) -> str:
     """The failing call, or its failing row alone, in a few lines; empty where they would be long or cannot be written.
 
     Parameters
     ----------
-    implementation : Implementation
+    implementation : Subject
     seen : Seen
         What was compared.
     dtype : Finfo
@@ -82,7 +82,7 @@ def reproducer(implementation: Implementation, seen: Seen, dtype: Finfo) -> str:
     return ""
 
 
-def paste(implementation: Implementation, seen: Seen, dtype: Finfo, saved: str = "") -> str:
+def paste(implementation: Subject, seen: Seen, dtype: Finfo, saved: str = "") -> str:
     """The whole call, to be pasted into Python; from the file where the arrays are too large to be read."""
     if not seen.call:
         return ""
@@ -123,7 +123,7 @@ def _row_alone(seen: Seen) -> dict[str, Any]:
 
 
 def _lines(
-    implementation: Implementation,
+    implementation: Subject,
     call: dict[str, Any],
     dtype: Finfo,
     most: int,
@@ -166,7 +166,7 @@ def _lines(
     return [*head, *_imported(implementation, call), *body, called]
 
 
-def _imported(implementation: Implementation, call: dict[str, Any]) -> list[str]:
+def _imported(implementation: Subject, call: dict[str, Any]) -> list[str]:
     if not implementation.is_kernel:
         return ["import polylogit"]
     functions = [implementation.name.partition("+")[2]]
@@ -190,7 +190,7 @@ def _name(function: Any) -> str:
     return str(getattr(function, "__qualname__", type(function).__name__))
 
 
-def _call(implementation: Implementation, call: dict[str, Any]) -> str:
+def _call(implementation: Subject, call: dict[str, Any]) -> str:
     """The call as an expression; empty where it takes more than one."""
     label = implementation.name.partition("+")[2]
     name = label.rpartition(":")[2] if implementation.is_kernel else f"polylogit.{implementation.operation}"
@@ -214,7 +214,7 @@ def _call(implementation: Implementation, call: dict[str, Any]) -> str:
     if not implementation.is_kernel:
         options = "".join(f", {one}" for one in arguments[1:])
         return f"polylogit.vjp(polylogit.{implementation.operation}, x{options})[1](g)"
-    return implementation.backend.spell("pullback", call=value)
+    return str(implementation.backend.spell("pullback", call=value))
 
 
 def _right(seen: Seen, dtype: Finfo, *, alone: bool) -> str:

@@ -57,7 +57,10 @@ def sentence(report: Results, groups: Sequence[Group] | None = None) -> str:
     if report.rounded_once is not None:
         factor = max(one.once for one in report.results if one.once is not None)
         said.append("16 bits rounded once: " + ("yes" if report.rounded_once else f"no ({times(factor)} times)"))
-    return f"{STATUS[report.status]}: {'; '.join(said)}"
+    if apart := report.invariance:
+        differ = ", ".join(f"{cause} {times(ulp)} ulp" for cause, ulp in apart.items() if ulp)
+        said.append("the same bits whatever is around a row: " + (f"no ({differ})" if differ else "yes"))
+    return f"{report.outcome}: {'; '.join(said)}"
 
 
 def summary(report: Results) -> str:
@@ -88,6 +91,8 @@ def verdict(report: Results, groups: Sequence[Group] | None = None) -> dict[str,
         "conventions": {name: len(found) for name, found in report.conventions.items()},
         "rounded_once": report.rounded_once,
         "rounded_once_error": max(factors) if factors else None,
+        "invariance": report.invariance,
+        "left_out": report.reduced,
         "groups": [_group(one) for one in groups],
     }
 

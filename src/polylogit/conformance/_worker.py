@@ -1,6 +1,7 @@
-"""One backend, or a user's function, in a process of its own: ``python -m polylogit.conformance._worker``.
+"""One backend in a process of its own, or the judge of a user's function: ``python -m polylogit.conformance._worker``.
 
-Reads a job as a line of JSON, and what dtypes to run as it asks for them, from standard input; writes events as JSON
+The user's function runs in yet another process, which the judge asks and which knows nothing of what is right. Reads a
+job as a line of JSON, and what dtypes to run as it asks for them, from standard input; writes events as JSON
 lines to the stream it was given. Whatever the code under test prints goes elsewhere. A crash of this process is what
 the runner makes a row of.
 """
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from polylogit.conformance._selection import Selection
 
 
 def main() -> None:
@@ -48,48 +51,108 @@ def main() -> None:
 
 
 def _run(job: dict[str, Any], send: Callable[..., None]) -> None:
+    if job["kernel"]:
+        _judge(job, send)
+        return
     import numpy as np  # here and below: a failing import is an event, not the end
 
     import polylogit
     from polylogit.conformance._implementation import implementation_of
     from polylogit.conformance._run_checks import count_cases, list_cases, run_checks
 
-    backend, kernel = polylogit.get_backend(job["backend"]), job["kernel"]
+    backend = polylogit.get_backend(job["backend"])
     level, seed, checks, device = (job[name] for name in ("level", "seed", "checks", "device"))
-    if not kernel:
-        backend.prepare(device)
-    ready = {"devices": list(backend.devices()), "capabilities": backend.capabilities()}
-    if kernel:
-        named = (kernel["function"], kernel["vjp"], kernel["name"], device)
-        implementation = implementation_of(job["backend"], job["operations"][0], *named)
-        implementation.conventions.update(kernel["conventions"])
-        send("ready", **ready)
-        if job["counting"]:
-            send("total", of=count_cases([implementation], level, seed, kernel["dtypes"], checks))
-        for result in run_checks(implementation, level, seed, kernel["dtypes"], checks, search=kernel["search"]):
-            send("result", result=dataclasses.asdict(result))
-        return
-    send("ready", **ready)
+    backend.prepare(device)
+    send("ready", devices=list(backend.devices()), capabilities=backend.capabilities())
     if job["counting"]:
         implementations = [implementation_of(job["backend"], name, device=device) for name in job["operations"]]
-        send("total", of=count_cases(implementations, level, seed, None, checks))
+        send("total", of=count_cases(implementations, level, seed, None, checks, _asked(job, send)[0]))
     kept: dict[str, Any] = {}
+    asked, begin = _asked(job, send)
     # Dtype by dtype, since operations ask for the same exact values there, which are kept for a while.
-    while dtype := _next(send):
+    while following := _next(send):
+        dtype, asked.after = following
         for operation in job["operations"]:
+            if asked.after and asked.after.split("/")[1] != operation:
+                continue  # it has been run
             implementation = implementation_of(job["backend"], operation, device=device)
             if job["listing"]:
                 send("cases", ids=list(list_cases(implementation, level, seed, checks=checks, among=(dtype,))))
                 continue
-            for result in run_checks(implementation, level, seed, None, checks, kept=kept, among=(dtype,)):
+            options: dict[str, Any] = {"selection": asked, "begin": begin, "kept": kept, "among": (dtype,)}
+            for result in run_checks(implementation, level, seed, None, checks, **options):
                 send("result", result=dataclasses.asdict(result))
+    _tell(asked, send)
     if job["values"]:
         np.savez(Path(job["values"]) / f"{os.getpid()}.npz", **kept)
 
 
-def _next(send: Callable[..., None]) -> str:
+def _judge(job: dict[str, Any], send: Callable[..., None]) -> None:
+    """Judge a user's function, which runs in a process of its own."""
+    from polylogit.conformance._remote import RemoteImplementation
+    from polylogit.conformance._request import EndedError
+    from polylogit.conformance._results import Result
+
+    _keep_to_oneself()
+    kernel, operation, seed = job["kernel"], job["operations"][0], job["seed"]
+    try:
+        implementation = RemoteImplementation(kernel, job["backend"], operation, job["device"], job["limit"])
+    except EndedError as error:
+        subject, details = f"{job['backend']}+{kernel['name']}", {"stderr": error.tail} if error.tail else {}
+        message = f"{error} while it was loaded"
+        broken = Result(subject, operation, verdict=error.verdict, message=message, details=details, seed=seed)
+        send("result", result=dataclasses.asdict(broken))
+        return
+    try:
+        from polylogit.conformance._run_checks import count_cases, run_checks
+
+        implementation.conventions.update(kernel["conventions"])
+        backend = implementation.backend
+        send("ready", devices=list(backend.devices()), capabilities=backend.capabilities())
+        asked, begin = _asked(job, send)
+        if job["counting"]:
+            told = _asked(job, send)[0]
+            send("total", of=count_cases([implementation], job["level"], seed, kernel["dtypes"], job["checks"], told))
+        options: dict[str, Any] = {name: kernel[name] for name in ("search", "invariant")}
+        options |= {"selection": asked, "begin": begin}
+        for result in run_checks(implementation, job["level"], seed, kernel["dtypes"], job["checks"], **options):
+            send("result", result=dataclasses.asdict(result))
+        _tell(asked, send)
+    finally:
+        implementation.close()
+
+
+def _asked(job: dict[str, Any], send: Callable[..., None]) -> tuple[Selection, Callable[[str], None]]:
+    """Which cases are asked for, and what names each before it runs."""
+    from polylogit.conformance._selection import Selection
+
+    asked = Selection(**job["selection"])
+
+    def begin(identifier: str) -> None:
+        send("case", id=identifier, run=asked.run, left_out=asked.left_out)
+
+    return asked, begin
+
+
+def _tell(asked: Selection, send: Callable[..., None]) -> None:
+    send("case", id="", run=asked.run, left_out=asked.left_out)
+
+
+def _keep_to_oneself() -> None:
+    """Close this process's memory and descriptors to others of the same user, where the system can."""
+    if sys.platform == "linux":
+        import contextlib
+        import ctypes
+
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(4, 0)  # PR_SET_DUMPABLE
+
+
+def _next(send: Callable[..., None]) -> tuple[str, str] | None:
+    """The dtype to run next, and the id of the case after which to go on in it; None at the end."""
     send("next")
-    return sys.stdin.readline().strip()
+    dtype, _, after = sys.stdin.readline().strip().partition(" ")
+    return (dtype, after) if dtype else None
 
 
 if __name__ == "__main__":

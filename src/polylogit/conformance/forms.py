@@ -24,6 +24,7 @@ True
 from __future__ import annotations
 
 import functools
+import importlib
 import itertools
 import math
 from typing import TYPE_CHECKING, Any
@@ -64,8 +65,12 @@ _POISON = (math.nan, 7.0)  # what an output buffer holds before: of two, one sho
 
 
 def _namespace(x: Any) -> Any:
-    """What has NumPy's functions for arrays like `x`; they are called by position."""
-    return polylogit.get_backend(x).namespace(x)
+    """What has NumPy's functions under NumPy's names for arrays like `x`; they are called by position."""
+    backend = polylogit.get_backend(x)
+    if not backend.namespace:
+        message = f"forms need NumPy's functions, and backend {backend.name} names no namespace that has them"
+        raise NotImplementedError(message)
+    return importlib.import_module(backend.namespace)
 
 
 def _where_it_is(x: Any) -> Any:

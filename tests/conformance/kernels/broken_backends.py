@@ -52,4 +52,20 @@ class Raises(Broken):
         raise RuntimeError("the driver is gone")
 
 
+class Symbolic(Broken):
+    """Arrays whose shape is an expression, as a framework with graphs has them."""
+
+    name = "symbolic"
+
+    class Array:
+        shape = "shape of x"
+        dtype = "float32"
+
+    def asarray(self, value, *, dtype=None, device=None):
+        return self.Array()
+
+    def owns(self, cls):
+        return cls is self.Array
+
+
 assert polylogit

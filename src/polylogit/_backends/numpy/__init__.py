@@ -243,6 +243,7 @@ class NumpyBackend(Backend):
     name: ClassVar[str] = "numpy"
     differentiates: ClassVar[bool] = False
     any_byte_order: ClassVar[bool] = True
+    namespace = "numpy"
     spelling: ClassVar[dict[str, str]] = {
         "import": "import numpy as np",
         "array": 'np.array({values}, dtype="{dtype}")',

@@ -116,13 +116,6 @@ def log_of_floored(x: Array) -> Array:
     return np.where(np.isneginf(y), np.log(np.finfo(x.dtype).tiny), y).astype(x.dtype)
 
 
-def one_left_short(x: Array) -> Array:
-    """Where all other logits are -inf, the probability is 1 less one rounding."""
-    y = right_softmax(x)
-    alone = (y == 1) & (np.isneginf(x).sum(-1, keepdims=True) == x.shape[-1] - 1) & (x.shape[-1] > 1)
-    return np.where(alone, 1 - np.finfo(x.dtype).epsneg, y).astype(x.dtype)
-
-
 def vjp_leaks(amount: float) -> Function:
     """The gradient at a logit of -inf is `amount` times the cotangent."""
 
@@ -348,10 +341,6 @@ _EXACT = [
             "leak_in_rows_of_64": ("Probability 1e-9 at -inf in rows of 64 and more.", leaks(1e-9, shortest=64)),
             "leak_on_last_axis": ("Probability 1e-9 at -inf along the last axis.", leaks(1e-9, only_last=True)),
             "epsilon_in_numerator": ("Every exponential is 1e-12 too large.", lanes(epsilon_in_numerator)),
-            "one_left_short": (
-                "Where all other logits are -inf, the probability is 1 less one rounding.",
-                lanes(one_left_short),
-            ),
         },
     ),
     *_all(

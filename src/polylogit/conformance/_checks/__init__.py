@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from polylogit.conformance._checks import arguments, behaviour, compiled, gradients, laws, structure, values
+from polylogit.conformance._checks import arguments, behaviour, compiled, gradients, invariance, laws, structure, values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +28,7 @@ CHECKS: dict[str, Callable[[Setting], Iterator[Case]]] = {
     "errors": arguments.errors,
     "laws": laws.laws,
     "repeat": behaviour.repeat,
+    "invariance": invariance.invariance,
     "vjp": gradients.vjp,
     "jvp": gradients.jvp,
     "second order": gradients.second_order,

@@ -11,6 +11,7 @@ from polylogit._spec.dtypes import DTYPES, finfo
 from polylogit.conformance._case import Case, slug
 from polylogit.conformance._compare import Comparison
 from polylogit.conformance._data import rows
+from polylogit.conformance._request import EndedError, Request
 from polylogit.conformance._run_case import compared, refusal, unusable
 
 if TYPE_CHECKING:
@@ -75,6 +76,15 @@ def masks(setting: Setting) -> Iterator[Case]:
     for name, values, where in kinds:
         for axis in axes:
             yield Case(f"{name}-axis-{axis}", values, axis=axis, where=where, optional=True)
+    for shape in setting.budget("masked in three dimensions"):
+        cube, rng = setting.logits(shape), setting.rng("masks", shape)
+        for axis in range(-3, 0) if setting.implementation.offers_axis else (-1,):
+            where = np.asfortranarray(rng.random(shape) < 0.6)  # not laid out as the logits are
+            yield Case(f"{slug(shape)}-axis-{axis}", cube, axis=axis, where=where, optional=True)
+        square = cube[:, : shape[0], : shape[0]][0][: shape[0]]
+        if square.shape[0] == square.shape[1]:
+            where = np.asfortranarray(rng.random(square.shape) < 0.6)
+            yield Case(f"square-{slug(square.shape)}", square, where=where, optional=True)
     special, where = _special_kept(x)
     yield Case("special-kept", special, where=where, optional=True)
     # Whole tiles masked out while all others lie far down or far up; what is masked out lies between.
@@ -111,10 +121,11 @@ def dtypes(setting: Setting) -> Iterator[Case]:
 def _integers(setting: Setting, name: str, values: Array) -> Comparison:
     implementation = setting.implementation
     try:
-        array = implementation.array(values, name)
+        answer = implementation.ask(Request(values, name))
+    except EndedError:
+        raise
     except Exception as error:  # noqa: BLE001  the framework has no such dtype
         return Comparison("unsupported", message=f"{implementation.backend.name} has no {name}: {error}")
-    answer = implementation.answer(array)
     bad = unusable(setting, answer, values.shape, setting.dtype, optional=True)
     if bad is not None:
         return bad
@@ -126,10 +137,9 @@ def _integers(setting: Setting, name: str, values: Array) -> Comparison:
 
 def _refused(setting: Setting, name: str) -> Comparison:
     try:
-        array = setting.implementation.backend.asarray(np.ones((2, 3), dtype=name))
+        answer = setting.implementation.ask(Request(np.ones((2, 3)), name))
     except Exception as error:  # noqa: BLE001  refused before it reaches the operation
         return Comparison(message=str(error))
-    answer = setting.implementation.answer(array)
     if isinstance(answer.error, TypeError):
         return Comparison()
     got = answer.error if answer.error is not None else "a result"
@@ -156,7 +166,7 @@ def errors(setting: Setting) -> Iterator[Case]:
 
 def _must_raise(setting: Setting, shape: tuple[int, ...], axis: Any, wanted: tuple[type, ...]) -> Comparison:
     implementation, x = setting.implementation, setting.dtype.round(setting.logits(shape))
-    error = implementation.answer(implementation.array(x, setting.dtype.name), axis).error
+    error = implementation.ask(Request(x, setting.dtype.name, axis=axis)).error
     if error is None:
         message = f"axis={axis!r} of an array of shape {shape} gave a result instead of an error"
         return Comparison("failed", message=message)

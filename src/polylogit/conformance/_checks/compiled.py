@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polylogit.conformance._case import Case, slug
+from polylogit.conformance._request import Request
 from polylogit.conformance._run_case import compared
 
 if TYPE_CHECKING:
@@ -31,17 +32,13 @@ def compiled(setting: Setting) -> Iterator[Case]:
 
 
 def _alone(setting: Setting, compiler: str, x: Array) -> Comparison:
-    implementation, x = setting.implementation, setting.dtype.round(x)
-    axis = -1
-    function = implementation.backend.compilers()[compiler](lambda a: implementation.call(a, axis))
-    array = implementation.array(x, setting.dtype.name)
-    return compared(setting, implementation.guarded(lambda: function(array), like=array), x, Case("", optional=True))
+    x = setting.dtype.round(x)
+    answer = setting.implementation.ask(Request(x, setting.dtype.name, compiler=compiler))
+    return compared(setting, answer, x, Case("", optional=True))
 
 
 def _composed(setting: Setting, compiler: str, x: Array) -> Comparison:
     """Between a doubling and a halving, which are exact: a compiler may fuse, but the values stay."""
-    implementation, half = setting.implementation, setting.dtype.round(x)
-    function = implementation.backend.compilers()[compiler](lambda a: implementation.call(a + a, -1) * 2.0 * 0.5)
-    array = implementation.array(half, setting.dtype.name)
-    answer = implementation.guarded(lambda: function(array), like=array)
+    half = setting.dtype.round(x)
+    answer = setting.implementation.ask(Request(half, setting.dtype.name, compiler=compiler, doubled=True))
     return compared(setting, answer, 2.0 * half, Case("", optional=True))

@@ -44,15 +44,25 @@ def axes(setting: Setting) -> Iterator[Case]:
             yield _along(setting, shape, axis)
         if setting.implementation.default_axis:
             yield Case(f"{slug(shape)}-default", setting.logits(shape), axis_given=False, optional=True)
-    if setting.implementation.offers_axis and shapes:
-        for shape, axis in setting.budget("long axes"):
-            yield _along(setting, shape, axis)
+    if shapes:
+        yield from _other_axes(setting)
+
+
+def _other_axes(setting: Setting) -> Iterator[Case]:
+    """Long and wide arrays, many dimensions, axes among which most have one entry."""
+    offered = setting.implementation.offers_axis
+    for shape, axis in (*setting.budget("long axes"), *setting.budget("wide arrays")) if offered else ():
+        yield _along(setting, shape, axis)
+    if offered:
         yield from _far_columns(setting)
         for shape in _ONES if setting.budget("axes of mostly ones") != 0 else ():
             one = setting.budget("axes of mostly ones") == 1
             for axis in (shape.index(1),) if one else range(len(shape)):
                 yield _along(setting, shape, axis)
-    for n in setting.budget("longest axis") if shapes else ():
+    for shape in setting.budget("many dimensions"):
+        for axis in (-1, 0, 2) if offered else (-1,):
+            yield _along(setting, shape, axis)
+    for n in setting.budget("longest axis"):
         yield Case(f"{n}x2-axis-0", 5.0 * setting.rng("long axis").normal(size=(n, 2)), axis=0)
 
 

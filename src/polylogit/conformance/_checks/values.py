@@ -67,6 +67,8 @@ def _rowwise(setting: Setting) -> Iterator[Case]:
     for n in setting.budget("blocks"):
         yield _together(setting, f"blocks-n{n}", rows.blocked_rows(n, dtype, setting.rng("blocks", n)))
         yield _together(setting, f"emptied-n{n}", rows.emptied_rows(n, dtype, setting.rng("emptied", n)))
+    for n in setting.budget("rows with a lone last entry"):
+        yield _alone(f"lone-n{n}", ((name, rows.lone_row(n, index)) for name, index in (("last", n - 1), ("first", 0))))
     for n in setting.budget("longest rows"):
         x = 5.0 * setting.rng("longest", n).normal(size=n)
         yield Case(f"longest-1x{n}", x[None])

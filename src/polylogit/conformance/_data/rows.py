@@ -86,6 +86,11 @@ def _one(n: int, rest: float, value: float, index: int) -> Array:
     return row
 
 
+def lone_row(n: int, index: int) -> Array:
+    """One entry leads by so much that the others add nothing to it, and a row without it is another one."""
+    return _one(n, -60.0, 0.0, index)
+
+
 def drifting_rows(n: int) -> Iterator[tuple[str, Array]]:
     """Rows whose sum drifts if it is kept in one running sum: every addition is rounded the same way."""
     for name, value in (("a", -1.1), ("b", -0.35), ("c", -2.3)):

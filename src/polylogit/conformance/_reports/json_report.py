@@ -41,6 +41,8 @@ SCHEMA: dict[str, Any] = {
                 "conventions",
                 "rounded_once",
                 "rounded_once_error",
+                "invariance",
+                "left_out",
                 "groups",
             ],
             "properties": {
@@ -52,6 +54,11 @@ SCHEMA: dict[str, Any] = {
                 "conventions": {"type": "object", "description": "cases that are right by another one, by name=value"},
                 "rounded_once": {"type": ["boolean", "null"], "description": "of 16-bit results; null: not measured"},
                 "rounded_once_error": {**_NUMBER, "description": "the worst of them over what that leaves"},
+                "invariance": {
+                    "type": "object",
+                    "description": "by what a row must not depend on, how many ulp apart its results are; 0: same bits",
+                },
+                "left_out": {"type": "string", "description": "what was asked of a run that left cases out"},
                 "groups": {
                     "type": "array",
                     "description": "what does not pass, by cause, the smallest case of each",

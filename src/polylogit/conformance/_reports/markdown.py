@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from polylogit.conformance._grouping import grouped
 from polylogit.conformance._reports import computed, of_storage, replay_command, shares
-from polylogit.conformance._results import BAD, FINDINGS, STATUS
+from polylogit.conformance._results import BAD, FINDINGS
 from polylogit.conformance._verdict import counted, sentence
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def render(report: Results) -> str:
     cells = report.matrix("operation", "subject", among=computed(report))
     apart = report.matrix("operation", "subject", among=[one for one in report.results if of_storage(one)])
     groups = grouped(report)
-    lines = [f"## polylogit conformance: {_MARK[report.status]} {STATUS[report.status]}", ""]
+    lines = [f"## polylogit conformance: {_MARK[report.status]} {report.outcome}", ""]
     lines += [_cell(sentence(report, groups)), ""]
     lines += ["| operation | " + " | ".join(map(_cell, subjects)) + " |", "|---" * (len(subjects) + 1) + "|"]
     for operation in operations:

@@ -147,8 +147,8 @@ def show(report: Results, to: Console | None = None) -> None:
     if groups:
         out.print()
     out.print(f"{counts or 'no results'}{seconds}")
-    word, _, said = sentence(report, groups).partition(":")
-    out.print(f"[{_COLOURS[report.status]}]{word}[/]:{escape(said)}", soft_wrap=True)
+    said = sentence(report, groups).removeprefix(report.outcome)
+    out.print(f"[{_COLOURS[report.status]}]{escape(report.outcome)}[/]{escape(said)}", soft_wrap=True)
 
 
 def _matrix(report: Results, subjects: Sequence[str], out: Console) -> None:
