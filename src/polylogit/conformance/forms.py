@@ -350,7 +350,7 @@ def _same_sum(x: Any, highest: Any, near: Any, far: Any, unit: float) -> None:
     with np.errstate(all="ignore"):
         right = top / unit + low
         within = np.abs(high - right) <= 8.0 * dtype.eps * (1.0 + np.abs(top / unit) + np.abs(low))
-        within |= (np.abs(right) > dtype.max * (1.0 - dtype.eps)) & (np.sign(high) == np.sign(right)) & np.isinf(high)
+        within |= np.abs(top / unit) > dtype.max  # in other units it has no room
     within |= np.isnan(right) & np.isnan(high)
     within = np.where(np.isneginf(top), ~np.isfinite(high), within | ~np.isfinite(top))
     if not within.all():
@@ -360,7 +360,7 @@ def _same_sum(x: Any, highest: Any, near: Any, far: Any, unit: float) -> None:
         raise ArithmeticError(message)
 
 
-def _same_weights(x: Any, highest: Any, near: Any, far: Any) -> None:
+def _same_weights(x: Any, highest: Any, near: Any, far: Any, unit: float) -> None:
     """Refuse weights that depend on an offset by more than its rounding."""
     top, low, high = (_values(one) for one in (highest, near, far))
     if top is None or low is None or high is None:
@@ -368,6 +368,7 @@ def _same_weights(x: Any, highest: Any, near: Any, far: Any) -> None:
     with np.errstate(all="ignore"):
         room = np.minimum(1.0, 8.0 * _coarsest(x, far).eps * (8.0 + x.shape[1] + np.abs(top)))
         within = (np.abs(high - low) <= room) | (np.isnan(low) & np.isnan(high))
+        within |= np.abs(top / unit) > _coarsest(x, far).max  # in other units it has no room
     if (~within & np.isfinite(top)).any():
         row, entry = (int(one) for one in np.argwhere(~within & np.isfinite(top))[0])
         message = f"the weight is {float(high[row, entry])!r}; with {float(top[row, 0])!r} subtracted from the logits "
@@ -553,7 +554,7 @@ def merged_attention(
     def rows(x: Any) -> Any:
         xp, (shifted, highest) = _namespace(x), _shifted(x)
         near = state(xp.where(abs(highest) > 8.0, shifted, x))[0]
-        _same_weights(x, highest, near, state(x)[0])
+        _same_weights(x, highest, near, state(x)[0], math.log(base))
         return near
 
     return _declared(along_last(rows), empty_rows)
@@ -603,12 +604,12 @@ def scaled(function: Callable[..., Any], *, scale: float = 0.125) -> Implementat
     return along_last(rows)
 
 
-def capped(function: Callable[..., Any], *, cap: float = 4.0, masked: bool = False) -> Implementation:
+def capped(function: Callable[..., Any], *, cap: float = 2.0, masked: bool = False) -> Implementation:
     """A function that caps its logits, ``softmax(cap * tanh(x / cap))``.
 
     The logits are handed in as ``cap * arctanh(x / cap)``, so that the capped ones are those of the case but for about
-    four roundings, each relative to a logit. No logit of such a row is beyond 2 or half of the cap, where that is less
-    than the bound has room for. All other rows are asked without a cap, those with -inf among them: capped, -inf is
+    four roundings, each relative to a logit. No logit of such a row is beyond 1 or half of the cap, where they move a
+    probability by no more than 4 eps, for which the bound has room. All other rows are asked without a cap, those with -inf among them: capped, -inf is
     -cap, and only a mask can leave an entry out.
 
     Parameters
@@ -639,9 +640,9 @@ def capped(function: Callable[..., Any], *, cap: float = 4.0, masked: bool = Fal
     True
     """
     if not 0 < cap < math.inf:
-        message = f"cap={cap!r} is no cap; write a positive number, such as 4.0."
+        message = f"cap={cap!r} is no cap; write a positive number, such as 2.0."
         raise ValueError(message)
-    limit = min(2.0, cap / 2)
+    limit = min(1.0, cap / 2)
 
     def rows(x: Any, *where: Any) -> Any:
         xp = _namespace(x)
