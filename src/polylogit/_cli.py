@@ -334,7 +334,8 @@ def _axis(_context: click.Context, _option: click.Parameter, text: str) -> Any:
         axes = tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is no axis; write -1, 0,1 or none") from error
-    return axes if len(axes) > 1 else axes[0]
+    first, *others = axes
+    return (first, *others) if others else first
 
 
 def _logits(targets: tuple[str, ...], shape: tuple[int, ...] | None, **drawn: Any) -> Any:
@@ -428,7 +429,7 @@ def audit(
     found = conformance.audit(
         _logits(targets, shape, distribution=distribution, scale=scale, shift=shift),
         operation,
-        compare=how if len(how) > 1 else how[0],
+        compare=how if len(how) > 1 else next(iter(how)),
         cotangent=given,
         **options,
     )

@@ -121,7 +121,7 @@ def test_a_replay_can_be_pasted_and_its_arrays_are_those_of_the_call(function, o
     for failure in failures(function, **options)[::7]:
         vjp = f"replayed_kernels:{options['vjp']}" if "vjp" in options else None
         report, call = replay_in_full(failure.id, vjp=vjp)
-        assert report.results[0].verdict == "failed"
+        assert report.results[0].verdict in ("failed", "convention")
         if call is None:  # several calls, or none that came to numbers
             continue
         code = call.python("case.npz")

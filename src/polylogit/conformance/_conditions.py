@@ -120,7 +120,7 @@ def records(results: Iterable[Result], *, failed: bool) -> Iterator[Record]:
         dtype = result.dtype
         bits = 8 * DTYPES[dtype].dtype.itemsize if dtype in DTYPES else 0
         one = {**facts, "dtype": dtype, "check": result.check, "bits": bits}
-        whole = {name: (float(facts[name]),) * 2 for name in _WHOLE if name in facts}
+        whole = {name: (float(facts[name]), float(facts[name])) for name in _WHOLE if name in facts}
         yield Record(one, frozenset(facts.get("values", ())), whole | _pairs(facts.get("ranges", {})), failed)
 
 

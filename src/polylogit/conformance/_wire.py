@@ -9,7 +9,7 @@ import builtins
 import json
 import struct
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -156,5 +156,5 @@ def error_of(plain: dict[str, Any]) -> Exception:
     base = next((one for one in known if isinstance(one, type) and issubclass(one, Exception)), RuntimeError)
     text, name = str(plain["text"]), str(plain["type"])
     members = {"__init__": lambda _self, *_: None, "__str__": lambda _self: text, "__module__": str(plain["module"])}
-    made: Exception = type(name, (base,), members)(*("", b"", 0, 0, "") if issubclass(base, UnicodeError) else ())
-    return made
+    made: Any = type(name, (base,), members)(*("", b"", 0, 0, "") if issubclass(base, UnicodeError) else ())
+    return cast("Exception", made)

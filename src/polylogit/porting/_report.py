@@ -195,7 +195,7 @@ def _worst_rows(one: Activation) -> list[dict[str, Any]]:
         apart = [float(one) > 0.01 * top for one in difference[index][columns]]
         worst_column = int(np.argmax(difference[index][columns]))
         places = [int(column) for column in columns]
-        drawn = _page.picture(r[index][columns], c[index][columns], apart, worst_column, places)
+        drawn = _page.picture(r[index][columns].tolist(), c[index][columns].tolist(), apart, worst_column, places)
         where = ", ".join(str(int(part)) for part in place)
         rows.append({"place": where, "cells": cells, "of": r.shape[1], "drawn": drawn})
     return rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -171,7 +171,7 @@ def _is_function(one: Any) -> bool:
 
 def _input(values: Any, dtype: Finfo, axis: Any, takes_axis: bool, rows: int | None, rng: np.random.Generator) -> Input:
     if callable(values):
-        part, axes, in_all = _part(values.shape, axis, rows, DRAWN, takes_axis=takes_axis)
+        part, axes, in_all = _part(cast("Any", values).shape, axis, rows, DRAWN, takes_axis=takes_axis)
         return _entry(dtype.logits(values(rng, part)).astype(dtype.dtype), axes, in_all, takes_axis)
     array = _array(values)
     part, axes, in_all = _part(array.shape, axis, rows, GIVEN, takes_axis=takes_axis)

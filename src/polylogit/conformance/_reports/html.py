@@ -160,7 +160,7 @@ def _charts(report: Results) -> tuple[list[dict[str, Any]], dict[str, str]]:
     several = len(report.subjects) > 1
     measured = [one for one in computed(report) if one.error is not None and one.length > 0]
     names = report.subjects if several else list(dict.fromkeys(one.rounded_to for one in measured))
-    colours = dict(zip(names, _COLOURS * len(names), strict=False))
+    colours: dict[str, str] = dict(zip(names, _COLOURS * len(names), strict=False))
     charts = []
     for operation in dict.fromkeys(result.operation for result in measured):
         ours = [one for one in measured if one.operation == operation]
