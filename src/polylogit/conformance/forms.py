@@ -569,7 +569,7 @@ def scaled(function: Callable[..., Any], *, scale: float = 0.125) -> Implementat
     Parameters
     ----------
     function : callable
-        ``function(x, scale, axis=-1)``.
+        ``function(x, scale)`` for an array of shape (rows, length).
     scale : float, optional
         A power of two, so that the logits can be divided by it exactly. Rows that this takes out of the range of the
         dtype are asked with a scale of 1.
@@ -583,10 +583,10 @@ def scaled(function: Callable[..., Any], *, scale: float = 0.125) -> Implementat
     >>> import numpy as np
     >>> from polylogit import conformance
     >>> from polylogit.conformance import forms
-    >>> def softmax(x, scale, axis=-1):
+    >>> def softmax(x, scale):
     ...     x = x * x.dtype.type(scale)
-    ...     e = np.exp(x - x.max(axis, keepdims=True))
-    ...     return e / e.sum(axis, keepdims=True)
+    ...     e = np.exp(x - x.max(-1, keepdims=True))
+    ...     return e / e.sum(-1, keepdims=True)
     >>> conformance.check(forms.scaled(softmax, scale=0.25), "softmax", level="quick", dtypes=["float64"]).passed
     True
     """
@@ -609,14 +609,14 @@ def capped(function: Callable[..., Any], *, cap: float = 2.0, masked: bool = Fal
 
     The logits are handed in as ``cap * arctanh(x / cap)``, so that the capped ones are those of the case but for about
     four roundings, each relative to a logit. No logit of such a row is beyond 1 or half of the cap, where they move a
-    probability by no more than 4 eps, for which the bound has room. All other rows are asked without a cap, those with -inf among them: capped, -inf is
-    -cap, and only a mask can leave an entry out.
+    probability by no more than 4 eps, for which the bound has room. All other rows are asked without a cap, those with
+    -inf among them: capped, -inf is -cap, and only a mask can leave an entry out.
 
     Parameters
     ----------
     function : callable
-        ``function(x, cap, axis=-1)``, or where `masked` ``function(x, cap, where, axis=-1)``, with a mask that is True
-        where an entry takes part. A `cap` of None means without.
+        ``function(x, cap)`` for an array of shape (rows, length), or where `masked` ``function(x, cap, where)``, with a
+        mask that is True where an entry takes part. A `cap` of None means without.
     cap : float, optional
         Small, so that it shows.
     masked : bool, optional
@@ -632,10 +632,10 @@ def capped(function: Callable[..., Any], *, cap: float = 2.0, masked: bool = Fal
     >>> import numpy as np
     >>> from polylogit import conformance
     >>> from polylogit.conformance import forms
-    >>> def softmax(x, cap, axis=-1):
+    >>> def softmax(x, cap):
     ...     x = x if cap is None else cap * np.tanh(x / cap)
-    ...     e = np.exp(x - x.max(axis, keepdims=True))
-    ...     return e / e.sum(axis, keepdims=True)
+    ...     e = np.exp(x - x.max(-1, keepdims=True))
+    ...     return e / e.sum(-1, keepdims=True)
     >>> conformance.check(forms.capped(softmax), "softmax", level="quick", dtypes=["float32"]).passed
     True
     """
