@@ -80,7 +80,9 @@ def test_a_command_for_kernel_authors(command: str, project: Path) -> None:
 
 
 @pytest.mark.requires("torch")
-@pytest.mark.parametrize("command", [line for line in commands("conformance.md") if "torch" in line])
+@pytest.mark.parametrize(
+    "command", [line for page in ("conformance.md", "forms.md") for line in commands(page) if "torch" in line]
+)
 def test_a_command_for_authors_of_custom_operators(command: str, project: Path) -> None:
     run(command, project)
 

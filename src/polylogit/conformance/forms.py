@@ -3,7 +3,9 @@
 Each form takes a function of yours and returns an ``implementation(x, axis=-1)`` for `polylogit.conformance.check`. It
 puts the logits in where the function wants them, exactly, and takes the answer out of what comes back, so that
 whatever is wrong is the function's doing. Written in the arrays' own operations, a form is differentiated by their
-framework. Knows a handful of functions by the names that NumPy gave them; nothing of checks or results.
+framework. Where several answers have to agree, one that does not is an `ArithmeticError`, which the kit takes for a
+fault; what a form cannot put is a `NotImplementedError`, which it takes for a refusal. Knows backends and facts about
+dtypes; no framework, and nothing of checks or results.
 
 Examples
 --------
@@ -35,7 +37,8 @@ from polylogit._spec.dtypes import DTYPES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from polylogit._spec.dtypes import Finfo
+    from polylogit._operations import OperationName
+    from polylogit._spec.dtypes import Array, Finfo
 
     Implementation = Callable[..., Any]
 
@@ -43,6 +46,7 @@ __all__ = [
     "additive_mask",
     "along_last",
     "attention",
+    "capped",
     "causal",
     "cross_entropy",
     "cross_entropy_vjp",
@@ -61,7 +65,7 @@ _POISON = (math.nan, 7.0)  # what an output buffer holds before: of two, one sho
 
 
 def _namespace(x: Any) -> Any:
-    """The functions of NumPy that the framework has under the same names; called by position here."""
+    """What has NumPy's functions under NumPy's names for arrays like `x`; they are called by position."""
     backend = polylogit.get_backend(x)
     if not backend.namespace:
         message = f"forms need NumPy's functions, and backend {backend.name} names no namespace that has them"
@@ -69,14 +73,31 @@ def _namespace(x: Any) -> Any:
     return importlib.import_module(backend.namespace)
 
 
+def _where_it_is(x: Any) -> Any:
+    try:
+        return x.device
+    except Exception:  # noqa: BLE001  a tracer is nowhere
+        return None
+
+
 def _like(x: Any, values: Any, dtype: str | None = None) -> Any:
     """These values as an array of the framework and dtype of `x`, where `x` is."""
     backend = polylogit.get_backend(x)
-    made = backend.asarray(np.asarray(values), dtype=dtype or backend.dtype_name(x))
-    return made.to(x.device) if hasattr(made, "to") else made
+    return backend.asarray(np.asarray(values), dtype=dtype or backend.dtype_name(x), device=_where_it_is(x))
 
 
-def _values(x: Any) -> np.ndarray[Any, Any] | None:
+def _indices(x: Any, values: Array) -> Any:
+    """Integers in the dtype that the framework has by default."""
+    return polylogit.get_backend(x).asarray(values.tolist(), device=_where_it_is(x))
+
+
+def _cast(y: Any, x: Any) -> Any:
+    """An array in the dtype of `x`, without a cut in its gradient."""
+    backend = polylogit.get_backend(x)
+    return y if y.dtype == x.dtype else backend.asarray(y, dtype=backend.dtype_name(x))
+
+
+def _values(x: Any) -> Array | None:
     """The values on the host; None where a tracer has none."""
     try:
         return np.asarray(polylogit.get_backend(x).to_numpy(x)).astype(np.float64)
@@ -151,7 +172,8 @@ def _declared(implementation: Implementation, empty_rows: str) -> Implementation
 def out(function: Callable[..., Any]) -> Implementation:
     """A function that writes its result into a buffer.
 
-    The buffer holds NaN first and, in a second call, another number: a place that is not written, or added to, shows.
+    The buffer holds NaN in a first call and another number in a second: a place that is not written, or is added to,
+    shows.
 
     Parameters
     ----------
@@ -165,7 +187,7 @@ def out(function: Callable[..., Any]) -> Implementation:
     Raises
     ------
     ArithmeticError
-        By the implementation, where two calls leave different bits.
+        By the implementation, where the two calls leave different bits.
 
     Examples
     --------
@@ -180,13 +202,13 @@ def out(function: Callable[..., Any]) -> Implementation:
     """
 
     def implementation(x: Any, axis: Any = -1) -> Any:
-        _floating(x)
+        _written_in_place(x)
         buffers = [_like(x, np.full(tuple(x.shape), poison)) for poison in _POISON]
         for buffer in buffers:
             function(x, buffer, axis=axis)
-        first, second = (_values(buffer) for buffer in buffers)
-        if first is not None and second is not None and not np.array_equal(first, second, equal_nan=True):
-            message = "what was in the output buffer before shows in the result"
+        first, second = (np.asarray(polylogit.get_backend(x).to_numpy(buffer)).tobytes() for buffer in buffers)
+        if first != second:
+            message = "a second call, with other numbers in the output buffer before, left other bits in it"
             raise ArithmeticError(message)
         return buffers[1]
 
@@ -194,7 +216,7 @@ def out(function: Callable[..., Any]) -> Implementation:
 
 
 def in_place(function: Callable[..., Any]) -> Implementation:
-    """A function that overwrites its logits with the result.
+    """A function that overwrites its logits with the result; it is given a copy of them.
 
     Parameters
     ----------
@@ -219,29 +241,42 @@ def in_place(function: Callable[..., Any]) -> Implementation:
     """
 
     def implementation(x: Any, axis: Any = -1) -> Any:
-        _floating(x)
-        copy = x.clone() if hasattr(x, "clone") else x.copy()
+        _written_in_place(x)
+        copy = x * 1
         function(copy, axis=axis)
         return copy
 
     return implementation
 
 
+def _written_in_place(x: Any) -> None:
+    _floating(x)
+    if not polylogit.get_backend(x).writable:
+        message = f"arrays of {polylogit.get_backend(x).name} never change"
+        raise NotImplementedError(message)
+
+
 # --- sums of exponentials ---------------------------------------------------------------------------------------------
 
 
-def log_sum_exp(function: Callable[..., Any], *, base: float = math.e) -> Implementation:
-    """A function that returns, or also returns, the logarithm of the sum of exponentials: as `log_softmax`.
+def log_sum_exp(
+    function: Callable[..., Any], *, base: float = math.e, operation: OperationName = "log_softmax"
+) -> Implementation:
+    """A function that returns, or also returns, the logarithm of the sum of exponentials.
 
-    It is taken of the logits less their maximum, where ``x - lse`` loses nothing, and compared with that of the logits
-    as they are, which must be the same and the maximum.
+    As `log_softmax` it is ``x - lse``, taken of the logits less their maximum, where the subtraction loses nothing;
+    that of the logits as they are must be the same and the maximum, within what rounding to its size leaves. A row
+    without an entry has no finite one. As `softmax` it is what the function returns besides.
 
     Parameters
     ----------
     function : callable
-        ``function(x) -> lse`` or ``-> (anything, lse)`` for an array of shape (rows, length), `lse` of shape (rows,).
+        ``function(x) -> lse``, or ``-> (probabilities, lse)``, for an array of shape (rows, length); `lse` of shape
+        (rows,), in the dtype of `x` or a wider one.
     base : float, optional
         Of the logarithm: some kernels return base 2.
+    operation : {"log_softmax", "softmax"}, optional
+        Whether the logarithm is looked at or the probabilities.
 
     Returns
     -------
@@ -250,7 +285,7 @@ def log_sum_exp(function: Callable[..., Any], *, base: float = math.e) -> Implem
     Raises
     ------
     ArithmeticError
-        By the implementation, where the sum depends on the offset.
+        By the implementation, where the sum depends on the offset, or is finite for a row without an entry.
 
     Examples
     --------
@@ -265,24 +300,39 @@ def log_sum_exp(function: Callable[..., Any], *, base: float = math.e) -> Implem
     True
     """
     unit = math.log(base)
+    if _is_one_of(operation) == "softmax":
+        return along_last(lambda x: function(x)[0])
 
     def lse(x: Any) -> Any:
         found = function(x)
         return (found[-1] if isinstance(found, (tuple, list)) else found)[:, None]
 
     def rows(x: Any) -> Any:
-        xp, highest = _namespace(x), _highest(x)
-        shifted = xp.where(highest == -math.inf, x, x - highest)
+        shifted, highest = _shifted(x)
         near = lse(shifted)
         _same_sum(x, highest, near, lse(x), unit)
-        return shifted - near * unit
+        return _cast(_cast(shifted, near) - near * unit, x)
 
     return along_last(rows)
+
+
+def _is_one_of(operation: str) -> str:
+    if operation not in ("softmax", "log_softmax"):
+        message = f'operation={operation!r} is not what this form makes; write "softmax" or "log_softmax".'
+        raise ValueError(message)
+    return operation
 
 
 def _highest(x: Any) -> Any:
     xp = _namespace(x)
     return (xp.amax if hasattr(xp, "amax") else xp.max)(x, 1)[:, None]
+
+
+def _shifted(x: Any) -> tuple[Any, Any]:
+    """The rows less their maximum, and the maximum; rows whose maximum is infinite as they are."""
+    xp, highest = _namespace(x), _highest(x)
+    finite = abs(highest) < math.inf
+    return xp.where(finite, x - xp.where(finite, highest, xp.zeros_like(highest)), x), highest
 
 
 def _coarsest(*arrays: Any) -> Finfo:
@@ -300,14 +350,17 @@ def _same_sum(x: Any, highest: Any, near: Any, far: Any, unit: float) -> None:
     with np.errstate(all="ignore"):
         right = top / unit + low
         within = np.abs(high - right) <= 8.0 * dtype.eps * (1.0 + np.abs(top / unit) + np.abs(low))
-        within |= (np.abs(right) > dtype.max * (1.0 - dtype.eps)) & (np.sign(high) == np.sign(right)) & np.isinf(high)
-    if (~within & np.isfinite(top)).any():
-        row = int(np.argmax(~within & np.isfinite(top)))
-        message = f"the logarithm of the sum is {high.flat[row]!r} where {right.flat[row]!r} is right"
+        within |= np.abs(top / unit) > dtype.max  # in other units it has no room
+    within |= np.isnan(right) & np.isnan(high)
+    within = np.where(np.isneginf(top), ~np.isfinite(high), within | ~np.isfinite(top))
+    if not within.all():
+        row = int(np.argmin(within))
+        right = np.where(np.isneginf(top), -np.inf, right)
+        message = f"the logarithm of the sum is {float(high.flat[row])!r} where {float(right.flat[row])!r} is right"
         raise ArithmeticError(message)
 
 
-def _same_weights(x: Any, highest: Any, near: Any, far: Any) -> None:
+def _same_weights(x: Any, highest: Any, near: Any, far: Any, unit: float) -> None:
     """Refuse weights that depend on an offset by more than its rounding."""
     top, low, high = (_values(one) for one in (highest, near, far))
     if top is None or low is None or high is None:
@@ -315,9 +368,11 @@ def _same_weights(x: Any, highest: Any, near: Any, far: Any) -> None:
     with np.errstate(all="ignore"):
         room = np.minimum(1.0, 8.0 * _coarsest(x, far).eps * (8.0 + x.shape[1] + np.abs(top)))
         within = (np.abs(high - low) <= room) | (np.isnan(low) & np.isnan(high))
+        within |= np.abs(top / unit) > _coarsest(x, far).max  # in other units it has no room
     if (~within & np.isfinite(top)).any():
         row, entry = (int(one) for one in np.argwhere(~within & np.isfinite(top))[0])
-        message = f"the weight is {high[row, entry]!r}; of the logits less {top[row, 0]!r} it is {low[row, entry]!r}"
+        message = f"the weight is {float(high[row, entry])!r}; with {float(top[row, 0])!r} subtracted from the logits "
+        message += f"it is {float(low[row, entry])!r}"
         raise ArithmeticError(message)
 
 
@@ -347,7 +402,8 @@ def merged(
     splits: int = 3,
     order: str = "left",
     empty: bool = True,
-    logarithm: bool = False,
+    base: float = math.e,
+    operation: OperationName = "softmax",
 ) -> Implementation:
     """States ``(m, s)``, the maximum and the sum of exponentials less it, of splits of a row that are merged.
 
@@ -362,8 +418,11 @@ def merged(
         In which they are merged: the answer may not depend on it.
     empty : bool, optional
         Whether one of the parts has no entry at all; parts of nothing but -inf are among the cases in any event.
-    logarithm : bool, optional
-        Whether the implementation is a `log_softmax`.
+    base : float, optional
+        Of the exponentials: in base 2, `m` is the maximum in units of log 2. It is rounded then, so that the logits
+        less their maximum are judged, and those as they are must have the same sum to what that leaves.
+    operation : {"softmax", "log_softmax"}, optional
+        What is made of the merged state.
 
     Returns
     -------
@@ -385,16 +444,38 @@ def merged(
     >>> conformance.check(softmax, "softmax", level="quick", dtypes=["float32"]).passed
     True
     """
+    unit = math.log(base)
+    _is_one_of(operation)
+    _is_an_order(order)
+
+    def total(x: Any) -> Any:
+        return [one[:, None] for one in _together(_parts(partial, x, splits, empty=empty), merge, order)]
 
     def rows(x: Any) -> Any:
         xp = _namespace(x)
-        pieces = [cut for cut in _cuts(x.shape[1], splits) if empty or cut[0] < cut[1]]
-        m, s = _together([partial(x[:, start:stop]) for start, stop in pieces], merge, order)
-        if logarithm:
-            return x - m[:, None] - xp.log(s)[:, None]
-        return xp.exp(x - m[:, None]) / s[:, None]
+        if base == math.e:
+            m, s = total(x)
+        else:
+            given = x
+            x, highest = _shifted(given)
+            (m, s), (far, rest) = total(x), total(given)
+            _same_sum(given, highest, m + xp.log(s) / unit, far + xp.log(rest) / unit, unit)
+        below = _cast(x, m) - m * unit
+        return _cast(below - xp.log(s) if operation == "log_softmax" else xp.exp(below) / s, x)
 
     return along_last(rows)
+
+
+def _is_an_order(order: str) -> None:
+    if order not in ("left", "right", "pairs"):
+        message = f'order={order!r} does not exist; states are merged from the "left", the "right" or in "pairs".'
+        raise ValueError(message)
+
+
+def _parts(partial: Callable[..., Any], x: Any, splits: int, *more: Any, empty: bool) -> list[Any]:
+    """The state of each part of the rows; of `more`, it is handed the same part of their first axis."""
+    pieces = [cut for cut in _cuts(x.shape[1], splits) if empty or cut[0] < cut[1]]
+    return [partial(x[:, start:stop], *(one[start:stop] for one in more)) for start, stop in pieces]
 
 
 def merged_attention(
@@ -404,24 +485,30 @@ def merged_attention(
     splits: int = 3,
     order: str = "left",
     empty: bool = True,
+    base: float = math.e,
+    operation: OperationName = "softmax",
     empty_rows: str = "nan",
     longest: int = 1100,
 ) -> Implementation:
-    """States ``(out, lse)`` of splits of attention that are merged, as `softmax`.
+    """States ``(out, lse)`` of splits of attention that are merged.
 
     Parameters
     ----------
     partial : callable
         ``partial(scores, values) -> (out, lse)`` for scores of shape (rows, part) and values of shape (part, width):
-        `out` of shape (rows, width), `lse` of shape (rows,) in whatever base `merge` takes it. Such a state rounds to
-        the size of its `lse`, so that rows whose maximum is beyond 8 are judged less their maximum; as they are, they
-        must give the same to what that rounding leaves.
+        `out` of shape (rows, width), `lse` of shape (rows,). Such a state rounds to the size of its `lse`, so that rows
+        whose maximum is beyond 8 are judged less their maximum; as they are, they must give the same to what that
+        rounding leaves.
     merge : callable
         ``merge(state, state) -> state``.
     splits, order, empty
         As in `merged`.
+    base : float, optional
+        Of the logarithm `lse`.
+    operation : {"softmax", "log_softmax"}, optional
+        Whether `out` of the merged state is looked at, or its `lse`, as in `log_sum_exp`.
     empty_rows : {"nan", "zeros", "uniform"}, optional
-        What a row of nothing but -inf gives.
+        What `out` is for a row of nothing but -inf.
     longest : int, optional
         Rows are refused beyond it: the values are a square of that side.
 
@@ -454,20 +541,20 @@ def merged_attention(
     >>> conformance.check(softmax, "softmax", level="quick", dtypes=["float64"]).passed
     True
     """
+    _is_an_order(order)
+
+    def state(x: Any) -> Any:
+        _at_most(x.shape[1], longest, "entries in a row")
+        identity = _like(x, np.eye(x.shape[1]))
+        return _together(_parts(partial, x, splits, identity, empty=empty), merge, order)
+
+    if _is_one_of(operation) == "log_softmax":
+        return log_sum_exp(state, base=base)
 
     def rows(x: Any) -> Any:
-        n = x.shape[1]
-        _at_most(n, longest, "entries in a row")
-        identity = _like(x, np.eye(n))
-        pieces = [cut for cut in _cuts(n, splits) if empty or cut[0] < cut[1]]
-
-        def all_of(x: Any) -> Any:
-            return _together([partial(x[:, i:j], identity[i:j]) for i, j in pieces], merge, order)[0]
-
-        xp, highest = _namespace(x), _highest(x)
-        far = (abs(highest) > 8.0) & (abs(highest) < math.inf)
-        near = all_of(xp.where(far, x - highest, x))
-        _same_weights(x, highest, near, all_of(x))
+        xp, (shifted, highest) = _namespace(x), _shifted(x)
+        near = state(xp.where(abs(highest) > 8.0, shifted, x))[0]
+        _same_weights(x, highest, near, state(x)[0], math.log(base))
         return near
 
     return _declared(along_last(rows), empty_rows)
@@ -482,7 +569,7 @@ def scaled(function: Callable[..., Any], *, scale: float = 0.125) -> Implementat
     Parameters
     ----------
     function : callable
-        ``function(x, scale, axis=-1)``.
+        ``function(x, scale)`` for an array of shape (rows, length).
     scale : float, optional
         A power of two, so that the logits can be divided by it exactly. Rows that this takes out of the range of the
         dtype are asked with a scale of 1.
@@ -496,10 +583,10 @@ def scaled(function: Callable[..., Any], *, scale: float = 0.125) -> Implementat
     >>> import numpy as np
     >>> from polylogit import conformance
     >>> from polylogit.conformance import forms
-    >>> def softmax(x, scale, axis=-1):
+    >>> def softmax(x, scale):
     ...     x = x * x.dtype.type(scale)
-    ...     e = np.exp(x - x.max(axis, keepdims=True))
-    ...     return e / e.sum(axis, keepdims=True)
+    ...     e = np.exp(x - x.max(-1, keepdims=True))
+    ...     return e / e.sum(-1, keepdims=True)
     >>> conformance.check(forms.scaled(softmax, scale=0.25), "softmax", level="quick", dtypes=["float64"]).passed
     True
     """
@@ -510,23 +597,86 @@ def scaled(function: Callable[..., Any], *, scale: float = 0.125) -> Implementat
     def rows(x: Any) -> Any:
         xp = _namespace(x)
         divided = x * (1.0 / scale)
-        back = divided * scale
-        lost = ((back != x) & (x == x)).any(1) if hasattr(x, "any") else xp.any((back != x) & (x == x), 1)
-        kept = xp.where(lost[:, None], xp.zeros_like(x), divided)
-        return xp.where(lost[:, None], function(x, 1.0), function(kept, scale))
+        lost = xp.any((divided * scale != x) & (x == x), 1)[:, None]
+        within = function(xp.where(lost, xp.zeros_like(x), divided), scale)
+        return xp.where(lost, function(x, 1.0), within)
 
     return along_last(rows)
 
 
-def additive_mask(function: Callable[..., Any], *, fill: float = -math.inf, empty_rows: str = "nan") -> Implementation:
+def capped(function: Callable[..., Any], *, cap: float = 2.0, masked: bool = False) -> Implementation:
+    """A function that caps its logits, ``softmax(cap * tanh(x / cap))``.
+
+    The logits are handed in as ``cap * arctanh(x / cap)``, so that the capped ones are those of the case but for about
+    four roundings, each relative to a logit. No logit of such a row is beyond 1 or half of the cap, where they move a
+    probability by no more than 4 eps, for which the bound has room. All other rows are asked without a cap, those with
+    -inf among them: capped, -inf is -cap, and only a mask can leave an entry out.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(x, cap)`` for an array of shape (rows, length), or where `masked` ``function(x, cap, where)``, with a
+        mask that is True where an entry takes part. A `cap` of None means without.
+    cap : float, optional
+        Small, so that it shows.
+    masked : bool, optional
+
+    Returns
+    -------
+    callable
+        ``implementation(x, axis=-1)``; where `masked`, ``implementation(x, axis=-1, where=None)``. What is masked out
+        is replaced by 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from polylogit import conformance
+    >>> from polylogit.conformance import forms
+    >>> def softmax(x, cap):
+    ...     x = x if cap is None else cap * np.tanh(x / cap)
+    ...     e = np.exp(x - x.max(-1, keepdims=True))
+    ...     return e / e.sum(-1, keepdims=True)
+    >>> conformance.check(forms.capped(softmax), "softmax", level="quick", dtypes=["float32"]).passed
+    True
+    """
+    if not 0 < cap < math.inf:
+        message = f"cap={cap!r} is no cap; write a positive number, such as 2.0."
+        raise ValueError(message)
+    limit = min(1.0, cap / 2)
+
+    def rows(x: Any, *where: Any) -> Any:
+        xp = _namespace(x)
+        zeros = xp.zeros_like(x)
+        x = xp.where(where[0], x, zeros) if where else x
+        near = xp.all(abs(x) <= limit, 1)[:, None]
+        inside = xp.where(near, x, zeros)
+        return xp.where(near, function(xp.arctanh(inside / cap) * cap, cap, *where), function(x, None, *where))
+
+    if not masked:
+        return along_last(rows)
+
+    def implementation(x: Any, axis: Any = -1, where: Any = None) -> Any:
+        xp = _namespace(x)
+        everywhere = xp.zeros_like(x) == 0
+        mask = everywhere if where is None else everywhere & where
+        flat = xp.moveaxis(mask, axis, -1) if isinstance(axis, int) and x.ndim else mask
+        return along_last(lambda x: rows(x, xp.reshape(flat, tuple(x.shape))))(x, axis)
+
+    return implementation
+
+
+def additive_mask(
+    function: Callable[..., Any], *, fill: float | str = -math.inf, empty_rows: str = "nan"
+) -> Implementation:
     """A function of logits and a mask that is added: 0 where an entry takes part, `fill` where not.
 
     Parameters
     ----------
     function : callable
         ``function(x, mask, axis=-1)``, the mask of the shape and dtype of the logits.
-    fill : float, optional
-        -inf, or the number that stands for it; the contract's answer is that of -inf.
+    fill : float or "lowest", optional
+        -inf, or what stands for it, such as -10000.0 or the lowest number of the dtype. The answer asked for is that of
+        -inf, so that a case in which the number shows fails.
     empty_rows : {"nan", "zeros", "uniform"}, optional
         What a row gives in which nothing takes part.
 
@@ -560,7 +710,8 @@ def additive_mask(function: Callable[..., Any], *, fill: float = -math.inf, empt
         if values is not None and mask is not None and not np.isfinite(np.where(mask != 0, values, 0.0)).all():
             message = "a mask that is added leaves nothing of a row in which NaN or an infinity takes part"
             raise NotImplementedError(message)
-        return function(xp.where(where, x, zeros), xp.where(where, zeros, zeros + fill), axis=axis)
+        lowest = -DTYPES[polylogit.get_backend(x).dtype_name(x)].max if fill == "lowest" else fill
+        return function(xp.where(where, x, zeros), xp.where(where, zeros, zeros + lowest), axis=axis)
 
     return _declared(implementation, empty_rows)
 
@@ -609,11 +760,7 @@ def causal(function: Callable[[Any], Any], *, longest: int = 300) -> Implementat
         row = xp.where(beyond, xp.zeros_like(x) + 30.0, x)[:, None, :]
         square = xp.where(place, row, xp.zeros_like(row))
         found = function(square)
-        return (
-            xp.where(place, found, xp.zeros_like(found)).sum(1)
-            if hasattr(found, "sum")
-            else xp.sum(xp.where(place, found, xp.zeros_like(found)), 1)
-        )
+        return xp.sum(xp.where(place, found, xp.zeros_like(found)), 1)
 
     return along_last(rows)
 
@@ -685,22 +832,23 @@ def cross_entropy(
 ) -> Implementation:
     """A cross-entropy with class indices, as the `log_softmax` of its logits: the loss of each class in turn.
 
-    Each class of each row is a sample of its own, so that the gradient that comes from above is another for each.
-    Beside it, where the losses are reduced, stand a sample whose loss is exactly 0 and, where there is an index to
-    ignore, one that is ignored.
+    Each class of each row is a sample of its own, so that the gradient that comes from above is another for each. A
+    sample to be ignored is added to its row: its loss and its gradient are 0 or show. With a reduction each sample is a
+    call, beside one whose loss is exactly 0, or under smoothing beside itself, and is divided by its share.
 
     Parameters
     ----------
     function : callable
         ``function(logits, targets, **options)`` for logits of shape (samples, classes) and integer targets of shape
-        (samples,); of the options ``reduction``, ``ignore_index``, ``label_smoothing`` and ``weight`` (an array of
-        shape (classes,)) it is passed those that are asked for here.
+        (samples,). ``reduction`` is always passed; ``ignore_index``, ``label_smoothing`` and ``weight`` (an array of
+        shape (classes,)) where they are asked for here. Losses may be in a wider dtype than the logits.
     reduction : {"none", "mean", "sum"}, optional
-        With a reduction each sample is a call.
     ignore_index : int, optional
+        No class of the cases: below 0, or above `longest`.
     label_smoothing : float, optional
-        Of values alone, since what it mixes into a gradient drowns the small ones. Rows whose logits are further apart
-        than its inverse, where that happens to values, are asked without.
+        Smoothed losses are a linear map of the others, which is undone where that loses nothing: in rows whose logits
+        lie no further apart than 1 and the logarithm of its inverse, so that no probability is much less than what is
+        mixed in. All other rows are asked without.
     weights : bool, optional
         Whether to pass class weights: powers of two, by which losses can be divided exactly.
     longest : int, optional
@@ -709,11 +857,6 @@ def cross_entropy(
     Returns
     -------
     callable
-
-    Raises
-    ------
-    ArithmeticError
-        By the implementation, where the loss of an ignored sample is not 0.
 
     Examples
     --------
@@ -725,82 +868,126 @@ def cross_entropy(
     >>> log_softmax(torch.tensor([[0.0, 0.0]]))
     tensor([[-0.6931, -0.6931]])
     """
-    if reduction not in ("none", "mean", "sum"):
-        message = f'reduction={reduction!r} does not exist; the reductions are "none", "mean" and "sum".'
-        raise ValueError(message)
-    options: dict[str, Any] = {"reduction": reduction}
-    if ignore_index is not None:
-        options["ignore_index"] = ignore_index
-
-    def losses(x: Any, **more: Any) -> Any:
-        """The loss of each class of each row, of shape (rows, classes), divided by its weight."""
-        xp, (count, n) = _namespace(x), x.shape
-        weight = 2.0 ** (np.arange(n) % 3 - 1.0) if weights else np.ones(n)
-        given = {**options, **more, **({"weight": _like(x, weight)} if weights else {})}
-        if reduction == "none":
-            return _unreduced(function, x, weight, given, ignore_index)
-        _at_most(count * n, 1 << 13, "samples, each a call")
-        certain = _like(x, [[0.0, *[-math.inf] * (n - 1)]])
-        found = []
-        for row, target in np.ndindex(count, n):
-            sample = x[row : row + 1]
-            ignored = [] if ignore_index is None else [(sample, ignore_index)]
-            # Smoothing makes no loss of a sample exactly 0.
-            beside = [] if more.get("label_smoothing") else [(certain, 0)]
-            batch = [(sample, target), *beside, *ignored]
-            targets = _like(x, np.array([which for _, which in batch]), "int64")
-            loss = function(xp.concatenate([one for one, _ in batch], 0), targets, **given)
-            share = 1.0 if reduction == "sum" else 1.0 / (weight[target] + sum(weight[which] for _, which in beside))
-            found.append(loss * float(1.0 / (share * weight[target])))
-        return xp.reshape(xp.stack(found, 0), (count, n))
+    options = _loss_options(reduction, ignore_index, label_smoothing)
+    ask = _unreduced if reduction == "none" else _reduced
 
     def rows(x: Any) -> Any:
-        xp, n = _namespace(x), x.shape[1]
-        _at_most(n, longest, "classes")
-        plain = -losses(x)
-        if not label_smoothing:
-            return plain
-        values = _values(x)
-        if values is None:
-            return plain
-        with np.errstate(all="ignore"):
-            near = np.isfinite(values).all(1) & (np.ptp(values, axis=1) <= 1.0 / label_smoothing)
-        mask = _like(x, near[:, None], "bool")
-        smooth = losses(xp.where(mask, x, xp.zeros_like(x)), label_smoothing=label_smoothing)
-        # L_j = -(1 - a) r_j - a / n sum r, whose sum over all classes is -sum r.
-        whole = xp.sum(smooth, 1)[:, None]
-        unmixed = -(smooth - whole * (label_smoothing / n)) * (1.0 / (1.0 - label_smoothing))
-        found = _values(xp.where(mask, unmixed, plain))
-        return plain if found is None else _like(x, found)
+        n = x.shape[1]
+        _usable_classes(n, longest, ignore_index)
+        xp, weight = _namespace(x), _weights(n, weights=weights)
+        given = {**options, "reduction": reduction, **({"weight": _like(x, weight)} if weights else {})}
+        found = ask(function, x, weight, given)
+        if label_smoothing:
+            near = _smoothable(x, label_smoothing)
+            given["label_smoothing"] = label_smoothing
+            mixed = ask(function, xp.where(near, x, xp.zeros_like(x)), weight, given)
+            # L_j = (1 - a) l_j + a / n sum l, and the sum of both is the same.
+            whole = xp.sum(mixed, 1)[:, None]
+            found = xp.where(near, (mixed - whole * (label_smoothing / n)) / (1.0 - label_smoothing), found)
+        return _cast(-found / _like(found, weight), x)
 
     return along_last(rows)
 
 
-def _unreduced(function: Any, x: Any, weight: Any, options: dict[str, Any], ignore_index: int | None) -> Any:
-    xp, (count, n) = _namespace(x), x.shape
+def _loss_options(reduction: str, ignore_index: int | None, label_smoothing: float) -> dict[str, Any]:
+    if reduction not in ("none", "mean", "sum"):
+        message = f'reduction={reduction!r} does not exist; the reductions are "none", "mean" and "sum".'
+        raise ValueError(message)
+    if not 0.0 <= label_smoothing < 1.0:
+        message = f"label_smoothing={label_smoothing!r} leaves nothing of a loss; it is 0 or more, and less than 1."
+        raise ValueError(message)
+    return {} if ignore_index is None else {"ignore_index": ignore_index}
+
+
+def _usable_classes(n: int, longest: int, ignore_index: int | None) -> None:
+    _at_most(n, longest, "classes")
+    if ignore_index is not None and 0 <= ignore_index < n:
+        message = f"ignore_index={ignore_index} is one of {n} classes, whose loss could not be asked for"
+        raise NotImplementedError(message)
+
+
+def _weights(n: int, *, weights: bool) -> Array:
+    return np.asarray(2.0 ** (np.arange(n) % 3 - 1.0) if weights else np.ones(n))
+
+
+def _smoothable(x: Any, label_smoothing: float) -> Any:
+    """The rows, of shape (rows, 1), whose smallest probability is no less than a third of what smoothing adds to it."""
+    return _highest(x) + _highest(-x) <= 1.0 - math.log(label_smoothing)
+
+
+def _each_class(x: Any) -> Any:
+    """Every row once for each class, by doubling: so the gradients of the copies are added in pairs.
+
+    In 16 bits the copies are of wider rows, in which their gradients are added.
+    """
+    backend, xp, (count, n) = polylogit.get_backend(x), _namespace(x), x.shape
     _at_most(count * n * n, 1 << 25, "logits of samples")
-    targets = np.tile(np.arange(n), count)
-    samples = xp.reshape(xp.stack([x] * n, 1), (count * n, n))
-    if ignore_index is not None:
-        samples, targets = xp.concatenate([samples, x], 0), np.append(targets, np.full(count, ignore_index))
-    found = function(samples, _like(x, targets, "int64"), **options)
-    ignored = _values(found[count * n :])
-    if ignored is not None and (ignored != 0).any():
-        message = f"the loss of a sample to be ignored is {ignored[ignored != 0][0]!r}; it should be 0"
-        raise ArithmeticError(message)
-    return xp.reshape(found[: count * n], (count, n)) * _like(x, 1.0 / weight)
+    dtype = DTYPES[backend.dtype_name(x)]
+    copies = (backend.asarray(x, dtype=dtype.wide.name) if dtype.wide.precision > dtype.precision else x)[:, None]
+    while copies.shape[1] < n:
+        copies = xp.concatenate([copies, copies], 1)
+    return _cast(xp.reshape(copies[:, :n], (count * n, n)), x)
 
 
-def cross_entropy_vjp(backward: Callable[..., Any], *, longest: int = 300) -> Callable[..., Any]:
-    """The backward of a cross-entropy without reduction, as the ``vjp`` of `log_softmax`.
+def _unreduced(function: Callable[..., Any], x: Any, _weight: Array, given: dict[str, Any]) -> Any:
+    """The loss of each class of each row; that of a sample to be ignored, 0, is added to its row."""
+    xp, (count, n) = _namespace(x), x.shape
+    samples, targets = _each_class(x), np.tile(np.arange(n), count)
+    if "ignore_index" in given:
+        samples, targets = xp.concatenate([samples, x], 0), np.append(targets, [given["ignore_index"]] * count)
+    found = function(samples, _indices(x, targets), **given)
+    losses = xp.reshape(found[: count * n], (count, n))
+    return losses + found[count * n :][:, None] if "ignore_index" in given else losses
+
+
+def _batch(xp: Any, x: Any, row: int, target: int, given: dict[str, Any]) -> tuple[Any, Array, float]:
+    """A sample beside others: logits, targets, and how often the sample counts."""
+    sample, n = x[row : row + 1], x.shape[1]
+    if given.get("label_smoothing"):  # which makes no loss exactly 0
+        beside, which, times = sample, target, 2.0
+    else:
+        beside, which, times = _like(x, [[0.0, *[-1e4] * (n - 1)]]), 0, 1.0
+    ignored = [sample] if "ignore_index" in given else []
+    targets = [target, which, *([given["ignore_index"]] if ignored else [])]
+    return xp.concatenate([sample, beside, *ignored], 0), np.array(targets), times
+
+
+def _share(targets: Array, weight: Array, reduction: str) -> float:
+    """What the losses of a batch are divided by."""
+    return float(weight[targets[:2]].sum()) if reduction == "mean" else 1.0
+
+
+def _reduced(function: Callable[..., Any], x: Any, weight: Array, given: dict[str, Any]) -> Any:
+    """The same, each sample from a reduced loss of its own."""
+    xp, (count, n) = _namespace(x), x.shape
+    _at_most(count * n, 1 << 9, "samples, each a call")
+    found = []
+    for row, target in np.ndindex(count, n):
+        samples, targets, times = _batch(xp, x, row, target, given)
+        loss = function(samples, _indices(x, targets), **given)
+        found.append(loss * (_share(targets, weight, given["reduction"]) / times))
+    return xp.reshape(xp.stack(found, 0), (count, n))
+
+
+def cross_entropy_vjp(
+    backward: Callable[..., Any],
+    *,
+    reduction: str = "none",
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+    weights: bool = False,
+    longest: int = 300,
+) -> Callable[..., Any]:
+    """The backward of a cross-entropy, as the ``vjp`` of `log_softmax`: for those that no framework differentiates.
 
     Parameters
     ----------
     backward : callable
-        ``backward(logits, targets, upstream) -> gradient`` for logits of shape (samples, classes), targets and the
-        gradient of each sample's loss of shape (samples,).
-    longest : int, optional
-        More classes are refused.
+        ``backward(logits, targets, upstream, **options) -> gradient`` for logits of shape (samples, classes), targets
+        of shape (samples,) and the gradient of the loss: of shape (samples,), or a number where losses are reduced.
+        The options are those of `cross_entropy`; ``reduction`` is passed where it is not "none".
+    reduction, ignore_index, label_smoothing, weights, longest
+        As in `cross_entropy`.
 
     Returns
     -------
@@ -818,20 +1005,61 @@ def cross_entropy_vjp(backward: Callable[..., Any], *, longest: int = 300) -> Ca
     >>> forms.cross_entropy_vjp(backward)(np.zeros((1, 2)), np.array([[1.0, 0.0]]))
     array([[ 0.5, -0.5]])
     """
+    options = _loss_options(reduction, ignore_index, label_smoothing)
+    ask = _unreduced_vjp if reduction == "none" else _reduced_vjp
+    if reduction != "none":
+        options["reduction"] = reduction
 
     def vjp(x: Any, cotangent: Any, axis: Any = -1) -> Any:
         _one_axis(x, axis)
-        xp = _namespace(x)
-        moved, g = xp.moveaxis(x, axis, -1), xp.moveaxis(cotangent, axis, -1)
-        n = moved.shape[-1]
-        _at_most(n, longest, "classes")
-        _at_most(math.prod(x.shape) * n, 1 << 25, "logits of samples")
-        flat, upstream = xp.reshape(moved, (-1, n)), xp.reshape(g, (-1,))
-        samples = xp.reshape(xp.stack([flat] * n, 1), (-1, n))
-        targets = _like(x, np.tile(np.arange(n), len(flat)), "int64")
-        # On the host, in float64: a sum of the form's own must not add to what is judged.
-        found = polylogit.get_backend(x).to_numpy(backward(samples, targets, -upstream))
-        gradient = _like(x, found.astype(np.float64).reshape(-1, n, n).sum(1).reshape(tuple(moved.shape)))
-        return xp.moveaxis(gradient, -1, axis)
+        n = x.shape[axis]
+        _usable_classes(n, longest, ignore_index)
+        xp, weight = _namespace(x), _weights(n, weights=weights)
+        moved, back = xp.moveaxis(x, axis, -1), polylogit.get_backend(x)
+        rows = xp.reshape(moved, (-1, n))
+        given = {**options, **({"weight": _like(x, weight)} if weights else {})}
+        # On the host, in float64 at least: what the form adds up must not add to what is judged.
+        upstream = -np.moveaxis(back.to_numpy(cotangent).astype(np.float64), axis, -1).reshape(-1, n) / weight
+        if not label_smoothing:
+            found = ask(backward, rows, upstream, weight, given)
+        else:
+            near = _smoothable(rows, label_smoothing)
+            some = back.to_numpy(near)
+            zeros = xp.zeros_like(rows)
+            found = ask(backward, xp.where(near, zeros, rows), np.where(some, 0.0, upstream), weight, given)
+            given["label_smoothing"] = label_smoothing
+            upstream = upstream - label_smoothing / n * upstream.sum(-1, keepdims=True)
+            upstream = np.where(some, upstream / (1.0 - label_smoothing), 0.0)
+            found = found + ask(backward, xp.where(near, rows, zeros), upstream, weight, given)
+        return _like(x, np.moveaxis(found.reshape(tuple(moved.shape)).astype(np.float64), -1, axis))
 
     return vjp
+
+
+def _unreduced_vjp(
+    backward: Callable[..., Any], x: Any, upstream: Array, _weight: Array, given: dict[str, Any]
+) -> Array:
+    """The gradient of each row: what those of its samples add up to, an ignored one among them, whose own is 0."""
+    xp, (count, n) = _namespace(x), x.shape
+    samples, targets, weighed = _each_class(x), np.tile(np.arange(n), count), upstream.ravel()
+    if "ignore_index" in given:
+        samples, targets = xp.concatenate([samples, x], 0), np.append(targets, [given["ignore_index"]] * count)
+        weighed = np.append(weighed, np.abs(upstream).sum(1))
+    found = backward(samples, _indices(x, targets), _like(x, weighed), **given)
+    gradients = polylogit.get_backend(x).to_numpy(found).astype(np.float64)
+    whole: Array = gradients[: count * n].reshape(count, n, n).sum(1, dtype=np.longdouble)
+    return whole + gradients[count * n :] if "ignore_index" in given else whole
+
+
+def _reduced_vjp(backward: Callable[..., Any], x: Any, upstream: Array, weight: Array, given: dict[str, Any]) -> Array:
+    """The same, each sample from a reduced loss of its own."""
+    xp, (count, n) = _namespace(x), x.shape
+    _at_most(count * n, 1 << 9, "samples, each a call")
+    whole = np.zeros((count, n), np.longdouble)
+    for row, target in np.ndindex(count, n):
+        samples, targets, times = _batch(xp, x, row, target, given)
+        scalar = upstream[row, target] * _share(targets, weight, given["reduction"]) / times
+        found = backward(samples, _indices(x, targets), _like(x, scalar), **given)
+        gradients = polylogit.get_backend(x).to_numpy(found).astype(np.float64)
+        whole[row] += gradients[[0, 1] if times == 2.0 else [0]].sum(0) + gradients[2:].sum(0)
+    return whole
