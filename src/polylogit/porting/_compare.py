@@ -31,6 +31,8 @@ __all__ = ["compare"]
 # The names of activations that are gradients, by how they begin or end.
 GRADIENT_WORDS = ("grad", "gradient", "gradients", "cotangent")
 _SIDES = ("the reference", "the candidate")
+# So many activations back may be what the next one is computed from.
+EARLIER = 8
 
 
 def compare(
@@ -165,6 +167,7 @@ class _Pairs:
         self.backend = backend
         self.agreed = [] if logits is None else [logits.astype(np.float64)]  # the latest may be the logits of the next
         self.activations: list[Activation] = []
+        self.earlier: list[tuple[str, Array]] = []
         self.last: Evidence | None = None
 
     def add(self, name: str, other: str, reference: Any, candidate: Any) -> None:
@@ -180,11 +183,13 @@ class _Pairs:
             verdict = diagnose_gradient(GradientEvidence(here, there, precision), self.backend)
             vacuous = not here.any() and not there.any()
         else:
-            self.last = Evidence(here, there, precision, self._logits_for(here, precision), dtypes)
+            logits = self._logits_for(here, precision)
+            self.last = Evidence(here, there, precision, logits, dtypes, earlier=tuple(self.earlier))
             verdict = diagnose(self.last, self.backend)
             vacuous = _vacuous(here, there)
         if verdict.agrees:
             self.agreed = [*self.agreed[-2:], here]
+            self.earlier = [*self.earlier[1 - EARLIER :], (name, r)]
         self.activations.append(Activation(name, other, r, c, verdict, vacuous, gradient))
 
     def _logits_for(self, r: Array, precision: Precision) -> Array | None:

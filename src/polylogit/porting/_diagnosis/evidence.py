@@ -54,6 +54,8 @@ class Evidence:
     dtypes: tuple[str, str] = ("float32", "float32")
     # The pair is what another fault has left; a fault that fits a number for each row would explain any noise there.
     remainder: bool = False
+    # Names and values of what the reference computed shortly before, where both sides agree; the latest last.
+    earlier: tuple[tuple[str, Array], ...] = ()
     _computed: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def once(self, compute: Callable[[Evidence], Any]) -> Any:
