@@ -18,7 +18,7 @@ import numpy as np
 from polylogit import _registry as registry
 from polylogit import convert, vjp
 from polylogit.errors import ComparisonError, ConversionError, PolylogitError
-from polylogit.porting._record import LIBRARIES, Recorder
+from polylogit.porting._recorders import LIBRARIES, Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
