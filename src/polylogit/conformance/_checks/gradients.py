@@ -60,9 +60,9 @@ def _unusual(setting: Setting) -> Iterator[Case]:
         nothing = np.zeros(shape)
         yield Case(f"empty-{slug(shape)}", nothing, "vjp", [nothing], eager=True, optional=optional)
     if setting.implementation.offers_axis and setting.implementation.default_vjp_axis:
-        shape = (3, 4, 5)
-        x, g = setting.logits(shape, "default"), setting.logits(shape, "default g")
-        yield Case(f"{slug(shape)}-default", x, "vjp", [g], axis_given=False)
+        cube = (3, 4, 5)
+        x, g = setting.logits(cube, "default"), setting.logits(cube, "default g")
+        yield Case(f"{slug(cube)}-default", x, "vjp", [g], axis_given=False)
 
 
 def _no_autodiff(setting: Setting) -> Comparison:
