@@ -501,6 +501,8 @@ def test_a_probability_rounded_to_16_bits_before_1_is_subtracted_fails(dtype):
     passes(check(form, "log_softmax", "torch", vjp=vjp_of(cross_entropy()), **options))
     narrow = cross_entropy("16 bits before 1 is subtracted")
     fails(check(form, "log_softmax", "torch", vjp=vjp_of(narrow), **options))
+    passes(check(form, "log_softmax", "torch", **options), 40)
+    fails(check(forms.cross_entropy(narrow, longest=20), "log_softmax", "torch", **options))
 
 
 @needs("jax")
@@ -521,7 +523,9 @@ def test_sparse_cross_entropy_of_tensorflow():
         return tf.nn.sparse_softmax_cross_entropy_with_logits(targets, x)
 
     form = forms.cross_entropy(loss, longest=40)
-    passes(check(form, "log_softmax", "tensorflow", dtypes=["float32", "bfloat16"], checks=["values", "axes", "vjp"]))
+    passes(check(form, "log_softmax", "tensorflow", dtypes=["float32"], checks=["values", "axes", "vjp"]))
+    # Its gradient in bfloat16 is that of a probability that is rounded before 1 is subtracted.
+    passes(check(form, "log_softmax", "tensorflow", dtypes=["bfloat16"], checks=["values", "axes"]), 20)
 
 
 def test_what_a_form_is_not_made_for_is_refused_and_never_passed():

@@ -10,6 +10,7 @@ from polylogit.conformance._catalogue.steps import lanes, log_softmax, right_sig
 from polylogit.conformance._checks import CHECKS
 from polylogit.errors import ConformanceError
 
+from .kernels import plain
 from .test_cases import setting
 
 
@@ -255,3 +256,16 @@ def test_a_law_that_puts_logits_in_rows_of_its_own_shows_those():
     found = [one for one in check(pairs_off).results if one.check == "laws" and one.verdict != "passed"]
     assert {result.verdict for result in found} == {"failed"}
     assert all(len(result.details["inputs"]) == 2 for result in found if "two-entries" in result.case)
+
+
+PULLBACKS = {
+    "another default axis": lambda x, g, axis=0: plain.softmax_vjp(x, g, axis),
+    "a NaN of the cotangent that is lost": lambda x, g, axis=-1: plain.softmax_vjp(x, np.nan_to_num(g), axis),
+    "no empty rows": lambda x, g, axis=-1: plain.softmax_vjp(x, g, axis) if x.size else x.max(axis, keepdims=True),
+}
+
+
+@pytest.mark.parametrize("fault", PULLBACKS)
+def test_a_pullback_of_its_own_is_asked_without_its_axis_with_nan_and_of_nothing(fault):
+    assert check(plain.softmax, vjp=plain.softmax_vjp, checks=["vjp"]).passed
+    assert not check(plain.softmax, vjp=PULLBACKS[fault], checks=["vjp"]).passed

@@ -40,6 +40,7 @@ _asarray, _tobytes, _byte_bounds = np.asarray, np.ndarray.tobytes, np.lib.array_
 _LEFT = (np.nan, 3.0)
 _BLOCKS = 3
 _SLOW = 0.2  # seconds; what takes longer is not called again
+_LEFT_OUT = "left out"  # in place of an axis: the call does not name one
 
 
 class Implementation(Subject):
@@ -80,6 +81,7 @@ class Implementation(Subject):
         self.axis_name = _axis_name(parameters)
         self._vjp_axis = _axis_name(_parameters(vjp), after=2) if vjp is not None else "axis"
         self.default_axis = parameters is None or _has_default(self.function, self.axis_name)
+        self.default_vjp_axis = vjp is not None and bool(self._vjp_axis) and _has_default(vjp, self._vjp_axis)
         self.offers_where = self.takes_axis and (not self.is_kernel or "where" in (parameters or ()))
         self.offers_dtype = not self.is_kernel or "dtype" in (parameters or ())
         self._programs: dict[Any, Callable[..., Any]] = {}
@@ -197,7 +199,8 @@ class Implementation(Subject):
             function = self.backend.compilers()[request.compiler](self._between if request.doubled else self._along)
             return lambda: function(x), arrays
         if request.kind != "values":
-            derivative = self.derivative(request.kind, request.axis, eager=request.eager)
+            axis = request.axis if request.axis_given else _LEFT_OUT
+            derivative = self.derivative(request.kind, axis, eager=request.eager)
             return lambda: derivative(x, *given, **kwargs), arrays
         if request.axis_given:
             return lambda: self.call(x, request.axis, **kwargs), arrays
@@ -314,7 +317,8 @@ class Implementation(Subject):
 
     def _vjp(self, axis: Any, x: Any, cotangent: Any, **kwargs: Any) -> Any:
         if self.vjp is not None:
-            axes = {self._vjp_axis: axis} if self.takes_axis and self._vjp_axis else {}
+            named = self.takes_axis and self._vjp_axis and axis is not _LEFT_OUT
+            axes = {self._vjp_axis: axis} if named else {}
             gradient = self.vjp(x, cotangent, **axes)
             return gradient[0] if isinstance(gradient, (tuple, list)) and len(gradient) == 1 else gradient
         if self.is_kernel:

@@ -96,7 +96,8 @@ class _Answers:
         found: Implementation = implementation_of(self._backend.name, *what)
         found.widens = False
         self._implementation = found
-        offered = ("offers_axis", "offers_where", "offers_dtype", "default_axis", "axis_name", "conventions")
+        signature = ("offers_axis", "offers_where", "offers_dtype", "default_axis", "default_vjp_axis")
+        offered = (*signature, "axis_name", "conventions")
         return {
             **{name: getattr(found, name) for name in offered},
             "declined": {name: said for name, dtype in DTYPES.items() if (said := found.declines(dtype))},

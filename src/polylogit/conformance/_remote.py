@@ -113,7 +113,7 @@ class RemoteImplementation(Subject):
         self._kept, self._declined = frozenset(facts["kept"]), dict(offered["declined"])
         self.offers_axis, self.offers_where = bool(offered["offers_axis"]), bool(offered["offers_where"])
         self.offers_dtype, self.default_axis = bool(offered["offers_dtype"]), bool(offered["default_axis"])
-        self.axis_name = str(offered["axis_name"])
+        self.default_vjp_axis, self.axis_name = bool(offered["default_vjp_axis"]), str(offered["axis_name"])
         self.conventions = {str(name): str(value) for name, value in offered["conventions"].items()}
 
     # --- facts -------------------------------------------------------------------------------------------------

@@ -116,8 +116,8 @@ class Subject(ABC):
         Whether it is a user's own function.
     vjp : object or None
         The gradient that it brings.
-    offers_axis, offers_where, offers_dtype, default_axis : bool
-        What its signature takes.
+    offers_axis, offers_where, offers_dtype, default_axis, default_vjp_axis : bool
+        What its signature takes, and that of the gradient that it brings.
     on_numpy : bool
         Whether the backend's arrays are NumPy's own.
     layouts : tuple of str
@@ -136,6 +136,7 @@ class Subject(ABC):
     offers_where: bool
     offers_dtype: bool
     default_axis: bool
+    default_vjp_axis: bool
     axis_name: str
     on_numpy: bool
     layouts: tuple[str, ...]

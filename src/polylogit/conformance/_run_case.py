@@ -345,7 +345,7 @@ def _expected_derivative(setting: Setting, x: Array, flat: list[Array], case: Ca
     def most(found: Any, dtype: Finfo, *flat: Array) -> Array:
         allowed = entry.bound(found, dtype, *flat)
         if setting.implementation.composed and operation.takes_axis:
-            allowed = allowed + bounds.through_maximum(found, dtype, allowed, flat)
+            allowed = allowed + bounds.through_maximum(found, dtype.wide, allowed, flat)
         return np.asarray(allowed)
 
     # No gradient comes from an infinite logit, and exactly none, unless -inf is what it gives.

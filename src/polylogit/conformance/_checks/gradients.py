@@ -36,6 +36,7 @@ def vjp(setting: Setting) -> Iterator[Case]:
     if implementation.layouts:  # a cotangent that is a broadcast view, as the gradient of a sum is
         x, g = setting.logits((5, 7), "broadcast"), np.tile(setting.logits((1, 7), "broadcast g"), (5, 1))
         yield _pulled("cotangent-broadcast", x, g, directions_layout="broadcast", eager=True)
+    yield from _unusual(setting)
     if implementation.vjp is None:
         yield from _masked(setting, "vjp")
     yield from _many(setting)
@@ -47,6 +48,21 @@ def vjp(setting: Setting) -> Iterator[Case]:
     if not setting.is_kernel or dtype.name == "float16":
         x, g = setting.rng("long", "normal").normal(size=shape), setting.rng("long g").normal(size=shape)
         yield _pulled("long-normal", x, g, **options)
+
+
+def _unusual(setting: Setting) -> Iterator[Case]:
+    """A NaN in the cotangent, which stays in its row; no rows, no entries; a pullback of its own without its axis."""
+    optional = _may_refuse(setting)
+    g = setting.logits((5, 7), "nan g")
+    g[1, 3] = np.nan
+    yield Case("cotangent-nan", setting.logits((5, 7), "nan"), "vjp", [g], eager=True, optional=optional)
+    for shape in ((3, 0), (0, 5)):
+        nothing = np.zeros(shape)
+        yield Case(f"empty-{slug(shape)}", nothing, "vjp", [nothing], eager=True, optional=optional)
+    if setting.implementation.offers_axis and setting.implementation.default_vjp_axis:
+        cube = (3, 4, 5)
+        x, g = setting.logits(cube, "default"), setting.logits(cube, "default g")
+        yield Case(f"{slug(cube)}-default", x, "vjp", [g], axis_given=False)
 
 
 def _no_autodiff(setting: Setting) -> Comparison:

@@ -214,6 +214,8 @@ def points(dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]
         yield f"{word} orders", sign * np.append(np.geomspace(1e4, dtype.max / 2, 96), dtype.max)
         yield f"{word} tiny", sign * np.array([0.0, dtype.smallest_subnormal, dtype.smallest_normal, 1e-5, 1e-3])
         yield f"{word} small half tails", sign * np.linspace(7.0, 17.5, 43)
+        # As far as the smaller of the two probabilities is a normal number.
+        yield f"{word} range", sign * np.linspace(0.0, -np.log(dtype.smallest_normal), 193)
         yield f"{word} infinite", sign * np.array([np.inf, 1.0, np.inf])
     yield "grid", np.linspace(-30.0, 30.0, 2001)
     yield "fine grid", np.linspace(-3.0, 3.0, 2001)
