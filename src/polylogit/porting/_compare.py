@@ -18,6 +18,7 @@ from polylogit.porting._diagnosis.agreement import Precision, residual
 from polylogit.porting._diagnosis.evidence import Evidence
 from polylogit.porting._diagnosis.gradients import GradientEvidence
 from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
+from polylogit.porting._exact import Noise, noise_of
 from polylogit.porting._report import Comparison
 from polylogit.porting._results import Activation
 
@@ -94,6 +95,8 @@ def compare(
     pairs, unmatched = _aligned(left, right, dict(names or {}))
     backend = backend_of(list(right.values())[-1])
     judged = _Pairs(backend, _logits(called))
+    if called:
+        judged.noise = noise_of(called, (left, right))
     for name, other in pairs:
         judged.add(name, other, left[name], right[other])
     if called and cotangent is not None:
@@ -169,6 +172,7 @@ class _Pairs:
         self.activations: list[Activation] = []
         self.earlier: list[tuple[str, Array]] = []
         self.last: Evidence | None = None
+        self.noise: Noise | None = None
 
     def add(self, name: str, other: str, reference: Any, candidate: Any) -> None:
         """Judge one pair."""
@@ -185,6 +189,9 @@ class _Pairs:
         else:
             logits = self._logits_for(here, precision)
             self.last = Evidence(here, there, precision, logits, dtypes, earlier=tuple(self.earlier))
+            if self.noise is not None:
+                measured = self.noise.of((name, other), (here, there), self.last.measure, precision)
+                self.last = dataclasses.replace(self.last, measured=measured)
             verdict = diagnose(self.last, self.backend)
             vacuous = _vacuous(here, there)
         if verdict.agrees:

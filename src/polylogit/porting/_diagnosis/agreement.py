@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NOISE_LIMIT", "Agreement", "OutputRows", "Precision", "agreement", "residual", "rounding", "unit_of"]
 
-# A difference up to this, in the units above, may be noise if it looks like noise: a model adds rounding errors of its
-# own before the output, and how large they are is not known. Rounding to float16 makes 2e-4, which must be seen.
+# Where noise was not measured, a difference up to this, in the units above, may be noise if it looks like noise: a
+# model adds rounding errors of its own before the output. Rounding to float16 makes 2e-4, which must be seen.
 NOISE_LIMIT = 1.2e-4
 # Noise has no outliers; noise in the logits, which grows with them, has some.
 PEAK_OVER_LEVEL = 20.0
@@ -40,6 +40,7 @@ class Precision(NamedTuple):
 
     dtype: Finfo  # the one with the widest spacing
     floor: float  # relative accuracy is lost below this
+    noise: float = NOISE_LIMIT  # the root mean square up to which a difference may be noise
 
     @classmethod
     def of(cls, *names: str) -> Precision:
@@ -193,7 +194,7 @@ def agreement(
     level = float(np.sqrt(np.sum(errors**2) / max(1, counted - free))) if np.isfinite(peak) else np.inf
     # Exact zeros on both sides make no noise.
     active = max(1, int(((expected != 0) | (observed != 0)).sum()))
-    limit = max(NOISE_LIMIT, precision.eps)
+    limit = max(precision.noise, precision.eps)
     if gain is not None:
         # What explains a difference may leave a little more, and few entries may be noisier than many.
         limit *= 1.25 * gain * (1.0 + 2.0 / np.sqrt(active))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from polylogit._spec.formulas import Array, Axes
     from polylogit.porting._diagnosis.agreement import Precision
+    from polylogit.porting._diagnosis.noise import Measured
 
 __all__ = ["KINDS", "Evidence", "Kind"]
 
@@ -56,6 +57,7 @@ class Evidence:
     remainder: bool = False
     # Names and values of what the reference computed shortly before, where both sides agree; the latest last.
     earlier: tuple[tuple[str, Array], ...] = ()
+    measured: Measured | None = None  # how far right computations of this activation are from exact values
     _computed: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def once(self, compute: Callable[[Evidence], Any]) -> Any:

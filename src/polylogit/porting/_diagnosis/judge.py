@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polylogit.porting._diagnosis.agreement import Agreement, agreement
+from polylogit.porting._diagnosis.agreement import Agreement, agreement, residual, rounding, unit_of
+from polylogit.porting._diagnosis.evidence import KINDS
 from polylogit.porting._diagnosis.faults import FAULTS, GRADIENT_FAULTS
 from polylogit.porting._diagnosis.faults.backward import WRONG_BACKWARD
+from polylogit.porting._diagnosis.noise import BEYOND, LIMIT
 from polylogit.porting._diagnosis.verdict import Diagnosis, RunnerUp, Verdict
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from polylogit.porting._diagnosis.evidence import Evidence
     from polylogit.porting._diagnosis.faults.fault import Fault, Prediction
     from polylogit.porting._diagnosis.gradients import GradientEvidence
+    from polylogit.porting._diagnosis.noise import Measured
 
 __all__ = ["diagnose", "diagnose_gradient"]
 
@@ -68,6 +71,8 @@ def diagnose(evidence: Evidence, backend: Backend) -> Verdict:
     if r.shape != c.shape:
         raw = Agreement(math.inf, math.inf, c.size, False)
         return Verdict(raw, False, _judge(evidence, raw, _try(evidence, FAULTS.values(), reshaped=True), backend))
+    if evidence.measured is not None:
+        return _by_measured_noise(evidence, evidence.measured, backend)
     raw = agreement(r, c, evidence.measure, evidence.precision, evidence.normalized_axes)
     if raw.agrees:
         tried = _try(evidence, (fault for fault in FAULTS.values() if not fault.obvious))
@@ -77,6 +82,25 @@ def diagnose(evidence: Evidence, backend: Backend) -> Verdict:
     else:
         tried = _try(evidence, FAULTS.values())
     return Verdict(raw, False, _judge(evidence, raw, tried, backend))
+
+
+def _by_measured_noise(evidence: Evidence, measured: Measured, backend: Backend) -> Verdict:
+    """The same where a run in float64 says what noise there is."""
+    r, c, measure, precision = evidence.reference, evidence.candidate, evidence.measure, evidence.precision
+    times = measured.times(measure, precision)
+    raw = agreement(r, c, measure, precision, evidence.normalized_axes)
+    within = times <= LIMIT
+    if not within and KINDS[evidence.kind].operation:
+        # An operation alone is right within its bound, however lucky the other side was.
+        errors = np.abs(residual(r, c, measure, precision.floor)) * unit_of(r, measure, precision.floor)
+        within = bool(np.all((errors == 0) | (errors <= rounding(r, measure, precision, evidence.normalized_axes))))
+    raw = raw._replace(agrees=within)
+    if within:
+        return Verdict(raw, True, None, times)
+    noise = LIMIT * measured.level(measure, precision)
+    evidence = dataclasses.replace(evidence, precision=precision._replace(noise=noise), measured=None)
+    cause = _judge(evidence, raw, _try(evidence, FAULTS.values()), backend)
+    return Verdict(raw, False, cause, times, cause.name == "unknown" and times <= BEYOND)
 
 
 def _try(evidence: Evidence, faults: Iterable[Fault], *, reshaped: bool = False) -> list[_Tried]:

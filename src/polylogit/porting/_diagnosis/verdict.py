@@ -59,3 +59,7 @@ class Verdict(NamedTuple):
     agreement: Agreement
     agrees: bool
     cause: Diagnosis | None
+    # How many times farther from exact values than a right computation; NaN where noise was not measured.
+    times: float = math.nan
+    # It does not agree, and may still be the same function, less accurate.
+    beyond: bool = False

@@ -42,6 +42,8 @@ class Recorder:
         The framework of its inputs, where that is known.
     """
 
+    variables: Any = None  # what a model without parameters of its own was given
+
     def __init__(
         self,
         model: Any,
@@ -51,7 +53,7 @@ class Recorder:
         keywords: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.framework = model, framework
-        self._plan, self._prepare, self._keywords = plan, prepare, dict(keywords or {})
+        self._plan, self.prepare, self.keywords = plan, prepare, dict(keywords or {})
 
     def __call__(self, *arguments: Any, **keywords: Any) -> dict[str, Any]:
         """The activations by name, the output last, for these inputs."""
@@ -78,14 +80,14 @@ class Recorder:
 
     def output(self, *arguments: Any, **keywords: Any) -> Any:
         """What the model itself returns for these inputs; nothing is recorded."""
-        if self._prepare is not None:
-            prepared = self._prepare(*arguments, **keywords)
+        if self.prepare is not None:
+            prepared = self.prepare(*arguments, **keywords)
             arguments, keywords = (), {}
             if isinstance(prepared, Mapping):
                 keywords = dict(prepared)
             else:
                 arguments = prepared if isinstance(prepared, tuple) else (prepared,)
-        return self._plan.call(*arguments, **self._keywords, **keywords)
+        return self._plan.call(*arguments, **self.keywords, **keywords)
 
 
 def record(
@@ -142,7 +144,9 @@ def record(
         found = next((root for root in LIBRARIES if root in roots), None)
     if found is not None:
         library = LIBRARIES[found]
-        return Recorder(model, library.plan(model, variables), library.framework(), prepare, keywords)
+        recorder = Recorder(model, library.plan(model, variables), library.framework(), prepare, keywords)
+        recorder.variables = variables
+        return recorder
     if not callable(model):
         message = f"a {type(model).__name__} cannot be recorded; pass a model or a function."
         raise ComparisonError(message)

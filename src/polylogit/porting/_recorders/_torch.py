@@ -183,7 +183,9 @@ def _memory(value: Any) -> int | None:
 
 def _attention(torch: Any, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """The scores and the weights of a fused attention: (batch, heads, queries, keys)."""
-    given = {argument.name: argument.default_value for argument in func._schema.arguments if argument.has_default_value()}
+    given = {
+        argument.name: argument.default_value for argument in func._schema.arguments if argument.has_default_value()
+    }
     given |= {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
     query, key = given["query"].detach(), given["key"].detach()
     exact = torch.promote_types(query.dtype, torch.float32)

@@ -1,0 +1,252 @@
+"""The original once more in another precision: what rounding does to each of its activations.
+
+By library, how a model is made over in a floating dtype. What cannot be made over has its weights and inputs moved by
+half an ulp instead. Imports a framework only where a model is of it; knows nothing of how differences are judged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit._spec.dtypes import DTYPES
+from polylogit.porting._call import Called, as_numpy, backend_of
+from polylogit.porting._diagnosis.noise import Measured
+from polylogit.porting._recorders import LIBRARIES, Recorder, record
+
+if TYPE_CHECKING:
+    from polylogit.porting._diagnosis.agreement import Precision
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["Noise", "again", "noise_of", "perturbed"]
+
+
+def again(called: Called, dtype: str) -> dict[str, Any] | None:
+    """The activations of a call, computed in another dtype; None where the model cannot be made over in it."""
+    try:
+        with _wide(dtype):
+            function = _made_over(called.function, dtype)
+            if function is None:
+                return None
+            arguments = [_cast(one, dtype) for one in called.arguments]
+            output = function(*arguments, **{name: _cast(one, dtype) for name, one in called.keywords.items()})
+            found = output if isinstance(output, Mapping) else {"output": output}
+            found = {str(name): as_numpy(one, name) for name, one in found.items()}
+    except Exception:  # noqa: BLE001  whatever a library raises: then there is no such run
+        return None
+    floating = [one.dtype.name for one in found.values() if one.dtype.name in DTYPES]
+    # A model that computes in its own dtype whatever it is given has no run in another.
+    return found if floating and floating[-1] == dtype else None
+
+
+@contextlib.contextmanager
+def _wide(dtype: str) -> Iterator[None]:
+    """JAX has float64 only where it is asked for."""
+    if dtype == "float64" and "jax" in sys.modules:
+        import jax
+
+        with jax.enable_x64(True):
+            yield
+    else:
+        yield
+
+
+def _made_over(function: Any, dtype: str) -> Callable[..., Any] | None:
+    if isinstance(function, Recorder):
+        model = _model(function.model, function.variables, dtype)
+        if model is None:
+            return None
+        return record(model[0], model[1], prepare=function.prepare, **function.keywords)
+    if _library(function) is None:
+        return function if callable(function) else None
+    model = _model(function, None, dtype)
+    return None if model is None else model[0]
+
+
+def _library(model: Any) -> str | None:
+    roots = {cls.__module__.partition(".")[0] for cls in type(model).__mro__}
+    return next((root for root in LIBRARIES if root in roots), None)
+
+
+def _model(model: Any, variables: Any, dtype: str) -> tuple[Any, Any] | None:
+    """The model and its variables in another dtype; a function as it is."""
+    library = _library(model)
+    if library is None:
+        return model, variables
+    return _MAKERS[library](model, variables, dtype) if library in _MAKERS else None
+
+
+def _torch(model: Any, variables: Any, dtype: str) -> tuple[Any, Any]:
+    import torch
+
+    model = getattr(model, "_orig_mod", model)
+    return copy.deepcopy(model).to(getattr(torch, dtype)), variables
+
+
+def _flax(model: Any, variables: Any, dtype: str) -> tuple[Any, Any]:
+    import jax
+    from flax import nnx
+
+    if isinstance(model, nnx.Module):
+        graph, state = nnx.split(model)
+        return nnx.merge(graph, jax.tree.map(lambda one: _cast(one, dtype), state)), variables
+    return _linen(model, dtype), jax.tree.map(lambda one: _cast(one, dtype), variables)
+
+
+def _linen(module: Any, dtype: str) -> Any:
+    """The module, computing in another dtype where it was told one."""
+    import jax.numpy as jnp
+
+    told = getattr(module, "dtype", None) is not None and "dtype" in getattr(type(module), "__dataclass_fields__", {})
+    return module.clone(dtype=jnp.dtype(dtype)) if told else module
+
+
+def _transformers(model: Any, variables: Any, dtype: str) -> tuple[Any, Any]:
+    import jax
+
+    wide = copy.copy(model)
+    wide._module = _linen(model.module, dtype)
+    params = jax.tree.map(lambda one: _cast(one, dtype), model.params if variables is None else variables)
+    return wide, params
+
+
+_MAKERS: dict[str, Callable[[Any, Any, str], tuple[Any, Any]]] = {
+    "torch": _torch,
+    "flax": _flax,
+    "transformers": _transformers,
+}
+
+
+def _cast(value: Any, dtype: str) -> Any:
+    """An array of floating-point numbers in another dtype; anything else as it is."""
+    name = getattr(value, "dtype", None)
+    if name is None or not hasattr(value, "shape"):
+        return value
+    backend = backend_of(value)
+    if str(backend.dtype_name(value)) not in DTYPES:
+        return value
+    return backend.asarray(as_numpy(value, "an input").astype(DTYPES[dtype].dtype), dtype=dtype)
+
+
+# --- half an ulp -----------------------------------------------------------------------------------------------------
+
+
+def perturbed(called: Called, runs: int = 2) -> list[dict[str, Any]]:
+    """The activations with weights and inputs moved by up to half an ulp, at random; none where nothing can be moved."""
+    rng = np.random.default_rng(0)
+    model = called.function.model if isinstance(called.function, Recorder) else called.function
+    movable = hasattr(model, "get_weights") and hasattr(model, "set_weights")
+    kept = model.get_weights() if movable else []
+    arguments, keywords = called.arguments, called.keywords
+    if not kept and not any(_is_floating(one) for one in (*arguments, *keywords.values())):
+        return []
+    found = []
+    try:
+        for _ in range(runs):
+            if kept:
+                model.set_weights([_moved(one, rng) for one in kept])
+            given = [_moved(one, rng) for one in arguments]
+            output = called.function(*given, **{name: _moved(one, rng) for name, one in keywords.items()})
+            named = output if isinstance(output, Mapping) else {"output": output}
+            found.append({str(name): as_numpy(one, name) for name, one in named.items()})
+    finally:
+        if kept:
+            model.set_weights(kept)
+    return found
+
+
+def _is_floating(value: Any) -> bool:
+    return hasattr(value, "shape") and str(backend_of(value).dtype_name(value)) in DTYPES
+
+
+def _moved(value: Any, rng: np.random.Generator) -> Any:
+    if not hasattr(value, "dtype") or not _is_floating(value):
+        return value
+    backend = backend_of(value)
+    name = str(backend.dtype_name(value))
+    values = as_numpy(value, "an input").astype(np.float64)
+    finite = np.isfinite(values)
+    ulp = np.where(finite, DTYPES[name].ulp(np.where(finite, values, 0.0)), 0.0)
+    # Not onto the next number but a whole ulp at most: half of one would be rounded away again.
+    moved = np.where(finite & (values != 0), values + ulp * rng.integers(-1, 2, values.shape), values)
+    return backend.asarray(moved.astype(DTYPES[name].dtype), dtype=name)
+
+
+# --- what it says of a pair ------------------------------------------------------------------------------------------
+
+# A run in float64 that is farther than this from the original, in units of the values, is not the same computation:
+# dropout is on, or the model chooses by its dtype what it does.
+SAME = 1.0 / 16.0
+# Larger numbers stand for infinities: what masks are filled with is the largest number of each dtype.
+HUGE = 1e30
+
+
+class Noise:
+    """What runs of one side in another precision say of each activation.
+
+    Attributes
+    ----------
+    how : str
+        In words, for reports.
+    """
+
+    def __init__(self, how: str, runs: list[dict[str, Any]], base: Mapping[str, Any] | None, side: int) -> None:
+        self.how, self._runs, self._base, self._side = how, runs, base, side
+
+    def of(
+        self, names: tuple[str, str], pair: tuple[Array, Array], measure: str, precision: Precision
+    ) -> Measured | None:
+        """Of a pair of activations; None where the runs say nothing of it."""
+        name, own, other = names[self._side], pair[self._side], pair[1 - self._side]
+        runs = [_shaped(run[name], own.shape) for run in self._runs if name in run]
+        base = own if self._base is None else _shaped(self._base[name], own.shape) if name in self._base else None
+        if base is None or not runs or any(run is None for run in runs) or own.shape != other.shape:
+            return None
+        own, other, base, *runs = (_bounded(one) for one in (own, other, base, *runs))
+        exact = runs[0] if len(runs) == 1 else own
+        with np.errstate(all="ignore"):
+            error = np.max([np.abs(base - run) for run in runs], axis=0)
+        measured = Measured(exact, np.where(np.isfinite(error), error, 0.0), other)
+        return measured if measured.level(measure, precision) < SAME else None
+
+
+def _shaped(values: Array, shape: tuple[int, ...]) -> Array | None:
+    return values.reshape(shape).astype(np.float64) if values.size == int(np.prod(shape)) else None
+
+
+def _bounded(values: Array) -> Array:
+    return np.where(np.abs(values) >= HUGE, np.copysign(np.inf, values), values)
+
+
+def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, Any]]) -> Noise | None:
+    """The noise of two callables' activations, from the run of whichever can be made over; None where none can."""
+    narrow = _narrow(sides[1]) if not _narrow(sides[0]) else ""
+    for side, words in enumerate(("the original", "the port")):
+        exact = again(called[side], "float64")
+        if exact is None:
+            continue
+        if not narrow or side == 1:
+            return Noise(f"{words} in float64", [exact], None, side)
+        base = again(called[side], narrow)
+        if base is not None:
+            return Noise(f"{words} in float64 and in {narrow}", [exact], base, side)
+    if narrow:
+        return None
+    for side, words in enumerate(("the original", "the port")):
+        runs = perturbed(called[side])
+        if runs:
+            return Noise(f"{words}, its weights and inputs moved by an ulp", runs, None, side)
+    return None
+
+
+def _narrow(activations: Mapping[str, Any]) -> str:
+    """The 16-bit dtype that most of the activations have; empty where most are wider."""
+    names = [str(backend_of(one).dtype_name(one)) for one in activations.values() if _is_floating(one)]
+    few = [name for name in names if DTYPES[name].dtype.itemsize == 2]
+    return max(set(few), key=few.count) if 2 * len(few) > len(names) else ""
