@@ -138,9 +138,9 @@ def _cast(value: Any, dtype: str) -> Any:
 
 
 def perturbed(called: Called, runs: int = 2) -> list[dict[str, Any]]:
-    """The activations with weights and inputs moved by up to half an ulp, at random; none where nothing can be moved."""
+    """The activations with weights and inputs moved by an ulp at random; none where nothing can be moved."""
     rng = np.random.default_rng(0)
-    model = called.function.model if isinstance(called.function, Recorder) else called.function
+    model: Any = called.function.model if isinstance(called.function, Recorder) else called.function
     movable = hasattr(model, "get_weights") and hasattr(model, "set_weights")
     kept = model.get_weights() if movable else []
     arguments, keywords = called.arguments, called.keywords
@@ -204,20 +204,17 @@ class Noise:
     ) -> Measured | None:
         """Of a pair of activations; None where the runs say nothing of it."""
         name, own, other = names[self._side], pair[self._side], pair[1 - self._side]
-        runs = [_shaped(run[name], own.shape) for run in self._runs if name in run]
-        base = own if self._base is None else _shaped(self._base[name], own.shape) if name in self._base else None
-        if base is None or not runs or any(run is None for run in runs) or own.shape != other.shape:
+        found = [*self._runs, self._base] if self._base is not None else self._runs
+        if own.shape != other.shape or any(name not in run or run[name].size != own.size for run in found):
             return None
-        own, other, base, *runs = (_bounded(one) for one in (own, other, base, *runs))
+        runs = [_bounded(run[name].reshape(own.shape).astype(np.float64)) for run in found]
+        own, other = _bounded(own), _bounded(other)
+        base = own if self._base is None else runs.pop()
         exact = runs[0] if len(runs) == 1 else own
         with np.errstate(all="ignore"):
             error = np.max([np.abs(base - run) for run in runs], axis=0)
         measured = Measured(exact, np.where(np.isfinite(error), error, 0.0), other)
         return measured if measured.level(measure, precision) < SAME else None
-
-
-def _shaped(values: Array, shape: tuple[int, ...]) -> Array | None:
-    return values.reshape(shape).astype(np.float64) if values.size == int(np.prod(shape)) else None
 
 
 def _bounded(values: Array) -> Array:

@@ -7,7 +7,7 @@ them), and at the worst entry. Plain NumPy in float64; knows nothing of framewor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -96,7 +96,7 @@ def _finite(values: Array) -> Array:
     return np.where(np.isfinite(values), values, 0.0)
 
 
-def _over(values: Array, active: Array) -> float:
+def _over(values: Array, active: Any) -> float:
     return float(np.sqrt(np.sum(values * values, where=active) / max(1, int(active.sum()))))
 
 
