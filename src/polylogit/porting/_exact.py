@@ -211,6 +211,8 @@ class Noise:
         own, other = _bounded(own), _bounded(other)
         base = own if self._base is None else runs.pop()
         exact = runs[0] if len(runs) == 1 else own
+        # What either side masks was set aside in scores.
+        exact = np.where(np.isfinite(exact) == np.isfinite(own), exact, own)
         with np.errstate(all="ignore"):
             error = np.max([np.abs(base - run) for run in runs], axis=0)
         measured = Measured(exact, np.where(np.isfinite(error), error, 0.0), other)

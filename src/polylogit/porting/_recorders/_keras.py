@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from polylogit import _registry as registry
 from polylogit.porting._recorders._patching import replaced, wrapped_call
-from polylogit.porting._recorders._recording import Plan, Recording
+from polylogit.porting._recorders._recording import Plan, Recording, active
 
 __all__ = ["backend", "planner"]
 
@@ -19,9 +21,16 @@ def planner(library: str) -> Callable[..., Plan]:
     def plan(model: Any, _: Any = None) -> Plan:
         layer_class = importlib.import_module(library).layers.Layer
 
-        def watch(recording: Recording) -> Any:
-            recording.parts = {id(layer): path for layer, path in _layers(model) if not _is_input(layer)}
-            return replaced([(layer_class, "__call__")], wrapped_call)
+        @contextlib.contextmanager
+        def watch(recording: Recording) -> Iterator[None]:
+            layers = [(layer, path) for layer, path in _layers(model) if not _is_input(layer)]
+            recording.parts = {id(layer): path for layer, path in layers}
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(replaced([(layer_class, "__call__")], wrapped_call))
+                for layer, path in layers:
+                    if _holds_activation(layer):
+                        stack.enter_context(replaced([(layer, "activation")], _before_activation(path)))
+                yield
 
         return Plan(model, watch, lambda: any(not _is_input(layer) for layer, _ in _layers(model)))
 
@@ -35,6 +44,27 @@ def _layers(layer: Any, path: str = "") -> Iterator[tuple[Any, str]]:
         here = f"{path}{part.name}".replace("_._", ".")
         yield part, here
         yield from _layers(part, f"{here}.")
+
+
+def _holds_activation(layer: Any) -> bool:
+    """Whether a layer of weights applies a function to its result, which others have as a layer of its own."""
+    function = vars(layer).get("activation")
+    known = callable(function) and getattr(function, "__name__", "") != "linear" and id(layer) != id(function)
+    return known and hasattr(layer, "kernel") and not isinstance(function, type)
+
+
+def _before_activation(path: str) -> Callable[[Any], Any]:
+    def make(function: Any) -> Any:
+        @functools.wraps(function, updated=())
+        def call(x: Any, *arguments: Any, **keywords: Any) -> Any:
+            recording = active.get()
+            if recording is not None:
+                recording.add(f"{path}:linear", x)
+            return function(x, *arguments, **keywords)
+
+        return call
+
+    return make
 
 
 def _is_input(layer: Any) -> bool:

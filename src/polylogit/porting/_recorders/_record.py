@@ -78,6 +78,12 @@ class Recorder:
             warnings.warn(message, RecordingWarning, stacklevel=2)
         return recording.found
 
+    def outputs(self, *arguments: Any, **keywords: Any) -> dict[str, Any]:
+        """What the model returns, by name; nothing else is recorded."""
+        recording = Recording()
+        recording.add_output(self.output(*arguments, **keywords))
+        return recording.found
+
     def output(self, *arguments: Any, **keywords: Any) -> Any:
         """What the model itself returns for these inputs; nothing is recorded."""
         if self.prepare is not None:
