@@ -120,6 +120,8 @@ def _blurred(evidence: Evidence, expected: Array, dtype: Finfo) -> Array | None:
     predicted = residual(r, expected, evidence.measure, floor)
     actual = residual(r, c, evidence.measure, floor)
     good = np.isfinite(predicted) & np.isfinite(actual) & (r != 0)
+    if np.any(np.abs(predicted)[good] > 2.0 * _reach(evidence, dtype)):
+        return None  # more than rounding does: what is predicted is not rounded, but overflows
     if np.any(residual(expected, c, evidence.measure, floor)[~good] > NOISE_LIMIT):
         return None
     x, y = predicted[good], actual[good]
@@ -140,6 +142,15 @@ def _blurred(evidence: Evidence, expected: Array, dtype: Finfo) -> Array | None:
     exempt = np.zeros(good.shape, bool)
     exempt[good] = flipped
     return np.where(exempt, c, expected)
+
+
+def _reach(evidence: Evidence, dtype: Finfo) -> float:
+    """The most by which rounding to that dtype, of the logits as well, moves a result that is not negligible."""
+    largest = 1.0
+    if evidence.logits is not None:
+        seen = np.isfinite(evidence.logits) & np.isfinite(evidence.log_reference)
+        largest += 2.0 * float(np.max(np.abs(evidence.logits), initial=0.0, where=seen))
+    return dtype.eps * largest
 
 
 def _flips(error: Array, predicted: Array) -> Any:
