@@ -27,6 +27,8 @@ class Pair:
     logits: Any = None
     gives: tuple[str, ...] = ()  # names that are right; empty for the fault's own
     undecidable: bool = False  # from the outputs alone
+    most_noise: float = 1.0  # above which the fault does not show
+    earlier: dict[str, Any] = dataclasses.field(default_factory=dict)  # activations on which both sides agree
 
 
 def softmax(x: Any, axis: Any = -1) -> Any:
@@ -477,7 +479,7 @@ def scores_in(dtype: Any) -> Any:
         mask = one.causal if rng.random() < 0.5 else one.everything
         r = one.weights(mask)
         one.x = one.x.astype(dtype).astype(np.float32)
-        return Pair(r, one.weights(mask))
+        return Pair(r, one.weights(mask), most_noise=1e-6 if dtype is np.float16 else 1e-5)
 
     return fault
 
@@ -494,6 +496,153 @@ def rows_of_padding(rng: Any, shape: Any) -> Pair | None:
     policies = [np.full_like(r, 1 / n), part.astype(np.float32), np.float32(0), np.float32(np.nan)]
     a, b = rng.choice(2, 2, replace=False) if rng.random() < 0.5 else rng.choice(4, 2, replace=False)
     return Pair(*(np.where(empty, policies[i], r).astype(np.float32) for i in (a, b)))
+
+
+# --- hidden activations of (batch, positions, channels), with what they were computed from ---------------------------
+
+HIDDEN = ((2, 12, 64), (4, 9, 32), (3, 16, 48), (16, 64))
+
+
+def hidden(rng: Any, scale: float = 1.0) -> Any:
+    return draw(rng, HIDDEN[rng.integers(len(HIDDEN))], scale)
+
+
+def after(rng: Any, before: dict[str, Any], r: Any, c: Any, always: bool = False, **kwargs: Any) -> Pair:
+    """A pair, with or without what it was computed from."""
+    r, c = r.astype(np.float32), c.astype(np.float32)
+    return Pair(r, c, earlier=before if always or rng.random() < 0.6 else {}, **kwargs)
+
+
+def erf(x: Any) -> Any:
+    import math
+
+    return np.vectorize(math.erf, otypes=[np.float32])(x)
+
+
+GELUS = (
+    lambda x: x * np.float32(0.5) * (1 + erf(x / np.float32(np.sqrt(2)))),
+    lambda x: np.float32(0.5) * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3))),
+    lambda x: x * sigmoid(np.float32(1.702) * x),
+)
+ACTIVATIONS = (
+    GELUS[0],
+    lambda x: np.maximum(x, 0),
+    lambda x: x * sigmoid(x),
+    np.tanh,
+    lambda x: np.where(x > 0, x, np.float32(0.01) * x),
+    lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
+)
+
+
+def gelu_approximation(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng)
+    a, b = rng.choice(3, 2, replace=False)
+    return after(rng, {"before": x}, GELUS[a](x), GELUS[b](x), most_noise=1e-6)
+
+
+def wrong_activation(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng)
+    a, b = rng.choice(len(ACTIVATIONS), 2, replace=False)
+    return after(rng, {"before": x}, ACTIVATIONS[a](x), ACTIVATIONS[b](x), always=a > 2, most_noise=1e-5)
+
+
+def layer_norm(x: Any, weight: Any = 1, bias: Any = 0, epsilon: float = 1e-5) -> Any:
+    x = x - x.mean(-1, keepdims=True)
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(epsilon)) * weight + bias
+
+
+def rms_norm(x: Any, weight: Any = 1, bias: Any = 0, epsilon: float = 1e-5) -> Any:
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(epsilon)) * weight
+
+
+def norm_of(rng: Any, n: int) -> tuple[Any, Any, Any]:
+    weight = 1 + draw(rng, (n,), 0.2)
+    return (layer_norm if rng.random() < 0.6 else rms_norm), weight, draw(rng, (n,), 0.2)
+
+
+def norm_epsilon(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng, float(rng.choice([0.05, 0.2, 1.0])))
+    x *= np.exp(draw(rng, (*x.shape[:-1], 1), 0.3))
+    norm, weight, bias = norm_of(rng, x.shape[-1])
+    a, b = rng.choice([1e-12, 1e-6, 1e-5, 1e-3], 2, replace=False)
+    r, c = norm(x, weight, bias, a), norm(x, weight, bias, b)
+    if np.sqrt(np.mean((c - r) ** 2)) < 1e-5:
+        return None  # as small as rounding
+    return after(rng, {"before": x}, r, c, most_noise=0.0)
+
+
+def norm_weight_missing(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng)
+    norm, weight, bias = norm_of(rng, x.shape[-1])
+    wrong = bias if rng.random() < 0.6 else 0
+    return after(rng, {"before": x}, norm(x, weight, bias), norm(x, 1, wrong), most_noise=1e-5)
+
+
+def norm_placement(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng)
+    x *= np.exp(draw(rng, (*x.shape[:-1], 1), 0.5))
+    norm, weight, bias = norm_of(rng, x.shape[-1])
+    y = norm(x, weight, bias)
+    return Pair(x, y, most_noise=1e-5) if rng.random() < 0.5 else Pair(y, x, most_noise=1e-5)
+
+
+def missing_residual(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng)
+    y = draw(rng, x.shape, 1.0)
+    before = {"h.0": x, "h.0.dense": y}
+    choice = rng.integers(3)
+    if choice < 2:
+        return after(rng, before, x + y, y if choice else x + x + y, always=True)
+    norm, weight, bias = norm_of(rng, x.shape[-1])
+    return after(rng, before, norm(x + y, weight, bias), norm(y, weight, bias), always=True, most_noise=1e-5)
+
+
+def embedding_scale(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng, 0.1)
+    if x.ndim < 3:
+        return None
+    root = np.float32(np.sqrt(x.shape[-1]))
+    pair = (x, x * root) if rng.random() < 0.5 else (x * root, x)
+    return after(rng, {"words": x}, *pair)
+
+
+def position_offset(rng: Any, shape: Any) -> Pair | None:
+    words = hidden(rng)
+    if words.ndim < 3:
+        return None
+    table, offset = draw(rng, (words.shape[1] + 2, words.shape[2]), 0.5), int(rng.integers(1, 3))
+    right, wrong = table[: words.shape[1]], table[offset : offset + words.shape[1]]
+    if rng.random() < 0.5:
+        right, wrong = wrong, right
+    if rng.random() < 0.5:
+        return Pair(right, wrong, most_noise=1e-5)
+    return after(rng, {"words": words}, words + right, words + wrong, always=True, most_noise=1e-5)
+
+
+def layout(rng: Any, shape: Any) -> Pair | None:
+    x = draw(rng, (2, 5, 8, 8) if rng.random() < 0.5 else (3, 4, 6, 7))
+    return Pair(x, np.moveaxis(x, 1, -1)) if rng.random() < 0.5 else Pair(x, np.moveaxis(x, -1, 1))
+
+
+def head_layout(rng: Any, shape: Any) -> Pair | None:
+    b, t, h, d = 2, 6, 4, 8
+    flat = draw(rng, (b, t, h * d), 1.0)
+    heads = flat.reshape(b, t, h, d).transpose(0, 2, 1, 3)
+    wrong = flat.reshape(b, t, d, h).transpose(0, 3, 1, 2)
+    choice = rng.integers(4)
+    if choice == 0:
+        return Pair(heads, wrong)
+    if choice == 1:
+        return Pair(heads.transpose(0, 2, 1, 3).reshape(flat.shape), wrong.transpose(0, 2, 1, 3).reshape(flat.shape))
+    if choice == 2:  # merged without moving the heads back
+        return Pair(flat, heads.reshape(flat.shape))
+    other = draw(rng, flat.shape, 1.0)
+    wrong_other = other.reshape(b, t, d, h).transpose(0, 3, 1, 2)
+    other_heads = other.reshape(b, t, h, d).transpose(0, 2, 1, 3)
+    scale = np.float32(1 / np.sqrt(d))
+    r = softmax(heads @ other_heads.swapaxes(-1, -2) * scale)
+    c = softmax(wrong @ wrong_other.swapaxes(-1, -2) * scale)
+    return after(rng, {"query": flat, "key": other}, r, c, always=True, most_noise=1e-5)
 
 
 FAULTS: dict[str, Any] = {
@@ -541,6 +690,16 @@ FAULTS: dict[str, Any] = {
     "masked-row-policy (padded)": rows_of_padding,
     "float16-rounding (scores)": scores_in(np.float16),
     "bfloat16-rounding (scores)": scores_in(bfloat16_type()),
+    "gelu-approximation": gelu_approximation,
+    "wrong-activation": wrong_activation,
+    "norm-epsilon": norm_epsilon,
+    "norm-weight-missing": norm_weight_missing,
+    "norm-placement": norm_placement,
+    "missing-residual": missing_residual,
+    "embedding-scale": embedding_scale,
+    "position-offset": position_offset,
+    "layout": layout,
+    "head-layout": head_layout,
 }
 
 # Faults that act on logits, so that a second one can follow the first.
@@ -634,8 +793,10 @@ LAST: list[str] = []  # what the last verdict said
 def verdict(pair: Pair, with_logits: bool) -> tuple[bool, str | None]:
     from polylogit.porting._compare import compare
 
-    if with_logits and pair.logits is not None:
-        result = compare({"x": pair.logits, "y": pair.reference}, {"x": pair.logits, "y": pair.candidate})
+    before = {"x": pair.logits} if with_logits and pair.logits is not None else {}
+    before |= pair.earlier
+    if before:
+        result = compare({**before, "y": pair.reference}, {**before, "y": pair.candidate})
     else:
         result = compare(pair.reference, pair.candidate)
     if result.cause:
@@ -659,7 +820,7 @@ def run(pairs: int, seed: int, only: str | None = None, verbose: bool = False) -
             pair = make(rng, shape)
             if pair is None:
                 continue
-            noise = float(rng.choice(NOISES))
+            noise = min(float(rng.choice(NOISES)), pair.most_noise)
             if name == "epsilon-in-denominator" and drowned(pair, noise):
                 continue
             pair.candidate = noisy(rng, pair.candidate, noise)

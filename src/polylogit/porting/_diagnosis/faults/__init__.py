@@ -12,6 +12,7 @@ from polylogit.porting._diagnosis.faults import (
     backward,
     epsilons,
     functions,
+    layers,
     logits,
     masks,
     order,
@@ -25,7 +26,7 @@ __all__ = ["FAULTS", "GRADIENT_FAULTS", "listing"]
 
 FAULTS: dict[str, Fault] = {
     fault.name: fault
-    for family in (axes, functions, logits, epsilons, order, masks, attention, precision)
+    for family in (axes, functions, logits, epsilons, order, masks, attention, layers, precision)
     for fault in family.FAULTS
 }
 GRADIENT_FAULTS: dict[str, Fault] = {fault.name: fault for fault in backward.FAULTS}

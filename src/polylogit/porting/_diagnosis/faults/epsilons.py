@@ -111,7 +111,8 @@ def _sink(evidence: Evidence) -> Iterator[Prediction]:
         return
     lr = evidence.log_reference
     deficit = mean(evidence.where_usable(lr - evidence.log_candidate), evidence.axes)
-    if np.min(deficit) < -0.1 * SINK or not _is_sink(deficit):
+    # One factor for all is another fault, and so is another axis.
+    if np.min(deficit) < -0.1 * SINK or not _is_sink(deficit) or np.ptp(deficit) < SINK or evidence.candidate_axes():
         return
     taken = -np.expm1(-deficit)
     expected = evidence.from_log(lr - deficit)
@@ -138,7 +139,7 @@ def _missing_sink(evidence: Evidence) -> Iterator[Prediction]:
         if classes < 3 or not full.any() or np.any(sums > 1 + _rounding(evidence)):
             continue
         deficit = -np.log(sums[full])
-        if not _is_sink(deficit) and np.max(deficit) < EITHER:
+        if np.ptp(deficit) < SINK or not (_is_sink(deficit) or np.max(deficit) >= EITHER):
             continue
         bound = int(sums.size + (r == 0).sum())
         yield Prediction(r / np.where(full, sums, 1.0), c, {}, constraints=bound)
