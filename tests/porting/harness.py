@@ -27,6 +27,8 @@ class Pair:
     logits: Any = None
     gives: tuple[str, ...] = ()  # names that are right; empty for the fault's own
     undecidable: bool = False  # from the outputs alone
+    most_noise: float = 1.0  # above which the fault does not show
+    earlier: dict[str, Any] = dataclasses.field(default_factory=dict)  # activations on which both sides agree
 
 
 def softmax(x: Any, axis: Any = -1) -> Any:
@@ -329,6 +331,320 @@ def hard_argmax(rng: Any, shape: Any) -> Pair | None:
     return Pair(r, (r == r.max(-1, keepdims=True)).astype(np.float32), x)
 
 
+# --- attention: weights of (batch, heads, queries, keys), causal and padded ------------------------------------------
+
+ATTENTION = ((2, 4, 12, 12), (3, 2, 8, 8), (1, 4, 16, 16), (4, 9, 9))
+MASKED = (-np.inf, -np.inf, -1e9, np.finfo(np.float32).min)  # what frameworks fill in
+
+
+class Attention:
+    """Scores and the masks that go with them."""
+
+    def __init__(self, rng: Any) -> None:
+        self.rng = rng
+        shape = ATTENTION[rng.integers(len(ATTENTION))]
+        self.x = draw(rng, shape)
+        self.n = n = shape[-1]
+        self.causal = np.tril(np.ones((n, n), bool))
+        self.everything = np.ones((n, n), bool)
+        lengths = rng.integers(n // 2 + 1, n, shape[0])
+        self.padding = np.arange(n) < lengths.reshape(-1, *(1,) * (len(shape) - 1))
+        self.fill = MASKED[rng.integers(len(MASKED))]
+
+    def weights(self, mask: Any, axis: int = -1) -> Any:
+        """Softmax of the masked scores, as a framework does it."""
+        with np.errstate(invalid="ignore"):
+            return softmax(np.where(mask, self.x, np.float32(self.fill)), axis)
+
+    def pair(self, right: Any, wrong: Any) -> Pair:
+        r, c = self.weights(right), self.weights(wrong)
+        if self.rng.random() < 0.2:
+            r = np.where(np.isnan(r), 0, r)
+        return Pair(r, c, self.x)
+
+
+def causal_off_by_one(rng: Any, shape: Any) -> Pair | None:
+    one = Attention(rng)
+    wrong = np.tril(one.everything, int(rng.choice([-1, 1])))
+    pad = one.padding if rng.random() < 0.5 else True
+    return one.pair(one.causal & pad, wrong & pad)
+
+
+def causal_missing(rng: Any, shape: Any) -> Pair | None:
+    one = Attention(rng)
+    return one.pair(one.causal & one.padding, one.everything & one.padding)
+
+
+def padding_missing(rng: Any, shape: Any) -> Pair | None:
+    one = Attention(rng)
+    pad = one.padding if rng.random() < 0.5 else one.padding[..., ::-1]
+    return one.pair(one.causal & pad, one.causal)
+
+
+def padding_side(rng: Any, shape: Any) -> Pair | None:
+    one = Attention(rng)
+    causal = one.causal if rng.random() < 0.5 else one.everything
+    sides = [one.padding, one.padding[..., ::-1]]
+    if rng.random() < 0.5:
+        sides.reverse()
+    return one.pair(causal & sides[0], causal & sides[1])
+
+
+def sliding_window(rng: Any, shape: Any) -> Pair | None:
+    one = Attention(rng)
+    width, other = rng.choice(np.arange(2, one.n - 1), 2, replace=False)
+    pad = one.padding if rng.random() < 0.5 else True
+    windows = [one.causal & ~np.tril(one.everything, -int(w)) for w in (width, other)]
+    if rng.random() < 0.3:
+        both = np.abs(np.subtract.outer(np.arange(one.n), np.arange(one.n))) <= width
+        return one.pair(one.everything & pad, both & pad)
+    choice = rng.integers(3)
+    if choice == 0:
+        return one.pair(one.causal & pad, windows[0] & pad)
+    return one.pair(windows[0] & pad, (one.causal if choice == 1 else windows[1]) & pad)
+
+
+def mask_added_twice(rng: Any, shape: Any) -> Pair | None:
+    one = Attention(rng)
+    mask = one.causal if rng.random() < 0.5 else one.everything & one.padding
+    added = np.where(mask, np.float32(0), np.float32(rng.choice([-5.0, -8.0, -10.0])))
+    return Pair(softmax(one.x + added), softmax(one.x + 2 * added), one.x)
+
+
+def mask_fill(rng: Any, shape: Any) -> Pair | None:
+    one = Attention(rng)
+    one.x /= np.float32(2)
+    mask = one.causal if rng.random() < 0.5 else one.everything & one.padding
+    fill = np.float32(-10)
+    if rng.random() < 0.5:
+        return Pair(one.weights(mask), softmax(np.where(mask, one.x, fill)), one.x)
+    return Pair(one.weights(mask), softmax(one.x + np.where(mask, 0, fill)), one.x)
+
+
+def padded_wrong_axis(rng: Any, shape: Any) -> Pair | None:
+    one = Attention(rng)
+    mask = one.padding if rng.random() < 0.5 else one.causal & one.padding
+    axis = -2 if one.x.ndim == 3 or rng.random() < 0.6 else 1
+    if one.x.shape[axis] < 3:
+        return None
+    return Pair(one.weights(mask), one.weights(mask, axis), one.x)
+
+
+def relative_bias(rng: Any, shape: Any) -> Pair | None:
+    one = Attention(rng)
+    distance = np.subtract.outer(np.arange(one.n), np.arange(one.n))
+    heads = one.x.shape[1] if one.x.ndim == 4 and one.x.shape[0] > 1 else 1
+    table = draw(rng, (heads, 2 * one.n - 1), 1.0)
+    bias = table[:, distance + one.n - 1]
+    mask = one.padding if rng.random() < 0.5 else one.everything
+    c = one.weights(mask)
+    one.x = one.x + (bias if one.x.ndim == 4 else bias[0])
+    r = one.weights(mask)
+    return Pair(r, c) if rng.random() < 0.7 else Pair(c, r)
+
+
+def extra_sink(rng: Any, shape: Any) -> Pair | None:
+    one = Attention(rng)
+    mask = one.causal if rng.random() < 0.5 else one.everything
+    sink = draw(rng, (one.x.shape[1], 1, 1), 1.0) if one.x.ndim == 4 else np.float32(0)
+    one.x *= np.float32(0.5)
+    with_sink = np.concatenate([np.where(mask, one.x, -np.inf), sink + 0 * one.x[..., :1]], -1)
+    c = softmax(with_sink.astype(np.float32))[..., :-1]
+    if np.median(c.sum(-1)) > 0.97:
+        return None  # as small as an epsilon
+    return Pair(one.weights(mask), c)
+
+
+def missing_sink(rng: Any, shape: Any) -> Pair | None:
+    pair = extra_sink(rng, shape)
+    return Pair(pair.candidate, pair.reference) if pair else None
+
+
+def softcap(rng: Any, shape: Any) -> Pair | None:
+    one = Attention(rng)
+    one.x *= np.float32(3)
+    cap = np.float32(rng.choice([5.0, 10.0, 20.0, 50.0]))
+    capped = cap * np.tanh(one.x / cap)
+    choice = rng.integers(4)
+    if choice < 2:
+        pair = [one.x, capped]
+        return Pair(*(pair if choice else pair[::-1]))
+    pair = [softmax(one.x), softmax(capped)]
+    return Pair(*(pair if choice == 2 else pair[::-1]), one.x, undecidable=True)
+
+
+def scores_in(dtype: Any) -> Any:
+    def fault(rng: Any, shape: Any) -> Pair | None:
+        one = Attention(rng)
+        mask = one.causal if rng.random() < 0.5 else one.everything
+        r = one.weights(mask)
+        one.x = one.x.astype(dtype).astype(np.float32)
+        return Pair(r, one.weights(mask), most_noise=1e-6 if dtype is np.float16 else 1e-5)
+
+    return fault
+
+
+def rows_of_padding(rng: Any, shape: Any) -> Pair | None:
+    """Rows without entries: the mean over all keys here, over the first i+1 there."""
+    one = Attention(rng)
+    pad = one.padding[..., ::-1]
+    with np.errstate(invalid="ignore"):
+        r = softmax(np.where(one.causal & pad, one.x, -np.inf))
+    empty = np.isnan(r)
+    n = one.n
+    part = one.causal / np.arange(1, n + 1, dtype=np.float32)[:, None]
+    policies = [np.full_like(r, 1 / n), part.astype(np.float32), np.float32(0), np.float32(np.nan)]
+    a, b = rng.choice(2, 2, replace=False) if rng.random() < 0.5 else rng.choice(4, 2, replace=False)
+    return Pair(*(np.where(empty, policies[i], r).astype(np.float32) for i in (a, b)))
+
+
+# --- hidden activations of (batch, positions, channels), with what they were computed from ---------------------------
+
+HIDDEN = ((2, 12, 64), (4, 9, 32), (3, 16, 48), (16, 64))
+
+
+def hidden(rng: Any, scale: float = 1.0) -> Any:
+    return draw(rng, HIDDEN[rng.integers(len(HIDDEN))], scale)
+
+
+def after(rng: Any, before: dict[str, Any], r: Any, c: Any, always: bool = False, **kwargs: Any) -> Pair:
+    """A pair, with or without what it was computed from."""
+    r, c = r.astype(np.float32), c.astype(np.float32)
+    return Pair(r, c, earlier=before if always or rng.random() < 0.6 else {}, **kwargs)
+
+
+def erf(x: Any) -> Any:
+    import math
+
+    return np.vectorize(math.erf, otypes=[np.float32])(x)
+
+
+GELUS = (
+    lambda x: x * np.float32(0.5) * (1 + erf(x / np.float32(np.sqrt(2)))),
+    lambda x: np.float32(0.5) * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3))),
+    lambda x: x * sigmoid(np.float32(1.702) * x),
+)
+ACTIVATIONS = (
+    GELUS[0],
+    lambda x: np.maximum(x, 0),
+    lambda x: x * sigmoid(x),
+    np.tanh,
+    lambda x: np.where(x > 0, x, np.float32(0.01) * x),
+    lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
+)
+
+
+def gelu_approximation(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng)
+    a, b = rng.choice(3, 2, replace=False)
+    return after(rng, {"before": x}, GELUS[a](x), GELUS[b](x), most_noise=1e-6)
+
+
+def wrong_activation(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng)
+    a, b = rng.choice(len(ACTIVATIONS), 2, replace=False)
+    return after(rng, {"before": x}, ACTIVATIONS[a](x), ACTIVATIONS[b](x), always=a > 2, most_noise=1e-5)
+
+
+def layer_norm(x: Any, weight: Any = 1, bias: Any = 0, epsilon: float = 1e-5) -> Any:
+    x = x - x.mean(-1, keepdims=True)
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(epsilon)) * weight + bias
+
+
+def rms_norm(x: Any, weight: Any = 1, bias: Any = 0, epsilon: float = 1e-5) -> Any:
+    return x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(epsilon)) * weight
+
+
+def norm_of(rng: Any, n: int) -> tuple[Any, Any, Any]:
+    weight = 1 + draw(rng, (n,), 0.2)
+    return (layer_norm if rng.random() < 0.6 else rms_norm), weight, draw(rng, (n,), 0.2)
+
+
+def norm_epsilon(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng, float(rng.choice([0.05, 0.2, 1.0])))
+    x *= np.exp(draw(rng, (*x.shape[:-1], 1), 0.3))
+    norm, weight, bias = norm_of(rng, x.shape[-1])
+    a, b = rng.choice([1e-12, 1e-6, 1e-5, 1e-3], 2, replace=False)
+    r, c = norm(x, weight, bias, a), norm(x, weight, bias, b)
+    if np.sqrt(np.mean((c - r) ** 2)) < 1e-5:
+        return None  # as small as rounding
+    return after(rng, {"before": x}, r, c, most_noise=0.0)
+
+
+def norm_weight_missing(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng)
+    norm, weight, bias = norm_of(rng, x.shape[-1])
+    wrong = bias if rng.random() < 0.6 else 0
+    return after(rng, {"before": x}, norm(x, weight, bias), norm(x, 1, wrong), most_noise=1e-5)
+
+
+def norm_placement(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng)
+    x *= np.exp(draw(rng, (*x.shape[:-1], 1), 0.5))
+    norm, weight, bias = norm_of(rng, x.shape[-1])
+    y = norm(x, weight, bias)
+    return Pair(x, y, most_noise=1e-5) if rng.random() < 0.5 else Pair(y, x, most_noise=1e-5)
+
+
+def missing_residual(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng)
+    y = draw(rng, x.shape, 1.0)
+    before = {"h.0": x, "h.0.dense": y}
+    choice = rng.integers(3)
+    if choice < 2:
+        return after(rng, before, x + y, y if choice else x + x + y, always=True)
+    norm, weight, bias = norm_of(rng, x.shape[-1])
+    return after(rng, before, norm(x + y, weight, bias), norm(y, weight, bias), always=True, most_noise=1e-5)
+
+
+def embedding_scale(rng: Any, shape: Any) -> Pair | None:
+    x = hidden(rng, 0.1)
+    if x.ndim < 3:
+        return None
+    root = np.float32(np.sqrt(x.shape[-1]))
+    pair = (x, x * root) if rng.random() < 0.5 else (x * root, x)
+    return after(rng, {"words": x}, *pair)
+
+
+def position_offset(rng: Any, shape: Any) -> Pair | None:
+    words = hidden(rng)
+    if words.ndim < 3:
+        return None
+    table, offset = draw(rng, (words.shape[1] + 2, words.shape[2]), 0.5), int(rng.integers(1, 3))
+    right, wrong = table[: words.shape[1]], table[offset : offset + words.shape[1]]
+    if rng.random() < 0.5:
+        right, wrong = wrong, right
+    if rng.random() < 0.5:
+        return Pair(right, wrong, most_noise=1e-5)
+    return after(rng, {"words": words}, words + right, words + wrong, always=True, most_noise=1e-5)
+
+
+def layout(rng: Any, shape: Any) -> Pair | None:
+    x = draw(rng, (2, 5, 8, 8) if rng.random() < 0.5 else (3, 4, 6, 7))
+    return Pair(x, np.moveaxis(x, 1, -1)) if rng.random() < 0.5 else Pair(x, np.moveaxis(x, -1, 1))
+
+
+def head_layout(rng: Any, shape: Any) -> Pair | None:
+    b, t, h, d = 2, 6, 4, 8
+    flat = draw(rng, (b, t, h * d), 1.0)
+    heads = flat.reshape(b, t, h, d).transpose(0, 2, 1, 3)
+    wrong = flat.reshape(b, t, d, h).transpose(0, 3, 1, 2)
+    choice = rng.integers(4)
+    if choice == 0:
+        return Pair(heads, wrong)
+    if choice == 1:
+        return Pair(heads.transpose(0, 2, 1, 3).reshape(flat.shape), wrong.transpose(0, 2, 1, 3).reshape(flat.shape))
+    if choice == 2:  # merged without moving the heads back
+        return Pair(flat, heads.reshape(flat.shape))
+    other = draw(rng, flat.shape, 1.0)
+    wrong_other = other.reshape(b, t, d, h).transpose(0, 3, 1, 2)
+    other_heads = other.reshape(b, t, h, d).transpose(0, 2, 1, 3)
+    scale = np.float32(1 / np.sqrt(d))
+    r = softmax(heads @ other_heads.swapaxes(-1, -2) * scale)
+    c = softmax(wrong @ wrong_other.swapaxes(-1, -2) * scale)
+    return after(rng, {"query": flat, "key": other}, r, c, always=True, most_noise=1e-5)
+
+
 FAULTS: dict[str, Any] = {
     "wrong-axis": wrong_axis,
     "all-axes": all_axes,
@@ -359,6 +675,31 @@ FAULTS: dict[str, Any] = {
     "masked-row-policy": masked_row_policy,
     "missing-bias": missing_bias,
     "hard-argmax": hard_argmax,
+    "causal-off-by-one": causal_off_by_one,
+    "causal-missing": causal_missing,
+    "padding-missing": padding_missing,
+    "padding-side": padding_side,
+    "sliding-window": sliding_window,
+    "mask-added-twice": mask_added_twice,
+    "mask-fill": mask_fill,
+    "relative-bias": relative_bias,
+    "extra-sink": extra_sink,
+    "missing-sink": missing_sink,
+    "softcap": softcap,
+    "wrong-axis (padded)": padded_wrong_axis,
+    "masked-row-policy (padded)": rows_of_padding,
+    "float16-rounding (scores)": scores_in(np.float16),
+    "bfloat16-rounding (scores)": scores_in(bfloat16_type()),
+    "gelu-approximation": gelu_approximation,
+    "wrong-activation": wrong_activation,
+    "norm-epsilon": norm_epsilon,
+    "norm-weight-missing": norm_weight_missing,
+    "norm-placement": norm_placement,
+    "missing-residual": missing_residual,
+    "embedding-scale": embedding_scale,
+    "position-offset": position_offset,
+    "layout": layout,
+    "head-layout": head_layout,
 }
 
 # Faults that act on logits, so that a second one can follow the first.
@@ -452,8 +793,10 @@ LAST: list[str] = []  # what the last verdict said
 def verdict(pair: Pair, with_logits: bool) -> tuple[bool, str | None]:
     from polylogit.porting._compare import compare
 
-    if with_logits and pair.logits is not None:
-        result = compare({"x": pair.logits, "y": pair.reference}, {"x": pair.logits, "y": pair.candidate})
+    before = {"x": pair.logits} if with_logits and pair.logits is not None else {}
+    before |= pair.earlier
+    if before:
+        result = compare({**before, "y": pair.reference}, {**before, "y": pair.candidate})
     else:
         result = compare(pair.reference, pair.candidate)
     if result.cause:
@@ -467,7 +810,7 @@ def run(pairs: int, seed: int, only: str | None = None, verbose: bool = False) -
     table: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     failures = []
     for name, make in FAULTS.items():
-        if only and name != only:
+        if only and only not in (name, name.split()[0]):
             continue
         rng = np.random.default_rng([seed, sum(map(ord, name))])
         made = tries = 0
@@ -477,14 +820,14 @@ def run(pairs: int, seed: int, only: str | None = None, verbose: bool = False) -
             pair = make(rng, shape)
             if pair is None:
                 continue
-            noise = float(rng.choice(NOISES))
+            noise = min(float(rng.choice(NOISES)), pair.most_noise)
             if name == "epsilon-in-denominator" and drowned(pair, noise):
                 continue
             pair.candidate = noisy(rng, pair.candidate, noise)
             with_logits = pair.undecidable or bool(rng.random() < 0.4)
             agrees, got = verdict(pair, with_logits)
             made += 1
-            right = got in (pair.gives or (name,))
+            right = got in (pair.gives or (name.split()[0],))
             outcome = "right" if right else "passed" if agrees else "unknown" if got == "unknown" else "wrong"
             table[name][outcome] += 1
             counts[outcome] += 1

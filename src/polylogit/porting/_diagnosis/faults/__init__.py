@@ -6,7 +6,18 @@ import re
 from typing import TYPE_CHECKING
 
 from polylogit._backends.base import SPELLING
-from polylogit.porting._diagnosis.faults import axes, backward, epsilons, functions, logits, masks, order, precision
+from polylogit.porting._diagnosis.faults import (
+    attention,
+    axes,
+    backward,
+    epsilons,
+    functions,
+    layers,
+    logits,
+    masks,
+    order,
+    precision,
+)
 
 if TYPE_CHECKING:
     from polylogit.porting._diagnosis.faults.fault import Fault
@@ -15,7 +26,7 @@ __all__ = ["FAULTS", "GRADIENT_FAULTS", "listing"]
 
 FAULTS: dict[str, Fault] = {
     fault.name: fault
-    for family in (axes, functions, logits, epsilons, order, masks, precision)
+    for family in (axes, functions, logits, epsilons, order, masks, attention, layers, precision)
     for fault in family.FAULTS
 }
 GRADIENT_FAULTS: dict[str, Fault] = {fault.name: fault for fault in backward.FAULTS}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from polylogit._spec.formulas import exp
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction, only
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def over_other_axes(evidence: Evidence) -> list[tuple[str, Prediction]]:
 
 
 def _over_other_axes(evidence: Evidence) -> Iterator[tuple[str, Prediction]]:
-    r, c, right = evidence.reference, evidence.candidate, evidence.axes
+    r, right = evidence.reference, evidence.axes
     there = evidence.candidate_axes()
     for axes in there:
         if axes == right:
@@ -31,19 +32,24 @@ def _over_other_axes(evidence: Evidence) -> Iterator[tuple[str, Prediction]]:
         name = _name(right, axes, r.shape)
         parameters = {"axes": _spell(axes), "right_axes": _spell(right)}
         sums = r.size // int(np.prod([r.shape[axis] for axis in axes]))
+        # A slice that is masked altogether is 0, NaN or 1/n there, by the habits of the framework.
+        gone = np.broadcast_to(np.all(~(exp(evidence.log_reference) > 0), axis=axes, keepdims=True), r.shape)
+        c = np.where(gone, 0.0, evidence.candidate)
         if evidence.logits is not None:
-            expected = evidence.apply(evidence.logits, axes)
-            yield name, Prediction(expected, c, parameters, constraints=sums)
+            expected = evidence.apply(np.where(np.isneginf(evidence.log_reference), -np.inf, evidence.logits), axes)
+            yield name, Prediction(np.where(gone, 0.0, expected), c, parameters, constraints=sums)
         # Without the logits, each row of the reference lacks a constant, which the candidate supplies.
         row, column = two_way(evidence.where_usable(evidence.log_candidate - evidence.log_reference), right, axes)
         free = row.size - column.size if set(right) <= set(axes) else row.size - 1
-        expected = evidence.apply(evidence.log_reference + row, axes)
-        yield name, Prediction(expected, c, parameters, free=max(0, free), constraints=sums)
+        expected = np.where(gone, 0.0, evidence.apply(evidence.log_reference + row, axes))
+        # Zeros on both sides say nothing, and there may be many.
+        bound = sums + int(np.isneginf(evidence.log_reference).sum())
+        yield name, Prediction(expected, c, parameters, free=max(0, free), constraints=bound)
     # Over an axis of size one everything is 1: a batch of one that was normalised over the batch.
     singles = [axis for axis, size in enumerate(r.shape) if size == 1]
     if not there and singles and evidence.classes > 1:
         ones = evidence.from_log(np.zeros_like(r))
-        yield "wrong-axis", Prediction(ones, c, {"axes": singles[0], "right_axes": _spell(right)})
+        yield "wrong-axis", Prediction(ones, evidence.candidate, {"axes": singles[0], "right_axes": _spell(right)})
 
 
 def _name(right: Axes, wrong: Axes, shape: tuple[int, ...]) -> str:

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["FAULTS"]
 
+# Epsilons that people add take less of a row; a term of the size of the others takes more of most.
+SINK = 0.012
+# Next to sums that are much less than one, an epsilon may take more of a few rows; so may a term of another size.
+EITHER = 0.1
+
 
 def _in_denominator(evidence: Evidence) -> Iterator[Prediction]:
     """exp(x) / (sum + epsilon)."""
@@ -27,6 +32,8 @@ def _in_denominator(evidence: Evidence) -> Iterator[Prediction]:
         return
     lr, lc = evidence.log_reference, evidence.log_candidate
     excess = evidence.where_usable(np.expm1(lr - lc))
+    if evidence.kind == "probabilities" and _is_sink(mean(evidence.where_usable(lr - lc), evidence.axes)):
+        return
     for weight in _denominators(evidence):
         good = np.isfinite(excess) & np.isfinite(weight)
         x, y = weight[good], excess[good]
@@ -83,10 +90,59 @@ def _in_unknown_sum(evidence: Evidence) -> Iterator[Prediction]:
     typical, average = float(np.sqrt(np.mean(deficit**2))), float(np.mean(deficit))
     certain = average > 10 * noise / np.sqrt(evidence.rows) and typical > 3 * noise
     lacking = average > _rounding(evidence) and np.min(deficit) > -5 * noise
-    if certain and lacking and np.max(deficit) < 0.5 and _lost(evidence) > 0.5 * average:
+    # A term taken from logarithms is hard to tell from logits, and is always called an epsilon.
+    most = 0.5 if evidence.as_log else EITHER
+    if _is_sink(deficit) and not evidence.as_log:
+        return
+    if certain and lacking and np.max(deficit) < most and _lost(evidence) > 0.5 * average:
         parameters = {"epsilon": float(np.expm1(np.max(deficit)))}
         expected = evidence.from_log(lr - deficit)
         yield Prediction(expected, evidence.candidate, parameters, free=evidence.rows, constraints=0)
+
+
+def _is_sink(deficit: Array) -> bool:
+    """Whether most rows lack more, in their logarithms, than epsilons take away."""
+    return float(np.median(deficit)) > SINK
+
+
+def _sink(evidence: Evidence) -> Iterator[Prediction]:
+    """One more term in the denominator: each row is smaller by its own factor."""
+    if evidence.kind != "probabilities" or evidence.rows < 2 or evidence.classes < 3 or not evidence.usable.any():
+        return
+    lr = evidence.log_reference
+    deficit = mean(evidence.where_usable(lr - evidence.log_candidate), evidence.axes)
+    # One factor for all is another fault, and so is another axis.
+    if np.min(deficit) < -0.1 * SINK or not _is_sink(deficit) or np.ptp(deficit) < SINK or evidence.candidate_axes():
+        return
+    taken = -np.expm1(-deficit)
+    expected = evidence.from_log(lr - deficit)
+    # One class alone says nothing: its factor may be anything.
+    lone = np.sum(evidence.usable, axis=evidence.axes) < 2
+    yield Prediction(
+        expected,
+        evidence.candidate,
+        {"least": float(taken.min()), "most": float(taken.max())},
+        free=evidence.rows,
+        constraints=int((~evidence.usable).sum() + lone.sum()),
+    )
+
+
+def _missing_sink(evidence: Evidence) -> Iterator[Prediction]:
+    """The same the other way round: the reference's rows sum to less than one, and the candidate's do not."""
+    r, c = evidence.reference, evidence.candidate
+    if evidence.kind != "sigmoids" or r.ndim < 2:
+        return
+    for axes in evidence.candidate_axes():
+        sums = np.sum(r, axis=axes, keepdims=True)
+        full = sums > 0
+        classes = int(np.prod([r.shape[axis] for axis in axes]))
+        if classes < 3 or not full.any() or np.any(sums > 1 + _rounding(evidence)):
+            continue
+        deficit = -np.log(sums[full])
+        if np.ptp(deficit) < SINK or not (_is_sink(deficit) or np.max(deficit) >= EITHER):
+            continue
+        bound = int(sums.size + (r == 0).sum())
+        yield Prediction(r / np.where(full, sums, 1.0), c, {}, constraints=bound)
 
 
 def _in_either_sum(evidence: Evidence) -> Iterator[Prediction]:
@@ -162,6 +218,24 @@ FAULTS = (
         dominates=("missing-softmax", "sigmoid-for-softmax"),
         small=True,
         survives_normalizing=False,
+    ),
+    Fault(
+        "extra-sink",
+        "The candidate's denominator has one more term (a sink, exp(0) or a learnt one), which takes {least:.2g} to "
+        "{most:.2g} of each row.",
+        "softmax",
+        _sink,
+        dominates=("missing-softmax", "sigmoid-for-softmax", "epsilon-in-denominator"),
+        survives_normalizing=False,
+        obvious=True,
+    ),
+    Fault(
+        "missing-sink",
+        "The reference's denominator has one more term (a sink, exp(0) or a learnt one), which the candidate lacks.",
+        "sink",
+        _missing_sink,
+        dominates=("missing-sigmoid",),
+        obvious=True,
     ),
     Fault(
         "epsilon-in-log",

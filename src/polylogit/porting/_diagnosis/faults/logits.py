@@ -12,12 +12,15 @@ from polylogit.porting._diagnosis.faults.axes import mean, two_way
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction, only
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from polylogit._spec.formulas import Array
     from polylogit.porting._diagnosis.evidence import Evidence
 
 __all__ = ["FAULTS"]
+
+# A bias that is missing from hidden activations leaves so many times less than there was.
+MEAN = 10.0
 
 
 def _scaled(evidence: Evidence) -> list[tuple[str, Prediction]]:
@@ -35,6 +38,8 @@ def _scaled(evidence: Evidence) -> list[tuple[str, Prediction]]:
         return []  # two faults, a sign and a factor
     parameters, gain = {"factor": factor, "factor_error": error}, max(1.0, factor**0.5)
     expected = _powered(evidence, factor)
+    if _by_rows(evidence, evidence.candidate - expected):
+        return []
     return [("scaled-logits", Prediction(expected, evidence.candidate, parameters, free=1, gain=gain))]
 
 
@@ -91,6 +96,87 @@ def _scale_factor(evidence: Evidence) -> tuple[float, float]:
     return factor, float(np.sqrt(spread / power))
 
 
+def _by_rows(evidence: Evidence, rest: Array) -> bool:
+    """Whether what is left of hidden activations has a factor of its own in each row, beyond what rounding makes.
+
+    One factor, or one constant a channel, is then no cause: it is what several have in common.
+    """
+    if evidence.kind != "logits" or evidence.rows < 4 or evidence.classes < 4:
+        return False
+    r = evidence.reference
+    good = np.isfinite(rest) & np.isfinite(r)
+    r, rest = np.where(good, r, 0.0), np.where(good, rest, 0.0)
+    power = np.maximum(np.sum(r * r, axis=evidence.axes), 1e-300)
+    factors = np.sum(r * rest, axis=evidence.axes) / power
+    explained, total = float(np.sum(factors**2 * power)), float(np.sum(rest**2))
+    within = max(total - explained, 0.0) / max(1, good.sum() - evidence.rows)
+    beyond = float(np.sqrt(np.mean(factors**2))) > 4 * evidence.precision.eps
+    return beyond and explained / evidence.rows > 5.0 * within
+
+
+def _softcap(evidence: Evidence) -> Iterator[Prediction]:
+    """cap * tanh(x / cap) on one side, and x on the other."""
+    r, c = evidence.reference, evidence.candidate
+    if evidence.kind == "logits":
+        # Masked entries are as they are on both sides.
+        alike = ~(np.isfinite(r) & np.isfinite(c)) | (r == c)
+        for x, capped, candidate in ((r, c, True), (c, r, False)):
+            cap = _cap(x[~alike], capped[~alike])
+            if cap is not None:
+                expected = np.where(alike, capped, cap * np.tanh(x / cap))
+                parameters = {"cap": cap, **_SIDES[candidate]}
+                yield Prediction(expected, capped, parameters, free=1, constraints=int(alike.sum()))
+    elif evidence.is_distribution:
+        for x in _sources(evidence):
+            plain = evidence.apply(np.where(np.isneginf(evidence.log_reference), -np.inf, x))
+            for uncapped, capped, candidate in ((r, c, True), (c, r, False)):
+                if np.nanmedian(np.abs(plain - uncapped)) < 1e-5:
+                    expected, cap = _capped_weights(evidence, x, capped)
+                    yield Prediction(expected, capped, {"cap": cap, **_SIDES[candidate]}, free=1)
+
+
+_SIDES = {True: {"who": "candidate", "other": "reference"}, False: {"who": "reference", "other": "candidate"}}
+
+
+def _sources(evidence: Evidence) -> list[Array]:
+    """What may be the logits."""
+    known = [] if evidence.logits is None else [evidence.logits]
+    shape = evidence.reference.shape
+    return known + [one.astype(np.float64) for _, one in reversed(evidence.earlier) if one.shape == shape]
+
+
+def _cap(x: Array, capped: Array) -> float | None:
+    """The cap that makes the one of the other; None where none would show."""
+    if x.size < 3 or np.max(np.abs(x)) > 1e4 or np.mean(np.abs(capped)) > np.mean(np.abs(x)):
+        return None
+    largest = np.argsort(-np.abs(x))[:4096]
+    x, capped = x[largest], capped[largest]
+    return _least(lambda cap: float(np.sum((cap * np.tanh(x / cap) - capped) ** 2)), float(np.max(np.abs(x))))
+
+
+def _capped_weights(evidence: Evidence, x: Array, weights: Array) -> tuple[Array, float]:
+    masked = np.isneginf(evidence.log_reference)
+
+    def predicted(cap: float) -> Array:
+        return evidence.apply(np.where(masked, -np.inf, cap * np.tanh(x / cap)))
+
+    scale = float(np.max(np.abs(x), initial=1.0, where=np.isfinite(x) & ~masked))
+    cap = _least(lambda cap: float(np.nansum((predicted(cap) - weights) ** 2)), scale)
+    return predicted(cap), cap
+
+
+def _least(loss: Callable[[float], float], scale: float) -> float:
+    """Where a function of a cap is least: the best of some caps around a scale, then golden sections."""
+    caps = scale * np.geomspace(0.03, 30.0, 24)
+    best = int(np.argmin([loss(float(cap)) for cap in caps]))
+    low, high = np.log(caps[max(best - 1, 0)]), np.log(caps[min(best + 1, len(caps) - 1)])
+    golden = (np.sqrt(5.0) - 1.0) / 2.0
+    for _ in range(50):
+        a, b = high - golden * (high - low), low + golden * (high - low)
+        low, high = (low, b) if loss(float(np.exp(a))) < loss(float(np.exp(b))) else (a, high)
+    return float(np.exp((low + high) / 2))
+
+
 def _missing_bias(evidence: Evidence) -> Iterator[Prediction]:
     if len(evidence.axes) != 1 or evidence.rows < 3 or not evidence.classes:
         return
@@ -109,6 +195,10 @@ def _missing_bias(evidence: Evidence) -> Iterator[Prediction]:
     else:
         bias = mean(r - c, others)
         expected, free = r - bias, bias.size
+        left, all_ = (np.nansum(np.where(np.isfinite(one), one, np.nan) ** 2) for one in (c - expected, c - r))
+        # What differs for many reasons has a mean in each channel, too.
+        if left > all_ / MEAN**2 or _by_rows(evidence, c - expected):
+            return
     if np.any(bias != 0):
         yield Prediction(expected, c, {"bias": bias.reshape(-1)}, free=free)
 
@@ -136,6 +226,12 @@ FAULTS = (
     ),
     Fault(
         "negated-logits", "The candidate's logits have the opposite sign.", "x = -x", only("negated-logits", _scaled)
+    ),
+    Fault(
+        "softcap",
+        "The {who} caps its logits softly, {cap:.6g} * tanh(x / {cap:.6g}), and the {other} does not.",
+        "softcap",
+        _softcap,
     ),
     Fault(
         "missing-bias",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit._spec.formulas import exp, log
+from polylogit.porting._diagnosis.faults.axes import mean
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction
 
 if TYPE_CHECKING:
@@ -49,6 +50,62 @@ def _mask_missing(evidence: Evidence) -> Iterator[Prediction]:
     yield Prediction(expected, observed, {"entries": int(masked.sum())})
 
 
+def _mask_fill(evidence: Evidence) -> Iterator[Prediction]:
+    """Masked entries have a small weight in the candidate: they were filled with a finite number."""
+    if not evidence.is_distribution or evidence.classes < 3:
+        return
+    zero, empty = _masked(evidence)
+    p = _probabilities(evidence.candidate, evidence)
+    filled = zero & ~empty & (p > evidence.precision.floor)
+    kept = ~zero & ~empty & (p > evidence.precision.floor)
+    if filled.sum() < 2:
+        return
+    fill = _filled_with(evidence, log(p), filled, kept)
+    if fill is None:
+        return
+    restricted = np.where(zero | empty, -np.inf, log(p))
+    expected = np.where(empty, 0.0, evidence.reference)
+    observed = np.where(empty, 0.0, evidence.apply(restricted))
+    yield Prediction(expected, observed, {"entries": int(filled.sum()), "fill": fill})
+
+
+def _filled_with(evidence: Evidence, lc: Array, filled: Any, kept: Any) -> float | None:
+    """What stands for minus infinity, about; None if the masked entries may as well be scores."""
+    lc = lc - mean(np.where(kept, lc, np.nan), evidence.axes)
+    inside, scores = lc[filled], lc[kept]
+    noise = 64 * evidence.precision.eps * (1.0 + float(np.max(np.abs(inside))))
+    rows = filled.sum(axis=evidence.axes, keepdims=True)
+    middle = mean(np.where(filled, lc, np.nan), evidence.axes)
+    spread = np.where(filled & (rows > 1), np.abs(lc - middle), 0.0)
+    if (rows > 1).any() and float(spread.max()) <= max(noise, 1e-3 * float(np.std(scores))):
+        return float(np.median(inside))  # all alike, where scores are not
+    gap = float(inside.mean())
+    wide = float(max(np.std(inside), np.std(scores)))
+    return gap if gap < -4.0 and gap < -4.0 * wide else None
+
+
+def _added_twice(evidence: Evidence) -> Iterator[Prediction]:
+    """A finite number is added to the scores of masked entries, twice in the candidate."""
+    if not evidence.is_distribution or not evidence.usable.any():
+        return
+    lr, lc = evidence.where_usable(evidence.log_reference), evidence.where_usable(evidence.log_candidate)
+    top = np.max(np.where(evidence.usable, lc - lr, -np.inf), axis=evidence.axes, keepdims=True)
+    less = lc - lr - top
+    masked = less < -1.0
+    if masked.sum() < 2 or not np.any(~masked & evidence.usable):
+        return
+    added = float(np.mean(less[masked]))
+    # Once, it is in the reference: its masked entries lie as far below the others.
+    centred = lr - mean(np.where(masked, np.nan, lr), evidence.axes)
+    inside, scores = centred[masked], centred[~masked & np.isfinite(centred)]
+    error = np.sqrt(np.var(inside) / inside.size + np.var(scores) * (1 / scores.size + 1 / inside.size))
+    gap = float(inside.mean())
+    if abs(gap - added) > 6.0 * error or gap > -6.0 * error:
+        return
+    expected = evidence.apply(evidence.log_reference + np.where(masked, added, 0.0))
+    yield Prediction(expected, evidence.candidate, {"added": added}, free=1)
+
+
 def _mask_inverted(evidence: Evidence) -> Iterator[Prediction]:
     """The candidate masks exactly what the reference keeps."""
     if not evidence.is_distribution or evidence.classes < 2:
@@ -88,9 +145,16 @@ def _masked_rows(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _policies(values: Array, evidence: Evidence) -> Any:
-    """For each row, what it is filled with: "zeros", "NaN", "uniform" or nothing of the kind."""
+    """For each row, what it is filled with: "zeros", "NaN", "uniform", uniform over a part, or nothing of the kind."""
     p = _probabilities(values, evidence)
-    rules = {"zeros": p == 0, "NaN": np.isnan(p), "uniform": np.abs(p * evidence.classes - 1) < 1e-3}
+    count = np.sum(p > 0, axis=evidence.axes, keepdims=True)
+    alike = (p == 0) | (np.abs(p * count - 1) < 1e-3)
+    rules = {
+        "zeros": p == 0,
+        "NaN": np.isnan(p),
+        "uniform": np.abs(p * evidence.classes - 1) < 1e-3,
+        "uniform over some of the entries": alike & (count > 0),
+    }
     return np.select([np.all(one, axis=evidence.axes, keepdims=True) for one in rules.values()], list(rules), "")
 
 
@@ -121,6 +185,21 @@ FAULTS = (
         obvious=True,
     ),
     Fault(
+        "mask-fill",
+        "The candidate fills masked scores with a number too near to the others, about {fill:.3g}: {entries} masked "
+        "entries have a weight.",
+        "mask",
+        _mask_fill,
+        dominates=("mask-missing", "causal-missing", "padding-missing", "sliding-window", "causal-off-by-one"),
+    ),
+    Fault(
+        "mask-added-twice",
+        "The candidate adds the mask twice: its masked scores are lower by another {added:.4g}.",
+        "scores = scores + mask  # once",
+        _added_twice,
+        dominates=("relative-bias", "missing-bias"),
+    ),
+    Fault(
         "mask-inverted",
         "The candidate's mask is inverted: it keeps exactly the entries that the reference masks.",
         "mask = ~mask",
@@ -133,7 +212,7 @@ FAULTS = (
         "the candidate.",
         "polylogit.softmax(x, where=mask)  # zeros in such rows, on every framework",
         _masked_rows,
-        dominates=("mask-missing", "mask-inverted"),
+        dominates=("mask-missing", "mask-inverted", "mask-fill"),
         obvious=True,
     ),
     Fault(

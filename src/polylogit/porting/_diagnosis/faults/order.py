@@ -1,4 +1,4 @@
-"""The wrong order: permuted classes or rows, transposed axes."""
+"""The wrong order: permuted classes or rows, transposed axes, channels first or last, heads split or merged wrongly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polylogit.porting._diagnosis.faults.axes import over_other_axes
+from polylogit.porting._diagnosis.faults.axes import mean, over_other_axes
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction, only
 
 if TYPE_CHECKING:
@@ -92,6 +92,139 @@ def _transposed(evidence: Evidence) -> Iterator[Prediction]:
                     yield dataclasses.replace(prediction, parameters=parameters)
 
 
+def _layout(evidence: Evidence) -> Iterator[Prediction]:
+    """Channels come last for first, or first for last, past two axes or more of an image."""
+    r, c = evidence.reference, evidence.candidate
+    if not 4 <= r.ndim <= 5:
+        return
+    for source, target in ((1, -1), (-1, 1)):
+        # Of weights that are normalised over another axis, this would be no layout.
+        if evidence.is_distribution and evidence.axes != (source % r.ndim,):
+            continue
+        moved = np.moveaxis(r, source, target)
+        if moved.shape != c.shape or np.array_equal(moved, r):
+            continue
+        order = tuple(int(axis) for axis in _moved(r.ndim, source, target))
+        names = {(1, -1): ("last", "first"), (-1, 1): ("first", "last")}[source, target]
+        yield Prediction(moved, c, {"order": order, "where": names[0], "right_where": names[1]})
+
+
+def _moved(ndim: int, source: int, target: int) -> list[int]:
+    axes = list(range(ndim))
+    axis = axes.pop(source)
+    axes.insert(target % ndim, axis)
+    return axes
+
+
+# --- heads of attention ----------------------------------------------------------------------------------------------
+
+
+def _head_layout(evidence: Evidence) -> Iterator[Prediction]:
+    """Channels split into (size, heads) for (heads, size), or merged without moving the heads back."""
+    r, c = evidence.reference, evidence.candidate
+    if r.ndim < 2 or not (np.isfinite(r).all() and np.isfinite(c).all()):
+        return
+    if evidence.is_distribution:
+        yield from _weights_of_other_heads(evidence)
+        return
+    for heads, size, expected in (*_split_apart(r), *_within_channels(r), *_merged(r)):
+        if _near(expected, c):
+            yield Prediction(expected, c, {"heads": heads, "size": size})
+
+
+def _near(expected: Array, observed: Array) -> bool:
+    """Whether most entries are about the same: those hypotheses that are not are given up soon."""
+    a, b = (one.reshape(-1)[:: max(1, one.size // 4096)] for one in (expected, observed))
+    return bool(np.median(np.abs(a - b)) < 0.01 * np.sqrt(np.mean(a * a)))
+
+
+def _swapped(values: Array, heads: int) -> Array:
+    """Channels along the last axis that were read as (size, heads), put as those read as (heads, size)."""
+    parts = values.reshape(*values.shape[:-1], -1, heads)
+    return np.ascontiguousarray(np.swapaxes(parts, -1, -2)).reshape(values.shape)
+
+
+def _split_apart(r: Array) -> Iterator[tuple[int, int, Array]]:
+    """Heads along an axis of their own."""
+    for axis in range(1, r.ndim - 1):
+        heads, size = r.shape[axis], r.shape[-1]
+        if r.ndim < 4 or heads < 2 or size < 2:
+            continue
+        moved = np.moveaxis(r, axis, -2)
+        flat = moved.reshape(*moved.shape[:-2], -1)
+        for count in {heads, size}:
+            yield heads, size, np.moveaxis(_swapped(flat, count).reshape(moved.shape), -2, axis)
+
+
+def _divisors(n: int) -> list[int]:
+    return [h for h in range(2, min(n, 257)) if n % h == 0 and n // h > 1]
+
+
+def _within_channels(r: Array) -> Iterator[tuple[int, int, Array]]:
+    """Heads within the channels."""
+    if r.shape[-1] >= 8:
+        for heads in _divisors(r.shape[-1]):
+            yield heads, r.shape[-1] // heads, _swapped(r, heads)
+
+
+def _merged(r: Array) -> Iterator[tuple[int, int, Array]]:
+    """Heads that were merged while still before the positions."""
+    if r.ndim == 3 and r.shape[-1] >= 8 and r.shape[-2] > 1:
+        batch, length, channels = r.shape
+        for heads in _divisors(channels):
+            size = channels // heads
+            split = r.reshape(batch, length, heads, size)
+            yield heads, size, np.swapaxes(split, 1, 2).reshape(r.shape)
+            yield heads, size, np.swapaxes(r.reshape(batch, heads, length, size), 1, 2).reshape(r.shape)
+
+
+def _weights_of_other_heads(evidence: Evidence) -> Iterator[Prediction]:
+    """Attention's weights, where the queries and keys are known, with both split the other way."""
+    r = evidence.reference
+    if r.ndim != 4 or evidence.axes != (3,) or r.shape[1] < 2:
+        return
+    heads = r.shape[1]
+    seen = np.isfinite(evidence.log_reference)
+    for queries, keys in itertools.permutations(_projections(evidence, heads), 2):
+        if queries.shape[1] != r.shape[2] or keys.shape[1] != r.shape[3] or queries.shape[-1] != keys.shape[-1]:
+            continue
+        size = queries.shape[-1] // heads
+        factor = _factor(_scores(queries[:1], keys[:1], heads), evidence.log_reference[:1], seen[:1])
+        if factor is None:
+            continue
+        wrong = factor * _scores(*(_swapped(one, heads) for one in (queries, keys)), heads)
+        expected = evidence.apply(np.where(seen, wrong, -np.inf))
+        yield Prediction(np.where(np.isfinite(expected), expected, r), evidence.candidate, {"heads": heads, "size": size})
+
+
+def _projections(evidence: Evidence, heads: int) -> list[Array]:
+    """Earlier activations that may be queries and keys, those that were computed as one taken apart."""
+    batch, found = evidence.reference.shape[0], []
+    for _, one in reversed(evidence.earlier):
+        if one.ndim != 3 or one.shape[0] != batch or not np.isfinite(one).all():
+            continue
+        values = one.astype(np.float64)
+        parts = [values, *(np.split(values, 3, axis=-1) if one.shape[-1] % (3 * heads) == 0 else ())]
+        found += [part for part in parts if part.shape[-1] % heads == 0 and part.shape[-1] > heads]
+    return found[:8]
+
+
+def _scores(queries: Array, keys: Array, heads: int) -> Array:
+    q, k = (one.reshape(*one.shape[:2], heads, -1).swapaxes(1, 2) for one in (queries, keys))
+    return np.asarray(q @ k.swapaxes(-1, -2))
+
+
+def _factor(scores: Array, logarithms: Array, seen: Any) -> float | None:
+    """By what the scores were multiplied, if the weights are theirs."""
+    x, y = (one - mean(np.where(seen, one, np.nan), (-1,)) for one in (scores, logarithms))
+    x, y = x[seen], y[seen]
+    power = float(np.sum(x * x))
+    if power == 0.0:
+        return None
+    factor = float(np.sum(x * y)) / power
+    return factor if np.sum((y - factor * x) ** 2) < 1e-6 * np.sum(y * y) else None
+
+
 FAULTS = (
     Fault(
         "class-permutation",
@@ -113,6 +246,25 @@ FAULTS = (
         "transpose",
         _transposed,
         reshaped=_transposed,
+        obvious=True,
+    ),
+    Fault(
+        "layout",
+        "The candidate has its channels {where}, the reference {right_where}: the values agree once they are moved, "
+        "which is no fault in itself.",
+        "layout",
+        _layout,
+        reshaped=_layout,
+        dominates=("transposed", "batch-permutation", "class-permutation"),
+        obvious=True,
+    ),
+    Fault(
+        "head-layout",
+        "The candidate splits or merges the channels as ({size}, heads) where the reference has ({heads} heads, "
+        "{size}).",
+        "heads",
+        _head_layout,
+        dominates=("class-permutation", "batch-permutation", "transposed"),
         obvious=True,
     ),
 )

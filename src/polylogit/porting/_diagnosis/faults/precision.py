@@ -47,6 +47,13 @@ def _rounded(dtype: Finfo, evidence: Evidence) -> Iterator[Prediction]:
         shown = _blurred(evidence, expected, dtype)
         if shown is not None:
             yield Prediction(shown, c, parameters, proven=True)
+            return
+    if evidence.once(_bfloat16_scores) is not None:
+        shown = evidence.once(_bfloat16_scores) if dtype is BFLOAT16 else None
+    else:
+        shown = _scores_on_lattice(evidence, dtype) if dtype is FLOAT16 else None
+    if shown is not None:
+        yield Prediction(shown, c, parameters, proven=True)
 
 
 def _on_lattice(evidence: Evidence, dtype: Finfo) -> Array | None:
@@ -120,6 +127,8 @@ def _blurred(evidence: Evidence, expected: Array, dtype: Finfo) -> Array | None:
     predicted = residual(r, expected, evidence.measure, floor)
     actual = residual(r, c, evidence.measure, floor)
     good = np.isfinite(predicted) & np.isfinite(actual) & (r != 0)
+    if np.any(np.abs(predicted)[good] > 2.0 * _reach(evidence, dtype)):
+        return None  # more than rounding does: what is predicted is not rounded, but overflows
     if np.any(residual(expected, c, evidence.measure, floor)[~good] > NOISE_LIMIT):
         return None
     x, y = predicted[good], actual[good]
@@ -140,6 +149,94 @@ def _blurred(evidence: Evidence, expected: Array, dtype: Finfo) -> Array | None:
     exempt = np.zeros(good.shape, bool)
     exempt[good] = flipped
     return np.where(exempt, c, expected)
+
+
+# --- scores that were rounded before a wide softmax ------------------------------------------------------------------
+
+# So many rows are looked at, if they have so many classes that a lattice shows.
+ROWS, WIDE = 24, 8
+# Scores are looked for in between; below, they say little.
+LEAST_SCORE, LARGEST_SCORE = 0.125, 64.0
+ON = 0.05  # of the lattice's spacing: as near as this a score lies on it
+
+
+def _bfloat16_scores(evidence: Evidence) -> Array | None:
+    return _scores_on_lattice(evidence, BFLOAT16)
+
+
+def _scores_on_lattice(evidence: Evidence, dtype: Finfo) -> Array | None:
+    """The candidate, if its logarithms are points of the lattice but for a constant in each row."""
+    if not evidence.is_distribution or len(evidence.axes) != 1 or not evidence.usable.any():
+        return None
+    axis = evidence.axes[0]
+    lr, lc = (np.moveaxis(one, axis, -1) for one in (evidence.log_reference, evidence.log_candidate))
+    usable = np.moveaxis(evidence.usable, axis, -1)
+    places = np.argwhere(usable.sum(-1) >= WIDE)
+    if len(places) < 4:
+        return None
+    result = np.array(np.moveaxis(evidence.from_log(evidence.log_candidate), axis, -1))
+    found = alike = 0
+    places = places[np.linspace(0, len(places) - 1, min(len(places), ROWS)).astype(int)]
+    for place in map(tuple, places):
+        there = usable[place]
+        r, c = lr[place][there], lc[place][there]
+        apart = c - r - np.median(c - r)
+        if not 16 * evidence.precision.eps < np.max(np.abs(apart)) < dtype.eps * LARGEST_SCORE:
+            continue
+        fitting = [one for one in _lattice_scores(c, dtype) if _within(c - r, 0.55 * dtype.ulp(one))]
+        if not fitting:
+            continue
+        scores = fitting[0]
+        found += 1
+        alike += bool(_lattice_scores(r, dtype))
+        points = scores - scores.max()
+        points = points - np.log(np.sum(np.exp(points))) + np.log(np.sum(np.exp(c)))
+        row = result[place]
+        row[there] = evidence.from_log(points)
+        result[place] = row
+    if found < 0.8 * len(places) or alike > 0.2 * found:
+        return None
+    return np.moveaxis(result, -1, axis)
+
+
+def _within(apart: Array, reach: Array) -> bool:
+    """Whether these are one number, each to within its own reach."""
+    return bool(np.max(apart - reach) <= np.min(apart + reach))
+
+
+def _lattice_scores(logarithms: Array, dtype: Finfo) -> list[Array]:
+    """Points of the lattice that are as far apart as these logarithms, the largest first."""
+    # Most starts fail at a few entries: those far from the top are the least likely to fit by chance.
+    order = np.argsort(logarithms)
+    steps = (logarithms - logarithms[order[-1]])[order]
+    left = _score_points(dtype)
+    for step in steps[:-1]:
+        score = left + step
+        # A score near zero has a spacing as small as the noise.
+        left = left[(_distance(score, dtype) < ON) | (np.abs(score) < LEAST_SCORE)]
+        if not left.size:
+            return []
+    found = left[np.argsort(-np.abs(left))][:, None] + logarithms - logarithms[order[-1]]
+    told = np.abs(found) >= LEAST_SCORE
+    found = np.where(told, dtype.round(found), found)
+    return list(found[told.sum(-1) >= WIDE - 2])
+
+
+@functools.cache
+def _score_points(dtype: Finfo) -> Array:
+    """All points of the lattice from the least to the largest score, of either sign."""
+    octaves = [2.0**k for k in range(int(np.log2(LEAST_SCORE)), int(np.log2(LARGEST_SCORE)))]
+    positive = np.concatenate([octave * (1.0 + np.arange(0.0, 1.0, dtype.eps)) for octave in octaves])
+    return np.concatenate([positive, -positive])
+
+
+def _reach(evidence: Evidence, dtype: Finfo) -> float:
+    """The most by which rounding to that dtype, of the logits as well, moves a result that is not negligible."""
+    largest = 1.0
+    if evidence.logits is not None:
+        seen = np.isfinite(evidence.logits) & np.isfinite(evidence.log_reference)
+        largest += 2.0 * float(np.max(np.abs(evidence.logits), initial=0.0, where=seen))
+    return dtype.eps * largest
 
 
 def _flips(error: Array, predicted: Array) -> Any:

@@ -1,0 +1,532 @@
+"""Layers that are not softmax: activation functions, norms, residual connections, embeddings, the layout of images.
+
+Hidden activations have no law of their own, as probabilities have, so that much depends on what the layer was computed
+from. That is looked for among the activations just before it on which both sides agree, and counts only where the
+reference is shown to be this layer of it. Without it, some faults show in the two outputs alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit._spec.formulas import sigmoid
+from polylogit.porting._diagnosis.agreement import agreement
+from polylogit.porting._diagnosis.faults.fault import Fault, Prediction, only
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from polylogit._spec.formulas import Array
+    from polylogit.porting._diagnosis.evidence import Evidence
+
+    Function = Callable[[Array], Array]
+
+__all__ = ["FAULTS"]
+
+# A statistic of so few rows or channels says nothing.
+FEW = 4
+
+
+def _same_shape(evidence: Evidence) -> list[tuple[str, Array]]:
+    """Earlier activations of the reference's shape, the latest first, in float64."""
+    shape = evidence.reference.shape
+    found = [(name, one.astype(np.float64)) for name, one in reversed(evidence.earlier) if one.shape == shape]
+    if evidence.logits is not None and evidence.logits.shape == shape and not found:
+        found = [("x", evidence.logits)]
+    return [(name, one) for name, one in found if np.isfinite(one).all()]
+
+
+def _alike(expected: Array, observed: Array, evidence: Evidence) -> bool:
+    """Whether two arrays agree as correct ports of hidden activations do."""
+    return agreement(expected, observed, "scale", evidence.precision).agrees
+
+
+def _hidden(evidence: Evidence) -> bool:
+    """Whether these are hidden activations that differ by more than the last digit."""
+    return bool(evidence.once(_is_hidden))
+
+
+def _is_hidden(evidence: Evidence) -> bool:
+    r, c = evidence.reference, evidence.candidate
+    if evidence.is_distribution or not r.ndim or not (np.isfinite(r).all() and np.isfinite(c).all()):
+        return False
+    return bool(np.sum((c - r) ** 2) > (4 * evidence.precision.eps) ** 2 * np.sum(r * r))
+
+
+def _some(values: Array, most: int = 8192) -> Array:
+    """Entries all over an array, by which hypotheses are sorted out."""
+    flat = values.reshape(-1)
+    return flat[:: max(1, flat.size // most)]
+
+
+def _some_rows(values: Array, most: int = 256) -> Array:
+    """Rows all over an array, along its last axis."""
+    rows = values.reshape(-1, values.shape[-1])
+    return rows[:: max(1, len(rows) // most)]
+
+
+# --- activation functions --------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _erf() -> Any:
+    return np.vectorize(math.erf, otypes=[float])
+
+
+def _gelu(x: Array) -> Array:
+    return np.asarray(0.5 * x * (1.0 + _normal_integral(x)))
+
+
+def _normal_integral(x: Array) -> Array:
+    """The error function of x / sqrt(2), from a table where there are many values."""
+    if x.size < 20_000:
+        return np.asarray(_erf()(x / np.sqrt(2.0)))
+    grid, values, slopes = _table()
+    place = np.clip(np.abs(x), 0.0, grid[-1])
+    left = np.minimum((place / grid[1]).astype(int), len(grid) - 2)
+    t = place / grid[1] - left
+    # Hermite's cubic: its error is below 1e-12 on this grid.
+    h00, h10 = (1 + 2 * t) * (1 - t) ** 2, t * (1 - t) ** 2
+    h01, h11 = t * t * (3 - 2 * t), t * t * (t - 1)
+    found = h00 * values[left] + h01 * values[left + 1] + grid[1] * (h10 * slopes[left] + h11 * slopes[left + 1])
+    return np.asarray(np.sign(x) * found)
+
+
+@functools.cache
+def _table() -> tuple[Array, Array, Array]:
+    grid = np.linspace(0.0, 8.0, 8001)
+    return grid, _erf()(grid / np.sqrt(2.0)), np.sqrt(2.0 / np.pi) * np.exp(-grid * grid / 2.0)
+
+
+def _softplus(x: Array) -> Array:
+    return np.asarray(np.logaddexp(0.0, x))
+
+
+GELUS: dict[str, Function] = {
+    "GELU": _gelu,
+    "GELU by tanh": lambda x: 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3))),
+    "GELU by sigmoid(1.702 x)": lambda x: x * sigmoid(1.702 * x),
+}
+ACTIVATIONS: dict[str, Function] = {
+    **GELUS,
+    "ReLU": lambda x: np.maximum(x, 0.0),
+    "SiLU": lambda x: x * sigmoid(x),
+    "tanh": np.tanh,
+    "leaky ReLU (0.01)": lambda x: np.where(x > 0, x, 0.01 * x),
+    "leaky ReLU (0.2)": lambda x: np.where(x > 0, x, 0.2 * x),
+    "ELU": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
+    "SELU": lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0.0))),
+    "softplus": _softplus,
+    "sigmoid": sigmoid,
+    "Mish": lambda x: x * np.tanh(_softplus(x)),
+    "ReLU6": lambda x: np.clip(x, 0.0, 6.0),
+    "squared ReLU": lambda x: np.maximum(x, 0.0) ** 2,
+    "hard swish": lambda x: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0,
+    "no activation": lambda x: x,
+}
+# These rise wherever they are positive, so that a positive output tells its input.
+RISING = ("GELU", "GELU by tanh", "GELU by sigmoid(1.702 x)", "SiLU", "ReLU", "Mish")
+
+
+def _activations(evidence: Evidence) -> list[tuple[str, Prediction]]:
+    """Another activation function: of an earlier activation, or of what the positive outputs tell."""
+    if not _hidden(evidence):
+        return []
+    with np.errstate(all="ignore"):
+        known = _of_earlier(evidence)
+        return known if known is not None else list(_of_positive(evidence))
+
+
+def _of_earlier(evidence: Evidence) -> list[tuple[str, Prediction]] | None:
+    """None where the reference is not shown to be an activation function of any of them."""
+    r, c = evidence.reference, evidence.candidate
+    for _, x in _same_shape(evidence):
+        made = {name: function(_some(x)) for name, function in ACTIVATIONS.items()}
+        # The nearest: two forms of GELU are nearer to each other than noise may be.
+        right, *_ = sorted(made, key=lambda name: _distance(made[name], _some(r)))
+        if right == "no activation" or not _alike(made[right], _some(r), evidence):
+            continue
+        others = [name for name in made if _distance(made[name], made[right]) > 0]
+        others.sort(key=lambda name: _distance(made[name], _some(c)))
+        return [
+            (_named(right, wrong), Prediction(ACTIVATIONS[wrong](x), c, {"right": right, "wrong": wrong}))
+            for wrong in others[:2]
+        ]
+    return None
+
+
+def _distance(a: Array, b: Array) -> float:
+    return float(np.mean((a - b) ** 2))
+
+
+def _named(right: str, wrong: str) -> str:
+    return "gelu-approximation" if right in GELUS and wrong in GELUS else "wrong-activation"
+
+
+def _of_positive(evidence: Evidence) -> Iterator[tuple[str, Prediction]]:
+    """From the positive outputs of functions that have a floor just below zero."""
+    r, c = evidence.reference, evidence.candidate
+    least = float(r.min(initial=0.0))
+    positive = r > 1e-3
+    if not -0.32 < least <= 0.0 or positive.sum() < 2 * FEW:
+        return
+    for right in RISING:
+        f = ACTIVATIONS[right]
+        floor = float(f(np.linspace(-6.0, 0.0, 601)).min())
+        # A ReLU has zeros; the others come near to their floor and never below it.
+        fits = np.mean(r == 0) > 0.05 if right == "ReLU" else floor - 1e-3 <= least < 0.5 * floor
+        if not fits:
+            continue
+        y = _some(r[positive])
+        x, seen = _inverse(f, y), _some(c[positive])
+        made = {name: g(x) for name, g in ACTIVATIONS.items() if name != "no activation"}
+        others = [name for name in made if name != right and _distance(made[name], y) > 1e-12]
+        for wrong in sorted(others, key=lambda name: _distance(made[name], seen))[:2]:
+            parameters = {"right": right, "wrong": wrong}
+            prediction = Prediction(made[wrong], seen, parameters, constraints=0, measure="scale")
+            yield _named(right, wrong), prediction
+
+
+def _inverse(f: Function, y: Array) -> Array:
+    """The positive x of a rising function with f(x) <= x, by bisection and then Newton's steps with differences."""
+    low, high = np.zeros_like(y), y + 1.0
+    for _ in range(12):
+        middle = (low + high) / 2.0
+        below = f(middle) < y
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    x = (low + high) / 2.0
+    for _ in range(4):
+        slope = (f(x + 1e-5) - f(x - 1e-5)) / 2e-5
+        x = x - (f(x) - y) / np.where(slope != 0, slope, 1.0)
+    return np.asarray(x)
+
+
+# --- norms -----------------------------------------------------------------------------------------------------------
+
+
+def _table_of(values: Array) -> Array:
+    """The rows of an array along its last axis."""
+    return values.reshape(-1, values.shape[-1])
+
+
+def _tall(evidence: Evidence, rows: int = 2 * FEW) -> bool:
+    r = evidence.reference
+    return _hidden(evidence) and r.ndim >= 2 and r.shape[-1] >= 2 * FEW and r.size // r.shape[-1] >= rows
+
+
+def _standardised(x: Array, *, centred: bool, epsilon: float = 0.0) -> Array:
+    x = x - x.mean(-1, keepdims=True) if centred else x
+    return np.asarray(x / np.sqrt(np.mean(x * x, -1, keepdims=True) + epsilon))
+
+
+def _affine(z: Array, y: Array, *, shifted: bool = True) -> tuple[Array, Array]:
+    """For each channel the weight and the bias of y = weight * z + bias, by least squares."""
+    mean_z, mean_y = (z.mean(0), y.mean(0)) if shifted else (np.zeros(z.shape[1]), np.zeros(z.shape[1]))
+    power = np.sum((z - mean_z) ** 2, 0)
+    weight = np.sum((z - mean_z) * (y - mean_y), 0) / np.where(power > 0, power, 1.0)
+    return weight, mean_y - weight * mean_z
+
+
+EPSILONS = (0.0, 1e-12, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
+
+
+def _norm_epsilon(evidence: Evidence) -> Iterator[Prediction]:
+    """Each row is multiplied by its own factor, around the bias of the norm."""
+    if not _tall(evidence) or evidence.remainder:
+        return
+    r, c = _table_of(evidence.reference), _table_of(evidence.candidate)
+    if _row_factors(_some_rows(r), _some_rows(c), 0.3) is None:
+        return
+    known = _epsilons_of_input(evidence)
+    if known is not None:
+        yield known
+        return
+    found = _row_factors(r, c)
+    if found is None:
+        return
+    bias, less = found
+    # All rows lie nearer to the bias, or all farther from it; and not by one factor, which is another fault.
+    scale = float(np.mean(np.abs(less)))
+    one_sided = np.all(less * np.sign(np.mean(less)) > -0.05 * scale)
+    if not one_sided or scale < 8 * evidence.precision.eps or np.std(less) < 0.02 * scale or scale > 0.5:
+        return
+    expected = (r + less[:, None] * (r - bias)).reshape(evidence.reference.shape)
+    parameters = {"which": "larger" if np.mean(less) < 0 else "smaller", "detail": ""}
+    yield Prediction(expected, evidence.candidate, parameters, free=r.shape[0] + r.shape[1])
+
+
+def _row_factors(r: Array, c: Array, most: float = np.inf) -> tuple[Array, Array] | None:
+    """The bias and, less one, the factors with which c = bias + factor * (r - bias), by alternating least squares.
+
+    None where they leave more than a share of the difference.
+    """
+    difference = c - r
+    bias = np.zeros(r.shape[1])
+    less = np.zeros(len(r))
+    for _ in range(100):
+        around = r - bias
+        power = np.sum(around**2, 1)
+        if not power.all():
+            return None
+        new = np.sum(difference * around, 1) / power
+        total = float(np.sum(new**2))
+        if total == 0.0:
+            return None
+        bias = np.sum(new[:, None] * (new[:, None] * r - difference), 0) / total
+        done = np.max(np.abs(new - less)) < 1e-6 * np.max(np.abs(new))
+        less = new
+        if done:
+            break
+    left = difference - less[:, None] * (r - bias)
+    return None if np.sum(left**2) > most**2 * np.sum(difference**2) else (bias, less)
+
+
+def _epsilons_of_input(evidence: Evidence) -> Prediction | None:
+    """The same where the norm's input is known, with the epsilons of both sides."""
+    r, c = _table_of(evidence.reference), _table_of(evidence.candidate)
+    for (_, x), centred in itertools.product(_norm_inputs(evidence), (True, False)):
+        right = _nearest_epsilon(_some_rows(x), _some_rows(evidence.reference), centred)
+        if right is None:
+            continue
+        x = _table_of(x)
+        weight, bias = _affine(_standardised(x, centred=centred, epsilon=right), r, shifted=centred)
+        if not _alike(weight * _standardised(x, centred=centred, epsilon=right) + bias, r, evidence):
+            continue
+        moved = x - x.mean(-1, keepdims=True) if centred else x
+        variance = np.mean(moved * moved, -1)
+        loss = functools.partial(_epsilon_loss, moved, variance, weight, bias, c)
+        wrong = _fitted_epsilon(loss, right)
+        if wrong == right:
+            return None
+        expected = _normed(moved, variance, weight, bias, wrong).reshape(evidence.reference.shape)
+        parameters = {
+            "which": "larger" if wrong > right else "smaller",
+            "detail": f", about {wrong:.2g} for {right:.2g}",
+            "epsilon": wrong,
+            "right_epsilon": right,
+        }
+        return Prediction(expected, evidence.candidate, parameters, free=1)
+    return None
+
+
+def _normed(moved: Array, variance: Array, weight: Array, bias: Array, epsilon: float) -> Array:
+    return np.asarray(weight * moved / np.sqrt(variance + epsilon)[:, None] + bias)
+
+
+def _epsilon_loss(moved: Array, variance: Array, weight: Array, bias: Array, c: Array, epsilon: float) -> float:
+    return _distance(_normed(_some_rows(moved), variance[:: max(1, len(moved) // 256)], weight, bias, epsilon), _some_rows(c))
+
+
+def _norm_inputs(evidence: Evidence) -> list[tuple[str, Array]]:
+    """What the norm may be of: earlier activations, and sums of two (a residual connection)."""
+    known = _same_shape(evidence)
+    sums = [(f"{a} + {b}", x + y) for (a, x), (b, y) in itertools.combinations(known[:5], 2)]
+    return known + sums
+
+
+def _nearest_epsilon(x: Array, y: Array, centred: bool) -> float | None:
+    """Of the usual epsilons the one with which y is nearest to a norm of x; None if there is no such norm."""
+    errors = []
+    for epsilon in EPSILONS[1:]:
+        z = _standardised(x, centred=centred, epsilon=epsilon)
+        if not np.isfinite(z).all():
+            return None
+        weight, bias = _affine(z, y, shifted=centred)
+        errors.append(_distance(weight * z + bias, y))
+    best = int(np.argmin(errors))
+    return EPSILONS[1 + best] if errors[best] < 1e-6 * float(np.mean(y * y)) else None
+
+
+def _fitted_epsilon(loss: Callable[[float], float], right: float) -> float:
+    """The epsilon that fits best: a usual one if it does as well as any, else one between."""
+    usual = min(EPSILONS, key=loss)
+    low, high = -14.0, 0.0
+    golden = (math.sqrt(5.0) - 1.0) / 2.0
+    for _ in range(60):
+        a, b = high - golden * (high - low), low + golden * (high - low)
+        low, high = (low, b) if loss(10.0**a) < loss(10.0**b) else (a, high)
+    between = 10.0 ** ((low + high) / 2)
+    if loss(right) <= 1.5 * min(loss(usual), loss(between)):
+        return right
+    return usual if loss(usual) <= 1.5 * loss(between) + 1e-30 else between
+
+
+def _norm_weight(evidence: Evidence) -> Iterator[Prediction]:
+    """The channels of a norm lack their weights: what is left has rows of mean square one, as norms have."""
+    if not _tall(evidence):
+        return
+    r, c = _table_of(evidence.reference), _table_of(evidence.candidate)
+    factor, shift = _affine(c, r)
+    if not np.isfinite(factor).all() or np.ptp(factor) < 64 * evidence.precision.eps * np.max(np.abs(factor)):
+        return
+    # r = weight * z + bias and c = z + bias, or c = z where the bias is missing as well.
+    with np.errstate(all="ignore"):
+        bias = np.where(np.abs(1.0 - factor) > 1e-3, shift / (1.0 - factor), 0.0)
+    for around, also in ((bias, ""), (0.0, " and bias")):
+        z = c - around
+        size = np.mean(z * z, -1)
+        centred = np.abs(z.mean(-1)).max() < 1e-3
+        if np.max(np.abs(size - 1.0)) > 0.05 or not (centred or np.ptp(size) < 1e-3):
+            continue
+        expected = (factor * c + shift).reshape(evidence.reference.shape)
+        yield Prediction(evidence.reference, expected, {"weight": factor, "also": also}, free=2 * factor.size)
+        return
+
+
+def _norm_placement(evidence: Evidence) -> Iterator[Prediction]:
+    """One side's activation is a norm of the other's."""
+    if not _tall(evidence):
+        return
+    r, c = evidence.reference, evidence.candidate
+    for x, y, parameters in (
+        (r, c, {"normed": "candidate", "plain": "reference"}),
+        (c, r, {"normed": "reference", "plain": "candidate"}),
+    ):
+        for centred in (True, False):
+            z = _standardised(_table_of(x), centred=centred)
+            if not np.isfinite(z).all() or _is_standard(_table_of(x)):
+                continue
+            weight, bias = _affine(z, _table_of(y), shifted=centred)
+            expected = (weight * z + bias).reshape(y.shape)
+            free = weight.size * (2 if centred else 1)
+            yield Prediction(expected, y, parameters, free=free)
+
+
+def _is_standard(rows: Array) -> bool:
+    """Whether rows are normalised already, so that a norm does next to nothing."""
+    size = np.mean(rows * rows, -1)
+    return bool(np.ptp(size) < 1e-2 * np.mean(size))
+
+
+# --- residual connections, embeddings --------------------------------------------------------------------------------
+
+
+def _residual(evidence: Evidence) -> Iterator[Prediction]:
+    """An earlier activation that is added on one side alone, before a norm or without one."""
+    if not _hidden(evidence):
+        return
+    r, c = evidence.reference, evidence.candidate
+    known = _same_shape(evidence)
+    apart = _some(c) - _some(r)
+    for name, x in known:
+        for sign, how in ((-1.0, "lacks"), (1.0, "adds once more")):
+            if np.any(x) and _distance(apart, sign * _some(x)) < 0.01 * float(np.mean(apart**2)):
+                yield Prediction(r + sign * x, c, {"name": name, "how": how})
+    if not _tall(evidence):
+        return
+    for (name, x), (_, y) in itertools.permutations(known[:5], 2):
+        for centred in (True, False):
+            epsilon = _nearest_epsilon(_some_rows(x + y), _some_rows(r), centred)
+            if epsilon is None:
+                continue
+            whole = _standardised(_table_of(x + y), centred=centred, epsilon=epsilon)
+            weight, bias = _affine(whole, _table_of(r), shifted=centred)
+            part = _standardised(_table_of(y), centred=centred, epsilon=epsilon)
+            expected = (weight * part + bias).reshape(r.shape)
+            yield Prediction(expected, c, {"name": name, "how": "lacks"})
+
+
+def _embedding_scale(evidence: Evidence) -> Iterator[Prediction]:
+    """The square root of the number of channels, as a factor of what comes first."""
+    r, c = evidence.reference, evidence.candidate
+    if evidence.kind != "logits" or r.ndim < 3 or r.shape[-1] < 16:
+        return
+    known = [one for _, one in _same_shape(evidence)]
+    if known and not any(_alike(one, side, evidence) for one in known for side in (r, c)):
+        return
+    root = math.sqrt(r.shape[-1])
+    for factor, how in ((root, "multiplies"), (1.0 / root, "does not multiply")):
+        yield Prediction(factor * r, c, {"size": r.shape[-1], "how": how})
+
+
+def _position_offset(evidence: Evidence) -> Iterator[Prediction]:
+    """A table of positions that is read from another row on, by itself or added to an earlier activation."""
+    r, c = evidence.reference, evidence.candidate
+    if not _hidden(evidence) or r.ndim < 2 or r.shape[-2] < FEW or r.shape[-1] < FEW:
+        return
+    length = r.shape[-2]
+    for x in (np.zeros_like(r), *(one for _, one in _same_shape(evidence))):
+        here, there = r - x, c - x
+        # Positions are the same for each sequence of a batch.
+        if r.ndim > 2 and not _alike(np.broadcast_to(here[:1], here.shape), here, evidence):
+            continue
+        for offset in range(1, min(4, length - 2)):
+            for sign in (1, -1):
+                shifted = np.zeros(r.shape, bool)
+                rows = slice(0, length - offset) if sign > 0 else slice(offset, length)
+                shifted[..., rows, :] = True
+                moved = np.zeros_like(r)
+                moved[..., rows, :] = np.roll(here, -sign * offset, axis=-2)[..., rows, :]
+                expected, observed = np.where(shifted, moved, 0.0), np.where(shifted, there, 0.0)
+                bound = int(r.size - shifted.sum())
+                yield Prediction(expected, observed, {"offset": sign * offset}, constraints=bound)
+
+
+FAULTS = (
+    Fault(
+        "gelu-approximation",
+        "The candidate computes {wrong} where the reference computes {right}.",
+        "gelu",
+        only("gelu-approximation", _activations),
+        dominates=("wrong-activation",),
+    ),
+    Fault(
+        "wrong-activation",
+        "The candidate's activation function is {wrong}, the reference's {right}.",
+        "y = f(x)  # f: {right}",
+        only("wrong-activation", _activations),
+        dominates=("scaled-logits", "missing-bias"),
+        obvious=True,
+    ),
+    Fault(
+        "norm-epsilon",
+        "The candidate's norm adds a {which} epsilon to the variance{detail}: each row has a factor of its own.",
+        "norm epsilon",
+        _norm_epsilon,
+        dominates=("scaled-logits", "missing-bias", "norm-weight-missing"),
+    ),
+    Fault(
+        "norm-weight-missing",
+        "The candidate's norm lacks its weight{also}, one factor for each channel.",
+        "y = y * weight  # the norm's, one number for each channel",
+        _norm_weight,
+        dominates=("missing-bias", "norm-placement"),
+        obvious=True,
+    ),
+    Fault(
+        "norm-placement",
+        "The {normed}'s activation is a norm of the {plain}'s: the norm comes before the layer on one side and after "
+        "it on the other, or is missing.",
+        "x = x + layer(norm(x))  # or norm(x + layer(x)): as the original has it",
+        _norm_placement,
+        obvious=True,
+    ),
+    Fault(
+        "missing-residual",
+        "The candidate {how} the residual connection from {name}.",
+        "y = y + x  # the residual connection, once",
+        _residual,
+        dominates=("missing-bias", "scaled-logits"),
+        obvious=True,
+    ),
+    Fault(
+        "embedding-scale",
+        "The candidate {how} its embeddings by the square root of their size, {size}.",
+        "x = x * {size} ** 0.5  # on both sides or on neither",
+        _embedding_scale,
+        dominates=("scaled-logits",),
+        obvious=True,
+    ),
+    Fault(
+        "position-offset",
+        "The candidate's positions are off by {offset}.",
+        "positions = positions - {offset}",
+        _position_offset,
+        obvious=True,
+    ),
+)
