@@ -8,7 +8,6 @@ import numpy as np
 
 from polylogit._spec.dtypes import DTYPES
 from polylogit._spec.formulas import exp, log
-from polylogit.porting._diagnosis.agreement import NOISE_LIMIT
 from polylogit.porting._diagnosis.faults.axes import mean
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction
 
@@ -189,7 +188,7 @@ def _underflow(evidence: Evidence) -> Iterator[Prediction]:
     if not evidence.as_log or not gone.any():
         return
     highest = float(np.max(r[gone]))
-    for dtype, threshold, width, gain in _underflows():
+    for dtype, threshold, width, gain in _underflows(evidence.precision.noise):
         # Subnormal probabilities just above the threshold are inexact, so their logarithms are too.
         inexact = np.isfinite(c) & (r < threshold + width)
         lost = gone & (r < threshold + 1.5)
@@ -198,13 +197,13 @@ def _underflow(evidence: Evidence) -> Iterator[Prediction]:
             yield Prediction(expected, c, {"dtype": dtype, "threshold": highest}, constraints=0, gain=gain)
 
 
-def _underflows() -> Iterator[tuple[str, float, float, float]]:
+def _underflows(noise: float) -> Iterator[tuple[str, float, float, float]]:
     """For each dtype: its name, the logarithm of its smallest number, the width of the inexact range, the gain."""
     for name in ("float32", "float64", "float16", "bfloat16"):  # the likeliest first
         dtype = DTYPES[name]
         lowest, normal = float(np.log(dtype.smallest_subnormal)), float(np.log(dtype.smallest_normal))
         # The logarithm of a probability of that dtype is off by up to its eps.
-        yield name, lowest, normal - lowest + 1.0, max(1.0, dtype.eps / NOISE_LIMIT)
+        yield name, lowest, normal - lowest + 1.0, max(1.0, dtype.eps / noise)
         if dtype.flushed > 1:
             yield f"{name} without subnormals", normal, 1.5, 1.0
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polylogit._spec.formulas import sigmoid
-from polylogit.porting._diagnosis.agreement import NOISE_LIMIT
 from polylogit.porting._diagnosis.faults.axes import mean, two_way
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction, only
 
@@ -62,7 +61,7 @@ def _forgiven(expected: Array, evidence: Evidence, factor: float = 1.0) -> Array
     # The sigmoids below a half show how noisy the two are; those are left as they are.
     low = (r > 0) & (r < 0.5) & (expected > 0)
     seen = float(np.median(np.abs(evidence.candidate[low] / expected[low] - 1.0))) if low.any() else 0.0
-    noise = max(evidence.precision.eps, min(seen, NOISE_LIMIT))
+    noise = max(evidence.precision.eps, min(seen, evidence.precision.noise))
     reach = np.where(low, 0.0, 4.0 * noise * r * np.where(np.isfinite(slope), slope, np.inf))
     return np.asarray(expected + np.clip(np.nan_to_num(evidence.candidate - expected), -reach, reach))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit._spec.dtypes import DTYPES
-from polylogit.porting._diagnosis.agreement import NOISE_LIMIT, Precision, residual, rounding, unit_of
+from polylogit.porting._diagnosis.agreement import Precision, residual, rounding, unit_of
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _blurred(evidence: Evidence, expected: Array, dtype: Finfo) -> Array | None:
     good = np.isfinite(predicted) & np.isfinite(actual) & (r != 0)
     if np.any(np.abs(predicted)[good] > 2.0 * _reach(evidence, dtype)):
         return None  # more than rounding does: what is predicted is not rounded, but overflows
-    if np.any(residual(expected, c, evidence.measure, floor)[~good] > NOISE_LIMIT):
+    if np.any(residual(expected, c, evidence.measure, floor)[~good] > evidence.precision.noise):
         return None
     x, y = predicted[good], actual[good]
     if x.size < 8 or not np.any(x):
@@ -144,7 +144,7 @@ def _blurred(evidence: Evidence, expected: Array, dtype: Finfo) -> Array | None:
     left = float(np.sqrt(np.mean((y - slope * x) ** 2)))
     error = left * np.sqrt(x.size) / np.sqrt(power * x.size)
     gained = x.size * np.log(max(float(np.mean(y * y)), 1e-300) / max(float(np.mean((y - x) ** 2)), 1e-300))
-    if abs(slope - 1) > max(0.1, 4 * error) or slope < 8 * error or gained < 30 or left > NOISE_LIMIT:
+    if abs(slope - 1) > max(0.1, 4 * error) or slope < 8 * error or gained < 30 or left > evidence.precision.noise:
         return None
     exempt = np.zeros(good.shape, bool)
     exempt[good] = flipped
