@@ -23,6 +23,7 @@ __all__ = ["Comparison"]
 SCHEMA = "polylogit.comparison/1"
 VERDICTS = {
     "agrees": "The candidate agrees with the reference.",
+    "beyond": "The candidate is beyond rounding: less accurate than the reference, and no cause is known.",
     "disagrees": "The candidate does not agree with the reference.",
     "inconclusive": "Inconclusive: these outputs could not have differed (constant values, or gradients of zero).",
 }
@@ -72,14 +73,23 @@ class Comparison(Results):
 
 def _summary(comparison: Results) -> str:
     lines = [VERDICTS[comparison.status]]
-    if comparison.first_divergence is not None:
-        lines.append(f"first divergence: {comparison.first_divergence}")
+    first, shown = comparison.first_divergence, comparison.diagnosed
+    if first is not None:
+        lines.append(f"first divergence: {first}")
+    if shown is not None and shown.name != first:
+        lines.append(f"the cause shows in: {shown.name}")
     cause = comparison.cause
     if cause is not None:
         lines += [f"cause: {cause.name}", f"  {cause.explanation}", f"  fix: {cause.fix}", f"  {_residuals(cause)}"]
     for one in comparison.activations:
-        lines.append(f"{one.status:>12}  {one.name}: {_number(one.verdict.agreement.level)} apart")
+        lines.append(f"{one.status:>12}  {one.name}: {_apart(one)}")
     return "\n".join(lines)
+
+
+def _apart(one: Activation) -> str:
+    """How far apart, and how many times what rounding takes."""
+    level, times = _number(one.verdict.agreement.level), one.verdict.times
+    return f"{level} apart" if math.isnan(times) else f"{level} apart, {_number(times)} times rounding"
 
 
 def _residuals(cause: Diagnosis) -> str:
@@ -138,6 +148,7 @@ def _activation(one: Activation) -> dict[str, Any]:
         "candidate_dtype": one.candidate.dtype.name,
         "difference": found.level,
         "largest_difference": found.peak,
+        "times_rounding": None if math.isnan(one.verdict.times) else one.verdict.times,
         "cause": None if one.verdict.cause is None else one.verdict.cause.name,
     }
 

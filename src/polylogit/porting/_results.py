@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Activation", "Results"]
 
+# What a fault has changed shows at once, and what it has changed in turn soon shows nothing but a difference.
+FEW = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
@@ -43,9 +46,9 @@ class Activation:
 
     @property
     def status(self) -> str:
-        """One of "agrees", "disagrees", "inconclusive"."""
+        """One of "agrees", "beyond", "disagrees", "inconclusive"; see `Results.status`."""
         if not self.verdict.agrees:
-            return "disagrees"
+            return "beyond" if self.verdict.beyond else "disagrees"
         return "inconclusive" if self.vacuous else "agrees"
 
 
@@ -69,13 +72,15 @@ class Results:
 
     @property
     def status(self) -> str:
-        """One of "agrees", "disagrees", "inconclusive".
+        """One of "agrees", "beyond", "disagrees", "inconclusive".
 
+        Beyond rounding is what is farther from exact values than a right computation, by few times and without a cause.
         Inconclusive is what could not have failed: outputs that are constant on both sides, gradients that are zero.
         """
         states = [activation.status for activation in self.activations]
-        if "disagrees" in states:
-            return "disagrees"
+        for worse in ("disagrees", "beyond"):
+            if worse in states:
+                return worse
         outputs = [one.status for one in self.activations if not one.gradient] or states
         gradients = {one.status for one in self.activations if one.gradient}
         if not states or outputs[-1] == "inconclusive" or gradients == {"inconclusive"}:
@@ -90,9 +95,19 @@ class Results:
     @property
     def first_divergence(self) -> str | None:
         """The name of the first activation that differs; None where none does."""
-        return next((one.name for one in self.activations if one.status == "disagrees"), None)
+        return next((one.name for one in self.activations if not one.verdict.agrees), None)
+
+    @property
+    def diagnosed(self) -> Activation | None:
+        """The activation that shows the cause: of the few that differ first, the first whose difference has a name."""
+        differing = [one for one in self.activations if one.verdict.cause is not None][:FEW]
+        return next((one for one in differing if _cause_of(one) != "unknown"), differing[0] if differing else None)
 
     @property
     def cause(self) -> Diagnosis | None:
-        """Why the first activation that differs does; None where all agree."""
-        return next((one.verdict.cause for one in self.activations if one.verdict.cause is not None), None)
+        """Why they differ, as `diagnosed` shows it; None where all agree."""
+        return None if self.diagnosed is None else self.diagnosed.verdict.cause
+
+
+def _cause_of(activation: Activation) -> str:
+    return "" if activation.verdict.cause is None else activation.verdict.cause.name
