@@ -67,7 +67,12 @@ class Recording:
         """Call a part, recording what goes in and what comes out."""
         label = self.begin(path, arguments, keywords)
         output = call(*arguments, **keywords)
-        self.add(label, output)
+        if all(is_concrete(one) for _, one in _leaves("", output)):
+            self.add(label, output)
+        else:  # only the shapes were asked for
+            self._calls[path] -= 1
+            for name in [name for name in self.found if name.startswith(f"{label}:input")]:
+                del self.found[name]
         return output
 
     # --- values ---
@@ -99,9 +104,9 @@ class Recording:
 
     def add_softmax(self, operation: str, scores: Any, weights: Any) -> None:
         """Record one call of an operation, numbered."""
-        self._calls[f"{operation}:"] += 1
-        name = f"{operation}:{self._calls[f'{operation}:']}"
         if _is_array(scores) and is_concrete(scores) and is_concrete(weights):
+            self._calls[f"{operation}:"] += 1
+            name = f"{operation}:{self._calls[f'{operation}:']}"
             self.add(f"{name}.scores", scores)
             self.add(f"{name}.weights", weights)
             self._automatic = f"{name}.weights"
@@ -134,12 +139,12 @@ def _is_array(value: Any) -> bool:
 
 
 def is_concrete(value: Any) -> bool:
-    """Whether a value is numbers, and not what a compiler traces."""
-    return _has_numbers(type(value))
+    """Whether a value is numbers, and not what a compiler traces or what stands for a shape."""
+    return _has_numbers(type(value)) and getattr(getattr(value, "device", None), "type", None) != "meta"
 
 
 @functools.cache
-def _has_numbers(cls: type) -> bool:
+def _has_numbers(cls: Any) -> bool:
     return not any(base.__name__.endswith(_TRACED) for base in cls.__mro__)
 
 
