@@ -126,7 +126,10 @@ class _Matches:
         return can_correspond(np.shape(self.left[name]), np.shape(self.right[other]))
 
     def drop_impossible(self, chosen: set[str]) -> None:
-        """A later entry of a tuple is often another thing on the other side: if its shape does not fit, none matches."""
+        """A later entry of a tuple is often another thing on the other side: if its shape does not fit, none does.
+
+        A part's own output stays, whatever its shape.
+        """
         for name, other in list(self.pairs.items()):
             extra = name.endswith("]") and not name.endswith("[0]")
             if extra and name not in chosen and not self.can_correspond(name, other):
@@ -337,14 +340,19 @@ def _size(value: Any) -> tuple[int, ...]:
 def _without_repeats(
     left: Mapping[str, Any], right: Mapping[str, Any], pairs: list[tuple[str, str]], chosen: set[str]
 ) -> list[tuple[str, str]]:
-    """Pairs of which both values have been compared under another name are left out, except outputs and chosen ones."""
+    """Pairs of which both values are compared under another name are left out, except outputs and chosen ones.
+
+    A path says more than the number of a softmax call.
+    """
+    values = {name: (id(left[name]), id(right[other])) for name, other in pairs}
     seen: set[tuple[int, int]] = set()
+    under_paths = {values[name] for name in values if not _operation(name)}
     kept = []
     for name, other in pairs:
-        both = id(left[name]), id(right[other])
-        if both not in seen or name in chosen or _is_output(name):
+        repeated = values[name] in (under_paths if _operation(name) else seen)
+        if not repeated or name in chosen or _is_output(name):
             kept.append((name, other))
-        seen.add(both)
+        seen.add(values[name])
     return kept
 
 

@@ -48,7 +48,6 @@ class Recording:
         self.running: list[int] = []  # the ids of the parts that are being called
         self.in_softmax = False  # a softmax call within another is the same one
         self._calls: collections.Counter[str] = collections.Counter()
-        self._automatic = ""  # the name of the latest entry, where nobody chose it
 
     # --- parts ---
 
@@ -91,17 +90,6 @@ class Recording:
             if _is_array(one):
                 self._store(path, one)
 
-    def add_chosen(self, name: str, value: Any) -> None:
-        """Record under a name that the user chose; it goes before the same value under a number."""
-        same = self._automatic and self.found.get(self._automatic) is value
-        if not same:
-            self.add(name, value)
-            return
-        automatic = self._automatic
-        moved = self.found.pop(automatic)
-        self.add(name, value)
-        self.found[automatic] = moved
-
     def add_softmax(self, operation: str, scores: Any, weights: Any) -> None:
         """Record one call of an operation, numbered."""
         if _is_array(scores) and is_concrete(scores) and is_concrete(weights):
@@ -109,12 +97,10 @@ class Recording:
             name = f"{operation}:{self._calls[f'{operation}:']}"
             self.add(f"{name}.scores", scores)
             self.add(f"{name}.weights", weights)
-            self._automatic = f"{name}.weights"
 
     def _store(self, name: str, value: Any) -> None:
         names = itertools.chain([name], (f"{name}#{count}" for count in itertools.count(2)))
         self.found[next(one for one in names if one not in self.found)] = value
-        self._automatic = ""
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -140,7 +126,8 @@ def _is_array(value: Any) -> bool:
 
 def is_concrete(value: Any) -> bool:
     """Whether a value is numbers, and not what a compiler traces or what stands for a shape."""
-    return _has_numbers(type(value)) and getattr(getattr(value, "device", None), "type", None) != "meta"
+    cls: Any = type(value)
+    return _has_numbers(cls) and getattr(getattr(value, "device", None), "type", None) != "meta"
 
 
 @functools.cache
@@ -170,5 +157,5 @@ def tap(name: str, value: Any, /) -> Any:
     """
     recording = active.get()
     if recording is not None:
-        recording.add_chosen(name, value)
+        recording.add(name, value)
     return value
