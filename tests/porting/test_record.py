@@ -50,7 +50,7 @@ def keras_model() -> Any:
 
 def test_a_plain_function_records_its_taps() -> None:
     found = record(plain)(X)
-    assert list(found) == ["hidden", "scores", "output"]
+    assert list(found) == ["hidden", "scores", "softmax:1.scores", "softmax:1.weights", "output"]
     np.testing.assert_array_equal(found["output"], plain(X))
 
 
@@ -82,7 +82,10 @@ def test_a_recording_that_raises_leaves_no_trace() -> None:
 def test_torch_modules_are_recorded_in_order_and_left_as_they_were() -> None:
     model = torch_model()
     found = record(model)(polylogit.convert(X, "torch"))
-    assert list(found) == ["0", "1", "2", "3", "output"]
+    outputs = ["0", "1", "2", "softmax:1.scores", "softmax:1.weights", "3", "output"]
+    assert [name for name in found if ":input" not in name] == outputs
+    assert [name for name in found if ":input" in name] == ["0:input", "1:input", "2:input", "3:input"]
+    assert found["1:input"] is found["0"]
     assert not any(part._forward_hooks for part in model.modules())
     names = {"0": "hidden", "2": "scores", "output": "output"}
     assert compare(record(model), record(plain), inputs=X, names=names).agrees
@@ -125,4 +128,4 @@ def test_a_keras_model_on_pytorch_is_recorded_layer_by_layer() -> None:
     )
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["torch", "scores", "output"]
+    assert done.stdout.split() == ["torch", "scores:input", "scores", "output"]

@@ -1,15 +1,13 @@
 """Which activation of the candidate stands for which of the reference.
 
-By the names that the caller gives, exact or with patterns; by equal names; softmax calls by their numbers; and, where few
-names agree, by order and shape. Nothing is matched that could as well be something else. Pure: sees names, shapes and
-which values are one object; knows no framework.
+By the names that the caller gives, exact or with patterns; by equal names; softmax calls by their numbers; and, where
+few names agree, by order and shape. Nothing is matched that could as well be something else. Knows no framework.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,6 +16,8 @@ from polylogit import convert
 from polylogit.errors import ComparisonError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
     Array = np.ndarray[Any, Any]
 
 __all__ = ["Alignment", "align", "alike", "can_correspond"]
@@ -64,7 +64,8 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
     Raises
     ------
     ComparisonError
-        For an exact name in `names` that a side lacks, a pattern whose ``*`` differ in number, and where nothing matches.
+        For an exact name in `names` that a side lacks, a pattern whose ``*`` differ in number, and where nothing
+        matches.
 
     Examples
     --------
@@ -125,7 +126,10 @@ class _Matches:
         return can_correspond(np.shape(self.left[name]), np.shape(self.right[other]))
 
     def drop_impossible(self, chosen: set[str]) -> None:
-        """The second entry of a tuple is often another thing on the other side: without a fitting shape it has no match."""
+        """A later entry of a tuple is often another thing on the other side: if its shape does not fit, none does.
+
+        A part's own output stays, whatever its shape.
+        """
         for name, other in list(self.pairs.items()):
             extra = name.endswith("]") and not name.endswith("[0]")
             if extra and name not in chosen and not self.can_correspond(name, other):
@@ -289,8 +293,9 @@ def _match_by_order(found: _Matches) -> None:
     order = [places[other] for _, other in anchors]
     if order != sorted(order):
         return
-    left, right = _between(mine, [a for a, _ in anchors], found.left), _between(
-        theirs, [b for _, b in anchors], found.right
+    left, right = (
+        _between(mine, [a for a, _ in anchors], found.left),
+        _between(theirs, [b for _, b in anchors], found.right),
     )
     for here, there in zip(left, right, strict=True):
         _match_sequence(found, here, there)
@@ -335,14 +340,19 @@ def _size(value: Any) -> tuple[int, ...]:
 def _without_repeats(
     left: Mapping[str, Any], right: Mapping[str, Any], pairs: list[tuple[str, str]], chosen: set[str]
 ) -> list[tuple[str, str]]:
-    """Pairs of which both values have been compared under another name are left out, except outputs and chosen ones."""
+    """Pairs of which both values are compared under another name are left out, except outputs and chosen ones.
+
+    A path says more than the number of a softmax call.
+    """
+    values = {name: (id(left[name]), id(right[other])) for name, other in pairs}
     seen: set[tuple[int, int]] = set()
+    under_paths = {values[name] for name in values if not _operation(name)}
     kept = []
     for name, other in pairs:
-        both = id(left[name]), id(right[other])
-        if both not in seen or name in chosen or _is_output(name):
+        repeated = values[name] in (under_paths if _operation(name) else seen)
+        if not repeated or name in chosen or _is_output(name):
             kept.append((name, other))
-        seen.add(both)
+        seen.add(values[name])
     return kept
 
 

@@ -71,8 +71,8 @@ class Called:
     @property
     def _place(self) -> int | str | None:
         """Where the first input of floating-point numbers is: among the positional ones, or a keyword."""
-        given = {**dict(enumerate(self.arguments)), **self.keywords}
-        return next((place for place, value in given.items() if _is_floating(value)), None)
+        given: list[tuple[int | str, Any]] = [*enumerate(self.arguments), *self.keywords.items()]
+        return next((place for place, value in given if _is_floating(value)), None)
 
     @property
     def _input(self) -> Any:
@@ -90,8 +90,8 @@ class Called:
         """Find the gradient of ``sum(output * cotangent)`` with respect to that input."""
         if self._place is None:
             message = (
-                f"{what} has no input of floating-point numbers to differentiate with respect to. Pass one, for example "
-                "inputs_embeds= in place of token ids, or leave cotangent= out."
+                f"{what} has no input of floating-point numbers to differentiate with respect to. Pass one, for "
+                "example inputs_embeds= in place of token ids, or leave cotangent= out."
             )
             raise ComparisonError(message)
         output, x = _last(self.output), self._input

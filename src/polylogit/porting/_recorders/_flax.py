@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polylogit.errors import ComparisonError
 from polylogit.porting._recorders._patching import replaced, wrapped_call
 from polylogit.porting._recorders._recording import Plan, Recording, active, nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["plan", "transformers", "watched_linen"]
 

@@ -1,16 +1,18 @@
-"""Keras 3 on any backend, and tf_keras, of which transformers' TensorFlow classes are made: one wrapped ``__call__``."""
+"""Keras 3 on any backend, and tf_keras, of which transformers' TensorFlow classes are made: ``__call__`` wrapped."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import importlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polylogit import _registry as registry
 from polylogit.porting._recorders._patching import replaced, wrapped_call
 from polylogit.porting._recorders._recording import Plan, Recording, active
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["backend", "planner"]
 

@@ -6,14 +6,16 @@ Needs the extra ``onnx``. The runtime's optimisations are off, which would merge
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from polylogit import convert
 from polylogit.errors import BackendUnavailableError, ComparisonError
 from polylogit.porting._recorders._recording import Plan, active, nothing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["plan"]
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polylogit.porting._recorders._recording import active
+from polylogit.porting._recorders._recording import active, is_concrete
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["original_of", "replaced", "wrapped_call"]
 
@@ -66,8 +68,14 @@ def wrapped_call(original: Any) -> Any:
     def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
         recording = active.get()
         path = None if recording is None else recording.parts.get(id(self))
-        # A class and its base class may both be wrapped: the outermost call counts.
-        if recording is None or path is None or id(self) in recording.running:
+        # A class and its base class may both be wrapped: the outermost call counts. Keras calls layers with symbols, to
+        # find the shapes of their weights.
+        if (
+            recording is None
+            or path is None
+            or id(self) in recording.running
+            or not all(map(is_concrete, (*arguments, *keywords.values())))
+        ):
             return original(self, *arguments, **keywords)
         recording.running.append(id(self))
         try:

@@ -5,7 +5,6 @@ The model's base classes decide which library it is of; the table `LIBRARIES` sa
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import types
@@ -128,9 +127,10 @@ def record(
     Notes
     -----
     A part's output has its path for a name, for example ``"encoder.layer.0"``, its inputs are under ``"path:input"``,
-    its second call under ``"path#2"``, and an entry of a tuple under ``"path[0]"``. What goes into and comes out of each
-    softmax, log_softmax and sigmoid call is recorded as well: ``"softmax:1.scores"`` and ``"softmax:1.weights"``, numbered
-    by operation, with fused attention computed once more beside itself. What is compiled (torch.compile, jax.jit,
+    its second call under ``"path#2"``, an entry of a tuple under ``"path[0]"``, and what a Keras layer computes before
+    its own activation under ``"path:linear"``. What goes into and comes out of each softmax, log_softmax and sigmoid
+    call is recorded as well: ``"softmax:1.scores"`` and ``"softmax:1.weights"``, numbered by operation, with fused
+    attention computed once more beside itself. What is compiled (torch.compile, jax.jit,
     tf.function) is run uncompiled, so that it can be seen.
 
     Examples
@@ -205,8 +205,8 @@ class Library(NamedTuple):
     framework: Callable[[], str | None]
 
 
-# By the package in which a model's base class is defined, in this order: on PyTorch a Keras model is a torch module too,
-# and most classes of transformers are those of their framework.
+# By the package in which a model's base class is defined, in this order: on PyTorch a Keras model is a torch module
+# too, and most classes of transformers are those of their framework.
 LIBRARIES = {
     "keras": Library(_keras.planner("keras"), _keras.backend),
     "tf_keras": Library(_keras.planner("tf_keras"), lambda: "tensorflow"),

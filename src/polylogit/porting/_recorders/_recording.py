@@ -48,7 +48,6 @@ class Recording:
         self.running: list[int] = []  # the ids of the parts that are being called
         self.in_softmax = False  # a softmax call within another is the same one
         self._calls: collections.Counter[str] = collections.Counter()
-        self._automatic = ""  # the name of the latest entry, where nobody chose it
 
     # --- parts ---
 
@@ -67,7 +66,12 @@ class Recording:
         """Call a part, recording what goes in and what comes out."""
         label = self.begin(path, arguments, keywords)
         output = call(*arguments, **keywords)
-        self.add(label, output)
+        if all(is_concrete(one) for _, one in _leaves("", output)):
+            self.add(label, output)
+        else:  # only the shapes were asked for
+            self._calls[path] -= 1
+            for name in [name for name in self.found if name.startswith(f"{label}:input")]:
+                del self.found[name]
         return output
 
     # --- values ---
@@ -86,30 +90,17 @@ class Recording:
             if _is_array(one):
                 self._store(path, one)
 
-    def add_chosen(self, name: str, value: Any) -> None:
-        """Record under a name that the user chose; it goes before the same value under a number."""
-        same = self._automatic and self.found.get(self._automatic) is value
-        if not same:
-            self.add(name, value)
-            return
-        automatic = self._automatic
-        moved = self.found.pop(automatic)
-        self.add(name, value)
-        self.found[automatic] = moved
-
     def add_softmax(self, operation: str, scores: Any, weights: Any) -> None:
         """Record one call of an operation, numbered."""
-        self._calls[f"{operation}:"] += 1
-        name = f"{operation}:{self._calls[f'{operation}:']}"
         if _is_array(scores) and is_concrete(scores) and is_concrete(weights):
+            self._calls[f"{operation}:"] += 1
+            name = f"{operation}:{self._calls[f'{operation}:']}"
             self.add(f"{name}.scores", scores)
             self.add(f"{name}.weights", weights)
-            self._automatic = f"{name}.weights"
 
     def _store(self, name: str, value: Any) -> None:
         names = itertools.chain([name], (f"{name}#{count}" for count in itertools.count(2)))
         self.found[next(one for one in names if one not in self.found)] = value
-        self._automatic = ""
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -134,12 +125,13 @@ def _is_array(value: Any) -> bool:
 
 
 def is_concrete(value: Any) -> bool:
-    """Whether a value is numbers, and not what a compiler traces."""
-    return _has_numbers(type(value))
+    """Whether a value is numbers, and not what a compiler traces or what stands for a shape."""
+    cls: Any = type(value)
+    return _has_numbers(cls) and getattr(getattr(value, "device", None), "type", None) != "meta"
 
 
 @functools.cache
-def _has_numbers(cls: type) -> bool:
+def _has_numbers(cls: Any) -> bool:
     return not any(base.__name__.endswith(_TRACED) for base in cls.__mro__)
 
 
@@ -165,5 +157,5 @@ def tap(name: str, value: Any, /) -> Any:
     """
     recording = active.get()
     if recording is not None:
-        recording.add_chosen(name, value)
+        recording.add(name, value)
     return value

@@ -11,14 +11,16 @@ import contextlib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from polylogit import convert
 from polylogit.porting._recorders._patching import original_of, replaced
 from polylogit.porting._recorders._recording import Recording, active, is_concrete
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["tapped"]
 
@@ -98,8 +100,8 @@ def _wrapped(original: Any, operation: str) -> Any:
 
 def _softmax(operation: str) -> Callable[..., None]:
     def record(recording: Recording, _: Any, output: Any, *arguments: Any, **keywords: Any) -> None:
-        given = {**keywords, **dict(enumerate(arguments))}
-        scores = next((given[key] for key in (0, "x", "logits", "features") if key in given), None)
+        named = (keywords[key] for key in ("x", "logits", "features") if key in keywords)
+        scores = next(iter((*arguments, *named)), None)
         if scores is None:
             return
         if not hasattr(scores, "dtype"):

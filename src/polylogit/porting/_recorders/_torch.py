@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polylogit.porting._recorders._recording import Plan, Recording, active, nothing
+from polylogit.porting._recorders._recording import Plan, Recording, active
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["plan", "softmax_modes"]
 
@@ -46,6 +48,10 @@ def _paths(module: Any) -> list[tuple[Any, str]]:
 
 
 def _hooked(part: Any, path: str, recording: Recording) -> list[Any]:
+    import torch
+
+    if isinstance(part, torch.jit.ScriptModule):  # takes no hooks
+        return []
     labels: list[str] = []
 
     def before(_part: Any, arguments: Any, keywords: Any) -> None:
@@ -71,23 +77,24 @@ class _Graph:
         for node in module.graph.nodes:
             for path, _ in (node.meta.get("nn_module_stack") or {}).values():
                 ends[path] = node
-        # The last node that came from a part of the exported model is what that part returned.
-        self.ends = {path: node for path, node in ends.items() if path}
+        # The last node that came from a part of the exported model is what that part returned; inner parts first.
+        inward = sorted(ends, key=lambda path: -path.count("."))
+        self.ends = [(path, ends[path]) for path in inward if path and ends[path].op != "call_module"]
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        recording = active.get()
-        if recording is None:
-            return self.module(*arguments, **keywords)
         import torch
 
-        graph = self
+        found = active.get()
+        if found is None:
+            return self.module(*arguments, **keywords)
+        graph, recording = self, found
 
         class Interpreter(torch.fx.Interpreter):  # type: ignore[misc]
             def run_node(self, node: Any) -> Any:
                 value = super().run_node(node)
                 if node.op in ("call_function", "call_method"):
                     recording.add(node.name, value)
-                for path, end in graph.ends.items():
+                for path, end in graph.ends:
                     if end is node:
                         recording.add(path, value)
                 return value
@@ -140,11 +147,11 @@ def softmax_modes(recording: Recording) -> Iterator[None]:
     class Unfused(TorchFunctionMode):  # type: ignore[misc]
         """While any such mode is on, modules leave out their fast paths, which compute a whole layer at once."""
 
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: PLW3201
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             return func(*args, **(kwargs or {}))
 
     class Taps(TorchDispatchMode):  # type: ignore[misc]
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: PLW3201
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             _, _, name = func._schema.name.rpartition("::")
             if func._schema.is_mutable:
@@ -183,10 +190,9 @@ def _memory(value: Any) -> int | None:
 
 def _attention(torch: Any, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """The scores and the weights of a fused attention: (batch, heads, queries, keys)."""
-    given = {
-        argument.name: argument.default_value for argument in func._schema.arguments if argument.has_default_value()
-    }
-    given |= {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
+    schema = func._schema.arguments
+    given = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
+    given |= {argument.name: value for argument, value in zip(schema, args, strict=False)} | kwargs
     query, key = given["query"].detach(), given["key"].detach()
     exact = torch.promote_types(query.dtype, torch.float32)
     query, key = query.to(exact), key.to(exact)
