@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Alignment", "align", "alike", "can_correspond"]
 
 # A softmax call as the recorders name it.
-_TAP = re.compile(r"(softmax|log_softmax|sigmoid):(\d+)\.(scores|weights)")
+_TAP = re.compile(
+    r"(?:(?P<part>.+):)?(?P<call>(?P<operation>softmax|log_softmax|sigmoid):\d+\.(?P<what>scores|weights))"
+)
 # What follows a part's path: its inputs, what it computes before its activation, its second call, an entry of a tuple.
 _SUFFIX = re.compile(r"(:input|:linear|#\d|\[)")
 # What a part returns is matched by itself; these are there for whoever asks for them.
@@ -84,6 +86,7 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
     _match_prefixed(found)
     _match_outputs(found)
     _match_by_order(found)
+    _match_softmax_by_part(found)
     found.drop_impossible(chosen)
     _choose_linear(found, chosen)
     if not found.pairs:
@@ -194,14 +197,54 @@ def _by_pattern(left: Iterable[str], pattern: str, other: str) -> list[tuple[str
 def _match_softmax(found: _Matches) -> None:
     """Softmax calls by their numbers, if both sides have as many, each of a fitting shape."""
     for operation in ("softmax", "log_softmax", "sigmoid"):
-        mine, theirs = ([name for name in side if _operation(name) == operation] for side in (found.left, found.right))
-        if set(mine) == set(theirs) and all(found.can_correspond(name, name) for name in mine):
-            found.match((name, name) for name in mine)
+        mine, theirs = (
+            {_tap(name)["call"]: name for name in _calls(side, operation)} for side in (found.left, found.right)
+        )
+        if set(mine) == set(theirs) and all(found.can_correspond(name, theirs[call]) for call, name in mine.items()):
+            found.match((name, theirs[call]) for call, name in mine.items())
+
+
+def _match_softmax_by_part(found: _Matches) -> None:
+    """Where one side has more calls, those within parts that correspond.
+
+    Of several in a row the scores of the first and the weights of the last are what the other's one call has.
+    """
+    for operation in ("softmax", "log_softmax", "sigmoid"):
+        mine, theirs = (_by_part(_calls(over, operation)) for over in (found.left_over(), found.right_over()))
+        for (part, what), names in mine.items():
+            others = theirs.get((found.pairs.get(part, part), what), []) or theirs.get((_entry(found, part), what), [])
+            if len(names) == len(others):
+                pairs = list(zip(names, others, strict=True))
+            else:
+                end = slice(0, 1) if what == "scores" else slice(-1, None)
+                pairs = list(zip(names[end], others[end], strict=False))
+            found.match((name, other) for name, other in pairs if found.can_correspond(name, other))
+
+
+def _entry(found: _Matches, part: str) -> str:
+    """The candidate's name for a part that returns a tuple."""
+    return _split(found.pairs.get(f"{part}[0]", part))[0]
+
+
+def _by_part(names: Iterable[str]) -> dict[tuple[str, str], list[str]]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        tap = _tap(name)
+        found.setdefault((tap["part"] or "", tap["what"]), []).append(name)
+    return found
+
+
+def _calls(names: Iterable[str], operation: str) -> list[str]:
+    return [name for name in names if _operation(name) == operation]
+
+
+def _tap(name: str) -> Mapping[str, str]:
+    match = _TAP.fullmatch(name)
+    return match.groupdict() if match else {}
 
 
 def _operation(name: str) -> str:
-    match = _TAP.fullmatch(name)
-    return match[1] if match else ""
+    return _tap(name).get("operation", "")
 
 
 def _match_renamed(found: _Matches, rename: Callable[[str], str]) -> None:

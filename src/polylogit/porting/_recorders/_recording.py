@@ -46,6 +46,7 @@ class Recording:
         self.found: dict[str, Any] = {}
         self.parts: dict[int, str] = {}  # id -> path, for libraries whose classes' calls are wrapped
         self.running: list[int] = []  # the ids of the parts that are being called
+        self.inside: list[str] = []  # the paths of those parts, the innermost last
         self.in_softmax = False  # a softmax call within another is the same one
         self._calls: collections.Counter[str] = collections.Counter()
 
@@ -60,12 +61,21 @@ class Recording:
         for key, value in keywords.items():
             if _is_array(value):
                 self.add(f"{label}:input[{key}]", value)
+        self.inside.append(path)
         return label
+
+    def end(self, label: str, output: Any) -> None:
+        """Record what the part that was begun last has returned."""
+        self.inside.pop()
+        self.add(label, output)
 
     def part(self, path: str, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
         """Call a part, recording what goes in and what comes out."""
         label = self.begin(path, arguments, keywords)
-        output = call(*arguments, **keywords)
+        try:
+            output = call(*arguments, **keywords)
+        finally:
+            self.inside.pop()
         if all(is_concrete(one) for _, one in _leaves("", output)):
             self.add(label, output)
         else:  # only the shapes were asked for
@@ -91,10 +101,11 @@ class Recording:
                 self._store(path, one)
 
     def add_softmax(self, operation: str, scores: Any, weights: Any) -> None:
-        """Record one call of an operation, numbered."""
+        """Record one call of an operation, numbered, with the part that it is in."""
         if _is_array(scores) and is_concrete(scores) and is_concrete(weights):
             self._calls[f"{operation}:"] += 1
-            name = f"{operation}:{self._calls[f'{operation}:']}"
+            place = f"{self.inside[-1]}:" if self.inside else ""
+            name = f"{place}{operation}:{self._calls[f'{operation}:']}"
             self.add(f"{name}.scores", scores)
             self.add(f"{name}.weights", weights)
 

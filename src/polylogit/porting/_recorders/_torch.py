@@ -60,7 +60,7 @@ def _hooked(part: Any, path: str, recording: Recording) -> list[Any]:
 
     def after(_part: Any, _inputs: Any, output: Any) -> None:
         if active.get() is recording and labels:
-            recording.add(labels.pop(), output)
+            recording.end(labels.pop(), output)
 
     return [part.register_forward_pre_hook(before, with_kwargs=True), part.register_forward_hook(after)]
 

@@ -319,7 +319,9 @@ def _normed(moved: Array, variance: Array, weight: Array, bias: Array, epsilon: 
 
 
 def _epsilon_loss(moved: Array, variance: Array, weight: Array, bias: Array, c: Array, epsilon: float) -> float:
-    return _distance(_normed(_some_rows(moved), variance[:: max(1, len(moved) // 256)], weight, bias, epsilon), _some_rows(c))
+    return _distance(
+        _normed(_some_rows(moved), variance[:: max(1, len(moved) // 256)], weight, bias, epsilon), _some_rows(c)
+    )
 
 
 def _norm_inputs(evidence: Evidence) -> list[tuple[str, Array]]:

@@ -194,7 +194,9 @@ def _weights_of_other_heads(evidence: Evidence) -> Iterator[Prediction]:
             continue
         wrong = factor * _scores(*(_swapped(one, heads) for one in (queries, keys)), heads)
         expected = evidence.apply(np.where(seen, wrong, -np.inf))
-        yield Prediction(np.where(np.isfinite(expected), expected, r), evidence.candidate, {"heads": heads, "size": size})
+        yield Prediction(
+            np.where(np.isfinite(expected), expected, r), evidence.candidate, {"heads": heads, "size": size}
+        )
 
 
 def _projections(evidence: Evidence, heads: int) -> list[Array]:
