@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,15 @@ import numpy as np
 from polylogit._io import resolve
 from polylogit.errors import ComparisonError
 from polylogit.porting._compare import compare
+from polylogit.porting._tokens.compare import compare_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polylogit.porting._report import Comparison
+    from polylogit.porting._tokens.report import TokenComparison
 
-__all__ = ["compare_files", "load"]
+__all__ = ["compare_files", "compare_token_files", "load"]
 
 # suffix -> the bytes with which such a file begins
 _MAGIC = {".npy": b"\x93NUMPY", ".npz": b"PK"}
@@ -157,7 +160,7 @@ def compare_files(
     if inputs is not None:
         given["inputs"] = _positional(load(inputs))
     if cotangent is not None:
-        given["cotangent"] = _single(load(cotangent))
+        given["cotangent"] = _single(load(cotangent), "the cotangent")
     return compare(load(reference), load(candidate), **given)
 
 
@@ -168,10 +171,31 @@ def _positional(arrays: Any) -> Any:
     return arrays
 
 
-def _single(arrays: Any) -> Any:
-    if isinstance(arrays, dict):
+def compare_token_files(
+    reference: str | os.PathLike[str],
+    candidate: str | os.PathLike[str],
+    *,
+    tokens: str | os.PathLike[str],
+    mask: str | os.PathLike[str] | None = None,
+    dtype: str | None = None,
+) -> TokenComparison:
+    """`polylogit.porting.compare_tokens` of files: each with one array, or with "ids" and "logprobs" for the top k."""
+    sides = []
+    for path, what in ((reference, "the reference"), (candidate, "the candidate")):
+        found = load(path)
+        top = isinstance(found, Mapping) and set(found) == {"ids", "logprobs"}
+        sides.append(dict(found) if top else _single(found, what))
+    counts = None if mask is None else _single(load(mask), "the mask")
+    return compare_tokens(*sides, tokens=_single(load(tokens), "the tokens"), mask=counts, dtype=dtype)
+
+
+def _single(arrays: Any, what: str) -> Any:
+    if callable(arrays):
+        message = f"{what} is a callable, and a file with an array is needed; save what it returns."
+        raise ComparisonError(message)
+    if isinstance(arrays, Mapping):
         if len(arrays) != 1:
-            message = f"the file of the cotangent holds {len(arrays)} arrays; write one that holds a single array."
+            message = f"the file of {what} holds {len(arrays)} arrays; write one that holds a single array."
             raise ComparisonError(message)
         return next(iter(arrays.values()))
     return arrays

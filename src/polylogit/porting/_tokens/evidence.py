@@ -28,8 +28,11 @@ __all__ = ["Evidence", "Left", "Noise", "View"]
 # So many entries of whole rows are looked at for a cause; all chosen tokens always.
 MOST_ENTRIES = 2**21
 WORST = 16
-# What is computed before the logits is rounded too, in 16 bits above all: by so many units of the logits.
-TRUNK = 4.0
+# What is computed before the logits is rounded too. In float32 a deep model's logits are about 1e-6 of their size off,
+# four times that at the worst; in 16 bits, where sums are made in float32, so many units in the last place.
+TRUNK, TRUNK_OF_16_BITS = 32.0, 4.0
+# Where no logits are given, they may be so large.
+UNKNOWN_SIZE = 8.0
 # The bounds hold for one side against the exact value. Here both sides are inexact.
 BOTH_SIDES = 2.0
 # Probabilities below e to this one are 0 for any purpose: engines fill what they exclude with different numbers.
@@ -65,17 +68,22 @@ class Noise(NamedTuple):
     stored: Finfo
     length: int
 
-    def allowed(self, expected: Array, size: Array | float = 0.0) -> Array:
-        """The largest difference that rounding makes, by entry; `size` is that of the logits, where they are known.
+    def allowed(self, expected: Array, size: Array) -> Array:
+        """The largest difference that rounding makes, by entry; `size` is that of the logits, NaN where not known.
 
         Log-softmax is computed in float32 at least, whose bound holds for each side; what is stored in fewer bits is
         rounded once more; and the logits carry the rounding of what is before them.
         """
         finite = np.where(np.isfinite(expected), expected, 0.0)
         rows = _Rows(_Value(finite), finite, max(self.length, 2))
-        wide = BOTH_SIDES * bounds.log_softmax(rows, self.dtype.wide)  # type: ignore[arg-type]
-        once = self.stored.ulp(finite) if self.stored.precision < DTYPES["float32"].precision else 0.0
-        return np.asarray(wide + once + TRUNK * self.dtype.eps * (1.0 + np.abs(finite) + size))
+        wide, narrow = self.dtype.wide, self.dtype
+        allowed = BOTH_SIDES * bounds.log_softmax(rows, wide)  # type: ignore[arg-type]
+        if self.stored.precision < DTYPES["float32"].precision:
+            allowed = allowed + self.stored.ulp(finite)
+        allowed = allowed + TRUNK * wide.eps * (1.0 + np.abs(finite) + np.where(np.isnan(size), UNKNOWN_SIZE, size))
+        if narrow.precision < wide.precision:
+            allowed = allowed + TRUNK_OF_16_BITS * narrow.eps * (1.0 + np.abs(finite) + np.nan_to_num(size))
+        return np.asarray(allowed)
 
 
 class Left(NamedTuple):
@@ -113,7 +121,7 @@ class Evidence:
     tokens : ndarray of int
         (batch, time).
     counted : ndarray of bool
-        By position, whether both sides give a number that counts; the positions that were masked do not.
+        By position, whether it counts; the positions that were masked do not.
     masked : bool
         Whether the user said which positions count.
     """
@@ -134,7 +142,12 @@ class Evidence:
         """By position, the difference of the chosen tokens in units of what rounding allows; 0 where none counts."""
         with np.errstate(all="ignore"):
             times = self._times(self.reference.chosen, self.candidate.chosen, self._size(np.arange(self.tokens.size)))
-        return np.where(self.counted, times, 0.0)
+        return np.where(self.compared, times, 0.0)
+
+    @property
+    def compared(self) -> Array:
+        """By position, whether the chosen token counts and both sides list it."""
+        return np.asarray(self.counted & self.reference.listed & self.candidate.listed)
 
     @functools.cached_property
     def positions(self) -> Array:
@@ -178,7 +191,9 @@ class Evidence:
             found = np.take_along_axis(r.tops[at], np.argmax(same, axis=2), axis=1)
             shared = same.any(axis=2)
             return np.where(shared, found, np.nan), np.where(shared, c.tops[at], np.nan)
-        return r.chosen[at][:, None], c.chosen[at][:, None]
+        listed = self.compared[at]
+        left, right = (np.where(listed, one.chosen[at], np.nan) for one in (r, c))
+        return left[:, None], right[:, None]
 
     @functools.cached_property
     def raw(self) -> Left:
@@ -211,7 +226,7 @@ class Evidence:
         """How large the logits are, by position, where a side gives them."""
         whole = next((one.whole for one in (self.reference, self.candidate) if one.form == "logits"), None)
         if whole is None:
-            return np.zeros(self.tokens.size)
+            return np.full(self.tokens.size, np.nan)
         top = np.abs(whole.max(axis=1).astype(np.float64))
         return np.where(np.isfinite(top), top, 0.0)
 
@@ -235,7 +250,7 @@ class Evidence:
                 sums = bool(np.all(np.abs(np.exp(tops).sum(axis=1) - 1.0) < 1e-3))
                 yield View(faulty, rows, logits, other.ids[self.positions], tops, whole=True, sums=sums)
             else:
-                chosen = other.chosen[self.positions][:, None]
+                chosen = np.where(self.compared, other.chosen, np.nan)[self.positions][:, None]
                 yield View(faulty, rows, logits, self.chosen_ids[:, None], chosen, whole=False, sums=False)
 
 

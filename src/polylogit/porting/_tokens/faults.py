@@ -31,9 +31,13 @@ SIDES = ("candidate", "reference")
 OFFSETS = (1, -1, 2, -2)
 # Rows whose temperature is looked for roughly, and the temperatures tried.
 _ROUGH = 2**18
+_SMALLEST = 1e-4  # a temperature nearer to 1 is none
 _FACTORS = np.exp(np.linspace(np.log(1 / 20.0), np.log(20.0), 25))
 # Of this many entries at least, values that all lie on the numbers of a 16-bit dtype were rounded to it.
 _TELLING = 6
+# How far two engines' float32 logits are apart, relative to their size: nearer to the middle of two 16-bit numbers, they
+# may be rounded to either.
+_TIE = 8 * 2.0**-23
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,10 +76,11 @@ def _temperature(evidence: Evidence) -> Iterator[Prediction]:
         if view.rows.shape[1] < 2 or not len(view.rows):
             continue
         factor = _factor(view)
-        if factor is None:
+        if factor is None or abs(factor - 1.0) < _SMALLEST:
             continue
         temperature = 1.0 / factor if view.faulty == "candidate" else factor
-        expected = view.pick(log_softmax(factor * view.rows, (-1,)))
+        # A row that does not sum to one is not mended on the way.
+        expected = view.pick(log_softmax(factor * view.rows, (-1,)) + logsumexp(view.rows))
         yield Prediction(expected, view.observed, {"temperature": temperature, "side": "candidate"}, free=1)
 
 
@@ -208,14 +213,12 @@ def _top_p(low: float, high: float, near: float) -> str:
 def _further_term(faulty: str, evidence: Evidence) -> Iterator[Prediction]:
     """One more term in the denominator: a sink, or columns that are no tokens."""
     r, c = evidence.entries
-    values = c if faulty == "candidate" else r
-    side = evidence.of(faulty)
-    if side.form == "log-probs":
-        sums = logsumexp(values)
-        undone = values - sums
-        parameters = {"term": "", "mass": float(np.median(1.0 - exp(sums)))}
-        pair = (r, undone) if faulty == "candidate" else (undone, c)
-        yield Prediction(*pair, parameters)
+    if evidence.of(faulty).form in ("partial", "log-probs"):
+        sums = logsumexp(evidence.rows(faulty))
+        if np.mean(sums < -_SMALLEST) >= 0.9:
+            parameters = {"term": "", "mass": float(np.median(1.0 - exp(sums)))}
+            pair = (r, c - sums) if faulty == "candidate" else (r - sums, c)
+            yield Prediction(*pair, parameters)
     for view in evidence.views():
         if view.faulty != faulty or view.logits is None:
             continue
@@ -251,11 +254,21 @@ def _rounded_logits(evidence: Evidence) -> Iterator[Prediction]:
         if view.logits is None:
             continue
         for name in ("bfloat16", "float16"):
-            rounded = DTYPES[name].round(view.logits)
-            if not np.array_equal(rounded, view.logits):
-                expected = view.pick(log_softmax(rounded, (-1,)))
-                yield Prediction(expected, view.observed, {"dtype": name, "side": view.faulty})
+            if not np.array_equal(DTYPES[name].round(view.logits), view.logits):
+                expected, doubt = _after_rounding(view, view.logits, DTYPES[name])
+                yield _within(expected, view.observed, doubt, {"dtype": name, "side": view.faulty})
     yield from _logits_on_a_lattice(evidence)
+
+
+def _after_rounding(view: View, logits: Array, dtype: Finfo) -> tuple[Array, Array]:
+    """What the other side has of rounded logits, and by how much it may be off where logits lie between two numbers."""
+    rounded = dtype.round(logits)
+    rows = log_softmax(rounded, (-1,))
+    step = dtype.ulp(logits)
+    size = np.abs(np.where(np.isfinite(logits), logits, 0.0))
+    near = _TIE * (1.0 + size + size.max(axis=1, keepdims=True))
+    tied = np.where(np.abs(np.abs(logits - rounded) - 0.5 * step) < near, step, 0.0)
+    return view.pick(rows), view.pick(tied) + np.sum(exp(rows) * tied, axis=-1, keepdims=True)
 
 
 def _logits_on_a_lattice(evidence: Evidence) -> Iterator[Prediction]:
@@ -291,7 +304,12 @@ def _rounded_results(evidence: Evidence) -> Iterator[Prediction]:
         name = lattice_of(here[good])
         if name and not lattice_of(there[good]):
             ulp = DTYPES[name].ulp(np.where(good, here, 1.0))
-            yield _within(r, c, 1.01 * ulp, {"dtype": name, "side": faulty, "what": "log-probabilities"})
+            found = {"dtype": name, "side": faulty, "values": "log-probabilities"}
+            yield _within(r, c, 1.01 * ulp, found)
+            for view in evidence.views():
+                if view.faulty == faulty and view.logits is not None:  # the logits too
+                    expected, doubt = _after_rounding(view, view.logits, DTYPES[name])
+                    yield _within(expected, view.observed, doubt + 0.51 * ulp, found)
         for dtype in (DTYPES["bfloat16"], DTYPES["float16"]):
             if _are_rounded(exp(here[good]), dtype) and not _are_rounded(exp(there[good]), dtype):
                 p = exp(np.where(good, there, 0.0))
@@ -299,7 +317,7 @@ def _rounded_results(evidence: Evidence) -> Iterator[Prediction]:
                 # What is too small for the dtype became 0.
                 flushed = np.isneginf(here) & (exp(there) < 2 * dtype.smallest_normal)
                 left, right = (np.where(flushed, -np.inf, one) for one in (r, c))
-                yield _within(left, right, lost, {"dtype": dtype.name, "side": faulty, "what": "probabilities"})
+                yield _within(left, right, lost, {"dtype": dtype.name, "side": faulty, "values": "probabilities"})
                 break
 
 
@@ -328,14 +346,14 @@ def _moved(evidence: Evidence, origin: Array, found: dict[str, Any]) -> Iterator
     at, there = at[usable], there[usable]
     r, c, ids = evidence.reference, evidence.candidate, evidence.tokens.ravel()
     if r.whole is not None and c.whole is not None:
-        yield Prediction(r.rows(there), c.rows(at), found | {"what": "rows"}, positions=at)
+        yield Prediction(r.rows(there), c.rows(at), found | {"values": "rows"}, positions=at)
         return
-    yield Prediction(r.chosen[there], c.chosen[at], found | {"what": "log-probabilities"}, positions=at)
+    yield Prediction(r.chosen[there], c.chosen[at], found | {"values": "log-probabilities"}, positions=at)
     if r.is_distribution:
-        yield Prediction(_pick(r.rows(there), ids[at]), c.chosen[at], found | {"what": "logits"}, positions=at)
-        yield Prediction(_pick(r.rows(at), ids[there]), c.chosen[at], found | {"what": "tokens"}, positions=at)
+        yield Prediction(_pick(r.rows(there), ids[at]), c.chosen[at], found | {"values": "logits"}, positions=at)
+        yield Prediction(_pick(r.rows(at), ids[there]), c.chosen[at], found | {"values": "tokens"}, positions=at)
     if c.is_distribution:
-        yield Prediction(r.chosen[there], _pick(c.rows(at), ids[there]), found | {"what": "logits"}, positions=at)
+        yield Prediction(r.chosen[there], _pick(c.rows(at), ids[there]), found | {"values": "logits"}, positions=at)
 
 
 def _pick(rows: Array, ids: Array) -> Array:
@@ -482,6 +500,7 @@ FAULTS = (
         "The {side} gives the token's logit, which is not normalised.",
         "logprobs = log_softmax(logits)",
         _unnormalized,
+        dominates=("extra-sink", "missing-sink"),
     ),
     Fault(
         "temperature",
@@ -519,7 +538,7 @@ FAULTS = (
     ),
     Fault(
         "16-bit-softmax",
-        "The {side}'s {what} were rounded to {dtype}.",
+        "The {side}'s {values} were rounded to {dtype}.",
         "logprobs = log_softmax(logits.float())",
         _rounded_results,
         dominates=("16-bit-logits",),
@@ -527,7 +546,7 @@ FAULTS = (
     ),
     Fault(
         "position-offset",
-        "The candidate has at each position what the reference has {way} ({what}).",
+        "The candidate has at each position what the reference has {way} ({values}).",
         "logits[:, :-1] score tokens[:, 1:]",
         _offset,
     ),
@@ -539,7 +558,7 @@ FAULTS = (
     ),
     Fault(
         "non-contiguous",
-        "The candidate's {what} are read in the wrong order: a transposed buffer taken for one that is in order.",
+        "The candidate's {values} are read in the wrong order: a transposed buffer taken for one that is in order.",
         "logits = logits.contiguous()",
         _strided,
         dominates=("batch-permutation",),

@@ -32,6 +32,7 @@ UNDO: dict[str, Callable[[Array], Array]] = {
 NORMALIZED = 0.05
 # Rows that sum to less than one, but not by more, are still log-probabilities: a further term is in their denominator.
 LEAST_SUM = -3.0
+MOSTLY = 0.9
 _LOOKED_AT = 64
 
 
@@ -55,7 +56,8 @@ class Side:
     dtype : str
         Of the numbers.
     form : str
-        "chosen", "top-k", "logits", "log-probs", or the name of a fault in `UNDO`, which whole rows show by their sums.
+        "chosen", "top-k", "logits", "log-probs", "partial" for log-probabilities that sum to less than one, or the name
+        of a fault in `UNDO`, which whole rows show by their sums.
     whole : ndarray or None
         Rows over the whole vocabulary, (positions, vocabulary), as they came.
     ids, tops : ndarray or None
@@ -150,20 +152,28 @@ def _spread(positions: Array, most: int) -> Array:
 
 
 def _form(rows: Array) -> str:
-    """What rows over the vocabulary are, by their sums."""
+    """What rows over the vocabulary are, by their sums; a few rows may be wrong."""
     rows = rows[~np.isnan(rows).any(axis=1)]
     if not rows.size:
         return "log-probs"
-    sums = logsumexp(rows)
-    if np.all(rows <= NORMALIZED) and np.all((sums <= NORMALIZED) & (sums >= LEAST_SUM)):
+    if _mostly(_normalized(rows)):
         return "log-probs"
     for name, undo in UNDO.items():
-        if name == "probabilities" and np.any((rows < 0) | (rows > 1 + NORMALIZED)):
-            continue
-        undone = undo(rows)
-        if np.all(undone <= NORMALIZED) and np.all(np.abs(logsumexp(undone)) <= NORMALIZED):
-            return name
-    return "logits"
+        if name != "probabilities" or _mostly(((rows >= 0) & (rows <= 1 + NORMALIZED)).all(axis=1)):
+            if _mostly(_normalized(undo(rows))):
+                return name
+    sums = logsumexp(rows)[:, 0]
+    below = (rows <= NORMALIZED).all(axis=1) & (sums <= NORMALIZED) & (sums >= LEAST_SUM)
+    return "partial" if _mostly(below) else "logits"
+
+
+def _normalized(rows: Array) -> Array:
+    """Which rows are log-probabilities that sum to one."""
+    return np.asarray((rows <= NORMALIZED).all(axis=1) & (np.abs(logsumexp(rows)[:, 0]) <= NORMALIZED))
+
+
+def _mostly(rows: Array) -> bool:
+    return bool(np.mean(rows) >= MOSTLY)
 
 
 def lattice_of(values: Array) -> str:
