@@ -195,16 +195,12 @@ def base_2(e: Engine) -> Pair:
 
 def sign(e: Engine) -> Pair:
     left, right = forms(e.rng, FORMS, FORMS[1:3])
-    return swapped(
-        e.rng, Pair(given(e.logits, e.tokens, left), -given(e.again(), e.tokens, right), e.tokens)
-    )
+    return swapped(e.rng, Pair(given(e.logits, e.tokens, left), -given(e.again(), e.tokens, right), e.tokens))
 
 
 def probabilities(e: Engine) -> Pair:
     left, right = forms(e.rng, FORMS, FORMS[1:3])
-    return swapped(
-        e.rng, Pair(given(e.logits, e.tokens, left), np.exp(given(e.again(), e.tokens, right)), e.tokens)
-    )
+    return swapped(e.rng, Pair(given(e.logits, e.tokens, left), np.exp(given(e.again(), e.tokens, right)), e.tokens))
 
 
 def missing_log_softmax(e: Engine) -> Pair:
@@ -244,7 +240,9 @@ def sink(e: Engine, *, missing: bool) -> Pair:
     c = rows if right == "log-probs" else pick(rows, e.tokens)
     r = given(x, e.tokens, left)
     decidable = left == "logits" or right == "log-probs"
-    return Pair(c, r, e.tokens, undecidable=not decidable) if missing else Pair(r, c, e.tokens, undecidable=not decidable)
+    return (
+        Pair(c, r, e.tokens, undecidable=not decidable) if missing else Pair(r, c, e.tokens, undecidable=not decidable)
+    )
 
 
 def missing_sink(e: Engine) -> Pair:
@@ -381,13 +379,13 @@ FAULTS = {
 
 
 def outcome(pair: Pair, name: str) -> str:
-    """One of right, unknown, undecided, wrong, accused and passed."""
+    """One of right, unknown, undecided, wrong, beyond and accused (of right pairs), and passed."""
     from polylogit.porting import compare_tokens
 
     found = compare_tokens(pair.reference, pair.candidate, tokens=pair.tokens, **pair.options)
     if not name:
         fine = ("inconclusive", "beyond rounding") if pair.undecidable else ("within rounding",)
-        return "right" if found.verdict in fine else "accused"
+        return "right" if found.verdict in fine else "beyond" if found.verdict == "beyond rounding" else "accused"
     if found.agrees:
         return "passed"
     if found.cause is None or found.cause.name == "unknown":
@@ -434,7 +432,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--verbose", action="store_true")
     options = parser.parse_args(arguments)
     found = run(options.pairs, options.seed, verbose=options.verbose)
-    columns = ("right", "undecided", "unknown", "wrong", "accused", "passed")
+    columns = ("right", "undecided", "unknown", "wrong", "beyond", "accused", "passed")
     print(f"{'':34}" + "".join(f"{one:>11}" for one in columns))
     total: collections.Counter[str] = collections.Counter()
     for name, counts in found.items():

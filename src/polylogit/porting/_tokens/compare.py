@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,9 @@ def compare_tokens(
 def _tokens(tokens: Any) -> Array:
     found = as_numpy(tokens, "tokens=")
     if found.dtype.kind not in "iu" or not found.ndim:
-        message = f"tokens= has the dtype {found.dtype} and the shape {found.shape}; pass the ids, integers, as an array."
+        message = (
+            f"tokens= has the dtype {found.dtype} and the shape {found.shape}; pass the ids, integers, as an array."
+        )
         raise ComparisonError(message)
     return found
 
@@ -121,7 +124,9 @@ def _tokens(tokens: Any) -> Array:
 def _mask(mask: Any, shape: tuple[int, ...]) -> Array:
     found = as_numpy(mask, "mask=")
     if found.shape != shape:
-        message = f"mask= has the shape {found.shape} and tokens= {shape}; pass one that says of each token if it counts."
+        message = (
+            f"mask= has the shape {found.shape} and tokens= {shape}; pass one that says of each token if it counts."
+        )
         raise ComparisonError(message)
     if found.dtype != bool and not np.isin(found, (0, 1)).all():
         message = f"mask= holds {found.min()} to {found.max()}; pass booleans or 0 and 1, where 1 counts."
@@ -195,45 +200,41 @@ def _verdict(evidence: Evidence, cause: Any, dtype: str | None) -> tuple[str, st
         if evidence.raw.times <= 1.0:
             return "inconclusive", "no token has a finite log-probability on either side"
     elif np.all(r[counted] == r[counted][0]) and np.all(c[counted] == r[counted][0]) and counted.size > 1:
-        return "inconclusive", "all log-probabilities are one number on both sides, so that they could not have differed"
+        return (
+            "inconclusive",
+            "all log-probabilities are one number on both sides, so that they could not have differed",
+        )
     if evidence.raw.times <= 1.0:
         return ("within rounding" if cause is None else "different"), ""
     if cause is not None and cause.name != "unknown":
         return "different", ""
     if evidence.raw.times <= BEYOND:
         return "beyond rounding", ""
-    noise = _noise_of_16_bits(evidence) if dtype is None else ""
-    if noise:
+    if dtype is None and (names := _noise_of_16_bits(evidence)):
+        spelled = " or ".join(f'dtype="{name}"' for name in names)
         hint = (
-            f"the differences look like those of {noise} arithmetic in the layers before the logits; if an engine computes "
-            f'in it, pass dtype="{noise}", otherwise something is wrong'
+            "the differences look like those of 16-bit arithmetic in the layers before the logits; if an engine computes in "
+            f"it, pass {spelled}, otherwise something is wrong"
         )
         return "inconclusive", hint
     return "different", ""
 
 
-def _noise_of_16_bits(evidence: Evidence) -> str:
-    """The 16-bit dtype whose rounding would explain differences that have no bias and no outliers; empty for none."""
+def _noise_of_16_bits(evidence: Evidence) -> list[str]:
+    """The 16-bit dtypes whose rounding would explain the differences, if those have no bias and no outliers."""
     if evidence.raw.level == np.inf:
-        return ""
+        return []
     at = np.flatnonzero(evidence.compared)
     chosen = evidence.candidate.chosen[at] - evidence.reference.chosen[at]
     chosen = chosen[np.isfinite(chosen)]
     if chosen.size < ENOUGH or np.max(np.abs(chosen)) > PEAK_OVER_LEVEL * np.sqrt(np.mean(chosen**2)):
-        return ""
+        return []
     if abs(np.mean(chosen)) > UNBIASED * np.std(chosen) / np.sqrt(chosen.size):
-        return ""
-    for name in _SIXTEEN_BITS:
-        coarse = Evidence(
-            evidence.reference,
-            evidence.candidate,
-            evidence.tokens,
-            evidence.counted,
-            evidence.noise._replace(dtype=DTYPES[name]),
-        )
-        if coarse.raw.times <= LOOSELY:
-            return name
-    return ""
+        return []
+    coarser = {
+        name: dataclasses.replace(evidence, noise=evidence.noise._replace(dtype=DTYPES[name])) for name in _SIXTEEN_BITS
+    }
+    return [name for name, one in coarser.items() if one.raw.times <= LOOSELY]
 
 
 # --- measures --------------------------------------------------------------------------------------------------------

@@ -62,10 +62,10 @@ def diagnose(evidence: Evidence, backend: Backend) -> Diagnosis | None:
                 best[fault.name] = one
     clearly = SEEN_THROUGH if agrees else CLEARLY
     helpful = [one for one in best.values() if one.explains and one.level * clearly <= raw.level]
-    if agrees and not helpful:
+    winner = _winner(helpful)
+    if agrees and winner is None:
         return None
     shown = tuple(RunnerUp(one.name, one.level) for one in sorted(best.values(), key=lambda one: one.level)[:5])
-    winner = _winner(helpful)
     if winner is not None:
         rival = next((one for one in shown if one.name != winner.name), None)
         return winner.fault.diagnosis(

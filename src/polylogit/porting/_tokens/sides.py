@@ -109,7 +109,9 @@ def side_of(given: Array | tuple[Array, Array], tokens: Array, counted: Array, w
         at = np.argmax(found, axis=1) if tops.shape[1] else np.zeros(ids.size, int)
         listed = found.any(axis=1)
         values = tops.astype(np.float64)
-        chosen = np.where(listed, values[np.arange(ids.size), at], np.nan) if tops.shape[1] else np.full(ids.size, np.nan)
+        chosen = (
+            np.where(listed, values[np.arange(ids.size), at], np.nan) if tops.shape[1] else np.full(ids.size, np.nan)
+        )
         return Side(chosen, listed, tops.dtype.name, "top-k", ids=listed_ids, tops=values)
     everywhere = np.ones(ids.size, bool)
     if given.shape == shape:
