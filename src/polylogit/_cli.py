@@ -1,5 +1,4 @@
-"""The command line, with click: ``polylogit backends | conform | check | replay | audit | compare |
-compare-tokens``.
+"""The command line, with click: ``polylogit backends | conform | check | replay | audit | compare | compare-tokens``.
 
 Exit status 0 agrees, 1 disagrees, 2 usage, 3 inconclusive. Knows the public functions of the kit and of the porting
 tools, and imports either only when its command runs.
@@ -284,7 +283,7 @@ def _names(_context: click.Context, _option: click.Parameter, values: tuple[str,
 @polylogit.command()
 @click.argument("reference")
 @click.argument("candidate")
-@click.option("--inputs", metavar="FILE", help="Inputs for two callables: .npy, .npz or .safetensors.")
+@click.option("--inputs", metavar="FILE", help="Inputs for two callables, from a file of arrays.")
 @click.option("--cotangent", metavar="FILE", help="Compare gradients too, for this cotangent.")
 @click.option("--name", "names", multiple=True, callback=_names, metavar="HERE=THERE", help="Pair two activations.")
 @click.option("--html", type=_FILE, help="Write a report as one HTML page.")
@@ -301,7 +300,8 @@ def compare(
 ) -> None:
     """Compare the CANDIDATE's outputs with the REFERENCE's, and name the cause if they differ.
 
-    Each is a .npy, .npz or .safetensors file, or module:callable. The exit status is 0 if they agree, 1 if they
+    Each is a file of arrays (.npy, .npz, .safetensors, .pt, .pth, .h5, .hdf5), of a model (.keras, .onnx, .tflite), or
+    module:callable. Models and callables need --inputs. The exit status is 0 if they agree, 1 if they
     differ, 2 for bad usage and 3 if the comparison could not have failed.
     """
     from polylogit.porting._files import compare_files

@@ -267,11 +267,8 @@ def softmax_in_16_bits(e: Engine) -> Pair:
     left, right = forms(e.rng, FORMS[:3], FORMS[1:3])
     y = e.again()
     whole = e.rng.random() < 0.5
-    if whole:  # computed in float32, the result rounded
-        rows = log_softmax(y).astype(dtype)
-    else:  # the logits rounded too
-        rows = log_softmax(y.astype(dtype).astype(np.float32)).astype(dtype)
-    rows = rows.astype(np.float32)
+    # Computed in float32 and the result rounded, or the logits rounded too.
+    rows = log_softmax(y if whole else y.astype(dtype).astype(np.float32)).astype(dtype).astype(np.float32)
     c = rows if right == "log-probs" else pick(rows, e.tokens)
     decidable = whole or left == "logits"
     return swapped(e.rng, Pair(given(e.logits, e.tokens, left), c, e.tokens, undecidable=not decidable))
@@ -309,8 +306,7 @@ def batch_permutation(e: Engine) -> Pair | None:
 
 
 def non_contiguous(e: Engine) -> Pair | None:
-    batch, time = e.tokens.shape
-    if batch < 2:
+    if len(e.tokens) < 2:
         return None
     left, right = forms(e.rng, FORMS[:3], FORMS[:3])
     c = given(e.again(), e.tokens, right)

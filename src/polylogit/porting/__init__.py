@@ -1,7 +1,8 @@
 """Porting a model from one framework to another: whether the port is right, and if not, why.
 
 `compare` takes two outputs, two sets of named activations or two callables; `record` gathers named activations from the
-models of each framework; `compare_tokens` takes what two engines give to the same tokens. Needs the extra ``conformance``.
+models of each framework; `compare_tokens` takes what two engines give to the same tokens. Needs the extra
+``conformance``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from polylogit.errors import BackendUnavailableError, ComparisonError
 try:
     from polylogit.porting._compare import compare
     from polylogit.porting._diagnosis.verdict import Diagnosis
-    from polylogit.porting._files import compare_files, load
+    from polylogit.porting._files import compare_files, load, save
     from polylogit.porting._record import record, tap
     from polylogit.porting._report import Comparison
     from polylogit.porting._tokens.compare import compare_tokens
@@ -32,5 +33,6 @@ __all__ = [
     "compare_tokens",
     "load",
     "record",
+    "save",
     "tap",
 ]

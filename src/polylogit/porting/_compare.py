@@ -92,7 +92,7 @@ def compare(
         raise ComparisonError(message)
     left, right = _named(reference, "reference"), _named(candidate, "candidate")
     pairs, unmatched = _aligned(left, right, dict(names or {}))
-    backend = backend_of(list(right.values())[-1])
+    backend = backend_of(right[list(right)[-1]])
     judged = _Pairs(backend, _logits(called))
     for name, other in pairs:
         judged.add(name, other, left[name], right[other])
@@ -127,16 +127,17 @@ def _logits(called: list[Called]) -> Array | None:
     return as_numpy(x, "inputs=") if hasattr(x, "dtype") else None
 
 
-def _named(side: Any, what: str) -> dict[str, Any]:
+def _named(side: Any, what: str) -> Mapping[str, Any]:
     if isinstance(side, Mapping):
         if not side:
             message = f"the {what} has no activations; run the recorder's model before comparing."
             raise ComparisonError(message)
-        return {str(name): value for name, value in side.items()}
+        # A file's arrays are read one at a time, when they are compared.
+        return side if all(isinstance(name, str) for name in side) else {str(name): side[name] for name in side}
     return {"output": side}
 
 
-def _aligned(left: dict[str, Any], right: dict[str, Any], names: dict[str, str]) -> tuple[Any, tuple[str, ...]]:
+def _aligned(left: Mapping[str, Any], right: Mapping[str, Any], names: dict[str, str]) -> tuple[Any, tuple[str, ...]]:
     unknown = [name for name in names if name not in left]
     if unknown:
         message = f"names= maps {unknown}, which the reference does not have; it has {list(left)}."

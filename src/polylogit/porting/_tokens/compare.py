@@ -37,8 +37,8 @@ def compare_tokens(
 ) -> TokenComparison:
     """Compare the log-probabilities that two engines with the same weights give to the same tokens.
 
-    An inference engine and a trainer, say: which of the two is wrong is not known, so that a cause says which side it is
-    on only where that can be told.
+    An inference engine and a trainer, say. Which of the two is wrong is not known: a cause says which side it is on
+    where that can be told.
 
     Parameters
     ----------
@@ -213,8 +213,8 @@ def _verdict(evidence: Evidence, cause: Any, dtype: str | None) -> tuple[str, st
     if dtype is None and (names := _noise_of_16_bits(evidence)):
         spelled = " or ".join(f'dtype="{name}"' for name in names)
         hint = (
-            "the differences look like those of 16-bit arithmetic in the layers before the logits; if an engine computes in "
-            f"it, pass {spelled}, otherwise something is wrong"
+            "the differences look like those of 16-bit arithmetic in the layers before the logits; if an engine "
+            f"computes in it, pass {spelled}, otherwise something is wrong"
         )
         return "inconclusive", hint
     return "different", ""

@@ -1,7 +1,7 @@
 """What is known of two engines' numbers, and how far right ones may be apart.
 
-Entries are what both sides hold and can be compared: whole rows if both have them, what the top k share, else the chosen
-tokens. Knows no fault and no framework.
+Entries are what both sides hold and can be compared: whole rows if both have them, what the top k share, else the
+chosen tokens. Knows no fault and no framework.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Evidence:
 
     @functools.cached_property
     def positions(self) -> Array:
-        """Where a cause is looked for: all that count, or as many whole rows as are manageable, the worst among them."""
+        """Where a cause is looked for: all that count, or as many whole rows as fit, the worst among them."""
         counted = np.flatnonzero(self.counted)
         widths = [one.whole.shape[1] for one in (self.reference, self.candidate) if one.whole is not None]
         most = max(32, MOST_ENTRIES // max(widths, default=1))

@@ -1,7 +1,7 @@
 """What makes two engines with the same weights give different log-probabilities, fault by fault.
 
-Each predicts, from what one side has, what the other would have; whether a prediction explains the difference is decided
-in `judge`, by one rule for all.
+Each predicts, from what one side has, what the other would have; whether a prediction explains the difference is
+decided in `judge`, by one rule for all.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _SMALLEST = 1e-4  # a temperature nearer to 1 is none
 _FACTORS = np.exp(np.linspace(np.log(1 / 20.0), np.log(20.0), 25))
 # Of this many entries at least, values that all lie on the numbers of a 16-bit dtype were rounded to it.
 _TELLING = 6
-# How far two engines' float32 logits are apart, relative to their size: nearer to the middle of two 16-bit numbers, they
-# may be rounded to either.
+# How far two engines' float32 logits are apart, relative to their size: nearer to the middle of two 16-bit numbers,
+# they may be rounded to either.
 _TIE = 8 * 2.0**-23
 
 
@@ -190,7 +190,7 @@ def _inferred_support(evidence: Evidence, view: View) -> Iterator[Prediction]:
 
 def _kept(masses: Array, p: float, near: float, wanted: Array) -> Array:
     """The last token kept at each position; where the mass is as near to p as rounding, the one that is seen."""
-    last = np.minimum((masses < p).sum(axis=1), masses.shape[1] - 1)
+    last: Array = np.minimum((masses < p).sum(axis=1), masses.shape[1] - 1)
     at = np.arange(len(last))
     for other in (np.minimum(last + 1, masses.shape[1] - 1), np.maximum(last - 1, 0)):
         between = masses[at, np.minimum(last, other)]
@@ -217,8 +217,8 @@ def _further_term(faulty: str, evidence: Evidence) -> Iterator[Prediction]:
         sums = logsumexp(evidence.rows(faulty))
         if np.mean(sums < -_SMALLEST) >= 0.9:
             parameters = {"term": "", "mass": float(np.median(1.0 - exp(sums)))}
-            pair = (r, c - sums) if faulty == "candidate" else (r - sums, c)
-            yield Prediction(*pair, parameters)
+            expected, observed = (r, c - sums) if faulty == "candidate" else (r - sums, c)
+            yield Prediction(expected, observed, parameters)
     for view in evidence.views():
         if view.faulty != faulty or view.logits is None:
             continue
@@ -511,8 +511,8 @@ FAULTS = (
     ),
     Fault(
         "truncated-support",
-        "The {side}'s log-probabilities are normalised over the likeliest tokens alone ({rule}), so that each is higher "
-        "by -log of their mass.",
+        "The {side}'s log-probabilities are normalised over the likeliest tokens alone ({rule}), so that each is "
+        "higher by -log of their mass.",
         "logprobs = log_softmax(logits)  # before top-k and top-p are applied",
         _truncated,
     ),
@@ -566,8 +566,8 @@ FAULTS = (
     ),
     Fault(
         "padding-counted",
-        "The {count} positions that differ are padding at the ends of sequences; only the {side} gives them numbers that "
-        "count.",
+        "The {count} positions that differ are padding at the ends of sequences; only the {side} gives them numbers "
+        "that count.",
         "compare_tokens(..., mask=attention_mask)",
         functools.partial(_left_out, "padding-counted"),
     ),

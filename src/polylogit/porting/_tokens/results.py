@@ -21,8 +21,8 @@ Position = tuple[int, ...]
 class TokenResults:
     """What `compare_tokens` found, without the reports.
 
-    Differences are the candidate's log-probability minus the reference's, in nats, at the positions that count and where
-    both are finite.
+    Differences are the candidate's log-probability minus the reference's, in nats, at the positions that count
+    and where both are finite.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What one engine gave: log-probabilities of the chosen tokens, whole rows of logits or log-probabilities, or the top k.
+"""What one engine gave: log-probabilities of the chosen tokens, whole rows of them or of logits, or the top k.
 
 Positions are counted through the batch, row by row. Whole rows are kept as they came and widened a few at a time. Knows
 no fault and no framework.
@@ -100,8 +100,8 @@ def side_of(given: Array | tuple[Array, Array], tokens: Array, counted: Array, w
         listed_ids, tops = given
         if listed_ids.shape != tops.shape or listed_ids.shape[:-1] != shape:
             message = (
-                f"{what} has ids of the shape {listed_ids.shape} and logprobs of {tops.shape}, and tokens {shape}; both "
-                f"need the shape {(*shape, 'k')}."
+                f"{what} has ids of the shape {listed_ids.shape} and logprobs of {tops.shape}, and tokens {shape}; "
+                f"both need the shape {(*shape, 'k')}."
             )
             raise ComparisonError(message)
         listed_ids, tops = (one.reshape(ids.size, -1) for one in (listed_ids, tops))
@@ -161,12 +161,12 @@ def _form(rows: Array) -> str:
     if _mostly(_normalized(rows)):
         return "log-probs"
     for name, undo in UNDO.items():
-        if name != "probabilities" or _mostly(((rows >= 0) & (rows <= 1 + NORMALIZED)).all(axis=1)):
-            if _mostly(_normalized(undo(rows))):
-                return name
+        possible = name != "probabilities" or bool(np.all((rows >= 0) & (rows <= 1 + NORMALIZED)))
+        if possible and _mostly(_normalized(undo(rows))):
+            return name
     sums = logsumexp(rows)[:, 0]
     below = (rows <= NORMALIZED).all(axis=1) & (sums <= NORMALIZED) & (sums >= LEAST_SUM)
-    return "partial" if _mostly(below) else "logits"
+    return "partial" if _mostly(np.asarray(below)) else "logits"
 
 
 def _normalized(rows: Array) -> Array:
