@@ -1,4 +1,4 @@
-"""The command line, with click: ``polylogit backends | conform | check | replay | audit | compare``.
+"""The command line, with click: ``polylogit backends | conform | check | replay | audit | compare | compare-tokens``.
 
 Exit status 0 agrees, 1 disagrees, 2 usage, 3 inconclusive. Knows the public functions of the kit and of the porting
 tools, and imports either only when its command runs.
@@ -283,7 +283,7 @@ def _names(_context: click.Context, _option: click.Parameter, values: tuple[str,
 @polylogit.command()
 @click.argument("reference")
 @click.argument("candidate")
-@click.option("--inputs", metavar="FILE", help="Inputs for two callables: .npy, .npz or .safetensors.")
+@click.option("--inputs", metavar="FILE", help="Inputs for two callables, from a file of arrays.")
 @click.option("--cotangent", metavar="FILE", help="Compare gradients too, for this cotangent.")
 @click.option("--name", "names", multiple=True, callback=_names, metavar="HERE=THERE", help="Pair two activations.")
 @click.option("--html", type=_FILE, help="Write a report as one HTML page.")
@@ -300,13 +300,19 @@ def compare(
 ) -> None:
     """Compare the CANDIDATE's outputs with the REFERENCE's, and name the cause if they differ.
 
-    Each is a .npy, .npz or .safetensors file, or module:callable. The exit status is 0 if they agree, 1 if they
+    Each is a file of arrays (.npy, .npz, .safetensors, .pt, .pth, .h5, .hdf5), of a model (.keras, .onnx, .tflite), or
+    module:callable. Models and callables need --inputs. The exit status is 0 if they agree, 1 if they
     differ, 2 for bad usage and 3 if the comparison could not have failed.
     """
     from polylogit.porting._files import compare_files
 
     found = compare_files(reference, candidate, inputs=inputs, cotangent=cotangent, names=names or None)
     click.echo(found.summary())
+    _write(found, html, json_path)
+    sys.exit({"agrees": 0, "disagrees": 1, "inconclusive": 3}[found.status])
+
+
+def _write(found: Any, html: Path | None, json_path: Path | None) -> None:
     try:
         if html is not None:
             found.to_html(html)
@@ -315,7 +321,41 @@ def compare(
     except OSError as error:
         message = f"the report cannot be written: {error}"
         raise click.UsageError(message) from error
-    sys.exit({"agrees": 0, "disagrees": 1, "inconclusive": 3}[found.status])
+
+
+@polylogit.command(name="compare-tokens")
+@click.argument("reference")
+@click.argument("candidate")
+@click.option("--tokens", required=True, metavar="FILE", help="The ids of the chosen tokens.")
+@click.option("--mask", metavar="FILE", help="Which positions count: booleans, or 0 and 1.")
+@click.option("--dtype", help="The coarsest dtype in which either engine computes, for example bfloat16.")
+@click.option("--strict", is_flag=True, help="Beyond rounding fails too, even where nothing explains it.")
+@click.option("--html", type=_FILE, help="Write a report as one HTML page.")
+@click.option("--json", "json_path", type=_FILE, help="Write the verdict and the measures as JSON.")
+@_usage
+def compare_tokens(
+    reference: str,
+    candidate: str,
+    tokens: str,
+    mask: str | None,
+    dtype: str | None,
+    strict: bool,
+    html: Path | None,
+    json_path: Path | None,
+) -> None:
+    """Compare the log-probabilities that two engines give to the same TOKENS, and name the cause if they differ.
+
+    Each file holds one array: the log-probability of each token, or rows of logits or log-probabilities over the
+    vocabulary; or two, "ids" and "logprobs", for the top k. The exit status is 0 if they agree, 1 if they differ, 2 for
+    bad usage and 3 if it cannot be told.
+    """
+    from polylogit.porting._files import compare_token_files
+
+    found = compare_token_files(reference, candidate, tokens=tokens, mask=mask, dtype=dtype)
+    click.echo(found.summary())
+    _write(found, html, json_path)
+    beyond = 1 if strict else 0
+    sys.exit({"within rounding": 0, "beyond rounding": beyond, "different": 1, "inconclusive": 3}[found.verdict])
 
 
 def _shape(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...] | None:

@@ -1,7 +1,8 @@
 """Porting a model from one framework to another: whether the port is right, and if not, why.
 
 `compare` takes two outputs, two sets of named activations or two callables; `record` gathers named activations from the
-models of each framework. Needs the extra ``conformance``.
+models of each framework; `compare_tokens` takes what two engines give to the same tokens. Needs the extra
+``conformance``.
 """
 
 from __future__ import annotations
@@ -11,13 +12,27 @@ from polylogit.errors import BackendUnavailableError, ComparisonError
 try:
     from polylogit.porting._compare import compare
     from polylogit.porting._diagnosis.verdict import Diagnosis
-    from polylogit.porting._files import compare_files, load
+    from polylogit.porting._files import compare_files, load, save
     from polylogit.porting._recorders import record, tap
     from polylogit.porting._report import Comparison
+    from polylogit.porting._tokens.compare import compare_tokens
+    from polylogit.porting._tokens.report import TokenComparison
 except ModuleNotFoundError as error:
     if error.name != "ml_dtypes":
         raise
     message = 'polylogit.porting needs ml_dtypes; install it with: pip install "polylogit[conformance]"'
     raise BackendUnavailableError(message, name=error.name) from error
 
-__all__ = ["Comparison", "ComparisonError", "Diagnosis", "compare", "compare_files", "load", "record", "tap"]
+__all__ = [
+    "Comparison",
+    "ComparisonError",
+    "Diagnosis",
+    "TokenComparison",
+    "compare",
+    "compare_files",
+    "compare_tokens",
+    "load",
+    "record",
+    "save",
+    "tap",
+]

@@ -99,7 +99,7 @@ def compare(
         raise ComparisonError(message)
     left, right = _named(reference, "reference"), _named(candidate, "candidate")
     pairs, unmatched = align(left, right, names)
-    backend = backend_of(list(right.values())[-1])
+    backend = backend_of(right[list(right)[-1]])
     judged = _Pairs(backend, _logits(called), alone=len(pairs) == 1)
     if called:
         judged.noise = noise_of(called, (left, right))
@@ -136,12 +136,13 @@ def _logits(called: list[Called]) -> Array | None:
     return as_numpy(x, "inputs=") if hasattr(x, "dtype") else None
 
 
-def _named(side: Any, what: str) -> dict[str, Any]:
+def _named(side: Any, what: str) -> Mapping[str, Any]:
     if isinstance(side, Mapping):
         if not side:
             message = f"the {what} has no activations; run the recorder's model before comparing."
             raise ComparisonError(message)
-        return {str(name): value for name, value in side.items()}
+        # A file's arrays are read one at a time, when they are compared.
+        return side if all(isinstance(name, str) for name in side) else {str(name): side[name] for name in side}
     return {"output": side}
 
 

@@ -1,32 +1,29 @@
-"""Outputs from files: .npy, .npz and .safetensors, read without ever unpickling, and ``module:callable``.
+"""Outputs from files and ``module:callable``, outputs to files, and the comparison of either.
 
-The first bytes of a file decide what it is, and must agree with its name.
+The first bytes of a file decide what it is, and must agree with its name; `polylogit.porting._formats` reads it.
 """
 
 from __future__ import annotations
 
-import functools
-import json
 import os
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from polylogit._io import resolve
 from polylogit.errors import ComparisonError
+from polylogit.porting._call import as_numpy
 from polylogit.porting._compare import compare
+from polylogit.porting._formats import FORMATS, WRITERS
+from polylogit.porting._tokens.compare import compare_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from polylogit.porting._report import Comparison
+    from polylogit.porting._tokens.report import TokenComparison
 
-__all__ = ["compare_files", "load"]
+__all__ = ["compare_files", "compare_token_files", "load", "save"]
 
-# suffix -> the bytes with which such a file begins
-_MAGIC = {".npy": b"\x93NUMPY", ".npz": b"PK"}
+_KNOWN = ", ".join(FORMATS)
 
 
 def load(source: str | os.PathLike[str]) -> Any:
@@ -35,87 +32,98 @@ def load(source: str | os.PathLike[str]) -> Any:
     Parameters
     ----------
     source : str or path
-        A file ending in .npy, .npz or .safetensors, or ``"package.module:name"``; modules are also found in the
-        current directory.
+        A file of arrays (.npy, .npz, .safetensors, .pt, .pth, .h5, .hdf5) or of a model (.keras, .onnx, .tflite), or
+        ``"package.module:name"``; modules are also found in the current directory. What is not of the extra
+        ``conformance`` needs the library that reads it: PyTorch, h5py, Keras, onnxruntime, ai-edge-litert.
 
     Returns
     -------
-    ndarray, dict of str to ndarray, or callable
+    ndarray, mapping of str to ndarray, or callable
+        A mapping has the order in which the arrays were written, as far as the file has kept it, and reads each array
+        when it is asked for, except of .pt.
 
     Raises
     ------
     ComparisonError
-        For a file that is missing, malformed, pickled or of another kind, and for a callable that cannot be imported.
+        For a file that is missing, malformed, pickled or of another kind, for a library that is not installed, and for
+        a callable that cannot be imported.
     """
     text = os.fspath(source)
     path = Path(text)
-    if path.suffix in _READERS:
+    if path.suffix in FORMATS:
         if not path.is_file():
             message = f"the file {text!r} does not exist, or is a folder. Check the path."
             raise ComparisonError(message)
         return _read(path)
     if ":" in text:
         return _import(text)
-    message = f"{text!r} is neither a file ending in .npy, .npz or .safetensors nor module:callable. Save the outputs "
-    message += "with numpy.savez, or name a function."
+    message = f"{text!r} is neither a file ending in {_KNOWN} nor module:callable. Save the outputs "
+    message += "with polylogit.porting.save or numpy.savez, or name a function."
     raise ComparisonError(message)
 
 
 def _read(path: Path) -> Any:
+    form = FORMATS[path.suffix]
     try:
         with path.open("rb") as file:
             start = file.read(8)
-        magic = _MAGIC.get(path.suffix, b"")
-        if not start.startswith(magic):
-            raise ValueError(f"it begins with {start!r} and not with {magic!r}")
-        found = _READERS[path.suffix](path)
+        if not start.startswith(form.magic):
+            raise ValueError(f"it begins with {start!r} and not with {form.magic!r}")
+        found = form.read(path)
     except Exception as error:
         message = (
-            f"{str(path)!r} is no readable {path.suffix} file: {error}. Write it again as plain arrays with "
-            "numpy.save, numpy.savez or safetensors; pickled objects are never loaded."
+            f"{str(path)!r} is no readable {path.suffix} file: {error}. Write arrays with polylogit.porting.save, "
+            "numpy.save or numpy.savez; pickled objects are never loaded."
         )
         raise ComparisonError(message) from error
-    if isinstance(found, dict) and not found:
+    if isinstance(found, Mapping) and not found:
         message = f"{str(path)!r} holds no arrays; save at least one."
         raise ComparisonError(message)
     return found
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-    with zipfile.ZipFile(path) as archive:
-        others = [name for name in archive.namelist() if not name.endswith(".npy")]
-        if others:
-            raise ValueError(f"it holds {others[0]!r}, which is not an array")
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-    with np.load(path, allow_pickle=False) as arrays:
-        # In the order of the archive, which is that in which they were written.
-        return {name: arrays[name] for name in names}
+def save(path: str | os.PathLike[str], activations: Mapping[str, Any]) -> None:
+    """Write named activations of any framework to a file that keeps their order, for `load` and `compare_files`.
 
+    Parameters
+    ----------
+    path : str or path
+        Ending in .npz or .safetensors. The latter holds bfloat16 and float8 too; its writers sort the arrays, so that
+        their order is kept in the metadata.
+    activations : mapping of str to array
+        As a recorder returns them.
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
+    Raises
+    ------
+    ComparisonError
+        For another suffix, and for what is no array of real numbers.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, pathlib
+    >>> from polylogit.porting import load, record, save, tap
+    >>> recorded = record(lambda x: tap("squares", x * x).sum())(np.arange(3.0))
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "activations.safetensors"
+    >>> save(path, recorded)
+    >>> list(load(path))
+    ['squares', 'output']
+    """
+    target = Path(path)
+    if target.suffix not in WRITERS:
+        message = f"{os.fspath(path)!r} ends in none of {', '.join(WRITERS)}; choose one of these."
+        raise ComparisonError(message)
+    arrays = {str(name): as_numpy(one, f"the activation {name!r}") for name, one in activations.items()}
+    narrow = [name for name, one in arrays.items() if one.dtype.kind not in "biuf"]
+    if narrow and target.suffix == ".npz":
+        name = narrow[0]
+        message = f"{name!r} is {arrays[name].dtype.name}, which .npz does not keep; write .safetensors."
+        raise ComparisonError(message)
+    partial = target.with_name(f".{target.name}-{os.getpid()}")
     try:
-        from safetensors import safe_open
-    except ImportError as error:
-        raise ValueError("reading it needs the package safetensors: pip install safetensors") from error
-    if path.stat().st_size < 8:
-        raise ValueError("it is too short")
-    with safe_open(path, framework="numpy") as file:
-        return {name: file.get_tensor(name) for name in _in_order(path, list(file.keys()))}
-
-
-def _in_order(path: Path, names: list[str]) -> list[str]:
-    """By the place of the data in the file: the order of writing, as far as the format keeps it."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-    return sorted(names, key=lambda name: header[name]["data_offsets"][0])
-
-
-_READERS: dict[str, Callable[[Path], Any]] = {
-    ".npy": functools.partial(np.load, allow_pickle=False),
-    ".npz": _read_npz,
-    ".safetensors": _read_safetensors,
-}
+        WRITERS[target.suffix](partial, arrays)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _import(text: str) -> Any:
@@ -145,7 +153,7 @@ def compare_files(
     reference, candidate : str or path
         As for `load`.
     inputs, cotangent : str or path, optional
-        For callables: .npy, .npz or .safetensors. Several arrays are passed by name.
+        For callables: a file of arrays. Several arrays are passed by name.
     names : dict, optional
         The candidate's names for activations that the reference names differently.
 
@@ -157,21 +165,43 @@ def compare_files(
     if inputs is not None:
         given["inputs"] = _positional(load(inputs))
     if cotangent is not None:
-        given["cotangent"] = _single(load(cotangent))
+        given["cotangent"] = _single(load(cotangent), "the cotangent")
     return compare(load(reference), load(candidate), **given)
 
 
 def _positional(arrays: Any) -> Any:
     """The names ``arr_0``, ``arr_1`` are those that numpy.savez gives to arrays without a name."""
-    if isinstance(arrays, dict) and all(name.startswith("arr_") for name in arrays):
-        return tuple(arrays.values())
+    if isinstance(arrays, Mapping):
+        named = dict(arrays)
+        return tuple(named.values()) if all(name.startswith("arr_") for name in named) else named
     return arrays
 
 
-def _single(arrays: Any) -> Any:
-    if isinstance(arrays, dict):
+def compare_token_files(
+    reference: str | os.PathLike[str],
+    candidate: str | os.PathLike[str],
+    *,
+    tokens: str | os.PathLike[str],
+    mask: str | os.PathLike[str] | None = None,
+    dtype: str | None = None,
+) -> TokenComparison:
+    """`polylogit.porting.compare_tokens` of files: each with one array, or with "ids" and "logprobs" for the top k."""
+    sides = []
+    for path, what in ((reference, "the reference"), (candidate, "the candidate")):
+        found = load(path)
+        top = isinstance(found, Mapping) and set(found) == {"ids", "logprobs"}
+        sides.append(dict(found) if top else _single(found, what))
+    counts = None if mask is None else _single(load(mask), "the mask")
+    return compare_tokens(*sides, tokens=_single(load(tokens), "the tokens"), mask=counts, dtype=dtype)
+
+
+def _single(arrays: Any, what: str) -> Any:
+    if callable(arrays):
+        message = f"{what} is a callable, and a file with an array is needed; save what it returns."
+        raise ComparisonError(message)
+    if isinstance(arrays, Mapping):
         if len(arrays) != 1:
-            message = f"the file of the cotangent holds {len(arrays)} arrays; write one that holds a single array."
+            message = f"the file of {what} holds {len(arrays)} arrays; write one that holds a single array."
             raise ComparisonError(message)
         return next(iter(arrays.values()))
     return arrays

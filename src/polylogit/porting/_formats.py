@@ -1,0 +1,273 @@
+"""The files that hold outputs or a model, by their suffix: how each is read, and written where it can be.
+
+Arrays are read when they are asked for, one at a time, in the order in which they were written. Nothing is ever
+unpickled, and no file outside the one that is named is followed. A library is imported where its files are read.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from polylogit import convert
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["FORMATS", "WRITERS", "Arrays", "Format"]
+
+# In the metadata of a safetensors file, the names in the order in which they were written, as JSON.
+ORDER = "polylogit.order"
+
+
+class Arrays(Mapping[str, Any]):
+    """The arrays of a file by name; each is read anew whenever it is asked for, and not kept."""
+
+    def __init__(self, names: list[str], read: Callable[[str], Any]) -> None:
+        self._names, self._read = dict.fromkeys(names), read
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __repr__(self) -> str:
+        return f"<Arrays {list(self._names)}>"
+
+
+class Format(NamedTuple):
+    """One kind of file.
+
+    Attributes
+    ----------
+    read : callable
+        From a path to an array, a mapping of arrays, or a model, which is a callable.
+    magic : bytes
+        With which such a file begins; empty where there is nothing to tell it by.
+    """
+
+    read: Callable[[Path], Any]
+    magic: bytes = b""
+
+
+def _needed(module: str, command: str) -> Any:
+    """A library, or an error that says how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        message = f"reading it needs {module.partition('.')[0]}; install it with: {command}"
+        raise ValueError(message) from error
+
+
+# --- arrays ----------------------------------------------------------------------------------------------------------
+
+
+def _npz(path: Path) -> Arrays:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        others = [name for name in names if not name.endswith(".npy")]
+        if others:
+            raise ValueError(f"it holds {others[0]!r}, which is not an array")
+        for name in names:
+            _check_header(archive, name)
+
+    def read(name: str) -> Any:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays[name]
+
+    # In the order of the archive, which is that in which they were written.
+    return Arrays([name.removesuffix(".npy") for name in names], read)
+
+
+def _check_header(archive: zipfile.ZipFile, name: str) -> None:
+    """That an array of an archive can be read, from its first bytes alone."""
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version in headers and headers[version](file)[2].hasobject:
+            raise ValueError(f"{name!r} holds pickled objects")
+
+
+def _safetensors(path: Path) -> Arrays:
+    library = _needed("safetensors", "pip install safetensors")
+    if path.stat().st_size < 8:
+        raise ValueError("it is too short")
+
+    def read(name: str) -> Any:
+        with library.safe_open(path, framework="numpy") as file:
+            return file.get_tensor(name)
+
+    with library.safe_open(path, framework="numpy") as file:
+        names = list(file.keys())
+    return Arrays(_in_order(path, names), read)
+
+
+def _in_order(path: Path, names: list[str]) -> list[str]:
+    """As the metadata say, or by the place of the data in the file, which the format's writers sort by dtype."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    try:
+        order = {name: place for place, name in enumerate(json.loads(header["__metadata__"][ORDER]))}
+    except (KeyError, TypeError, ValueError):
+        order = {}
+    return sorted(names, key=lambda name: (order.get(name, len(order)), header[name]["data_offsets"][0]))
+
+
+def _torch(path: Path) -> Any:
+    torch = _needed("torch", 'pip install "polylogit[torch]"')
+    found = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(found, torch.Tensor):
+        return convert(found.detach(), "numpy")
+    if not isinstance(found, Mapping):
+        raise ValueError(f"it holds a {type(found).__name__}, and not a tensor or a dict of tensors")
+    return {name: convert(one.detach(), "numpy") for name, one in _tensors(found, torch.Tensor)}
+
+
+def _tensors(found: Mapping[Any, Any], tensor: type, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors of a dict and of the dicts in it, as a checkpoint has them; what is no tensor is left out."""
+    for key, value in found.items():
+        if isinstance(value, tensor):
+            yield f"{path}{key}", value
+        elif isinstance(value, Mapping):
+            yield from _tensors(value, tensor, f"{path}{key}.")
+
+
+def _hdf5(path: Path) -> Arrays:
+    h5py = _needed("h5py", "pip install h5py")
+    with h5py.File(path, "r") as file:
+        names = list(_datasets(h5py, file, ""))
+
+    def read(name: str) -> Any:
+        with h5py.File(path, "r") as file:
+            return file[name][()]
+
+    return Arrays(names, read)
+
+
+def _datasets(h5py: Any, group: Any, path: str) -> Iterator[str]:
+    """The datasets of numbers by path, in order of creation where the group has kept it."""
+    tracked = group.id.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
+    names: list[bytes] = []
+    group.id.links.iterate(names.append, idx_type=h5py.h5.INDEX_CRT_ORDER if tracked else h5py.h5.INDEX_NAME)
+    for name in (one.decode() for one in names):
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            continue  # a link may lead out of the file
+        one = group[name]
+        if isinstance(one, h5py.Group):
+            yield from _datasets(h5py, one, f"{path}{name}/")
+        elif isinstance(one, h5py.Dataset):
+            if one.external or one.is_virtual:
+                raise ValueError(f"{path + name!r} keeps its numbers in another file")
+            if one.dtype.kind in "biuf":
+                yield path + name
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def _keras(path: Path) -> Any:
+    keras = _needed("keras", 'pip install "polylogit[tensorflow]"')
+    return keras.models.load_model(path, compile=False, safe_mode=True)
+
+
+class _Session:
+    """A model that a runtime computes, as a callable of positional inputs or of inputs by name."""
+
+    def __init__(self, inputs: dict[str, str], run: Callable[[dict[str, Array]], dict[str, Any]]) -> None:
+        self._inputs, self._run = inputs, run
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """The output, or the outputs by name."""
+        names = list(self._inputs)
+        if len(arguments) > len(names) or set(keywords) - set(names):
+            raise TypeError(f"the model takes {names}, and got {len(arguments)} inputs and {sorted(keywords)}")
+        values = dict(zip(names, arguments, strict=False)) | keywords
+        given = {name: np.asarray(convert(one, "numpy")).astype(self._inputs[name]) for name, one in values.items()}
+        found = self._run(given)
+        return found if len(found) > 1 else next(iter(found.values()))
+
+
+# What ONNX calls a dtype, where NumPy has another word.
+_ONNX_DTYPES = {"float": "float32", "double": "float64", "bool": "bool"}
+
+
+def _onnx(path: Path) -> Any:
+    runtime = _needed("onnxruntime", "pip install onnxruntime")
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    outputs = [one.name for one in session.get_outputs()]
+
+    def run(values: dict[str, Array]) -> dict[str, Any]:
+        return dict(zip(outputs, session.run(outputs, values), strict=True))
+
+    dtypes = {one.name: one.type.removeprefix("tensor(").removesuffix(")") for one in session.get_inputs()}
+    return _Session({name: _ONNX_DTYPES.get(dtype, dtype) for name, dtype in dtypes.items()}, run)
+
+
+def _tflite(path: Path) -> Any:
+    interpreter = _interpreter()(model_path=str(path))
+    inputs = {one["name"]: one for one in interpreter.get_input_details()}
+
+    def run(values: dict[str, Array]) -> dict[str, Any]:
+        for name, value in values.items():
+            interpreter.resize_tensor_input(inputs[name]["index"], value.shape)
+        interpreter.allocate_tensors()
+        for name, value in values.items():
+            interpreter.set_tensor(inputs[name]["index"], value)
+        interpreter.invoke()
+        return {one["name"]: interpreter.get_tensor(one["index"]) for one in interpreter.get_output_details()}
+
+    return _Session({name: np.dtype(one["dtype"]).name for name, one in inputs.items()}, run)
+
+
+def _interpreter() -> Any:
+    """The small runtime, or TensorFlow's own."""
+    try:
+        return importlib.import_module("ai_edge_litert.interpreter").Interpreter
+    except ImportError:
+        return _needed("tensorflow", "pip install ai-edge-litert").lite.Interpreter
+
+
+FORMATS: dict[str, Format] = {
+    ".npy": Format(functools.partial(np.load, allow_pickle=False), b"\x93NUMPY"),
+    ".npz": Format(_npz, b"PK"),
+    ".safetensors": Format(_safetensors),
+    ".pt": Format(_torch),
+    ".pth": Format(_torch),
+    ".h5": Format(_hdf5, b"\x89HDF\r\n\x1a\n"),
+    ".hdf5": Format(_hdf5, b"\x89HDF\r\n\x1a\n"),
+    ".keras": Format(_keras, b"PK"),
+    ".onnx": Format(_onnx),
+    ".tflite": Format(_tflite),
+}
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _write_npz(path: Path, arrays: dict[str, Array]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _write_safetensors(path: Path, arrays: dict[str, Array]) -> None:
+    library = _needed("safetensors.numpy", "pip install safetensors")
+    contiguous = {name: np.ascontiguousarray(one) for name, one in arrays.items()}
+    library.save_file(contiguous, path, metadata={ORDER: json.dumps(list(arrays))})
+
+
+WRITERS: dict[str, Callable[[Path, dict[str, Array]], None]] = {".npz": _write_npz, ".safetensors": _write_safetensors}
