@@ -1,7 +1,8 @@
 """Porting a model from one framework to another: whether the port is right, and if not, why.
 
 `compare` takes two outputs, two sets of named activations or two callables; `record` gathers named activations from the
-models of each framework. Needs the extra ``conformance``.
+models of each framework; `isolate` compares module by module, each on the original's own inputs. Needs the extra
+``conformance``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ try:
     from polylogit.porting._compare import compare
     from polylogit.porting._diagnosis.verdict import Diagnosis
     from polylogit.porting._files import compare_files, load
+    from polylogit.porting._isolate import Isolation, isolate
     from polylogit.porting._record import record, tap
     from polylogit.porting._report import Comparison
 except ModuleNotFoundError as error:
@@ -20,4 +22,15 @@ except ModuleNotFoundError as error:
     message = 'polylogit.porting needs ml_dtypes; install it with: pip install "polylogit[conformance]"'
     raise BackendUnavailableError(message, name=error.name) from error
 
-__all__ = ["Comparison", "ComparisonError", "Diagnosis", "compare", "compare_files", "load", "record", "tap"]
+__all__ = [
+    "Comparison",
+    "ComparisonError",
+    "Diagnosis",
+    "Isolation",
+    "compare",
+    "compare_files",
+    "isolate",
+    "load",
+    "record",
+    "tap",
+]
