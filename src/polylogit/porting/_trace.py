@@ -1,8 +1,8 @@
 """What goes into and comes out of each module: kept from one run, and put into another.
 
-Two watchers, see `_watch`. A `Trace` keeps the values of each call of a run. A `Substitution` puts the values of a trace
-in the place of a model's own, and keeps what the model would have gone on with. Knows structures of arrays, and neither
-frameworks nor what is made of the values.
+Two watchers, see `_watch`. A `Trace` keeps the values of each call of a run. A `Substitution` puts the values of a
+trace in the place of a model's own, and keeps what the model would have gone on with. Knows structures of arrays, and
+neither frameworks nor what is made of the values.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def _values(value: Any) -> Array | None:
 
 
 def _is_float(values: Array) -> bool:
-    return values.dtype.kind == "f" or values.dtype.type.__module__ == "ml_dtypes"
+    return bool(values.dtype.kind == "f" or values.dtype.type.__module__ == "ml_dtypes")
 
 
 def _is_mask(name: str, values: Array) -> bool:
@@ -268,7 +268,7 @@ class Substitution:
         """The structure with the trace's values; the own ones are kept."""
         call = self.trace.calls[at.call]
         theirs: dict[str, Array] = getattr(call, at.side)
-        own = {path: one for path, one in _leaves(structure) if (id(one), path) and _is_array(one)}
+        own = dict(_leaves(structure))
         numbers = {path: values for path, one in own.items() if (values := _values(one)) is not None}
         exchange_integers = at.side == "inputs" and call.leaf and bool(call.weights)
         new = {}
@@ -283,10 +283,8 @@ class Substitution:
             new[path] = _like(back, own[path])
             self._given[id(new[path])] = new[path]
         if not new and at.side == "outputs":
-            shapes = [[one.shape for one in side.values()] for side in (theirs, numbers)]
-            self.misfits[at.call] = (
-                f"it returns the shapes {shapes[0]} in the reference and {shapes[1]} in the candidate"
-            )
+            here, there = ([one.shape for one in side.values()] for side in (theirs, numbers))
+            self.misfits[at.call] = f"it returns the shapes {here} in the reference and {there} in the candidate"
         return _replaced(structure, new)
 
 
@@ -318,7 +316,8 @@ def _paired(own: Mapping[str, Array], theirs: Mapping[str, Array], *, integers: 
 def _like(values: Array, own: Any) -> Any:
     """These values as an array of the same framework, dtype and device as the one that they stand for."""
     backend = backend_of(own)
-    made = backend.asarray(np.ascontiguousarray(values), dtype=backend.dtype_name(own))
+    # A copy, since torch's modules may write into their inputs.
+    made = backend.asarray(np.array(values, order="C"), dtype=backend.dtype_name(own))
     if hasattr(own, "device") and hasattr(made, "to"):
         made = made.to(own.device)
     mask = getattr(own, "_keras_mask", None)
