@@ -286,6 +286,7 @@ def _names(_context: click.Context, _option: click.Parameter, values: tuple[str,
 @click.option("--inputs", metavar="FILE", help="Inputs for two callables: .npy, .npz or .safetensors.")
 @click.option("--cotangent", metavar="FILE", help="Compare gradients too, for this cotangent.")
 @click.option("--name", "names", multiple=True, callback=_names, metavar="HERE=THERE", help="Pair two activations.")
+@click.option("--isolate", is_flag=True, help="Compare two models module by module, each on the original's inputs.")
 @click.option("--html", type=_FILE, help="Write a report as one HTML page.")
 @click.option("--json", "json_path", type=_FILE, help="Write the verdicts as JSON.")
 @_usage
@@ -295,17 +296,26 @@ def compare(
     inputs: str | None,
     cotangent: str | None,
     names: dict[str, str],
+    isolate: bool,
     html: Path | None,
     json_path: Path | None,
 ) -> None:
     """Compare the CANDIDATE's outputs with the REFERENCE's, and name the cause if they differ.
 
-    Each is a .npy, .npz or .safetensors file, or module:callable. The exit status is 0 if they agree, 1 if they
+    Each is a .npy, .npz or .safetensors file, or module:callable. With --isolate both are models, and each module of the
+    candidate is run on the original's own inputs; a name may then have a *, as in "h.*=block_*". The exit status is 0 if they agree, 1 if they
     differ, 2 for bad usage and 3 if the comparison could not have failed.
     """
-    from polylogit.porting._files import compare_files
+    from polylogit.porting._files import compare_files, isolate_files
 
-    found = compare_files(reference, candidate, inputs=inputs, cotangent=cotangent, names=names or None)
+    if isolate and cotangent is not None:
+        message = "--isolate compares no gradients; leave out --cotangent."
+        raise click.UsageError(message)
+    found = (
+        isolate_files(reference, candidate, inputs=inputs, names=names or None)
+        if isolate
+        else compare_files(reference, candidate, inputs=inputs, cotangent=cotangent, names=names or None)
+    )
     click.echo(found.summary())
     try:
         if html is not None:

@@ -17,13 +17,15 @@ import numpy as np
 from polylogit._io import resolve
 from polylogit.errors import ComparisonError
 from polylogit.porting._compare import compare
+from polylogit.porting._isolate import isolate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from polylogit.porting._isolate import Isolation
     from polylogit.porting._report import Comparison
 
-__all__ = ["compare_files", "load"]
+__all__ = ["compare_files", "isolate_files", "load"]
 
 # suffix -> the bytes with which such a file begins
 _MAGIC = {".npy": b"\x93NUMPY", ".npz": b"PK"}
@@ -159,6 +161,39 @@ def compare_files(
     if cotangent is not None:
         given["cotangent"] = _single(load(cotangent))
     return compare(load(reference), load(candidate), **given)
+
+
+def isolate_files(
+    reference: str,
+    candidate: str,
+    *,
+    inputs: str | os.PathLike[str] | None,
+    names: dict[str, str] | None = None,
+) -> Isolation:
+    """`polylogit.porting.isolate` of two ``module:callable``, with inputs from a file.
+
+    Parameters
+    ----------
+    reference, candidate : str
+        As for `load`: models, or functions that call one.
+    inputs : str or path
+        .npy, .npz or .safetensors. Several arrays are passed by name.
+    names : dict, optional
+        The candidate's names for modules of the reference; patterns with ``*``.
+
+    Returns
+    -------
+    Isolation
+    """
+    if inputs is None:
+        message = "modules are isolated in a run of both models; give the inputs to run them on in a file."
+        raise ComparisonError(message)
+    models = load(reference), load(candidate)
+    for name, model in zip((reference, candidate), models, strict=True):
+        if not callable(model):
+            message = f"{name!r} holds arrays, and only models can be isolated; name them as module:model."
+            raise ComparisonError(message)
+    return isolate(*models, _positional(load(inputs)), names=names)
 
 
 def _positional(arrays: Any) -> Any:

@@ -91,7 +91,8 @@ class Isolation(Comparison):
         if self.pairs:
             lines += [f"{len(self.pairs)} modules were paired:", *(f"  {one}" for one in _shown(self.pairs))]
         if self.unmatched:
-            lines += ["not compared:", *(f"  {one}" for one in self.unmatched)]
+            without = collections.Counter(_pattern(one) for one in self.unmatched)
+            lines += ["not compared:", *(f"  {one}{_times(count)}" for one, count in without.items())]
         return "\n".join(lines)
 
     __str__ = summary
@@ -101,13 +102,19 @@ def _shown(pairs: tuple[Pair, ...]) -> list[str]:
     """The pairs as patterns that `names=` would take, with what numbers they stand for left out."""
     found: collections.Counter[tuple[str, str, str]] = collections.Counter()
     for one in pairs:
-        here, there = (re.sub(r"(?<![a-z])\d+|(?<=[._])\d+", "*", name) for name in one[:2])
+        here, there = map(_pattern, one[:2])
         same = re.findall(r"\d+", one.name) == re.findall(r"\d+", one.candidate_name)
         found[(here, there, one.how) if same else one] += 1
-    return [
-        f"{here} = {there}  (by {how}{f', {count} times' if count > 1 else ''})"
-        for (here, there, how), count in found.items()
-    ]
+    return [f"{here} = {there}, by {how}{_times(count)}" for (here, there, how), count in found.items()]
+
+
+def _pattern(name: str) -> str:
+    """A name with its numbers left out, as `names=` would take it."""
+    return re.sub(r"(?<=[._])\d+(?=[.:]|$)|^\d+(?=[.:]|$)", "*", name)
+
+
+def _times(count: int) -> str:
+    return f" ({count} times)" if count > 1 else ""
 
 
 def isolate(
@@ -263,8 +270,7 @@ class _Isolating:
             row = judged.activations[-1]
             if point in exact:
                 row = dataclasses.replace(row, verdict=_measured(row, exact[point], exact_side))
-            # The first place where a module goes wrong stands for it, and its output where there is none.
-            if owner not in rows or rows[owner][1].status != "disagrees":
+            if owner not in rows or _stands_for_it(row, rows[owner][1]):
                 rows[owner] = order, row, where
         found = sorted(rows.values(), key=lambda row: row[0])
         for place, reason in run.misfits.items():
@@ -309,8 +315,10 @@ class _Isolating:
 
     def _unmatched(self, compared: Collection[int]) -> tuple[str, ...]:
         lines = []
+        # Those that pass on what their children return have nothing of their own to compare.
+        seen = {*compared, *(pair.reference for pair in self.matches)} - self.reasons.keys()
         for place, one in enumerate(self.trace.calls):
-            if place not in compared:
+            if place not in seen:
                 reason = self.reasons.get(place, "no counterpart in the candidate; it counts as part of what calls it")
                 lines.append(f"{one.name or ROOT}: {reason}")
         taken = {pair.candidate for pair in self.matches}
@@ -332,6 +340,17 @@ class _Isolating:
             found = compare(*({"output": list(one.values())[-1]} for one in outputs))
         unmatched = self._unmatched(()) if self.reasons else found.unmatched
         return Isolation(found.activations, unmatched, found.framework, whole=self.why)
+
+
+def _stands_for_it(later: Activation, before: Activation) -> bool:
+    """Whether the later of two places within a module says more of it.
+
+    The first that differs does, unless only another that does has a cause with a name; what is returned where none does.
+    """
+    if before.status != "disagrees":
+        return True
+    unnamed = before.verdict.cause is None or before.verdict.cause.name == "unknown"
+    return unnamed and later.verdict.cause is not None and later.verdict.cause.name != "unknown"
 
 
 def _recorded(model: Any) -> Recorder:

@@ -7,6 +7,7 @@ weights, which a transposition leaves as they are. Knows no framework, runs noth
 from __future__ import annotations
 
 import collections
+import itertools
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 from polylogit.errors import ComparisonError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 __all__ = ["Described", "Fingerprint", "Match", "fingerprint", "match", "normalized", "patterns", "role", "same_shape"]
 
@@ -80,7 +81,6 @@ class Match(NamedTuple):
 
 # --- names and roles -------------------------------------------------------------------------------------------------
 
-_WRAPPERS = ("_orig_mod", "module", "model", "base_model", "backbone")
 # What a class does, by what its name says; the first that is found in it.
 _ROLES = {
     "dropout": "dropout",
@@ -101,8 +101,8 @@ _ROLES = {
 
 def role(kind: str) -> str:
     """What a class of this name does; empty where the name does not say."""
-    if kind == "Conv1D":  # GPT-2's in transformers, a matrix; a convolution says Conv1d or has a kernel of three axes
-        return "linear"
+    if kind.endswith("Conv1D"):  # a convolution in Keras, and a matrix in transformers' GPT-2
+        return ""
     return next((what for word, what in _ROLES.items() if word in kind.lower()), "")
 
 
@@ -113,24 +113,26 @@ def normalized(name: str) -> str:
     return ".".join(part.strip("_") for part in text.split(".") if part)
 
 
-def _stripped(described: Sequence[Described]) -> list[str]:
-    """Normalised names without what all of them begin with, and without wrappers."""
-    names = [normalized(one.name) for one in described]
-    while True:
-        firsts = {name.partition(".")[0] for name in names if name}
-        first = next(iter(firsts), "")
-        if len(firsts) != 1 or not any("." in name for name in names):
-            return names
-        if first not in _WRAPPERS and not all(name.startswith(f"{first}.") or name in ("", first) for name in names):
-            return names
-        names = [name.partition(".")[2] if "." in name else "" for name in names]
+def _spelled(reference: Sequence[Described], candidate: Sequence[Described]) -> tuple[list[str], list[str]]:
+    """Normalised names of both sides, without a beginning that all names of one side share and the other lacks."""
+    here, there = (_shortened([normalized(one.name) for one in side]) for side in (reference, candidate))
+    return max(itertools.product(here, there), key=lambda pair: len(set(pair[0]) & set(pair[1])))
+
+
+def _shortened(names: list[str]) -> Iterator[list[str]]:
+    """The names, and again without the first part as long as all have the same."""
+    yield names
+    firsts = {name.partition(".")[0] for name in names if name}
+    if len(firsts) == 1 and any("." in name for name in names):
+        yield from _shortened([name.partition(".")[2] for name in names])
 
 
 def same_shape(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bool:
-    """Whether arrays of these shapes may hold the same numbers, in whatever layout."""
+    """Whether arrays of these shapes may hold the same numbers, in whatever layout, once or for each example."""
     if one is None or other is None:
         return one is other
-    return int(np.prod(one)) == int(np.prod(other))
+    shorter, longer = sorted((int(np.prod(one)), int(np.prod(other))))
+    return shorter == longer or (one[1:] == other[1:] and 1 in (one[0], other[0]))
 
 
 def _may_match(one: Described, other: Described) -> bool:
@@ -249,7 +251,7 @@ def match(
     if roots[0] is not None and roots[1] is not None and roots[0] in found.free(0) and roots[1] in found.free(1):
         found.pair(roots[0], roots[1], "order")
 
-    spelled = [_stripped(side) for side in found.sides]
+    spelled = _spelled(reference, candidate)
     if _names_tell(found, spelled):
         found.by("name", lambda side, place, _: spelled[side][place] or None)
     found.by("weights", lambda _, __, one: one.total if one.leaf and one.weights and not one.total.trivial else None)
@@ -274,7 +276,7 @@ def _look(one: Described) -> Hashable:
     return what, one.leaf, one.shape and int(np.prod(one.shape)), tuple(sorted(each.size for each in one.weights))
 
 
-def _names_tell(found: _Pairing, spelled: list[list[str]]) -> bool:
+def _names_tell(found: _Pairing, spelled: tuple[list[str], list[str]]) -> bool:
     """Whether equal names mean the same module: not where the weights of most say otherwise.
 
     Layers may be counted from 0 here and from 1 there.

@@ -129,11 +129,15 @@ def _is_mask(name: str, values: Array) -> bool:
 def fitted(values: Array, shape: tuple[int, ...]) -> Array | None:
     """The same numbers in another layout of this shape, or None where there is none that is known.
 
-    Axes of length one come and go, neighbouring axes are merged or split, and channels move from the front to the end
-    or back.
+    Axes of length one come and go, neighbouring axes are merged or split, channels move from the front to the end or
+    back, and what is the same for every example is kept once or for each.
     """
     if values.shape == shape:
         return values
+    if values.shape[1:] == shape[1:] and 1 in (values.shape[0], shape[0]):  # the same for every example
+        if shape[0] != 1:
+            return np.broadcast_to(values, shape)
+        return values[:1] if (values == values[:1]).all() else None
     for moved in _moves(values):
         if _merges(moved.shape, shape) or _merges(shape, moved.shape):
             return moved.reshape(shape)
@@ -151,9 +155,8 @@ def _moves(values: Array) -> Iterator[Array]:
 
 def _merges(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:
     """Whether merging neighbouring axes leads from one shape to the other."""
-    borders = [
-        set(np.cumprod([size for size in shape if size != 1], dtype=np.int64).tolist()) for shape in (fine, coarse)
-    ]
+    shapes = ([size for size in shape if size != 1] for shape in (fine, coarse))
+    borders = [set(np.cumprod(shape, dtype=np.int64).tolist()) for shape in shapes]
     same_size = int(np.prod(fine)) == int(np.prod(coarse))
     return same_size and borders[1] <= borders[0]
 
@@ -179,7 +182,8 @@ class Trace:
         parent = self._open[-1] if self._open else None
         if parent is not None:
             self.calls[parent].leaf = False
-        call = Call(_numbered(self._names, part.name), type(part.module).__name__, parent, self._weights(part))
+        name = _numbered(self._names, part, bool(self._open))
+        call = Call(name, type(part.module).__name__, parent, self._weights(part))
         self._open.append(len(self.calls))
         self.order.append((len(self.calls), "inputs"))
         self.calls.append(call)
@@ -219,7 +223,9 @@ class Trace:
         return tuple(found)
 
 
-def _numbered(seen: collections.Counter[str], name: str) -> str:
+def _numbered(seen: collections.Counter[str], part: Part, within: bool) -> str:
+    """The name of a call; a module that was made on the spot, within another's call, has none but its class."""
+    name = part.name or (type(part.module).__name__ if within else "")
     seen[name] += 1
     return name if seen[name] == 1 else f"{name}#{seen[name]}"
 
@@ -250,7 +256,7 @@ class Substitution:
         self, part: Part, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `_watch.Watcher`."""
-        place = self.counterparts.get(_numbered(self._names, part.name))
+        place = self.counterparts.get(_numbered(self._names, part, bool(self._open)))
         self._open.append(place)
         if place is None or self.trace.calls[place].parent is None:
             return arguments, keywords  # the model itself gets the inputs that it was called with
@@ -278,13 +284,14 @@ class Substitution:
             back = fitted(there, numbers[path].shape)
             if here is None or back is None:
                 continue
-            if id(own[path]) not in self._given:
+            # What was put in before and is the same here was compared there.
+            if id(own[path]) not in self._given or not np.array_equal(here, there, equal_nan=_is_float(there)):
                 self.points[at._replace(path=other)] = here
             new[path] = _like(back, own[path])
             self._given[id(new[path])] = new[path]
         if not new and at.side == "outputs":
-            here, there = ([one.shape for one in side.values()] for side in (theirs, numbers))
-            self.misfits[at.call] = f"it returns the shapes {here} in the reference and {there} in the candidate"
+            shapes = [[one.shape for one in arrays.values()] for arrays in (theirs, numbers)]
+            self.misfits[at.call] = "it returns the shapes {} in the reference and {} in the candidate".format(*shapes)
         return _replaced(structure, new)
 
 

@@ -204,17 +204,20 @@ def _keras_name(owner: Any, layer: Any) -> str:
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
     if not re.fullmatch(rf"{re.escape(words)}(_\d+)?", layer.name):
         return str(layer.name)
-    for name, value in vars(owner).items():
-        if name.startswith("__"):
-            continue
+    held = {name.lstrip("_"): value for name, value in vars(owner).items() if not name.startswith(_KERAS_LISTS)}
+    for name, value in held.items():
         if value is layer:
-            return str(name.lstrip("_"))
-        # A model's own list of its layers says no more than the order.
-        if isinstance(value, (list, tuple)) and name.lstrip("_") not in ("layers", "operations"):
+            return str(name)
+    for name, value in held.items():
+        if isinstance(value, (list, tuple)):
             place = next((at for at, one in enumerate(value) if one is layer), None)
             if place is not None:
-                return f"{name.lstrip('_')}.{place}"
+                return f"{name}.{place}"
     return str(layer.name)
+
+
+# Where Keras keeps all layers of a model or layer, which says no more than their order.
+_KERAS_LISTS = ("_layers", "_operations", "_self_", "_flatten", "_functional", "_obj_reference", "__")
 
 
 def _keras_like(module: str, framework: Callable[[], str | None]) -> Callable[[Any, Any], Watched]:
