@@ -302,9 +302,9 @@ def compare(
 ) -> None:
     """Compare the CANDIDATE's outputs with the REFERENCE's, and name the cause if they differ.
 
-    Each is a .npy, .npz or .safetensors file, or module:callable. With --isolate both are models, and each module of the
-    candidate is run on the original's own inputs; a name may then have a *, as in "h.*=block_*". The exit status is 0 if they agree, 1 if they
-    differ, 2 for bad usage and 3 if the comparison could not have failed.
+    Each is a .npy, .npz or .safetensors file, or module:callable. With --isolate both are models, and each module of
+    the candidate is run on the original's own inputs; names may then be patterns, as in "h.*=block_*". The exit status
+    is 0 if they agree, 1 if they differ, 2 for bad usage and 3 if the comparison could not have failed.
     """
     from polylogit.porting._files import compare_files, isolate_files
 

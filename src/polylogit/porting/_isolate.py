@@ -28,7 +28,7 @@ from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
 from polylogit.porting._match import Match, match
 from polylogit.porting._record import Recorder, record
 from polylogit.porting._report import Comparison
-from polylogit.porting._trace import Point, Substitution, Trace
+from polylogit.porting._trace import Point, Substitution, Trace, nudged
 from polylogit.porting._watch import watched
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ __all__ = ["ROOT", "Isolation", "Pair", "isolate"]
 ROOT = "(the model itself)"
 # A value is beyond rounding if it is so many times as far from float64 as that of the side that was run in float64.
 BEYOND = 8.0
+# What is farther apart than this, in units of its kind, is not rounding, whatever the measured noise.
+FAR = 1e-2
 # Modules that cannot be run on the original's inputs, one after the other, before the whole is compared instead.
 ATTEMPTS = 8
 
@@ -158,8 +160,9 @@ def isolate(
     Notes
     -----
     Modules are paired by `names`, by name, by weights (whatever their layout) and by order, in that turn. Masks and
-    what is no array stay the candidate's own. If one side is a PyTorch model it is run once more in float64, and a
-    module that is eight times as far from that as rounding alone is differs, by however little.
+    what is no array stay the candidate's own. What rounding does in each module is measured, by a run in float64 where
+    one side is a PyTorch model and by a run on inputs moved by a rounding error elsewhere; a module differs if it is
+    more than eight times as far off, by however little that is.
 
     Examples
     --------
@@ -205,17 +208,20 @@ class _Isolating:
         self.trace = self._run(0, lambda: Trace(keep=True))
         self.described = self._run(1, lambda: Trace(keep=False))
 
-    def _run(self, side: int, make: Callable[[], _Either], *, exact: bool = False) -> _Either:
-        """Call one of the models under a watcher, with its inputs in its framework."""
+    def _run(
+        self, side: int, make: Callable[[], _Either], *, change: Callable[[Array], Array] | None = None
+    ) -> _Either:
+        """Call one of the models under a watcher, with its inputs in its framework; `change` is made to all floats."""
         model, what = self.sides[side], SIDES[side]
         arguments, keywords = _arguments(self.inputs[side])
         frameworks = [model.framework] if model.framework else list(_frameworks(model.function))
         failures: list[_FailedError] = []
         for framework in frameworks:
-            convert = functools.partial(_given, framework=framework, exact=exact)
+            convert = functools.partial(_given, framework=framework, change=change)
             watcher = make()
+            precise = model.in_float64 if change is _in_float64 else None
             try:
-                with model.watching(watcher), model.in_float64() if exact else contextlib.nullcontext():  # type: ignore[misc]
+                with model.watching(watcher), precise() if precise else contextlib.nullcontext():
                     model.function(*map(convert, arguments), **{key: convert(one) for key, one in keywords.items()})
             except Exception as error:  # noqa: BLE001  whatever a user's model raises
                 failures.append(_FailedError(watcher, error))
@@ -258,7 +264,7 @@ class _Isolating:
         """Run the candidate with the original's values in their places, and judge what it makes of them."""
         places = {self.described.calls[one.candidate].name: one.reference for one in self.matches}
         run = self._run(1, lambda: Substitution(self.trace, places))
-        exact, exact_side = self._in_float64(places)
+        noise = self._noise(places)
         judged = _Pairs(registry.get_backend(self.sides[1].framework or "numpy"), None)
         counterpart = {one.reference: self.described.calls[one.candidate].name for one in self.matches}
         rows: dict[int, tuple[int, Activation, str]] = {}
@@ -268,8 +274,7 @@ class _Isolating:
             name, other = (one or ROOT for one in (self.trace.calls[owner].name, counterpart[owner]))
             judged.add(name, other, reference, values)
             row = judged.activations[-1]
-            if point in exact:
-                row = dataclasses.replace(row, verdict=_measured(row, exact[point], exact_side))
+            row = dataclasses.replace(row, verdict=_measured(row, *noise(point, reference, values)))
             if owner not in rows or _stands_for_it(row, rows[owner][1]):
                 rows[owner] = order, row, where
         found = sorted(rows.values(), key=lambda row: row[0])
@@ -303,15 +308,22 @@ class _Isolating:
         where = f"in what it passes to {self.trace.calls[point.call].name} as {point.path}"
         return (point.call if owner is None else owner), where
 
-    def _in_float64(self, places: dict[str, int]) -> tuple[dict[Point, Array], int]:
-        """The points of a side that can be run in float64, on the original's values, and which side that is."""
-        own = {call.name: place for place, call in enumerate(self.trace.calls)}
+    def _noise(self, places: dict[str, int]) -> Callable[[Point, Array, Array], tuple[float, float]]:
+        """How far a pair is apart at a point, and how far rounding alone takes it, both measured on the same values.
+
+        A side that can be run in float64 says how far both are from that; otherwise the reference, run again on values
+        that are moved by a rounding error.
+        """
+        own = {one.name: place for place, one in enumerate(self.trace.calls)}
         for side, counterparts in ((0, own), (1, places)):
             if self.sides[side].in_float64 is not None:
                 with contextlib.suppress(_FailedError):  # a model may insist on its dtype
-                    found = self._run(side, functools.partial(Substitution, self.trace, counterparts), exact=True)
-                    return found.points, side
-        return {}, 0
+                    make = functools.partial(Substitution, self.trace, counterparts)
+                    exact = self._run(side, make, change=_in_float64).points
+                    return functools.partial(_from_exact, exact, side)
+        make = functools.partial(Substitution, self.trace, own, nudged=True)
+        moved = self._run(0, make, change=nudged).points
+        return lambda at, here, there: (_distance(there, here), _distance(moved.get(at, here), here))
 
     def _unmatched(self, compared: Collection[int]) -> tuple[str, ...]:
         lines = []
@@ -345,7 +357,7 @@ class _Isolating:
 def _stands_for_it(later: Activation, before: Activation) -> bool:
     """Whether the later of two places within a module says more of it.
 
-    The first that differs does, unless only another that does has a cause with a name; what is returned where none does.
+    The first that differs does, unless only another that does has a cause with a name; where none does, the last.
     """
     if before.status != "disagrees":
         return True
@@ -362,31 +374,41 @@ def _recorded(model: Any) -> Recorder:
         return record(lambda *arguments, **keywords: model(*arguments, **keywords))
 
 
-def _given(value: Any, *, framework: str | None, exact: bool) -> Any:
-    """An input in a framework, in float64 if that is asked for."""
-    if exact and hasattr(value, "dtype") and (values := as_numpy(value, "inputs=")).dtype.kind == "f":
-        value = values.astype(np.float64)
+def _given(value: Any, *, framework: str | None, change: Callable[[Array], Array] | None) -> Any:
+    """An input in a framework, changed if it holds floating-point numbers."""
+    if change is not None and hasattr(value, "dtype") and (values := as_numpy(value, "inputs=")).dtype.kind == "f":
+        value = change(values)
     return _in_framework(value, framework)
 
 
 # --- noise that is measured ------------------------------------------------------------------------------------------
 
 
-def _measured(row: Activation, exact: Array, side: int) -> Verdict:
-    """The verdict on a pair, given what the one of its sides makes of the same values in float64."""
-    own, other = (row.reference, row.candidate) if side == 0 else (row.candidate, row.reference)
-    eps = Precision.of(row.reference.dtype.name, row.candidate.dtype.name).eps
-    distance, rounding = _distance(other, exact), max(_distance(own, exact), eps * _distance(exact, 0.0 * exact))
-    times = distance / rounding if rounding else 0.0
-    beyond = times > BEYOND
-    if beyond != row.verdict.agrees or not np.isfinite(times):
-        return row.verdict
+def _in_float64(values: Array) -> Array:
+    return values.astype(np.float64)
+
+
+def _from_exact(exact: dict[Point, Array], side: int, at: Point, here: Array, there: Array) -> tuple[float, float]:
+    """How far the other side is from what the one makes in float64, and how far the one itself is."""
+    own, other = (here, there) if side == 0 else (there, here)
+    return _distance(other, exact.get(at, own)), _distance(own, exact.get(at, own))
+
+
+def _measured(row: Activation, distance: float, noise: float) -> Verdict:
+    """The verdict on a pair, given how far it is apart and how far rounding alone takes it."""
+    verdict, reference = row.verdict, row.reference
+    eps = Precision.of(reference.dtype.name, row.candidate.dtype.name).eps
+    noise = max(noise, eps * _distance(reference, np.zeros_like(reference)))
+    beyond = distance > BEYOND * noise
+    if beyond != verdict.agrees or not verdict.agreement.level < FAR:
+        return verdict
     if not beyond:
-        return Verdict(row.verdict.agreement, True, None)
-    level = row.verdict.agreement.level
-    why = f"The difference is small, and {times:.0f} times what rounding does here, as a run in float64 shows."
+        return Verdict(verdict.agreement, True, None)
+    level = verdict.agreement.level
+    times = f"{distance / noise:.0f} times" if noise else "infinitely many times"
+    why = f"The difference is small, and {times} what rounding does here."
     fix = "look for a constant, an approximation or a dtype that differs"
-    return Verdict(row.verdict.agreement, False, Diagnosis("unknown", why, fix, level, None, level))
+    return Verdict(verdict.agreement, False, Diagnosis("unknown", why, fix, level, None, level))
 
 
 def _distance(one: Array, other: Array) -> float:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from polylogit._spec.dtypes import finfo
 from polylogit.errors import PolylogitError
 from polylogit.porting._call import as_numpy, backend_of
 from polylogit.porting._match import Described, Fingerprint, fingerprint
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Call", "Point", "Substitution", "Trace", "fitted"]
+__all__ = ["Call", "Point", "Substitution", "Trace", "fitted", "nudged"]
 
 # What is added to scores to mask them: the numbers differ from port to port.
 MASKING = -1e4
@@ -236,11 +237,12 @@ def _numbered(seen: collections.Counter[str], part: Part, within: bool) -> str:
 class Substitution:
     """Puts the values of a trace in the place of a model's own, and keeps the model's own by point.
 
-    `counterparts` maps the names of the model's calls to the places of the trace's calls.
+    `counterparts` maps the names of the model's calls to the places of the trace's calls. With `nudged`, the values
+    are first moved by about the rounding error of their dtype.
     """
 
-    def __init__(self, trace: Trace, counterparts: Mapping[str, int]) -> None:
-        self.trace, self.counterparts = trace, counterparts
+    def __init__(self, trace: Trace, counterparts: Mapping[str, int], *, nudged: bool = False) -> None:
+        self.trace, self.counterparts, self.nudged = trace, counterparts, nudged
         self.points: dict[Point, Array] = {}
         self.misfits: dict[int, str] = {}
         self._open: list[int | None] = []
@@ -287,7 +289,7 @@ class Substitution:
             # What was put in before and is the same here was compared there.
             if id(own[path]) not in self._given or not np.array_equal(here, there, equal_nan=_is_float(there)):
                 self.points[at._replace(path=other)] = here
-            new[path] = _like(back, own[path])
+            new[path] = _like(nudged(back) if self.nudged else back, own[path])
             self._given[id(new[path])] = new[path]
         if not new and at.side == "outputs":
             shapes = [[one.shape for one in arrays.values()] for arrays in (theirs, numbers)]
@@ -318,6 +320,15 @@ def _paired(own: Mapping[str, Array], theirs: Mapping[str, Array], *, integers: 
             pairs.append((path, other))
             del left[other]
     return pairs
+
+
+def nudged(values: Array) -> Array:
+    """Floating-point values, each a rounding error of its dtype away."""
+    precision = finfo(values.dtype.name)
+    if precision is None:
+        return values
+    signs = np.random.default_rng(0).uniform(-1.0, 1.0, values.shape)
+    return np.asarray(values.astype(np.float64) * (1.0 + precision.eps * signs)).astype(values.dtype)
 
 
 def _like(values: Array, own: Any) -> Any:
