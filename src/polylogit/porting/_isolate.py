@@ -101,18 +101,20 @@ class Isolation(Comparison):
 
 
 def _shown(pairs: tuple[Pair, ...]) -> list[str]:
-    """The pairs as patterns that `names=` would take, with what numbers they stand for left out."""
+    """The pairs as patterns that `names=` would take, those that differ in the numbers of layers taken together."""
     found: collections.Counter[tuple[str, str, str]] = collections.Counter()
     for one in pairs:
-        here, there = map(_pattern, one[:2])
-        same = re.findall(r"\d+", one.name) == re.findall(r"\d+", one.candidate_name)
-        found[(here, there, one.how) if same else one] += 1
+        same = _NUMBER.findall(one.name) == _NUMBER.findall(one.candidate_name)
+        found[(_pattern(one.name), _pattern(one.candidate_name), one.how) if same else one] += 1
     return [f"{here} = {there}, by {how}{_times(count)}" for (here, there, how), count in found.items()]
 
 
+# A part of a name that is a number.
+_NUMBER = re.compile(r"(?:(?<=[._])|^)\d+(?=[._:]|$)")
+
+
 def _pattern(name: str) -> str:
-    """A name with its numbers left out, as `names=` would take it."""
-    return re.sub(r"(?<=[._])\d+(?=[.:]|$)|^\d+(?=[.:]|$)", "*", name)
+    return _NUMBER.sub("*", name)
 
 
 def _times(count: int) -> str:
@@ -270,6 +272,8 @@ class _Isolating:
         rows: dict[int, tuple[int, Activation, str]] = {}
         for order, point in enumerate(self._points(run)):
             owner, where = self._owner(point, counterpart)
+            if point in run.owners:
+                owner, where = run.owners[point], ""
             reference, values = getattr(self.trace.calls[point.call], point.side)[point.path], run.points[point]
             name, other = (one or ROOT for one in (self.trace.calls[owner].name, counterpart[owner]))
             judged.add(name, other, reference, values)

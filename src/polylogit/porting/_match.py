@@ -88,6 +88,7 @@ _ROLES = {
     "embed": "embedding",
     "conv": "conv",
     "attention": "attention",
+    "attn": "attention",
     "pool": "pool",
     "dense": "linear",
     "linear": "linear",
@@ -271,7 +272,7 @@ def match(
 def _look(one: Described) -> Hashable:
     """What tells a module from its neighbours where names and weights say nothing."""
     what = role(one.kind)
-    if not what or what in ("dropout", "activation"):
+    if not one.weights and what not in ("attention", "pool"):
         return None
     return what, one.leaf, one.shape and int(np.prod(one.shape)), tuple(sorted(each.size for each in one.weights))
 

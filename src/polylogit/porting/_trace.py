@@ -40,6 +40,7 @@ class Call:
     kind: str
     parent: int | None
     weights: tuple[Fingerprint, ...]
+    fused: bool = False
     leaf: bool = True
     inputs: dict[str, Array] = dataclasses.field(default_factory=dict)
     outputs: dict[str, Array] = dataclasses.field(default_factory=dict)
@@ -184,7 +185,7 @@ class Trace:
         if parent is not None:
             self.calls[parent].leaf = False
         name = _numbered(self._names, part, bool(self._open))
-        call = Call(name, type(part.module).__name__, parent, self._weights(part))
+        call = Call(name, type(part.module).__name__, parent, self._weights(part), part.fused)
         self._open.append(len(self.calls))
         self.order.append((len(self.calls), "inputs"))
         self.calls.append(call)
@@ -245,21 +246,22 @@ class Substitution:
         self.trace, self.counterparts, self.nudged = trace, counterparts, nudged
         self.points: dict[Point, Array] = {}
         self.misfits: dict[int, str] = {}
-        self._open: list[int | None] = []
+        self.owners: dict[Point, int] = {}  # calls whose output is compared elsewhere than where they return
+        self._open: list[tuple[int | None, bool]] = []
         self._given: dict[int, Any] = {}  # what was put in, kept alive so that its id stays its own
         self._names: collections.Counter[str] = collections.Counter()
 
     @property
     def under_way(self) -> int | None:
         """The innermost call that has a counterpart and has not returned."""
-        return next((place for place in reversed(self._open) if place is not None), None)
+        return next((place for place, _ in reversed(self._open) if place is not None), None)
 
     def enter(
         self, part: Part, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """See `_watch.Watcher`."""
         place = self.counterparts.get(_numbered(self._names, part, bool(self._open)))
-        self._open.append(place)
+        self._open.append((place, part.fused))
         if place is None or self.trace.calls[place].parent is None:
             return arguments, keywords  # the model itself gets the inputs that it was called with
         named = _named(part.parameters, arguments, keywords)
@@ -269,8 +271,32 @@ class Substitution:
 
     def leave(self, output: Any) -> Any:
         """See `_watch.Watcher`."""
-        place = self._open.pop()
-        return output if place is None else self._exchanged(Point(place, "outputs", ""), output)
+        place, fused = self._open.pop()
+        if place is None:
+            return output
+        at: Point | None = Point(place, "outputs", "")
+        if fused and not self.trace.calls[place].fused:
+            at = self._after(place)
+        elif self.trace.calls[place].fused and not fused:
+            at = None
+        if at is None:
+            self.misfits[place] = "one side applies its activation function itself; compared where it goes next"
+            return output
+        before = set(self.points)
+        output = self._exchanged(at, output)
+        if at.call != place or at.side != "outputs":
+            self.owners |= dict.fromkeys(self.points.keys() - before, place)
+        return output
+
+    def _after(self, place: int) -> Point | None:
+        """Where the trace has what follows a call's output, which no module between them returns unchanged."""
+        output = next(iter(self.trace.calls[place].outputs.values()))
+        start = self.trace.order.index((place, "outputs")) + 1
+        for call, side in self.trace.order[start : start + 3]:
+            for one in getattr(self.trace.calls[call], side).values():
+                if one.shape == output.shape and not np.array_equal(one, output, equal_nan=_is_float(one)):
+                    return Point(call, side, "")
+        return None
 
     def _exchanged(self, at: Point, structure: Any) -> Any:
         """The structure with the trace's values; the own ones are kept."""

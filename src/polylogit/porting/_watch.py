@@ -31,6 +31,7 @@ class Part(NamedTuple):
     module: Any
     parameters: tuple[str, ...]  # the names of its positional arguments
     weights: Callable[[], list[tuple[Any, Any]]]  # (what tells the array from others, the array)
+    fused: bool = False  # applies an activation function that other frameworks apply outside
 
 
 class Watcher(Protocol):
@@ -231,10 +232,12 @@ def _keras_like(module: str, framework: Callable[[], str | None]) -> Callable[[A
 
         @contextlib.contextmanager
         def watching(watcher: Watcher) -> Iterator[None]:
-            parts = {
-                id(layer): Part(name, layer, _parameters(type(layer).call), functools.partial(weights, layer))
-                for name, layer in reversed(list(_keras_layers(model)))
-            }
+            parts = {}
+            for name, layer in reversed(list(_keras_layers(model))):
+                fused = bool(layer.weights) and getattr(layer, "activation", None) is not None
+                fused = fused and getattr(layer.activation, "__name__", "") != "linear"
+                names = _parameters(type(layer).call)
+                parts[id(layer)] = Part(name, layer, names, functools.partial(weights, layer), fused)
             with _patched({_definer(base)}, parts, watcher):
                 yield
 
