@@ -286,6 +286,7 @@ def _names(_context: click.Context, _option: click.Parameter, values: tuple[str,
 @click.option("--inputs", metavar="FILE", help="Inputs for two callables, from a file of arrays.")
 @click.option("--cotangent", metavar="FILE", help="Compare gradients too, for this cotangent.")
 @click.option("--name", "names", multiple=True, callback=_names, metavar="HERE=THERE", help="Pair two activations.")
+@click.option("--isolate", is_flag=True, help="Compare two models module by module, each on the original's inputs.")
 @click.option("--html", type=_FILE, help="Write a report as one HTML page.")
 @click.option("--json", "json_path", type=_FILE, help="Write the verdicts as JSON.")
 @_usage
@@ -295,18 +296,28 @@ def compare(
     inputs: str | None,
     cotangent: str | None,
     names: dict[str, str],
+    isolate: bool,
     html: Path | None,
     json_path: Path | None,
 ) -> None:
     """Compare the CANDIDATE's outputs with the REFERENCE's, and name the cause if they differ.
 
     Each is a file of arrays (.npy, .npz, .safetensors, .pt, .pth, .h5, .hdf5), of a model (.keras, .onnx, .tflite), or
-    module:callable. Models and callables need --inputs. The exit status is 0 if they agree, 1 if they
-    differ, 2 for bad usage and 3 if the comparison could not have failed.
+    module:callable. Models and callables need --inputs. With --isolate both are models, and each module of the
+    candidate is run on the original's own inputs. Names may be patterns, as in "h.*=block_*". The exit status is 0 if
+    they agree, 1 if they differ, 2 for bad usage and 3 if the comparison could not have failed; what is beyond rounding
+    by few times and has no cause differs with --strict alone.
     """
-    from polylogit.porting._files import compare_files
+    from polylogit.porting._files import compare_files, isolate_files
 
-    found = compare_files(reference, candidate, inputs=inputs, cotangent=cotangent, names=names or None)
+    if isolate and cotangent is not None:
+        message = "--isolate compares no gradients; leave out --cotangent."
+        raise click.UsageError(message)
+    found = (
+        isolate_files(reference, candidate, inputs=inputs, names=names or None)
+        if isolate
+        else compare_files(reference, candidate, inputs=inputs, cotangent=cotangent, names=names or None)
+    )
     click.echo(found.summary())
     _write(found, html, json_path)
     sys.exit({"agrees": 0, "disagrees": 1, "inconclusive": 3}[found.status])

@@ -1,8 +1,8 @@
 """Porting a model from one framework to another: whether the port is right, and if not, why.
 
 `compare` takes two outputs, two sets of named activations or two callables; `record` gathers named activations from the
-models of each framework; `compare_tokens` takes what two engines give to the same tokens. Needs the extra
-``conformance``.
+models of each framework; `isolate` compares module by module, each on the original's own inputs; `compare_tokens` takes
+what two engines give to the same tokens. Needs the extra ``conformance``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ try:
     from polylogit.porting._compare import compare
     from polylogit.porting._diagnosis.verdict import Diagnosis
     from polylogit.porting._files import compare_files, load, save
+    from polylogit.porting._isolate import Isolation, isolate
     from polylogit.porting._recorders import record, tap
     from polylogit.porting._report import Comparison
     from polylogit.porting._tokens.compare import compare_tokens
@@ -27,10 +28,12 @@ __all__ = [
     "Comparison",
     "ComparisonError",
     "Diagnosis",
+    "Isolation",
     "TokenComparison",
     "compare",
     "compare_files",
     "compare_tokens",
+    "isolate",
     "load",
     "record",
     "save",

@@ -15,13 +15,15 @@ from polylogit.errors import ComparisonError
 from polylogit.porting._call import as_numpy
 from polylogit.porting._compare import compare
 from polylogit.porting._formats import FORMATS, WRITERS
+from polylogit.porting._isolate import isolate
 from polylogit.porting._tokens.compare import compare_tokens
 
 if TYPE_CHECKING:
+    from polylogit.porting._isolate import Isolation
     from polylogit.porting._report import Comparison
     from polylogit.porting._tokens.report import TokenComparison
 
-__all__ = ["compare_files", "compare_token_files", "load", "save"]
+__all__ = ["compare_files", "compare_token_files", "isolate_files", "load", "save"]
 
 _KNOWN = ", ".join(FORMATS)
 
@@ -167,6 +169,39 @@ def compare_files(
     if cotangent is not None:
         given["cotangent"] = _single(load(cotangent), "the cotangent")
     return compare(load(reference), load(candidate), **given)
+
+
+def isolate_files(
+    reference: str,
+    candidate: str,
+    *,
+    inputs: str | os.PathLike[str] | None,
+    names: dict[str, str] | None = None,
+) -> Isolation:
+    """`polylogit.porting.isolate` of two ``module:callable``, with inputs from a file.
+
+    Parameters
+    ----------
+    reference, candidate : str
+        As for `load`: models, or functions that call one.
+    inputs : str or path
+        .npy, .npz or .safetensors. Several arrays are passed by name.
+    names : dict, optional
+        The candidate's names for modules of the reference; patterns with ``*``.
+
+    Returns
+    -------
+    Isolation
+    """
+    if inputs is None:
+        message = "modules are isolated in a run of both models; give the inputs to run them on in a file."
+        raise ComparisonError(message)
+    models = load(reference), load(candidate)
+    for name, model in zip((reference, candidate), models, strict=True):
+        if not callable(model):
+            message = f"{name!r} holds arrays, and only models can be isolated; name them as module:model."
+            raise ComparisonError(message)
+    return isolate(*models, _positional(load(inputs)), names=names)
 
 
 def _positional(arrays: Any) -> Any:

@@ -1,0 +1,423 @@
+"""`isolate`: a port compared module by module, each on the original's own inputs.
+
+The original is run once and its calls are kept. Then the candidate is run with the original's values in their places:
+what goes into a module that has a counterpart is replaced by what went into that one, and so is what comes out, once it
+was kept. Nothing that one module gets wrong reaches another, so what differs was computed where it differs: by a module
+that has no children, or by one between its children. Knows no framework; how modules are watched is in `_watch`, which
+of them correspond in `_match`.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from polylogit import _registry as registry
+from polylogit.errors import ComparisonError
+from polylogit.porting._call import _arguments, _frameworks, _in_framework, as_numpy, call
+from polylogit.porting._compare import _SIDES as SIDES
+from polylogit.porting._compare import _Pairs, compare
+from polylogit.porting._diagnosis.agreement import Precision
+from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
+from polylogit.porting._match import Match, match
+from polylogit.porting._record import Recorder, record
+from polylogit.porting._report import Comparison
+from polylogit.porting._trace import Point, Substitution, Trace, nudged
+from polylogit.porting._watch import watched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    from polylogit.porting._results import Activation
+
+    Array = np.ndarray[Any, Any]
+
+_Either = TypeVar("_Either", "Trace", "Substitution")
+
+__all__ = ["ROOT", "Isolation", "Pair", "isolate"]
+
+# How the model as a whole is called among its modules.
+ROOT = "(the model itself)"
+# A value is beyond rounding if it is so many times as far from float64 as that of the side that was run in float64.
+BEYOND = 8.0
+# What is farther apart than this, in units of its kind, is not rounding, whatever the measured noise.
+FAR = 1e-2
+# Modules that cannot be run on the original's inputs, one after the other, before the whole is compared instead.
+ATTEMPTS = 8
+
+
+class Pair(NamedTuple):
+    """Two modules that were taken for each other."""
+
+    name: str
+    candidate_name: str
+    how: str  # "names=", "name", "weights" or "order"
+
+
+@dataclasses.dataclass(frozen=True)
+class Isolation(Comparison):
+    """What `isolate` found: a `Comparison` whose activations are modules.
+
+    Attributes
+    ----------
+    activations : tuple of Activation
+        One for each module that was compared, in order of computation: what it returns, or where it goes wrong first.
+    pairs : tuple of Pair
+        Which modules were taken for each other, and why.
+    places : dict of str to str
+        Where a module goes wrong, for those that do so between their children.
+    unmatched : tuple of str
+        Modules that were not compared, each with the reason.
+    whole : str
+        Why the outputs of the whole were compared instead of modules; empty where they were not.
+    """
+
+    pairs: tuple[Pair, ...] = ()
+    places: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    whole: str = ""
+
+    def summary(self) -> str:
+        """The verdict, the module at fault, the cause, and which modules were taken for each other."""
+        lines = [super().summary()]
+        name = self.first_divergence
+        if name is not None and name in self.places:
+            lines.append(f"{name} goes wrong {self.places[name]}.")
+        if self.whole:
+            lines.append(f"Not in isolation, errors propagate: {self.whole}")
+        if self.pairs:
+            lines += [f"{len(self.pairs)} modules were paired:", *(f"  {one}" for one in _shown(self.pairs))]
+        if self.unmatched:
+            without = collections.Counter(_pattern(one) for one in self.unmatched)
+            lines += ["not compared:", *(f"  {one}{_times(count)}" for one, count in without.items())]
+        return "\n".join(lines)
+
+    __str__ = summary
+
+
+def _shown(pairs: tuple[Pair, ...]) -> list[str]:
+    """The pairs as patterns that `names=` would take, those that differ in the numbers of layers taken together."""
+    found: collections.Counter[tuple[str, str, str]] = collections.Counter()
+    for one in pairs:
+        same = _NUMBER.findall(one.name) == _NUMBER.findall(one.candidate_name)
+        found[(_pattern(one.name), _pattern(one.candidate_name), one.how) if same else one] += 1
+    return [f"{here} = {there}, by {how}{_times(count)}" for (here, there, how), count in found.items()]
+
+
+# A part of a name that is a number.
+_NUMBER = re.compile(r"(?:(?<=[._])|^)\d+(?=[._:]|$)")
+
+
+def _pattern(name: str) -> str:
+    return _NUMBER.sub("*", name)
+
+
+def _times(count: int) -> str:
+    return f" ({count} times)" if count > 1 else ""
+
+
+def isolate(
+    reference: Any,
+    candidate: Any,
+    /,
+    inputs: Any,
+    *,
+    names: Mapping[str, str | None] | None = None,
+    candidate_inputs: Any = None,
+) -> Isolation:
+    """Compare a port with its original module by module, each on the original's own inputs.
+
+    Errors do not propagate: what goes into and comes out of each module of the candidate is replaced by the original's
+    values, once it was compared. A module that differs is at fault itself, however deep it lies; one that only
+    contains it agrees.
+
+    Parameters
+    ----------
+    reference, candidate : torch.nn.Module, keras.Model, flax module or callable
+        The original and the port, of any frameworks. Flax Linen modules hold no parameters: pass
+        ``module.bind(variables)``, ``record(module, variables)`` or a function that applies it.
+    inputs : array, tuple or dict
+        The one input, the positional or the keyword arguments; each side gets them as arrays of its own framework.
+    names : mapping of str to str or None, optional
+        The candidate's names for modules of the reference, where the match that is shown is not right. A ``*`` stands
+        for the same text on both sides, as in ``{"h.*": "block_*"}``; None leaves a module out.
+    candidate_inputs : array, tuple or dict, optional
+        The candidate's own inputs, where it takes others than the reference: other names or another layout.
+
+    Returns
+    -------
+    Isolation
+        A `Comparison`; its ``first_divergence`` is the module at fault, its ``pairs`` say what was compared with what.
+
+    Raises
+    ------
+    ComparisonError
+        For models that cannot be called, and names that are not there.
+
+    Notes
+    -----
+    Modules are paired by `names`, by name, by weights (whatever their layout) and by order, in that turn. Masks and
+    what is no array stay the candidate's own. What rounding does in each module is measured, by a run in float64 where
+    one side is a PyTorch model and by a run on inputs moved by a rounding error elsewhere; a module differs if it is
+    more than eight times as far off, by however little that is.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from polylogit.porting import isolate
+    >>> original = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.Linear(8, 3))
+    >>> port = torch.nn.Sequential(original[0], torch.nn.GELU(approximate="tanh"), original[2])
+    >>> found = isolate(original, port, torch.randn(6, 4, generator=torch.manual_seed(0)))
+    >>> found.first_divergence
+    '1'
+    >>> [one.status for one in found.activations]
+    ['agrees', 'disagrees', 'agrees', 'agrees']
+    """
+    found = _Isolating((reference, candidate), (inputs, inputs if candidate_inputs is None else candidate_inputs))
+    found.match(dict(names or {}))
+    while found.matches_modules:
+        try:
+            return found.result()
+        except _FailedError as error:
+            found.leave_out(error)
+    return found.whole()
+
+
+class _FailedError(Exception):
+    """A model raised under a watcher."""
+
+    def __init__(self, watcher: Trace | Substitution, error: Exception) -> None:
+        super().__init__(f"{type(error).__name__}: {error}")
+        self.watcher, self.error = watcher, error
+
+
+class _Isolating:
+    """The two models, what was seen of them, and which of their calls correspond."""
+
+    def __init__(self, models: tuple[Any, Any], inputs: tuple[Any, Any]) -> None:
+        self.models, self.inputs = models, inputs
+        self.sides = watched(models[0]), watched(models[1])
+        self.trace, self.described = Trace(keep=True), Trace(keep=False)
+        self.matches: list[Match] = []
+        self.reasons: dict[int, str] = {}  # why calls of the reference are not compared
+        self.names: dict[str, str | None] = {}
+        self.why = "no module of the reference has a counterpart in the candidate."
+        self.trace = self._run(0, lambda: Trace(keep=True))
+        self.described = self._run(1, lambda: Trace(keep=False))
+
+    def _run(
+        self, side: int, make: Callable[[], _Either], *, change: Callable[[Array], Array] | None = None
+    ) -> _Either:
+        """Call one of the models under a watcher, with its inputs in its framework; `change` is made to all floats."""
+        model, what = self.sides[side], SIDES[side]
+        arguments, keywords = _arguments(self.inputs[side])
+        frameworks = [model.framework] if model.framework else list(_frameworks(model.function))
+        failures: list[_FailedError] = []
+        for framework in frameworks:
+            convert = functools.partial(_given, framework=framework, change=change)
+            watcher = make()
+            precise = model.in_float64 if change is _in_float64 else None
+            try:
+                with model.watching(watcher), precise() if precise else contextlib.nullcontext():
+                    model.function(*map(convert, arguments), **{key: convert(one) for key, one in keywords.items()})
+            except Exception as error:  # noqa: BLE001  whatever a user's model raises
+                failures.append(_FailedError(watcher, error))
+                continue
+            return watcher
+        if isinstance(failures[0].watcher, Substitution):
+            raise failures[0]
+        message = f"{what} could not be called. {failures[0]}. Pass inputs= that it accepts"
+        message += ", or candidate_inputs= where the two take different ones."
+        raise ComparisonError(message) from failures[0].error
+
+    def match(self, names: dict[str, str | None]) -> None:
+        """Find out which calls correspond."""
+        self.names = names
+        here, there = ([one.described for one in trace.calls] for trace in (self.trace, self.described))
+        self.matches = match(here, there, names)
+        for one in self.matches:
+            for side, place in ((self.trace, one.reference), (self.described, one.candidate)):
+                if side.calls[place].reason:
+                    self.reasons[one.reference] = side.calls[place].reason
+        self.matches = [one for one in self.matches if one.reference not in self.reasons]
+
+    @property
+    def matches_modules(self) -> bool:
+        """Whether there is more to compare than the model as a whole."""
+        return any(self.trace.calls[one.reference].parent is not None for one in self.matches)
+
+    def leave_out(self, error: _FailedError) -> None:
+        """Do without the module that could not go on with the original's values."""
+        place = error.watcher.under_way if isinstance(error.watcher, Substitution) else None
+        if place is None or len(self.reasons) >= ATTEMPTS:
+            self.matches, self.why = [], f"the candidate fails with the original's values. {error}"
+            return
+        self.reasons[place] = f"the candidate's fails on the original's inputs. {error}"
+        self.matches = [one for one in self.matches if one.reference != place]
+
+    # --- what is found -----------------------------------------------------------------------------------------------
+
+    def result(self) -> Isolation:
+        """Run the candidate with the original's values in their places, and judge what it makes of them."""
+        places = {self.described.calls[one.candidate].name: one.reference for one in self.matches}
+        run = self._run(1, lambda: Substitution(self.trace, places))
+        noise = self._noise(places)
+        judged = _Pairs(registry.get_backend(self.sides[1].framework or "numpy"), None)
+        counterpart = {one.reference: self.described.calls[one.candidate].name for one in self.matches}
+        rows: dict[int, tuple[int, Activation, str]] = {}
+        for order, point in enumerate(self._points(run)):
+            owner, where = self._owner(point, counterpart)
+            if point in run.owners:
+                owner, where = run.owners[point], ""
+            reference, values = getattr(self.trace.calls[point.call], point.side)[point.path], run.points[point]
+            name, other = (one or ROOT for one in (self.trace.calls[owner].name, counterpart[owner]))
+            judged.add(name, other, reference, values)
+            row = judged.activations[-1]
+            row = dataclasses.replace(row, verdict=_measured(row, *noise(point, reference, values)))
+            if owner not in rows or _stands_for_it(row, rows[owner][1]):
+                rows[owner] = order, row, where
+        found = sorted(rows.values(), key=lambda row: row[0])
+        for place, reason in run.misfits.items():
+            self.reasons.setdefault(place, reason)
+        return Isolation(
+            tuple(row for _, row, _ in found),
+            self._unmatched(rows.keys()),
+            judged.backend.name,
+            tuple(
+                Pair(self.trace.calls[one.reference].name or ROOT, counterpart[one.reference] or ROOT, one.how)
+                for one in self.matches
+            ),
+            {row.name: where for _, row, where in found if where and row.status == "disagrees"},
+        )
+
+    def _points(self, run: Substitution) -> Iterator[Point]:
+        """What was seen of the candidate, in the reference's order of computation."""
+        for place, side in self.trace.order:
+            for path in getattr(self.trace.calls[place], side):
+                if (point := Point(place, side, path)) in run.points:
+                    yield point
+
+    def _owner(self, point: Point, counterpart: Mapping[int, str]) -> tuple[int, str]:
+        """The call that computed what is seen at a point, and where within it."""
+        if point.side == "outputs":
+            return point.call, f"in {point.path!r} of what it returns" if point.path else ""
+        owner = self.trace.calls[point.call].parent
+        while owner is not None and owner not in counterpart:
+            owner = self.trace.calls[owner].parent
+        where = f"in what it passes to {self.trace.calls[point.call].name} as {point.path}"
+        return (point.call if owner is None else owner), where
+
+    def _noise(self, places: dict[str, int]) -> Callable[[Point, Array, Array], tuple[float, float]]:
+        """How far a pair is apart at a point, and how far rounding alone takes it, both measured on the same values.
+
+        A side that can be run in float64 says how far both are from that; otherwise the reference, run again on values
+        that are moved by a rounding error.
+        """
+        own = {one.name: place for place, one in enumerate(self.trace.calls)}
+        for side, counterparts in ((0, own), (1, places)):
+            if self.sides[side].in_float64 is not None:
+                with contextlib.suppress(_FailedError):  # a model may insist on its dtype
+                    make = functools.partial(Substitution, self.trace, counterparts)
+                    exact = self._run(side, make, change=_in_float64).points
+                    return functools.partial(_from_exact, exact, side)
+        make = functools.partial(Substitution, self.trace, own, nudged=True)
+        moved = self._run(0, make, change=nudged).points
+        return lambda at, here, there: (_distance(there, here), _distance(moved.get(at, here), here))
+
+    def _unmatched(self, compared: Collection[int]) -> tuple[str, ...]:
+        lines = []
+        # Those that pass on what their children return have nothing of their own to compare.
+        seen = {*compared, *(pair.reference for pair in self.matches)} - self.reasons.keys()
+        for place, one in enumerate(self.trace.calls):
+            if place not in seen:
+                reason = self.reasons.get(place, "no counterpart in the candidate; it counts as part of what calls it")
+                lines.append(f"{one.name or ROOT}: {reason}")
+        taken = {pair.candidate for pair in self.matches}
+        for place, one in enumerate(self.described.calls):
+            if place not in taken:
+                lines.append(f"{one.name or ROOT}: {one.reason or 'only in the candidate'}")
+        return tuple(dict.fromkeys(lines))
+
+    def whole(self) -> Isolation:
+        """Compare all activations that both have under one name, as `compare` does, or the outputs alone."""
+        outputs = [
+            call(_recorded(one), given, what).output
+            for one, given, what in zip(self.models, self.inputs, SIDES, strict=True)
+        ]
+        names = {here: there for here, there in self.names.items() if there and "*" not in here}
+        try:
+            found = compare(*outputs, names=names | {"output": "output"})
+        except ComparisonError:
+            found = compare(*({"output": list(one.values())[-1]} for one in outputs))
+        unmatched = self._unmatched(()) if self.reasons else found.unmatched
+        return Isolation(found.activations, unmatched, found.framework, whole=self.why)
+
+
+def _stands_for_it(later: Activation, before: Activation) -> bool:
+    """Whether the later of two places within a module says more of it.
+
+    The first that differs does, unless only another that does has a cause with a name; where none does, the last.
+    """
+    if before.status != "disagrees":
+        return True
+    unnamed = before.verdict.cause is None or before.verdict.cause.name == "unknown"
+    return unnamed and later.verdict.cause is not None and later.verdict.cause.name != "unknown"
+
+
+def _recorded(model: Any) -> Recorder:
+    if isinstance(model, Recorder):
+        return model
+    try:
+        return record(model)
+    except ComparisonError:  # a Flax module that is bound to its parameters
+        return record(lambda *arguments, **keywords: model(*arguments, **keywords))
+
+
+def _given(value: Any, *, framework: str | None, change: Callable[[Array], Array] | None) -> Any:
+    """An input in a framework, changed if it holds floating-point numbers."""
+    if change is not None and hasattr(value, "dtype") and (values := as_numpy(value, "inputs=")).dtype.kind == "f":
+        value = change(values)
+    return _in_framework(value, framework)
+
+
+# --- noise that is measured ------------------------------------------------------------------------------------------
+
+
+def _in_float64(values: Array) -> Array:
+    return values.astype(np.float64)
+
+
+def _from_exact(exact: dict[Point, Array], side: int, at: Point, here: Array, there: Array) -> tuple[float, float]:
+    """How far the other side is from what the one makes in float64, and how far the one itself is."""
+    own, other = (here, there) if side == 0 else (there, here)
+    return _distance(other, exact.get(at, own)), _distance(own, exact.get(at, own))
+
+
+def _measured(row: Activation, distance: float, noise: float) -> Verdict:
+    """The verdict on a pair, given how far it is apart and how far rounding alone takes it."""
+    verdict, reference = row.verdict, row.reference
+    eps = Precision.of(reference.dtype.name, row.candidate.dtype.name).eps
+    noise = max(noise, eps * _distance(reference, np.zeros_like(reference)))
+    beyond = distance > BEYOND * noise
+    if beyond != verdict.agrees or not verdict.agreement.level < FAR:
+        return verdict
+    if not beyond:
+        return Verdict(verdict.agreement, True, None)
+    level = verdict.agreement.level
+    times = f"{distance / noise:.0f} times" if noise else "infinitely many times"
+    why = f"The difference is small, and {times} what rounding does here."
+    fix = "look for a constant, an approximation or a dtype that differs"
+    return Verdict(verdict.agreement, False, Diagnosis("unknown", why, fix, level, None, level))
+
+
+def _distance(one: Array, other: Array) -> float:
+    """Root mean square over entries that are finite, those that masks filled set aside."""
+    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    with np.errstate(all="ignore"):
+        good = (np.abs(one) < 1e30) & (np.abs(other) < 1e30)
+        return float(np.sqrt(np.mean((one - other)[good] ** 2))) if good.any() else 0.0

@@ -1,0 +1,181 @@
+"""Two PyTorch models compared module by module, and what is done where modules have no counterpart."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from porting import small_transformers as small
+
+from polylogit._cli import polylogit as command
+from polylogit.errors import ComparisonError
+from polylogit.porting import isolate, tap
+
+X = torch.tensor(small.X)
+
+
+def test_a_model_agrees_with_its_copy_and_is_left_as_it_was() -> None:
+    model = small.torch_encoder()
+    before = {name: one.clone() for name, one in model.state_dict().items()}
+    found = isolate(model, copy.deepcopy(model), small.X)
+    assert found.agrees, str(found)
+    assert found.whole == ""
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in model.modules())
+    for name, one in model.state_dict().items():
+        assert one.dtype == torch.float32
+        assert torch.equal(one, before[name])
+
+
+def test_a_fault_too_small_for_the_outputs_is_found_in_each_module() -> None:
+    model, port = small.torch_encoder(), small.torch_encoder()
+    port.blocks[1].norm1.eps = 1e-6
+    found = isolate(model, port, small.X)
+    assert found.first_divergence == "blocks.1.norm1"
+    assert [one.status for one in found.activations].count("disagrees") == 1
+    assert found.cause is not None
+    assert "times what rounding does here" in found.cause.explanation
+
+
+def test_a_value_that_came_from_elsewhere_is_compared_where_it_goes() -> None:
+    """The port passes on a module's output where the original added to it."""
+
+    class Residual(torch.nn.Module):
+        def __init__(self, scale: float) -> None:
+            super().__init__()
+            self.first, self.second, self.scale = torch.nn.Linear(16, 16), torch.nn.Linear(16, 16), scale
+
+        def forward(self, x: Any) -> Any:
+            hidden = self.first(x)
+            return self.second(hidden + x if self.scale else hidden)
+
+    model, port = Residual(1.0), Residual(0.0)
+    port.load_state_dict(model.state_dict())
+    found = isolate(model, port, small.X)
+    assert found.first_divergence == "(the model itself)"
+    assert found.places["(the model itself)"] == "in what it passes to second as input"
+
+
+def test_modules_that_write_into_their_inputs_change_nothing() -> None:
+    def model(inplace: bool) -> Any:
+        torch.manual_seed(0)
+        layers = [torch.nn.Linear(16, 16), torch.nn.ReLU(inplace=inplace), torch.nn.Linear(16, 4)]
+        return torch.nn.Sequential(*layers)
+
+    for both in ((False, True), (True, False), (True, True)):
+        found = isolate(*map(model, both), small.X)
+        assert found.agrees, str(found)
+
+
+def test_channels_at_the_end_and_at_the_front_are_the_same() -> None:
+    class Last(torch.nn.Module):
+        def __init__(self, conv: Any) -> None:
+            super().__init__()
+            self.conv = Transposing(conv)
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(self.conv(x)).sum((1, 2))
+
+    class Transposing(torch.nn.Module):
+        def __init__(self, conv: Any) -> None:
+            super().__init__()
+            self.weight, self.bias = conv.weight, conv.bias
+
+        def forward(self, x: Any) -> Any:
+            return torch.conv2d(x.movedim(-1, 1), self.weight, self.bias).movedim(1, -1)
+
+    class First(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 6, 3)
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(self.conv(x)).sum((2, 3))
+
+    images = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    model = First()
+    found = isolate(model, Last(model.conv), images, candidate_inputs=np.moveaxis(images, 1, -1))
+    assert found.agrees, str(found)
+    assert [one.name for one in found.activations] == ["conv", "(the model itself)"]
+
+
+def test_names_pair_what_nothing_else_pairs_and_leave_out() -> None:
+    model, port = small.torch_encoder(), small.torch_encoder()
+    with torch.no_grad():
+        port.blocks[0].up.bias.zero_()
+    assert isolate(model, port, small.X, names={"blocks.*.up": None}).agrees is False  # its block has the fault now
+    found = isolate(model, port, small.X, names={"blocks.*.up": "blocks.*.up"})
+    assert found.first_divergence == "blocks.0.up"
+    assert {one.how for one in found.pairs if one.name.endswith("up")} == {"names="}
+    with pytest.raises(ComparisonError, match="no module of the reference"):
+        isolate(model, port, small.X, names={"layers.*": "blocks.*"})
+
+
+def test_a_module_that_fails_on_the_originals_inputs_is_left_out_with_the_reason() -> None:
+    class Choosy(torch.nn.Linear):
+        def forward(self, x: Any) -> Any:
+            if (x > 0).any():
+                raise ValueError("only negative inputs")
+            return super().forward(x)
+
+    def model(kind: Any, sign: float) -> Any:
+        torch.manual_seed(0)
+        made = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.ReLU(), kind(16, 4))
+        made[1].register_forward_hook(lambda *given: sign * given[2])
+        return made
+
+    found = isolate(model(torch.nn.Linear, 1.0), model(Choosy, -1.0), small.X)
+    assert found.status == "disagrees"
+    assert any(one.startswith("2: the candidate's fails on the original's inputs. ValueError") for one in found.unmatched)
+
+
+def test_functions_are_compared_by_their_taps_and_the_report_says_so() -> None:
+    def before(x: Any) -> Any:
+        return tap("scores", x * 2).sum(-1)
+
+    def after(x: Any) -> Any:
+        return tap("scores", x * 3).sum(-1)
+
+    found = isolate(before, after, small.X)
+    assert found.first_divergence == "scores"
+    assert "Not in isolation, errors propagate" in found.summary()
+
+
+def test_a_function_that_calls_a_model_is_isolated_in_the_model() -> None:
+    model, port = small.torch_encoder(), small.torch_encoder()
+    with torch.no_grad():
+        port.blocks[1].attention.key.weight.copy_(port.blocks[1].attention.key.weight.T.clone())
+    found = isolate(lambda x: model(x).sum(-1), lambda x: port(x).sum(-1), small.X)
+    assert found.first_divergence == "blocks.1.attention.key"
+
+
+def test_models_that_cannot_be_called_are_errors() -> None:
+    with pytest.raises(ComparisonError, match="the candidate could not be called"):
+        isolate(torch.nn.Linear(16, 4), torch.nn.Linear(8, 4), small.X)
+
+
+def test_the_command_line_isolates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "import torch\n"
+        "torch.manual_seed(0)\n"
+        "model = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.GELU(), torch.nn.Linear(16, 4))\n"
+        "port = torch.nn.Sequential(model[0], torch.nn.GELU('tanh'), model[2])\n"
+    )
+    Path("isolated_models.py").write_text(code)
+    np.save("x.npy", small.X)
+    models = ["compare", "isolated_models:model", "isolated_models:port", "--isolate"]
+    done = CliRunner().invoke(command, [*models, "--inputs", "x.npy", "--json", "found.json"])
+    assert done.exit_code == 1, done.output
+    assert "first divergence: 1" in done.output
+    assert json.loads(Path("found.json").read_text())["first_divergence"] == "1"
+    done = CliRunner().invoke(command, [*models, "--inputs", "x.npy", "--name", "1=1", "--name", "0=2"])
+    assert done.exit_code == 1
+    done = CliRunner().invoke(command, models)
+    assert done.exit_code == 2
+    assert "give the inputs" in done.output
