@@ -1,0 +1,274 @@
+"""How well `polylogit.porting` does on ports of real models: ``python tools/ports.py`` measures it.
+
+Small models of transformers with random weights are ported from PyTorch by transformers' own conversion, some twenty
+faults are put into each port, and `compare` is asked: on the outputs alone, as the one-line use has it, and with all
+activations recorded; `isolate` too where there is one. Right ports are asked about as well. The truth is float64 of the
+same model: a fault that leaves the port less than 8 times as far from it as the original is none, and is left out.
+
+    pip install polylogit[ports]
+    python tools/ports.py --model bert -v                     what was said wherever it is not right
+    python tools/ports.py --model gpt2 --only "GELU" -v       one fault (a part of its name)
+    python tools/ports.py --right                             the right ports
+    python tools/ports.py --big                               time and memory of a hundred activations of 10^6
+
+From a checkout: ``PYTHONPATH=src python tools/ports.py --model bert -v``.
+
+What is counted. *Noticed*: the comparison does not agree. *Module right*: the first divergence is inside the fault's
+module or in the same part (attention, mlp, norm, embeddings, head) of the same layer, see `ports_models.same_module`.
+*Cause right*: the cause's name is one of those that the table has for the fault. *Wrong name*: it is another name, and
+not "unknown", which is right where the table has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import dataclasses
+import json
+import os
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+warnings.filterwarnings("ignore")
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402  before TensorFlow
+
+TOOLS = Path(__file__).resolve().parent
+sys.path.insert(0, str(TOOLS))
+from ports_faults import Fault, faults_of  # noqa: E402
+from ports_models import (  # noqa: E402
+    MODELS,
+    Probabilities,
+    inputs,
+    original,
+    same_module,
+    with_weights,
+)
+
+EFFECT = 8.0  # a port that is less than so many times farther from float64 than the original has no fault
+
+
+@dataclasses.dataclass
+class Said:
+    """What one comparison said of one port."""
+
+    status: str = ""  # "agrees", "disagrees", "inconclusive", or "failed" where it raised
+    first: str = ""
+    cause: str = ""
+    explanation: str = ""
+    seconds: float = 0.0
+
+    @property
+    def noticed(self) -> bool:
+        return self.status == "disagrees"
+
+
+@dataclasses.dataclass
+class Row:
+    """One port and all that was said of it."""
+
+    model: str
+    port: str
+    fault: str
+    causes: list[str]
+    within: str
+    times: float  # farther from float64 than the original, at the outputs
+    said: dict[str, Said] = dataclasses.field(default_factory=dict)
+
+    def module_right(self, way: str) -> bool:
+        return self.said[way].noticed and same_module(self.said[way].first, self.within)
+
+    def cause_right(self, way: str) -> bool:
+        return self.said[way].cause in self.causes
+
+    def wrong_name(self, way: str) -> bool:
+        return self.said[way].cause not in ("", "unknown", *self.causes)
+
+
+# --- one port --------------------------------------------------------------------------------------------------------
+
+
+def _ask(way: Any) -> Said:
+    """What a comparison says; that it raised is said too."""
+    start = time.monotonic()
+    try:
+        found = way()
+    except Exception as error:  # noqa: BLE001  a defect of what is measured is a result
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = Said("failed", "", "", f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})")
+    else:
+        cause = found.cause
+        said = Said(found.status, found.first_divergence or "", cause.name if cause else "",
+                    cause.explanation if cause else "")  # fmt: skip
+    said.seconds = time.monotonic() - start
+    return said
+
+
+def _numbers(output: Any) -> np.ndarray:
+    value = output["logits"] if hasattr(output, "keys") else output
+    return np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value).astype(np.float64)
+
+
+def _tensors(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: torch.tensor(value) for key, value in given.items()}
+
+
+def times_farther(reference: Any, port: Any, given: dict[str, Any]) -> float:
+    """How many times farther from float64 of the original the port is than the original, root mean square."""
+    with torch.no_grad():
+        exact = _numbers(copy.deepcopy(reference).double()(**_tensors(given)))
+        here = _numbers(reference(**_tensors(given)))
+    there = _numbers(port(**given))
+    far = [float(np.sqrt(np.mean((one - exact) ** 2))) for one in (here, there)]
+    return far[1] / max(far[0], 1e-300)
+
+
+def ways(name: str, reference: Any, port: Any, given: dict[str, Any]) -> dict[str, Said]:
+    """What is said of a port: on outputs, with all activations, in isolation."""
+    from polylogit import porting
+
+    one = MODELS[name]
+    head = port.fault is not None and port.fault.head
+    more = {**given, **port.record_inputs} | ({} if head else {"output_attentions": True})
+    last = "output" if head else "output.logits"
+    names = {**({} if head else one.names), last: last}
+
+    def outputs() -> Any:
+        return porting.compare(reference, port.outputs, inputs=given)
+
+    def recorded() -> Any:
+        both = porting.record(reference), port.recorded(porting.record)
+        return porting.compare(*both, inputs=more, names=names)
+
+    found = {}
+    with port.broken(), torch.no_grad():
+        found["outputs"] = _ask(outputs)
+        found["recorded"] = _ask(recorded)
+        if hasattr(porting, "isolate"):
+            found["isolated"] = _ask(lambda: porting.isolate(reference, port.model, more))
+    return found
+
+
+def judged(name: str, fault: Fault | None, make: Any, base: Any) -> Row:
+    """One row: the port with this fault, and what is said of it."""
+    edited = base
+    if fault is not None and name in fault.weights:
+        edited = with_weights(base, fault.weights[name])
+    port = make(name, edited, fault)
+    reference = Probabilities(base) if fault is not None and fault.head else base
+    given = inputs(name)
+    with port.broken():
+        times = times_farther(reference, port.outputs, given)
+    row = Row(name, port.framework, fault.name if fault else "", sorted(fault.causes) if fault else [],
+              fault.within[name] if fault else "", times)  # fmt: skip
+    if fault is None or times >= EFFECT:
+        row.said = ways(name, reference, port, given)
+    return row
+
+
+# --- the tables ------------------------------------------------------------------------------------------------------
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count} / {of}"
+
+
+def table(rows: list[Row]) -> list[str]:
+    """One line for each model, port and way of asking."""
+    lines = ["| model | port | asked on | faults | noticed | module right | cause right, of nameable | wrong names |"
+             " failed | right ports accused | seconds |", "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+    for model, port in dict.fromkeys((row.model, row.port) for row in rows):
+        here = [row for row in rows if (row.model, row.port) == (model, port) and row.said]
+        faults, right = [row for row in here if row.fault], [row for row in here if not row.fault]
+        for way in dict.fromkeys(way for row in here for way in row.said):
+            nameable = [row for row in faults if row.causes]
+            cells = [
+                len(faults), sum(row.said[way].noticed for row in faults),
+                "" if way == "outputs" else sum(row.module_right(way) for row in faults),
+                _share(sum(row.cause_right(way) for row in nameable), len(nameable)),
+                sum(row.wrong_name(way) for row in faults), sum(row.said[way].status == "failed" for row in here),
+                _share(sum(row.said[way].noticed for row in right), len(right)),
+                f"{sum(row.said[way].seconds for row in here):.0f}",
+            ]  # fmt: skip
+            lines.append(f"| {model} | {port} | {way} | " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def failures(row: Row) -> list[str]:
+    """What is not right about what was said of one port."""
+    lines = []
+    for way, said in row.said.items():
+        wrong = []
+        if said.status == "failed":
+            wrong.append("failed")
+        elif not row.fault:
+            wrong += ["a right port accused"] * said.noticed
+        else:
+            wrong += ["not noticed"] * (not said.noticed)
+            wrong += ["wrong module"] * (said.noticed and way != "outputs" and not row.module_right(way))
+            wrong += ["wrong name"] * row.wrong_name(way)
+            wrong += ["no cause"] * (said.noticed and bool(row.causes) and said.cause == "unknown")
+        if wrong:
+            lines.append(f"    {way}: {', '.join(wrong)}: {said.status}, first {said.first!r}, cause {said.cause!r}"
+                         f" (right: {', '.join(row.causes) or 'unknown'}): {said.explanation}")  # fmt: skip
+    return lines
+
+
+def told(row: Row, *, verbose: bool) -> None:
+    """A line for each port as it is done."""
+    title = f"{row.model} -> {row.port}: {row.fault or 'right'}"
+    if not row.said:
+        print(f"{title}: only {row.times:.2g} times farther from float64 than the original: left out", flush=True)
+        return
+    wrong = failures(row)
+    marks = " ".join(
+        f"{way}:{'!' if said.status == 'failed' else 'seen' if said.noticed else 'agrees'}"
+        f"{'' if way == 'outputs' or not row.fault or row.module_right(way) else ',elsewhere'},{said.cause or '-'}"
+        for way, said in row.said.items()
+    )
+    print(f"{title} ({row.times:.2g} times)  {marks}", flush=True)
+    if verbose:
+        print("\n".join(wrong) + "\n" * bool(wrong), end="", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", choices=list(MODELS), help="all by default; may be repeated")
+    parser.add_argument("--only", metavar="FAULT", help="faults whose name contains this")
+    parser.add_argument("--json", metavar="FILE", type=Path)
+    parser.add_argument("-v", "--verbose", action="store_true", help="say what was said wherever it is not right")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    from ports_flax import Flax
+
+    rows: list[Row] = []
+    for name in options.model or MODELS:
+        base = original(name)
+        chosen: list[Fault | None] = [
+            fault for fault in faults_of(name) if (options.only or "").lower() in fault.name.lower()
+        ]
+        if not options.only:
+            chosen.insert(0, None)
+        for fault in chosen:
+            rows.append(judged(name, fault, Flax, base))
+            told(rows[-1], verbose=options.verbose)
+    print("\n" + "\n".join(table(rows)))
+    left = [f"{row.model} -> {row.port}: {row.fault} ({row.times:.2g} times)" for row in rows if not row.said]
+    print("\nLeft out, as without effect: " + ("; ".join(left) or "none"))
+    if options.json:
+        options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()
