@@ -161,6 +161,7 @@ def _subclass(module: Any, name: str, method: str, change: Callable[..., Any]) -
     def changed(self: Any, *arguments: Any, **keywords: Any) -> Any:
         return change(original, self, *arguments, **keywords)
 
+    changed.__name__ = method  # what Flax calls it among its intermediates
     return module, name, type(name, (base,), {method: changed, "__module__": base.__module__})
 
 
