@@ -27,6 +27,7 @@ import copy
 import dataclasses
 import json
 import os
+import re
 import sys
 import time
 import traceback
@@ -133,7 +134,14 @@ def times_farther(reference: Any, port: Any, given: dict[str, Any]) -> float:
     return far[1] / max(far[0], 1e-300)
 
 
-def ways(name: str, reference: Any, port: Any, given: dict[str, Any]) -> dict[str, Said]:
+def _without(recorder: Any, pattern: str) -> Any:
+    def call(**given: Any) -> Any:
+        return {name: value for name, value in recorder(**given).items() if not re.search(pattern, name)}
+
+    return call
+
+
+def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: bool = False) -> dict[str, Said]:
     """What is said of a port: on outputs, with all activations, in isolation."""
     from polylogit import porting
 
@@ -147,8 +155,10 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any]) -> dict[st
         return porting.compare(reference, port.outputs, inputs=given)
 
     def recorded() -> Any:
-        both = porting.record(reference), port.recorded(porting.record)
-        return porting.compare(*both, inputs=more, names=names)
+        candidate = port.recorded(porting.record)
+        if drop:
+            candidate = _without(candidate, one.other_shapes)
+        return porting.compare(porting.record(reference), candidate, inputs=more, names=names)
 
     found = {}
     with port.broken(), torch.no_grad():
@@ -159,7 +169,7 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any]) -> dict[st
     return found
 
 
-def judged(name: str, fault: Fault | None, make: Any, base: Any) -> Row:
+def judged(name: str, fault: Fault | None, make: Any, base: Any, *, drop: bool = False) -> Row:
     """One row: the port with this fault, and what is said of it."""
     edited = base
     if fault is not None and name in fault.weights:
@@ -172,7 +182,7 @@ def judged(name: str, fault: Fault | None, make: Any, base: Any) -> Row:
     row = Row(name, port.framework, fault.name if fault else "", sorted(fault.causes) if fault else [],
               fault.within[name] if fault else "", times)  # fmt: skip
     if fault is None or times >= EFFECT:
-        row.said = ways(name, reference, port, given)
+        row.said = ways(name, reference, port, given, drop=drop)
     return row
 
 
@@ -246,6 +256,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=list(MODELS), help="all by default; may be repeated")
     parser.add_argument("--only", metavar="FAULT", help="faults whose name contains this")
     parser.add_argument("--json", metavar="FILE", type=Path)
+    parser.add_argument("--drop", action="store_true", help="leave out activations whose layout differs by design")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what was said wherever it is not right")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -260,7 +271,7 @@ def main() -> None:
         if not options.only:
             chosen.insert(0, None)
         for fault in chosen:
-            rows.append(judged(name, fault, Flax, base))
+            rows.append(judged(name, fault, Flax, base, drop=options.drop))
             told(rows[-1], verbose=options.verbose)
     print("\n" + "\n".join(table(rows)))
     left = [f"{row.model} -> {row.port}: {row.fault} ({row.times:.2g} times)" for row in rows if not row.said]

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from ports_faults import WHERE, Fault, Ops, Scene
-from ports_models import MODELS, pad
+from ports_models import MODELS, depth, inputs, pad
 
 __all__ = ["Flax"]
 
@@ -42,8 +42,8 @@ class _Probabilities(nn.Module):
     fault: str = ""
 
     @nn.compact
-    def __call__(self, **given: Any) -> Any:
-        return _head(self.model(**given)["logits"], self.fault)
+    def __call__(self, *arguments: Any, **given: Any) -> Any:
+        return _head(self.model(*arguments, **given)["logits"], self.fault)
 
 
 def _head(logits: Any, fault: str) -> Any:
@@ -66,7 +66,8 @@ class Flax:
         cls = getattr(transformers, f"Flax{one.kind}{one.task}")
         with tempfile.TemporaryDirectory() as folder:
             torch_model.save_pretrained(folder)
-            self.model = cls.from_pretrained(folder, from_pt=True, dtype=getattr(jnp, dtype))
+            with _replaced(_patches(name, None)):
+                self.model = cls.from_pretrained(folder, from_pt=True, dtype=getattr(jnp, dtype))
         if dtype != "float32":
             self.model.params = jax.tree.map(lambda x: x.astype(dtype), self.model.params)
         if fault is not None and name in fault.config:
@@ -91,29 +92,74 @@ class Flax:
         return self.fault is not None and self.fault.patch == "dropout"
 
     def recorded(self, record: Any) -> Any:
-        """The recorder of the module."""
+        """The recorder of the class, or of its module where only the output of the class is seen."""
         module, params = self.model.module, self.model.params
         if self.fault is not None and self.fault.head:
-            return record(_Probabilities(module, self.fault.head), {"params": {"model": params}})
-        more = {"deterministic": False, "rngs": {"dropout": jax.random.PRNGKey(0)}} if self._drops else {}
-        return record(module, {"params": params}, **more)
+            found = record(_Probabilities(module, self.fault.head), {"params": {"model": params}})
+        elif _class_is_seen(self.model, self.name, record):
+            more = {"train": True, "dropout_rng": jax.random.PRNGKey(0)} if self._drops else {}
+            return record(self.model, **more)
+        else:
+            more = {"deterministic": False, "rngs": {"dropout": jax.random.PRNGKey(0)}} if self._drops else {}
+            found = record(module, {"params": params}, **more)
+        if self.name != "vit":
+            return found
+        # The class would have turned the channels to the end.
+        return lambda pixel_values, **more: found(jnp.transpose(jnp.asarray(pixel_values), (0, 2, 3, 1)), **more)
 
     @property
     def record_inputs(self) -> dict[str, Any]:
         """What the module needs that the class would have made."""
+        if self._seen and not (self.fault is not None and self.fault.head):
+            return {}
         return MODELS[self.name].flax_more
+
+    @property
+    def _seen(self) -> bool:
+        from polylogit.porting import record
+
+        return _class_is_seen(self.model, self.name, record)
 
     @contextlib.contextmanager
     def broken(self) -> Iterator[None]:
         """Within the block, calling the port has the fault."""
-        with contextlib.ExitStack() as stack:
-            for owner, attribute, value in _patches(self.name, self.fault):
-                stack.callback(setattr, owner, attribute, getattr(owner, attribute))
-                setattr(owner, attribute, value)
+        with _replaced(_patches(self.name, self.fault)):
             yield
 
 
+@contextlib.contextmanager
+def _replaced(changes: Iterator[tuple[Any, str, Any]]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for owner, attribute, value in changes:
+            stack.callback(setattr, owner, attribute, getattr(owner, attribute))
+            setattr(owner, attribute, value)
+        yield
+
+
+_seen: dict[str, bool] = {}
+
+
+def _class_is_seen(model: Any, name: str, record: Any) -> bool:
+    """Whether `record` sees more of a class of transformers than its output; asked once a model."""
+    if name not in _seen:
+        try:
+            _seen[name] = len(record(model)(**inputs(name))) > len(MODELS) + 5
+        except Exception:  # noqa: BLE001  whatever is missing, the module can be recorded
+            _seen[name] = False
+    return _seen[name]
+
+
 # --- what is replaced ------------------------------------------------------------------------------------------------
+
+
+class _Module:
+    """A module of which one name is replaced, seen by the modules that look it up there."""
+
+    def __init__(self, module: Any, **changes: Any) -> None:
+        self.__dict__.update(changes, _module=module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
 
 
 def _transformers(name: str) -> Any:
@@ -121,29 +167,46 @@ def _transformers(name: str) -> Any:
 
 
 def _patches(name: str, fault: Fault | None) -> Iterator[tuple[Any, str, Any]]:
+    if name == "t5":
+        yield _transformers(name), "jnp", _Module(jnp, clip=_clip)
     if fault is None:
         return
     module = _transformers(name)
     if fault.mask or fault.scores or fault.softmax:
-        yield module, "dot_product_attention_weights", _attention(name, fault)
+        positions: dict[int, Any] = {}
+        if name == "t5":
+
+            def kept(original: Any, self: Any, queries: int, keys: int) -> Any:
+                positions[queries] = original(self, queries, keys)
+                return positions[queries]
+
+            yield _subclass(module, "FlaxT5Attention", "compute_bias", kept)
+        yield module, "dot_product_attention_weights", _attention(name, fault, positions)
     if make := _WRITTEN.get((fault.patch, name)) or _WRITTEN.get((fault.patch, "")):
         yield from make(module)
 
 
-def _attention(name: str, fault: Fault) -> Callable[..., Any]:
-    """Flax's function with a fault inside; calls are counted, since it is not told its layer."""
+def _attention(name: str, fault: Fault, positions: dict[int, Any]) -> Callable[..., Any]:
+    """Flax's function with a fault inside; calls are counted, since it is not told its layer.
+
+    `positions` are T5's biases, by the number of queries; what is given has the mask added to them.
+    """
     calls = iter(range(10**6))
-    layers = MODELS[name].config.get("num_hidden_layers") or MODELS[name].config["n_layer"]
+    stacks = _stacks(name)
+    afflicted = "decoder" if fault.within[name].startswith("decoder") else stacks[0][0]
 
     def weights(query: Any, key: Any, bias: Any = None, **_: Any) -> Any:
-        layer = next(calls) % layers
-        here = fault.in_layer(layer)
-        scene = Scene(OPS, pad(name), query.shape[1], causal=name == "gpt2")
+        stack, layer = stacks[next(calls) % len(stacks)]
+        # A mask, and what is in one layer, is at fault in one stack alone.
+        here = fault.in_layer(layer) and (stack == afflicted or not (fault.mask or fault.layers))
+        causal = name == "gpt2" or stack == "decoder"
+        keys = pad(name, "decoder" if stack == "decoder" else "")
+        scene = Scene(OPS, keys, query.shape[1], causal)
         scores = jnp.einsum("...qhd,...khd->...hqk", query / np.sqrt(query.shape[-1]).astype(np.float32), key)
         if here and fault.scores:
             scores = fault.scores(scene, scores)
         if here and fault.mask:
-            bias = fault.mask(scene, bias)
+            bias = fault.mask(scene, bias) + (positions[query.shape[1]] if positions else 0.0)
         if bias is not None:
             scores = scores + bias
         if here and fault.softmax:
@@ -151,6 +214,16 @@ def _attention(name: str, fault: Fault) -> Callable[..., Any]:
         return jax.nn.softmax(scores).astype(query.dtype)
 
     return weights
+
+
+def _stacks(name: str) -> list[tuple[str, int]]:
+    """The stack and the layer of each call of attention, in their order."""
+    layers = range(depth(name))
+    if name != "t5":
+        return [("encoder", layer) for layer in layers]
+    return [("encoder", layer) for layer in layers] + [
+        (stack, layer) for layer in layers for stack in ("decoder", "cross")
+    ]
 
 
 def _subclass(module: Any, name: str, method: str, change: Callable[..., Any]) -> tuple[Any, str, Any]:
@@ -165,7 +238,15 @@ def _subclass(module: Any, name: str, method: str, change: Callable[..., Any]) -
     return module, name, type(name, (base,), {method: changed, "__module__": base.__module__})
 
 
+def _clip(x: Any, *bounds: Any, a_max: Any = None, **more: Any) -> Any:
+    """With the keyword that T5's module in transformers uses, and that JAX no longer has."""
+    return jnp.clip(x, *bounds, **more) if a_max is None else jnp.clip(x, max=a_max)
+
+
 def _layer_of(part: Any) -> int:
+    """Of the encoder, where there are two stacks."""
+    if "decoder" in part.path:
+        return -1
     return next((int(step) for step in part.path if step.isdigit()), -1)
 
 
@@ -211,14 +292,37 @@ def _no_gpt2_residual(module: Any) -> Iterator[Any]:
     yield _subclass(module, "FlaxGPT2Block", "__call__", block)
 
 
-class _Module:
-    """A module of which one name is replaced, seen by the modules that look it up there."""
+def _no_t5_residual(module: Any) -> Iterator[Any]:
+    def call(original: Any, self: Any, states: Any, deterministic: bool = True) -> Any:
+        if _layer_of(self) != WHERE:
+            return original(self, states, deterministic=deterministic)
+        inner = self.DenseReluDense(self.layer_norm(states), deterministic=deterministic)
+        return self.dropout(inner, deterministic=deterministic)
 
-    def __init__(self, module: Any, **changes: Any) -> None:
-        self.__dict__.update(changes, _module=module)
+    yield _subclass(module, "FlaxT5LayerFF", "__call__", call)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._module, name)
+
+def _no_relative_bias(module: Any) -> Iterator[Any]:
+    def none(original: Any, self: Any, queries: int, keys: int) -> Any:
+        return 0 * original(self, queries, keys)
+
+    yield _subclass(module, "FlaxT5Attention", "compute_bias", none)
+
+
+def _vit_head_layout(module: Any) -> Iterator[Any]:
+    def call(original: Any, self: Any, states: Any, **keywords: Any) -> Any:
+        if _layer_of(self) != WHERE:
+            return original(self, states, **keywords)
+        heads = self.config.num_attention_heads
+        q, k, v = (
+            part(states).reshape(*states.shape[:2], -1, heads).swapaxes(-1, -2)
+            for part in (self.query, self.key, self.value)
+        )
+        weights = module.dot_product_attention_weights(q, k)
+        found = jnp.einsum("...hqk,...khd->...qhd", weights, v).reshape(states.shape)
+        return (found, weights) if keywords.get("output_attentions") else (found,)
+
+    yield _subclass(module, "FlaxViTSelfAttention", "__call__", call)
 
 
 def _embedding(change: Callable[..., Any]) -> Callable[[Any], Iterator[Any]]:
@@ -241,6 +345,11 @@ def _shifted(original: Any, self: Any, tokens: Any) -> Any:
 _WRITTEN: dict[tuple[str, str], Callable[[Any], Iterator[Any]]] = {
     ("heads", "bert"): _head_layout("FlaxBertSelfAttention"),
     ("heads", "gpt2"): _head_layout("FlaxGPT2Attention"),
+    ("heads", "t5"): _head_layout("FlaxT5Attention"),
+    ("heads", "vit"): _vit_head_layout,
+    ("residual", "vit"): _no_residual("FlaxViTOutput"),
+    ("residual", "t5"): _no_t5_residual,
+    ("relative bias", "t5"): _no_relative_bias,
     ("residual", "bert"): _no_residual("FlaxBertSelfOutput"),
     ("residual", "gpt2"): _no_gpt2_residual,
     ("embedding scale", ""): _embedding(_scaled),

@@ -15,8 +15,8 @@ import torch
 
 __all__ = ["MODELS", "Model", "original", "place", "with_weights"]
 
-BATCH, TOKENS, VOCABULARY, WIDTH = 4, 12, 100, 64
-_LENGTHS = (12, 9, 7, 5)  # of the batch's rows; the rest is padding
+BATCH, TOKENS, TARGETS, VOCABULARY, WIDTH = 4, 12, 10, 100, 64
+_LENGTHS = np.array([[12], [9], [7], [5]])  # of the batch's rows; the rest is padding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Model:
     # What record() of the Flax module is called on beside `inputs`: arguments that the class would have made.
     flax_more: dict[str, Any] = dataclasses.field(default_factory=dict)
     names: dict[str, str] = dataclasses.field(default_factory=dict)  # the Flax names of the reference's activations
+    # Activations that mean the same and have another layout or shape in Flax; `--drop` leaves them out.
+    other_shapes: str = "$^"
 
 
 def _positions() -> np.ndarray:
@@ -48,19 +50,45 @@ MODELS = {
          "bos_token_id": 0, "eos_token_id": 0},
         {"position_ids": _positions()}, {"transformer.drop": "transformer.dropout"},
     ),
+    "vit": Model(
+        "ViT", "ForImageClassification",
+        {"hidden_size": WIDTH, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 2 * WIDTH,
+         "image_size": 24, "patch_size": 6, "num_labels": 10, "hidden_dropout_prob": 0.1,
+         "attention_probs_dropout_prob": 0.1},
+        other_shapes=r"patch_embeddings\.projection",
+    ),
+    "t5": Model(
+        "T5", "ForConditionalGeneration",
+        {"vocab_size": VOCABULARY, "d_model": WIDTH, "d_kv": 16, "d_ff": 2 * WIDTH, "num_layers": 4, "num_heads": 4,
+         "use_cache": False, "decoder_start_token_id": 0},
+        other_shapes=r"Attention\.1$|layer\.\d\.1$",
+    ),
 }  # fmt: skip
 
 
 def inputs(name: str) -> dict[str, Any]:
     """What every side is called on."""
     rng = np.random.default_rng(1)
-    tokens = rng.integers(1, VOCABULARY, (BATCH, TOKENS))
-    return {"input_ids": tokens, "attention_mask": pad(name).astype(np.int64)}
+    if name == "vit":
+        return {"pixel_values": rng.normal(size=(BATCH, 3, 24, 24)).astype(np.float32)}
+    given = {"input_ids": rng.integers(1, VOCABULARY, (BATCH, TOKENS)), "attention_mask": pad(name).astype(np.int64)}
+    if name == "t5":
+        given["decoder_input_ids"] = rng.integers(1, VOCABULARY, (BATCH, TARGETS))
+        given["decoder_attention_mask"] = pad(name, "decoder").astype(np.int64)
+    return given
 
 
-def pad(_: str) -> np.ndarray:
-    """True where there is a token."""
-    return np.arange(TOKENS) < np.array(_LENGTHS)[:, None]
+def pad(name: str, stack: str = "") -> np.ndarray:
+    """True where there is something to attend to."""
+    if name == "vit":
+        return np.ones((BATCH, 17), bool)
+    return np.arange(TARGETS if stack == "decoder" else TOKENS) < _LENGTHS
+
+
+def depth(name: str) -> int:
+    """How many layers each stack has."""
+    config = MODELS[name].config
+    return next(config[key] for key in ("num_hidden_layers", "n_layer", "num_layers") if key in config)
 
 
 def configured(name: str, **changes: Any) -> Any:
