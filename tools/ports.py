@@ -33,7 +33,10 @@ import time
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -46,10 +49,12 @@ import torch  # noqa: E402  before TensorFlow
 
 TOOLS = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOOLS))
+import ports_big  # noqa: E402
 from ports_faults import Fault, faults_of  # noqa: E402
 from ports_models import (  # noqa: E402
     MODELS,
     Probabilities,
+    Torch,
     inputs,
     original,
     same_module,
@@ -67,6 +72,8 @@ class Said:
     first: str = ""
     cause: str = ""
     explanation: str = ""
+    activations: int = 0
+    differ: int = 0  # of them
     seconds: float = 0.0
 
     @property
@@ -84,10 +91,12 @@ class Row:
     causes: list[str]
     within: str
     times: float  # farther from float64 than the original, at the outputs
+    kind: str = "fault"  # or "right"
     said: dict[str, Said] = dataclasses.field(default_factory=dict)
 
     def module_right(self, way: str) -> bool:
-        return self.said[way].noticed and same_module(self.said[way].first, self.within)
+        said = self.said[way]
+        return said.noticed and same_module(self.model.partition(",")[0], said.first, self.within)
 
     def cause_right(self, way: str) -> bool:
         return self.said[way].cause in self.causes
@@ -109,15 +118,16 @@ def _ask(way: Any) -> Said:
         said = Said("failed", "", "", f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})")
     else:
         cause = found.cause
+        states = [one.status for one in found.activations]
         said = Said(found.status, found.first_divergence or "", cause.name if cause else "",
-                    cause.explanation if cause else "")  # fmt: skip
+                    cause.explanation if cause else "", len(states), states.count("disagrees"))  # fmt: skip
     said.seconds = time.monotonic() - start
     return said
 
 
 def _numbers(output: Any) -> np.ndarray:
     value = output["logits"] if hasattr(output, "keys") else output
-    return np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value).astype(np.float64)
+    return np.asarray(value.detach().double() if isinstance(value, torch.Tensor) else value).astype(np.float64)
 
 
 def _tensors(given: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +139,7 @@ def times_farther(reference: Any, port: Any, given: dict[str, Any]) -> float:
     with torch.no_grad():
         exact = _numbers(copy.deepcopy(reference).double()(**_tensors(given)))
         here = _numbers(reference(**_tensors(given)))
-    there = _numbers(port(**given))
+        there = _numbers(port(**_tensors(given) if isinstance(port, torch.nn.Module) else given))
     far = [float(np.sqrt(np.mean((one - exact) ** 2))) for one in (here, there)]
     return far[1] / max(far[0], 1e-300)
 
@@ -141,15 +151,17 @@ def _without(recorder: Any, pattern: str) -> Any:
     return call
 
 
-def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: bool = False) -> dict[str, Said]:
+def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: bool = False, isolated: bool = True) -> dict[str, Said]:
     """What is said of a port: on outputs, with all activations, in isolation."""
     from polylogit import porting
 
     one = MODELS[name]
     head = port.fault is not None and port.fault.head
-    more = {**given, **port.record_inputs} | ({} if head else {"output_attentions": True})
+    more = given
+    if port.record_inputs is not None:
+        more = {**given, **port.record_inputs} | ({} if head else {"output_attentions": True})
     last = "output" if head else "output.logits"
-    names = {**({} if head else one.names), last: last}
+    names = {**({} if head or isinstance(port, Torch) else one.names), last: last}
 
     def outputs() -> Any:
         return porting.compare(reference, port.outputs, inputs=given)
@@ -164,26 +176,65 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
     with port.broken(), torch.no_grad():
         found["outputs"] = _ask(outputs)
         found["recorded"] = _ask(recorded)
-        if hasattr(porting, "isolate"):
-            found["isolated"] = _ask(lambda: porting.isolate(reference, port.model, more))
+        if hasattr(porting, "isolate") and isolated:
+            candidate = port.recorded(porting.record)
+            found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=one.names or None))
     return found
 
 
-def judged(name: str, fault: Fault | None, make: Any, base: Any, *, drop: bool = False) -> Row:
-    """One row: the port with this fault, and what is said of it."""
-    edited = base
-    if fault is not None and name in fault.weights:
-        edited = with_weights(base, fault.weights[name])
-    port = make(name, edited, fault)
-    reference = Probabilities(base) if fault is not None and fault.head else base
+def judged(
+    title: str, reference: Any, port: Any, *, fault: Fault | None = None, right: bool = False, **options: bool
+) -> Row:
+    """One row: a port, with this fault or without one, and what is said of it."""
+    name = port.name
     given = inputs(name)
     with port.broken():
         times = times_farther(reference, port.outputs, given)
-    row = Row(name, port.framework, fault.name if fault else "", sorted(fault.causes) if fault else [],
-              fault.within[name] if fault else "", times)  # fmt: skip
-    if fault is None or times >= EFFECT:
-        row.said = ways(name, reference, port, given, drop=drop)
+    causes, within = (sorted(fault.causes), fault.within[name]) if fault else ([], "")
+    row = Row(title, port.framework, fault.name if fault else "", causes, within, times, "right" if right else "fault")
+    if right or times >= EFFECT:
+        row.said = ways(name, reference, port, given, **options)
     return row
+
+
+def faulty(name: str, fault: Fault, make: Any, base: Any, **options: bool) -> Row:
+    """The row of a fault."""
+    edited = with_weights(base, fault.weights[name]) if name in fault.weights else base
+    reference = Probabilities(base) if fault.head else base
+    return judged(name, reference, make(name, edited, fault), fault=fault, **options)
+
+
+_LAYERS = {"bert": "num_hidden_layers", "gpt2": "n_layer", "vit": "num_hidden_layers", "t5": "num_layers"}
+# Models whose right ports are asked about: (model, layers, standard deviation of the weights).
+RIGHT = (
+    ("bert", 4, 0.15), ("gpt2", 4, 0.15), ("vit", 4, 0.15), ("t5", 4, 0.15), ("bert", 24, 0.15), ("gpt2", 24, 0.2),
+    ("gpt2", 24, 0.4), ("gpt2", 24, 0.6), ("gpt2", 48, 0.2), ("gpt2", 48, 0.4),
+)  # fmt: skip
+_SHALLOW = 4  # so many layers have ports of 16 bits as well
+
+
+def right_rows(make: Any, names: list[str], **options: bool) -> Iterator[Row]:
+    """Right ports: fused attention, another framework, 16 bits; and one of 16 bits that lacks a bias."""
+    for name, layers, std in RIGHT:
+        if name not in names:
+            continue
+        settings = {"std": std, _LAYERS[name]: layers}
+        base = original(name, **settings)
+        title = f"{name}, {layers} layers, weights of {std}"
+        fused = original(name, attention="sdpa", **settings) if name != "t5" else None
+        ports = [Torch(name, fused, "fused attention")] if fused else []
+        for port in (*ports, make(name, base)):
+            yield judged(title, base, port, right=True, **options)
+        if layers > _SHALLOW:
+            continue
+        for dtype in ("float16", "bfloat16"):
+            short = copy.deepcopy(base).to(getattr(torch, dtype))
+            yield judged(title, base, Torch(name, short, f"PyTorch {dtype}"), right=True, **options)
+            yield judged(title, base, make(name, base, None, dtype), right=True, **options)
+            for fault in faults_of(name):
+                if fault.name == "bias dropped":
+                    broken = make(name, with_weights(base, fault.weights[name]), fault, dtype)
+                    yield judged(title, base, broken, fault=fault, **options)
 
 
 # --- the tables ------------------------------------------------------------------------------------------------------
@@ -199,7 +250,7 @@ def table(rows: list[Row]) -> list[str]:
              " failed | right ports accused | seconds |", "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
     for model, port in dict.fromkeys((row.model, row.port) for row in rows):
         here = [row for row in rows if (row.model, row.port) == (model, port) and row.said]
-        faults, right = [row for row in here if row.fault], [row for row in here if not row.fault]
+        faults, right = [row for row in here if row.kind == "fault"], [row for row in here if row.kind == "right"]
         for way in dict.fromkeys(way for row in here for way in row.said):
             nameable = [row for row in faults if row.causes]
             cells = [
@@ -221,7 +272,7 @@ def failures(row: Row) -> list[str]:
         wrong = []
         if said.status == "failed":
             wrong.append("failed")
-        elif not row.fault:
+        elif row.kind == "right":
             wrong += ["a right port accused"] * said.noticed
         else:
             wrong += ["not noticed"] * (not said.noticed)
@@ -229,7 +280,7 @@ def failures(row: Row) -> list[str]:
             wrong += ["wrong name"] * row.wrong_name(way)
             wrong += ["no cause"] * (said.noticed and bool(row.causes) and said.cause == "unknown")
         if wrong:
-            lines.append(f"    {way}: {', '.join(wrong)}: {said.status}, first {said.first!r}, cause {said.cause!r}"
+            lines.append(f"    {way}: {', '.join(wrong)}: {said.status}, {said.differ} of {said.activations}, first {said.first!r}, cause {said.cause!r}"
                          f" (right: {', '.join(row.causes) or 'unknown'}): {said.explanation}")  # fmt: skip
     return lines
 
@@ -251,28 +302,41 @@ def told(row: Row, *, verbose: bool) -> None:
         print("\n".join(wrong) + "\n" * bool(wrong), end="", flush=True)
 
 
+def asked(make: Any, options: argparse.Namespace) -> Iterator[Row]:
+    """All rows that were asked for."""
+    more = {"drop": options.drop}
+    if options.right:
+        yield from right_rows(make, options.model or list(MODELS), **more)
+        return
+    for name in options.model or MODELS:
+        base = original(name)
+        if not options.only:
+            yield judged(name, base, make(name, base), right=True, **more)
+        for fault in faults_of(name):
+            if (options.only or "").lower() in fault.name.lower():
+                yield faulty(name, fault, make, base, **more)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=list(MODELS), help="all by default; may be repeated")
     parser.add_argument("--only", metavar="FAULT", help="faults whose name contains this")
+    parser.add_argument("--right", action="store_true", help="right ports instead of faults: deep, of large scores, 16 bits")
     parser.add_argument("--json", metavar="FILE", type=Path)
     parser.add_argument("--drop", action="store_true", help="leave out activations whose layout differs by design")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what was said wherever it is not right")
+    parser.add_argument("--big", nargs="?", type=int, const=100, metavar="COUNT", help="time and memory instead")
     options = parser.parse_args()
+    if options.big:
+        print("\n".join(ports_big.lines(options.big)))
+        return
     torch.manual_seed(0)
     from ports_flax import Flax
 
-    rows: list[Row] = []
-    for name in options.model or MODELS:
-        base = original(name)
-        chosen: list[Fault | None] = [
-            fault for fault in faults_of(name) if (options.only or "").lower() in fault.name.lower()
-        ]
-        if not options.only:
-            chosen.insert(0, None)
-        for fault in chosen:
-            rows.append(judged(name, fault, Flax, base, drop=options.drop))
-            told(rows[-1], verbose=options.verbose)
+    rows = []
+    for row in asked(Flax, options):
+        rows.append(row)
+        told(row, verbose=options.verbose)
     print("\n" + "\n".join(table(rows)))
     left = [f"{row.model} -> {row.port}: {row.fault} ({row.times:.2g} times)" for row in rows if not row.said]
     print("\nLeft out, as without effect: " + ("; ".join(left) or "none"))

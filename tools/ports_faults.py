@@ -142,7 +142,7 @@ def _all(scene: Scene) -> np.ndarray:
 
 def _unmasked(scene: Scene, scores: Any, changed: Any) -> Any:
     """Where a framework adds the mask before its softmax can be changed, what is masked stays so."""
-    return scene.ops.where(scores > -1e8, changed, scores)
+    return scene.ops.where(scores > -5e3, changed, scores)
 
 
 def _scaled(factor: float) -> Change:

@@ -56,12 +56,11 @@ def _head(logits: Any, fault: str) -> Any:
 class Flax:
     """A port, with a fault or without one."""
 
-    framework = "Flax"
-
     def __init__(self, name: str, torch_model: Any, fault: Fault | None = None, dtype: str = "float32") -> None:
         import transformers
 
         self.name, self.fault = name, fault
+        self.framework = "Flax" if dtype == "float32" else f"Flax {dtype}"
         one = MODELS[name]
         cls = getattr(transformers, f"Flax{one.kind}{one.task}")
         with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ Knows PyTorch and transformers, and no fault.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import re
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-__all__ = ["MODELS", "Model", "original", "place", "with_weights"]
+__all__ = ["MODELS", "Model", "Torch", "depth", "inputs", "original", "pad", "place", "same_module", "with_weights"]
 
 BATCH, TOKENS, TARGETS, VOCABULARY, WIDTH = 4, 12, 10, 100, 64
 _LENGTHS = np.array([[12], [9], [7], [5]])  # of the batch's rows; the rest is padding
@@ -61,7 +62,7 @@ MODELS = {
         "T5", "ForConditionalGeneration",
         {"vocab_size": VOCABULARY, "d_model": WIDTH, "d_kv": 16, "d_ff": 2 * WIDTH, "num_layers": 4, "num_heads": 4,
          "use_cache": False, "decoder_start_token_id": 0},
-        other_shapes=r"Attention\.1$|layer\.\d\.1$",
+        other_shapes=r"EncDecAttention\.1$|decoder\.block\.\d\.3$|block\.\d\.layer\.\d\.1$",
     ),
 }  # fmt: skip
 
@@ -139,7 +140,6 @@ class Probabilities(torch.nn.Module):
 
 # --- where in a model an activation is -------------------------------------------------------------------------------
 
-_STACK = re.compile(r"\b(encoder|decoder)\b")
 _LAYER = re.compile(r"\b(?:layer|layers|h|block|blocks)[._](\d+)")
 # The part of a layer (or of the model) that a name belongs to: the first that is found in it.
 _PARTS = (
@@ -157,7 +157,6 @@ def place(name: str) -> tuple[str, int, str]:
 
     Two activations are in the same module if these are equal.
     """
-    name = name.removeprefix("model.")
     if found := _T5.search(name):
         parts = {"encoder": ("attention", "mlp"), "decoder": ("attention", "cross-attention", "mlp")}[found[1]]
         return found[1], int(found[2]), "norm" if found[4] else parts[int(found[3])]
@@ -170,14 +169,44 @@ def place(name: str) -> tuple[str, int, str]:
     return "", layer, part
 
 
-def same_module(first: str, fault: str) -> bool:
+def same_module(model: str, first: str, fault: str) -> bool:
     """Whether the first divergence is where the fault is: inside that module, or in the same part of the same layer.
 
-    A fault in a block itself (its residual) may show first in the block's output or in what comes next in the block.
+    What a softmax call takes and returns is in the attention whose call it is, or in the head.
     """
-    stem = first.removeprefix("model.")
-    for prefix in ("bert.", "transformer.", "vit."):
-        stem = stem.removeprefix(prefix)
-    if stem == fault or stem.startswith((f"{fault}.", f"{fault}#")):
+    stem = re.sub(r"^model\.|^\(model\)", "", first)
+    stem = re.sub(r"^(bert|transformer|vit)\.", "", stem)
+    if call := re.match(r"softmax:(\d+)\.", stem):
+        calls = softmax_calls(model)
+        number = int(call[1]) - 1
+        return place(fault) == (calls[number] if number < len(calls) else ("", -1, "head"))
+    if stem == fault or re.match(re.escape(fault) + r"[.:#]", stem):
         return True
     return place(stem) == place(fault)
+
+
+def softmax_calls(model: str) -> list[tuple[str, int, str]]:
+    """The places of a model's softmax calls, in order of computation."""
+    layers = range(depth(model))
+    if model != "t5":
+        return [("", layer, "attention") for layer in layers]
+    parts = ("attention", "cross-attention")
+    return [("encoder", layer, "attention") for layer in layers] + [
+        ("decoder", layer, part) for layer in layers for part in parts
+    ]
+
+
+class Torch:
+    """A port that stays in PyTorch: fused attention, fewer bits."""
+
+    def __init__(self, name: str, model: Any, label: str) -> None:
+        self.name, self.model, self.framework = name, model, label
+        self.fault = None
+        self.outputs = model
+        self.record_inputs: dict[str, Any] | None = None  # what `inputs` has is all
+
+    def recorded(self, record: Any) -> Any:
+        return record(self.model)
+
+    def broken(self) -> Any:
+        return contextlib.nullcontext()
