@@ -1,0 +1,349 @@
+"""How well `polylogit.porting` does on ports of real models: ``python tools/ports.py`` measures it.
+
+Small models of transformers with random weights are ported from PyTorch by transformers' own conversion, some twenty
+faults are put into each port, and `compare` is asked: on the outputs alone, as the one-line use has it, and with all
+activations recorded; `isolate` too where there is one. Right ports are asked about as well. The truth is float64 of the
+same model: a fault that leaves the port less than 8 times as far from it as the original is none, and is left out.
+
+    pip install polylogit[ports]
+    python tools/ports.py --model bert -v                     what was said wherever it is not right
+    python tools/ports.py --model gpt2 --only "GELU" -v       one fault (a part of its name)
+    python tools/ports.py --right                             the right ports
+    python tools/ports.py --big                               time and memory of a hundred activations of 10^6
+
+From a checkout: ``PYTHONPATH=src python tools/ports.py --model bert -v``.
+
+What is counted. *Noticed*: the comparison does not agree. *Module right*: the first divergence is inside the fault's
+module or in the same part (attention, mlp, norm, embeddings, head) of the same layer, see `ports_models.same_module`.
+*Cause right*: the cause's name is one of those that the table has for the fault. *Wrong name*: it is another name, and
+not "unknown", which is right where the table has none.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import dataclasses
+import json
+import os
+import re
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+warnings.filterwarnings("ignore")
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402  before TensorFlow
+
+TOOLS = Path(__file__).resolve().parent
+sys.path.insert(0, str(TOOLS))
+import ports_big  # noqa: E402
+from ports_faults import Fault, faults_of  # noqa: E402
+from ports_models import (  # noqa: E402
+    MODELS,
+    Probabilities,
+    Torch,
+    inputs,
+    original,
+    same_module,
+    with_weights,
+)
+
+EFFECT = 8.0  # a port that is less than so many times farther from float64 than the original has no fault
+
+
+@dataclasses.dataclass
+class Said:
+    """What one comparison said of one port."""
+
+    status: str = ""  # "agrees", "disagrees", "inconclusive", or "failed" where it raised
+    first: str = ""
+    cause: str = ""
+    explanation: str = ""
+    activations: int = 0
+    differ: int = 0  # of them
+    seconds: float = 0.0
+
+    @property
+    def noticed(self) -> bool:
+        return self.status == "disagrees"
+
+
+@dataclasses.dataclass
+class Row:
+    """One port and all that was said of it."""
+
+    model: str
+    port: str
+    fault: str
+    causes: list[str]
+    within: str
+    times: float  # farther from float64 than the original, at the outputs
+    kind: str = "fault"  # or "right"
+    said: dict[str, Said] = dataclasses.field(default_factory=dict)
+
+    def module_right(self, way: str) -> bool:
+        said = self.said[way]
+        return said.noticed and same_module(self.model.partition(",")[0], said.first, self.within)
+
+    def cause_right(self, way: str) -> bool:
+        return self.said[way].cause in self.causes
+
+    def wrong_name(self, way: str) -> bool:
+        return self.said[way].cause not in ("", "unknown", *self.causes)
+
+
+# --- one port --------------------------------------------------------------------------------------------------------
+
+
+def _ask(way: Any) -> Said:
+    """What a comparison says; that it raised is said too."""
+    start = time.monotonic()
+    try:
+        found = way()
+    except Exception as error:  # noqa: BLE001  a defect of what is measured is a result
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = Said("failed", "", "", f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})")
+    else:
+        cause = found.cause
+        states = [one.status for one in found.activations]
+        said = Said(found.status, found.first_divergence or "", cause.name if cause else "",
+                    cause.explanation if cause else "", len(states), states.count("disagrees"))  # fmt: skip
+    said.seconds = time.monotonic() - start
+    return said
+
+
+def _numbers(output: Any) -> np.ndarray:
+    value = output["logits"] if hasattr(output, "keys") else output
+    return np.asarray(value.detach().double() if isinstance(value, torch.Tensor) else value).astype(np.float64)
+
+
+def _tensors(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: torch.tensor(value) for key, value in given.items()}
+
+
+def times_farther(reference: Any, port: Any, given: dict[str, Any]) -> float:
+    """How many times farther from float64 of the original the port is than the original, root mean square."""
+    with torch.no_grad():
+        exact = _numbers(copy.deepcopy(reference).double()(**_tensors(given)))
+        here = _numbers(reference(**_tensors(given)))
+        there = _numbers(port(**_tensors(given) if isinstance(port, torch.nn.Module) else given))
+    far = [float(np.sqrt(np.mean((one - exact) ** 2))) for one in (here, there)]
+    return far[1] / max(far[0], 1e-300)
+
+
+def _without(recorder: Any, pattern: str) -> Any:
+    def call(**given: Any) -> Any:
+        return {name: value for name, value in recorder(**given).items() if not re.search(pattern, name)}
+
+    return call
+
+
+def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: bool = False, isolated: bool = True) -> dict[str, Said]:
+    """What is said of a port: on outputs, with all activations, in isolation."""
+    from polylogit import porting
+
+    one = MODELS[name]
+    head = port.fault is not None and port.fault.head
+    more = given
+    if port.record_inputs is not None:
+        more = {**given, **port.record_inputs} | ({} if head else {"output_attentions": True})
+    last = "output" if head else "output.logits"
+    names = {**({} if head or isinstance(port, Torch) else one.names), last: last}
+
+    def outputs() -> Any:
+        return porting.compare(reference, port.outputs, inputs=given)
+
+    def recorded() -> Any:
+        candidate = port.recorded(porting.record)
+        if drop:
+            candidate = _without(candidate, one.other_shapes)
+        return porting.compare(porting.record(reference), candidate, inputs=more, names=names)
+
+    found = {}
+    with port.broken(), torch.no_grad():
+        found["outputs"] = _ask(outputs)
+        found["recorded"] = _ask(recorded)
+        if hasattr(porting, "isolate") and isolated:
+            candidate = port.recorded(porting.record)
+            found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=one.names or None))
+    return found
+
+
+def judged(
+    title: str, reference: Any, port: Any, *, fault: Fault | None = None, right: bool = False, **options: bool
+) -> Row:
+    """One row: a port, with this fault or without one, and what is said of it."""
+    name = port.name
+    given = inputs(name)
+    with port.broken():
+        times = times_farther(reference, port.outputs, given)
+    causes, within = (sorted(fault.causes), fault.within[name]) if fault else ([], "")
+    row = Row(title, port.framework, fault.name if fault else "", causes, within, times, "right" if right else "fault")
+    if right or times >= EFFECT:
+        row.said = ways(name, reference, port, given, **options)
+    return row
+
+
+def faulty(name: str, fault: Fault, make: Any, base: Any, **options: bool) -> Row:
+    """The row of a fault."""
+    edited = with_weights(base, fault.weights[name]) if name in fault.weights else base
+    reference = Probabilities(base) if fault.head else base
+    return judged(name, reference, make(name, edited, fault), fault=fault, **options)
+
+
+_LAYERS = {"bert": "num_hidden_layers", "gpt2": "n_layer", "vit": "num_hidden_layers", "t5": "num_layers"}
+# Models whose right ports are asked about: (model, layers, standard deviation of the weights).
+RIGHT = (
+    ("bert", 4, 0.15), ("gpt2", 4, 0.15), ("vit", 4, 0.15), ("t5", 4, 0.15), ("bert", 24, 0.15), ("gpt2", 24, 0.2),
+    ("gpt2", 24, 0.4), ("gpt2", 24, 0.6), ("gpt2", 48, 0.2), ("gpt2", 48, 0.4),
+)  # fmt: skip
+_SHALLOW = 4  # so many layers have ports of 16 bits as well
+
+
+def right_rows(make: Any, names: list[str], **options: bool) -> Iterator[Row]:
+    """Right ports: fused attention, another framework, 16 bits; and one of 16 bits that lacks a bias."""
+    for name, layers, std in RIGHT:
+        if name not in names:
+            continue
+        settings = {"std": std, _LAYERS[name]: layers}
+        base = original(name, **settings)
+        title = f"{name}, {layers} layers, weights of {std}"
+        fused = original(name, attention="sdpa", **settings) if name != "t5" else None
+        ports = [Torch(name, fused, "fused attention")] if fused else []
+        for port in (*ports, make(name, base)):
+            yield judged(title, base, port, right=True, **options)
+        if layers > _SHALLOW:
+            continue
+        for dtype in ("float16", "bfloat16"):
+            short = copy.deepcopy(base).to(getattr(torch, dtype))
+            yield judged(title, base, Torch(name, short, f"PyTorch {dtype}"), right=True, **options)
+            yield judged(title, base, make(name, base, None, dtype), right=True, **options)
+            for fault in faults_of(name):
+                if fault.name == "bias dropped":
+                    broken = make(name, with_weights(base, fault.weights[name]), fault, dtype)
+                    yield judged(title, base, broken, fault=fault, **options)
+
+
+# --- the tables ------------------------------------------------------------------------------------------------------
+
+
+def _share(count: int, of: int) -> str:
+    return f"{count} / {of}"
+
+
+def table(rows: list[Row]) -> list[str]:
+    """One line for each model, port and way of asking."""
+    lines = ["| model | port | asked on | faults | noticed | module right | cause right, of nameable | wrong names |"
+             " failed | right ports accused | seconds |", "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+    for model, port in dict.fromkeys((row.model, row.port) for row in rows):
+        here = [row for row in rows if (row.model, row.port) == (model, port) and row.said]
+        faults, right = [row for row in here if row.kind == "fault"], [row for row in here if row.kind == "right"]
+        for way in dict.fromkeys(way for row in here for way in row.said):
+            nameable = [row for row in faults if row.causes]
+            cells = [
+                len(faults), sum(row.said[way].noticed for row in faults),
+                "" if way == "outputs" else sum(row.module_right(way) for row in faults),
+                _share(sum(row.cause_right(way) for row in nameable), len(nameable)),
+                sum(row.wrong_name(way) for row in faults), sum(row.said[way].status == "failed" for row in here),
+                _share(sum(row.said[way].noticed for row in right), len(right)),
+                f"{sum(row.said[way].seconds for row in here):.0f}",
+            ]  # fmt: skip
+            lines.append(f"| {model} | {port} | {way} | " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
+def failures(row: Row) -> list[str]:
+    """What is not right about what was said of one port."""
+    lines = []
+    for way, said in row.said.items():
+        wrong = []
+        if said.status == "failed":
+            wrong.append("failed")
+        elif row.kind == "right":
+            wrong += ["a right port accused"] * said.noticed
+        else:
+            wrong += ["not noticed"] * (not said.noticed)
+            wrong += ["wrong module"] * (said.noticed and way != "outputs" and not row.module_right(way))
+            wrong += ["wrong name"] * row.wrong_name(way)
+            wrong += ["no cause"] * (said.noticed and bool(row.causes) and said.cause == "unknown")
+        if wrong:
+            lines.append(f"    {way}: {', '.join(wrong)}: {said.status}, {said.differ} of {said.activations}, first {said.first!r}, cause {said.cause!r}"
+                         f" (right: {', '.join(row.causes) or 'unknown'}): {said.explanation}")  # fmt: skip
+    return lines
+
+
+def told(row: Row, *, verbose: bool) -> None:
+    """A line for each port as it is done."""
+    title = f"{row.model} -> {row.port}: {row.fault or 'right'}"
+    if not row.said:
+        print(f"{title}: only {row.times:.2g} times farther from float64 than the original: left out", flush=True)
+        return
+    wrong = failures(row)
+    marks = " ".join(
+        f"{way}:{'!' if said.status == 'failed' else 'seen' if said.noticed else 'agrees'}"
+        f"{'' if way == 'outputs' or not row.fault or row.module_right(way) else ',elsewhere'},{said.cause or '-'}"
+        for way, said in row.said.items()
+    )
+    print(f"{title} ({row.times:.2g} times)  {marks}", flush=True)
+    if verbose:
+        print("\n".join(wrong) + "\n" * bool(wrong), end="", flush=True)
+
+
+def asked(make: Any, options: argparse.Namespace) -> Iterator[Row]:
+    """All rows that were asked for."""
+    more = {"drop": options.drop}
+    if options.right:
+        yield from right_rows(make, options.model or list(MODELS), **more)
+        return
+    for name in options.model or MODELS:
+        base = original(name)
+        if not options.only:
+            yield judged(name, base, make(name, base), right=True, **more)
+        for fault in faults_of(name):
+            if (options.only or "").lower() in fault.name.lower():
+                yield faulty(name, fault, make, base, **more)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", action="append", choices=list(MODELS), help="all by default; may be repeated")
+    parser.add_argument("--only", metavar="FAULT", help="faults whose name contains this")
+    parser.add_argument("--right", action="store_true", help="right ports instead of faults: deep, of large scores, 16 bits")
+    parser.add_argument("--json", metavar="FILE", type=Path)
+    parser.add_argument("--drop", action="store_true", help="leave out activations whose layout differs by design")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say what was said wherever it is not right")
+    parser.add_argument("--big", nargs="?", type=int, const=100, metavar="COUNT", help="time and memory instead")
+    options = parser.parse_args()
+    if options.big:
+        print("\n".join(ports_big.lines(options.big)))
+        return
+    torch.manual_seed(0)
+    from ports_flax import Flax
+
+    rows = []
+    for row in asked(Flax, options):
+        rows.append(row)
+        told(row, verbose=options.verbose)
+    print("\n" + "\n".join(table(rows)))
+    left = [f"{row.model} -> {row.port}: {row.fault} ({row.times:.2g} times)" for row in rows if not row.said]
+    print("\nLeft out, as without effect: " + ("; ".join(left) or "none"))
+    if options.json:
+        options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        main()
