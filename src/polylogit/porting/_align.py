@@ -387,6 +387,8 @@ def _without_repeats(
 
     A path says more than the number of a softmax call.
     """
+    if not (isinstance(left, dict) and isinstance(right, dict)):
+        return pairs  # read from files: each value is an object of its own
     values = {name: (id(left[name]), id(right[other])) for name, other in pairs}
     seen: set[tuple[int, int]] = set()
     under_paths = {values[name] for name in values if not _operation(name)}

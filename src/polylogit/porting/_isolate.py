@@ -26,7 +26,7 @@ from polylogit.porting._compare import _Pairs, compare
 from polylogit.porting._diagnosis.agreement import Precision
 from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
 from polylogit.porting._match import Match, match
-from polylogit.porting._record import Recorder, record
+from polylogit.porting._recorders import Recorder, record
 from polylogit.porting._report import Comparison
 from polylogit.porting._trace import Point, Substitution, Trace, nudged
 from polylogit.porting._watch import watched
@@ -267,7 +267,7 @@ class _Isolating:
         places = {self.described.calls[one.candidate].name: one.reference for one in self.matches}
         run = self._run(1, lambda: Substitution(self.trace, places))
         noise = self._noise(places)
-        judged = _Pairs(registry.get_backend(self.sides[1].framework or "numpy"), None)
+        judged = _Pairs(registry.get_backend(self.sides[1].framework or "numpy"), None, alone=False)
         counterpart = {one.reference: self.described.calls[one.candidate].name for one in self.matches}
         rows: dict[int, tuple[int, Activation, str]] = {}
         for order, point in enumerate(self._points(run)):

@@ -223,7 +223,7 @@ def _tall(evidence: Evidence) -> bool:
     r = evidence.reference
     if evidence.kind != "logits" or r.ndim < 2 or not _hidden(evidence):
         return False
-    return r.shape[-1] >= 2 * FEW and r.size // r.shape[-1] >= 2 * FEW
+    return bool(r.shape[-1] >= 2 * FEW and r.size // r.shape[-1] >= 2 * FEW)
 
 
 def _standardised(x: Array, *, centred: bool, epsilon: float = 0.0) -> Array:
