@@ -383,21 +383,16 @@ def _size(value: Any) -> tuple[int, ...]:
 def _without_repeats(
     left: Mapping[str, Any], right: Mapping[str, Any], pairs: list[tuple[str, str]], chosen: set[str]
 ) -> list[tuple[str, str]]:
-    """Pairs of which both values are compared under another name are left out, except outputs and chosen ones.
-
-    A path says more than the number of a softmax call.
-    """
+    """Pairs of which both values were compared under an earlier name are left out, except outputs and chosen ones."""
     if not (isinstance(left, dict) and isinstance(right, dict)):
         return pairs  # read from files: each value is an object of its own
-    values = {name: (id(left[name]), id(right[other])) for name, other in pairs}
     seen: set[tuple[int, int]] = set()
-    under_paths = {values[name] for name in values if not _operation(name)}
     kept = []
     for name, other in pairs:
-        repeated = values[name] in (under_paths if _operation(name) else seen)
-        if not repeated or name in chosen or _is_output(name):
+        values = id(left[name]), id(right[other])
+        if values not in seen or name in chosen or _is_output(name):
             kept.append((name, other))
-        seen.add(values[name])
+        seen.add(values)
     return kept
 
 
