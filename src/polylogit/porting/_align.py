@@ -352,7 +352,7 @@ def _without_repeats(
         repeated = values[name] in (under_paths if _operation(name) else seen)
         if not repeated or name in chosen or _is_output(name):
             kept.append((name, other))
-        seen.add(values[name])
+            seen.add(values[name])
     return kept
 
 
