@@ -76,6 +76,14 @@ def test_order_decides_nothing_where_there_is_a_choice() -> None:
     assert found.unmatched == ("fc1", "act", "dense")
 
 
+def test_order_is_not_believed_where_the_values_say_otherwise() -> None:
+    query, key, output = RNG.standard_normal((3, 4, 4))
+    left = {"q": query, "k": key, "output": output}
+    assert align(left, {"key": key, "query": query, "output": output}).pairs == [("output", "output")]
+    broken = align(left, {"query": query, "key": key + 1, "output": output})
+    assert broken.pairs == [("q", "query"), ("k", "key"), ("output", "output")]
+
+
 def test_a_model_within_another_and_a_tuple_of_one_are_seen_through() -> None:
     left = {**arrays(emb=(2, 5), layer__0=(2, 3), layer__1=(2, 4)), "output.hidden": RNG.standard_normal((2, 4))}
     right = arrays(bert__emb=(2, 5), bert__layer__0=(2, 3))
