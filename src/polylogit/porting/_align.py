@@ -370,7 +370,20 @@ def _between(parts: list[str], anchors: list[str], side: Mapping[str, Any]) -> l
 def _match_sequence(found: _Matches, here: list[str], there: list[str]) -> None:
     shapes = [_size(found.left[name]) for name in here], [_size(found.right[name]) for name in there]
     if shapes[0] == shapes[1]:
-        found.match(zip(here, there, strict=True))
+        found.match(pair for pair in zip(here, there, strict=True) if not _is_nearer_to_another(found, *pair, there))
+
+
+def _is_nearer_to_another(found: _Matches, name: str, other: str, others: list[str]) -> bool:
+    """Whether an array is far from its counterpart and a hundred times nearer to another of its shape.
+
+    Query, key and value have one shape, and are not computed in the same order everywhere.
+    """
+    value = found.left[name]
+    far = _distance(value, found.right[other])
+    if far <= 1e-3 * _distance(value, np.zeros(np.shape(value))):
+        return False
+    shape = _size(value)
+    return any(_distance(value, found.right[one]) < far / 100 for one in others if _size(found.right[one]) == shape)
 
 
 def _size(value: Any) -> tuple[int, ...]:
@@ -392,7 +405,7 @@ def _without_repeats(
         values = id(left[name]), id(right[other])
         if values not in seen or name in chosen or _is_output(name):
             kept.append((name, other))
-        seen.add(values)
+            seen.add(values)
     return kept
 
 

@@ -67,7 +67,7 @@ def _nnx(model: Any) -> Plan:
         return [(".".join(map(str, path)), part) for path, part in nnx.iter_modules(model) if path]
 
     def watch(recording: Recording) -> Any:
-        recording.parts = {id(part): path for path, part in parts()}
+        recording.list_parts = lambda: {id(part): path for path, part in parts()}
         owners = {_definer(type(part)) for _, part in parts() if callable(part)}
         return replaced([(owner, "__call__") for owner in owners], wrapped_call)
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["backend", "planner"]
 
+# What dense layers and convolutions have, built or not.
+_SIZES = ("units", "filters", "equation", "depth_multiplier")
+
 
 def planner(library: str) -> Callable[..., Plan]:
     """How the models of ``"keras"`` or ``"tf_keras"`` are recorded."""
@@ -26,7 +29,7 @@ def planner(library: str) -> Callable[..., Plan]:
         @contextlib.contextmanager
         def watch(recording: Recording) -> Iterator[None]:
             layers = [(layer, path) for layer, path in _layers(model) if not _is_input(layer)]
-            recording.parts = {id(layer): path for layer, path in layers}
+            recording.list_parts = lambda: {id(layer): path for layer, path in _layers(model) if not _is_input(layer)}
             with contextlib.ExitStack() as stack:
                 stack.enter_context(replaced([(layer_class, "__call__")], wrapped_call))
                 for layer, path in layers:
@@ -51,8 +54,9 @@ def _layers(layer: Any, path: str = "") -> Iterator[tuple[Any, str]]:
 def _holds_activation(layer: Any) -> bool:
     """Whether a layer of weights applies a function to its result, which others have as a layer of its own."""
     function = vars(layer).get("activation")
-    known = callable(function) and getattr(function, "__name__", "") != "linear" and id(layer) != id(function)
-    return known and hasattr(layer, "kernel") and not isinstance(function, type)
+    if not callable(function) or isinstance(function, type) or getattr(function, "__name__", "") == "linear":
+        return False
+    return any(hasattr(layer, name) for name in _SIZES) and not hasattr(layer, "recurrent_initializer")
 
 
 def _before_activation(path: str) -> Callable[[Any], Any]:

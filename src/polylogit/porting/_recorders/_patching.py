@@ -67,7 +67,7 @@ def wrapped_call(original: Any) -> Any:
     @functools.wraps(original)
     def call(self: Any, *arguments: Any, **keywords: Any) -> Any:
         recording = active.get()
-        path = None if recording is None else recording.parts.get(id(self))
+        path = None if recording is None else recording.path_of(self)
         # A class and its base class may both be wrapped: the outermost call counts. Keras calls layers with symbols, to
         # find the shapes of their weights.
         if (

@@ -16,7 +16,7 @@ from polylogit.errors import ComparisonError, RecordingWarning
 from polylogit.porting._recorders import _keras
 from polylogit.porting._recorders._flax import watched_linen
 from polylogit.porting._recorders._recording import Plan, Recording, active, nothing
-from polylogit.porting._recorders._taps import tapped
+from polylogit.porting._recorders._taps import seen, tapped
 
 __all__ = ["LIBRARIES", "Recorder", "record"]
 
@@ -161,7 +161,7 @@ def record(
 
 def _function(function: Any) -> Plan:
     """How a function is recorded, compiled or not; or an object of which nothing is known but that it can be called."""
-    call = function
+    call = seen(function)
     if hasattr(function, "_torchdynamo_orig_callable"):
         call = function._torchdynamo_orig_callable
     elif hasattr(function, "python_function") and hasattr(function, "get_concrete_function"):

@@ -44,13 +44,22 @@ class Recording:
 
     def __init__(self) -> None:
         self.found: dict[str, Any] = {}
-        self.parts: dict[int, str] = {}  # id -> path, for libraries whose classes' calls are wrapped
+        # id -> path, for libraries whose classes' calls are wrapped; asked again for parts that were made meanwhile
+        self.list_parts: Callable[[], dict[int, str]] = dict
+        self._parts: dict[int, str | None] = {}
         self.running: list[int] = []  # the ids of the parts that are being called
         self.inside: list[str] = []  # the paths of those parts, the innermost last
         self.in_softmax = False  # a softmax call within another is the same one
         self._calls: collections.Counter[str] = collections.Counter()
 
     # --- parts ---
+
+    def path_of(self, part: Any) -> str | None:
+        """The path of a part of the model; None for anything else."""
+        if id(part) not in self._parts:
+            self._parts |= self.list_parts()
+            self._parts.setdefault(id(part), None)
+        return self._parts[id(part)]
 
     def begin(self, path: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
         """Record the inputs of a call, and say under which name its output goes."""

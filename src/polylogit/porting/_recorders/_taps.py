@@ -22,7 +22,7 @@ from polylogit.porting._recorders._recording import Recording, active, is_concre
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["tapped"]
+__all__ = ["seen", "tapped"]
 
 # operation -> the functions that compute it, where their module is loaded. What Keras, Flax and transformers call comes
 # down to these.
@@ -52,6 +52,12 @@ def tapped(recording: Recording) -> Iterator[None]:
         originals = _originals()
         stack.enter_context(replaced(_places(originals), lambda found: _wrapped(found, originals[id(found)])))
         yield
+
+
+def seen(function: Any) -> Any:
+    """A function that is to be called directly: if it is one of these, as one that records its calls."""
+    operation = _originals().get(id(original_of(function)))
+    return function if operation is None else _wrapped(original_of(function), operation)
 
 
 def _originals() -> dict[int, str]:

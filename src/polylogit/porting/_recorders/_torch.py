@@ -73,13 +73,16 @@ class _Graph:
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        ends: dict[str, Any] = {}
+        calls: dict[str, tuple[str, list[Any]]] = {}
         for node in module.graph.nodes:
-            for path, _ in (node.meta.get("nn_module_stack") or {}).values():
-                ends[path] = node
-        # The last node that came from a part of the exported model is what that part returned; inner parts first.
-        inward = sorted(ends, key=lambda path: -path.count("."))
-        self.ends = [(path, ends[path]) for path in inward if path and ends[path].op != "call_module"]
+            for call, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
+                if path and node.op != "call_module":
+                    calls.setdefault(call, (path.partition("@")[0], []))[1].append(node)
+        # What a call of a part of the exported model returned is the one node that others use; inner parts come first.
+        self.ends: list[tuple[str, Any]] = []
+        for path, nodes in sorted(calls.values(), key=lambda call: -call[0].count(".")):
+            used = [node for node in nodes if any(user not in nodes for user in node.users)]
+            self.ends += [(path, used[0])] if len(used) == 1 else []
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         import torch
@@ -96,7 +99,7 @@ class _Graph:
                     recording.add(node.name, value)
                 for path, end in graph.ends:
                     if end is node:
-                        recording.add(path, value)
+                        recording.add(recording.begin(path, (), {}), value)
                 return value
 
         interpreter = Interpreter(self.module)
