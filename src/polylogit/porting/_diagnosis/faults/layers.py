@@ -30,6 +30,8 @@ __all__ = ["FAULTS"]
 
 # A statistic of so few rows or channels says nothing.
 FEW = 4
+# Weights of more channels are not solved for.
+LARGEST = 512
 
 
 def _same_shape(evidence: Evidence) -> list[tuple[str, Array]]:
@@ -260,6 +262,9 @@ def _norm_epsilon(evidence: Evidence) -> Iterator[Prediction]:
     # All rows lie nearer to the bias, or all farther from it; and not by one factor, which is another fault.
     scale = float(np.mean(np.abs(less)))
     one_sided = np.all(less * np.sign(np.mean(less)) > -0.05 * scale)
+    # An epsilon changes every row; rows that are 0 on one side are masked.
+    if np.max(np.abs(less)) > 0.6 or np.mean(np.abs(less) < 1e-3 * scale) > 0.2:
+        return
     # Rows of a norm are about equally long, on one side at the least.
     lengths = [np.sqrt(np.mean((one - bias) ** 2, -1)) for one in (r, c)]
     if min(np.std(one) / np.mean(one) for one in lengths) > 0.25:
@@ -435,8 +440,12 @@ def _residual(evidence: Evidence) -> Iterator[Prediction]:
         return
     r, c = evidence.reference, evidence.candidate
     known = _same_shape(evidence)
-    apart = _some(c) - _some(r)
+    apart, whole = _some(c) - _some(r), _some(r)
     for name, x in known:
+        # Of an activation that is the same but for a factor, a multiple is missing: that is a scale.
+        along = float(_some(x) @ whole) ** 2
+        if along > 0.999 * float(_some(x) @ _some(x)) * float(whole @ whole):
+            continue
         for sign, how in ((-1.0, "lacks"), (1.0, "adds once more")):
             if np.any(x) and _distance(apart, sign * _some(x)) < 0.01 * float(np.mean(apart**2)):
                 yield Prediction(r + sign * x, c, {"name": name, "how": how})
@@ -454,16 +463,40 @@ def _residual(evidence: Evidence) -> Iterator[Prediction]:
             yield Prediction(expected, c, {"name": name, "how": "lacks"})
 
 
+def _weight_transposed(evidence: Evidence) -> Iterator[Prediction]:
+    """A square weight the other way round, where there are rows enough to find the weight from input and output."""
+    if not _tall(evidence):
+        return
+    r, c = evidence.reference, evidence.candidate
+    size = r.shape[-1]
+    rows = r.size // size
+    if rows < 2 * size or size > LARGEST:
+        return
+    for name, x in _same_shape(evidence):
+        inputs = np.concatenate([_some_rows(x, 4 * size), np.ones((len(_some_rows(x, 4 * size)), 1))], axis=1)
+        outputs = _some_rows(r, 4 * size)
+        found, _, rank, singular = np.linalg.lstsq(inputs, outputs, rcond=None)
+        if rank <= size or not _alike(inputs @ found, outputs, evidence):
+            continue
+        weight, bias = found[:-1], found[-1]
+        if _alike(weight, weight.T, evidence):
+            continue
+        gain = float(min(singular[0] / singular[-1], 20.0))
+        yield Prediction(x @ weight.T + bias, c, {"name": name}, gain=gain)
+
+
 def _embedding_scale(evidence: Evidence) -> Iterator[Prediction]:
     """The square root of the number of channels, as a factor of what comes first."""
     r, c = evidence.reference, evidence.candidate
     if evidence.kind != "logits" or r.ndim < 3 or r.shape[-1] < 16:
         return
     known = [one for _, one in _same_shape(evidence)]
-    if known and not any(_alike(one, side, evidence) for one in known for side in (r, c)):
+    if known and not any(_alike(_some(one), _some(side), evidence) for one in known for side in (r, c)):
         return
     root = math.sqrt(r.shape[-1])
     for factor, how in ((root, "multiplies"), (1.0 / root, "does not multiply")):
+        if not np.isclose(_some(r) @ _some(c), factor * (_some(r) @ _some(r)), rtol=1e-2):
+            continue
         yield Prediction(factor * r, c, {"size": r.shape[-1], "how": how})
 
 
@@ -474,10 +507,10 @@ def _position_offset(evidence: Evidence) -> Iterator[Prediction]:
         return
     length = r.shape[-2]
     for x in (np.zeros_like(r), *(one for _, one in _same_shape(evidence))):
-        here, there = r - x, c - x
         # Positions are the same for each sequence of a batch.
-        if r.ndim > 2 and not _alike(np.broadcast_to(here[:1], here.shape), here, evidence):
+        if r.ndim > 2 and len(r) > 1 and not _alike(r[0] - x[0], r[1] - x[1], evidence):
             continue
+        here, there = r - x, c - x
         for offset in range(1, min(4, length - 2)):
             for sign in (1, -1):
                 shifted = np.zeros(r.shape, bool)
@@ -535,6 +568,13 @@ FAULTS = (
         "y = y + x  # the residual connection, once",
         _residual,
         dominates=("missing-bias", "scaled-logits"),
+        obvious=True,
+    ),
+    Fault(
+        "weight-transposed",
+        "The candidate multiplies {name} by the transposed weight.",
+        "transposed weight",
+        _weight_transposed,
         obvious=True,
     ),
     Fault(

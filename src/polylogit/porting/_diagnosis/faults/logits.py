@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polylogit._spec.formulas import sigmoid
+from polylogit._spec.formulas import log, sigmoid
 from polylogit.porting._diagnosis.faults.axes import mean, two_way
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction, only
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FAULTS"]
 
-# A bias that is missing from hidden activations leaves so many times less than there was.
+# A factor, or a bias that is missing from hidden activations, leaves so many times less than there was.
 MEAN = 10.0
 
 
@@ -38,10 +38,12 @@ def _scaled(evidence: Evidence) -> list[tuple[str, Prediction]]:
     parameters, gain = {"factor": factor, "factor_error": error}, max(1.0, factor**0.5)
     expected = _powered(evidence, factor)
     if evidence.is_distribution:
-        rest = evidence.log_candidate - (expected if evidence.as_log else np.log(expected))
+        rest = evidence.where_usable(evidence.log_candidate - (expected if evidence.as_log else log(expected)))
+        apart = evidence.where_usable(evidence.log_candidate - evidence.log_reference)
+        rest, apart = (one - mean(one, evidence.axes) for one in (rest, apart))
     else:
-        rest = evidence.candidate - expected
-    if evidence.kind != "sigmoids" and _by_rows(evidence, rest):
+        rest, apart = evidence.candidate - expected, evidence.candidate - evidence.reference
+    if evidence.kind != "sigmoids" and (_by_rows(evidence, rest) or _share(rest, apart) > 1 / MEAN):
         return []
     return [("scaled-logits", Prediction(expected, evidence.candidate, parameters, free=1, gain=gain))]
 
@@ -121,6 +123,12 @@ def _by_rows(evidence: Evidence, rest: Array) -> bool:
     return beyond and explained / evidence.rows > 5.0 * within
 
 
+def _share(rest: Array, apart: Array) -> float:
+    """How much of a difference is left, of those entries that are finite."""
+    left, whole = (float(np.sum(np.where(np.isfinite(one), one, 0.0) ** 2)) for one in (rest, apart))
+    return float(np.sqrt(left / whole)) if whole > 0 else 0.0
+
+
 def _softcap(evidence: Evidence) -> Iterator[Prediction]:
     """cap * tanh(x / cap) on one side, and x on the other."""
     r, c = evidence.reference, evidence.candidate
@@ -128,7 +136,7 @@ def _softcap(evidence: Evidence) -> Iterator[Prediction]:
         # Masked entries are as they are on both sides.
         alike = ~(np.isfinite(r) & np.isfinite(c)) | (r == c)
         for x, capped, candidate in ((r, c, True), (c, r, False)):
-            cap = _cap(x[~alike], capped[~alike])
+            cap = _cap(x[~alike], capped[~alike], 4 * evidence.precision.eps)
             if cap is not None:
                 expected = np.where(alike, capped, cap * np.tanh(x / cap))
                 parameters = {"cap": cap, **_SIDES[candidate]}
@@ -137,9 +145,11 @@ def _softcap(evidence: Evidence) -> Iterator[Prediction]:
         for x in _sources(evidence):
             plain = evidence.apply(np.where(np.isneginf(evidence.log_reference), -np.inf, x))
             for uncapped, capped, candidate in ((r, c, True), (c, r, False)):
-                if np.nanmedian(np.abs(plain - uncapped)) < 1e-5:
+                if np.median(np.nan_to_num(np.abs(plain - uncapped))) < 1e-5:
                     expected, cap = _capped_weights(evidence, x, capped)
-                    yield Prediction(expected, capped, {"cap": cap, **_SIDES[candidate]}, free=1)
+                    both = np.stack([expected, plain]), np.stack([capped, uncapped])
+                    bound = 2 * evidence.rows
+                    yield Prediction(*both, {"cap": cap, **_SIDES[candidate]}, free=1, constraints=bound)
 
 
 _SIDES = {True: {"who": "candidate", "other": "reference"}, False: {"who": "reference", "other": "candidate"}}
@@ -152,11 +162,11 @@ def _sources(evidence: Evidence) -> list[Array]:
     return known + [one.astype(np.float64) for _, one in reversed(evidence.earlier) if one.shape == shape]
 
 
-def _cap(x: Array, capped: Array) -> float | None:
+def _cap(x: Array, capped: Array, eps: float) -> float | None:
     """The cap that makes the one of the other; None where none would show."""
-    if x.size < 3 or np.max(np.abs(x)) > 1e4 or np.mean(np.abs(capped)) > np.mean(np.abs(x)):
+    if x.size < 3 or np.max(np.abs(x)) > 1e4 or np.mean(np.abs(capped)) > (1 - eps) * np.mean(np.abs(x)):
         return None
-    largest = np.argsort(-np.abs(x))[:4096]
+    largest = np.argsort(-np.abs(x))[:4096] if x.size < 20_000 else np.argpartition(-np.abs(x), 4096)[:4096]
     x, capped = x[largest], capped[largest]
     return _least(lambda cap: float(np.sum((cap * np.tanh(x / cap) - capped) ** 2)), float(np.max(np.abs(x))))
 
@@ -202,9 +212,8 @@ def _missing_bias(evidence: Evidence) -> Iterator[Prediction]:
     else:
         bias = mean(r - c, others)
         expected, free = r - bias, bias.size
-        left, all_ = (np.nansum(np.where(np.isfinite(one), one, np.nan) ** 2) for one in (c - expected, c - r))
         # What differs for many reasons has a mean in each channel, too.
-        if left > all_ / MEAN**2 or _by_rows(evidence, c - expected):
+        if _share(c - expected, c - r) > 1 / MEAN or _by_rows(evidence, c - expected):
             return
     if np.any(bias != 0):
         yield Prediction(expected, c, {"bias": bias.reshape(-1)}, free=free)
