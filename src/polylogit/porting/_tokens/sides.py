@@ -150,7 +150,7 @@ def _spread(positions: Array, most: int) -> Array:
     """So many of the positions at the most, evenly spaced."""
     if positions.size <= most:
         return positions
-    return positions[np.linspace(0, positions.size - 1, most).astype(int)]
+    return np.asarray(positions[np.linspace(0, positions.size - 1, most).astype(int)])
 
 
 def _form(rows: Array) -> str:
