@@ -192,6 +192,20 @@ def test_noise_of_sixteen_bits_is_judged_by_sixteen_bits_where_it_is_meant() -> 
     assert compare_tokens(CHOSEN, CHOSEN.astype(ml_dtypes.bfloat16), tokens=TOKENS).agrees
 
 
+def test_a_cause_behind_the_noise_of_sixteen_bits_is_hinted_at_until_they_are_declared() -> None:
+    noisy = LOGITS + 0.01 * np.abs(LOGITS) * RNG.standard_normal(LOGITS.shape)
+    hot = harness.pick(np.asarray(polylogit.log_softmax(noisy / 0.5)), TOKENS).astype(np.float32)
+    found = compare_tokens(LOGITS, hot, tokens=TOKENS)
+    assert found.cause is not None
+    assert found.cause.name == "unknown"
+    assert 'the cause is temperature: pass dtype="' in found.hint
+    assert found.hint in str(found)
+    assert found.hint.replace('"', "&#34;") in found._repr_html_()
+    declared = compare_tokens(LOGITS, hot, tokens=TOKENS, dtype="bfloat16").cause
+    assert declared is not None
+    assert declared.name == "temperature"
+
+
 def test_beyond_rounding_is_neither_agreement_nor_a_cause() -> None:
     candidate = CHOSEN.copy()
     candidate[0, 0] += np.float32(2e-3)

@@ -117,13 +117,13 @@ def right_deep(e: Engine) -> Pair:
     return Pair(given(e.logits, e.tokens, left), given(e.again(1e-6), e.tokens, right), e.tokens)
 
 
-def right_sixteen_bits(e: Engine) -> Pair:
+def right_sixteen_bits(e: Engine, *, rounded: bool = True) -> Pair:
     """A trunk in 16 bits on one side or on both, given in float32, and said so."""
     dtype, name = ((np.float16, "float16"), (ml_dtypes.bfloat16, "bfloat16"))[int(e.rng.integers(2))]
     eps = float(ml_dtypes.finfo(dtype).eps)
     noisy = e.again(0.25 * eps)
     other = e.again(0.25 * eps) if e.rng.random() < 0.5 else e.logits
-    if e.rng.random() < 0.5:
+    if rounded and e.rng.random() < 0.5:
         noisy = noisy.astype(dtype).astype(np.float32)
     left, right = forms(e.rng)
     pair = Pair(given(other, e.tokens, left), given(noisy, e.tokens, right), e.tokens, options={"dtype": name})
@@ -132,7 +132,7 @@ def right_sixteen_bits(e: Engine) -> Pair:
 
 def right_undeclared(e: Engine) -> Pair:
     """The same, and not said: noise of 16 bits in numbers of 32 can only be asked about."""
-    pair = right_sixteen_bits(e)
+    pair = right_sixteen_bits(e, rounded=False)
     pair.options, pair.undecidable = {}, True
     return pair
 

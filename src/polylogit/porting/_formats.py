@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from polylogit import convert
+from polylogit.errors import ComparisonError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,13 +33,20 @@ ORDER = "polylogit.order"
 class Arrays(Mapping[str, Any]):
     """The arrays of a file by name; each is read anew whenever it is asked for, and not kept."""
 
-    def __init__(self, names: list[str], read: Callable[[str], Any]) -> None:
-        self._names, self._read = dict.fromkeys(names), read
+    def __init__(self, path: Path, names: list[str], read: Callable[[str], Any]) -> None:
+        self._path, self._names, self._read = path, dict.fromkeys(names), read
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._names:
             raise KeyError(name)
-        return self._read(name)
+        try:
+            return self._read(name)
+        except Exception as error:
+            message = f"{name!r} of {str(self._path)!r} cannot be read: {error}. Write the file again."
+            raise ComparisonError(message) from error
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names  # that of Mapping would read the array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -46,7 +55,7 @@ class Arrays(Mapping[str, Any]):
         return len(self._names)
 
     def __repr__(self) -> str:
-        return f"<Arrays {list(self._names)}>"
+        return f"<Arrays of {str(self._path)!r}: {', '.join(self._names)}>"
 
 
 class Format(NamedTuple):
@@ -90,7 +99,7 @@ def _npz(path: Path) -> Arrays:
             return arrays[name]
 
     # In the order of the archive, which is that in which they were written.
-    return Arrays([name.removesuffix(".npy") for name in names], read)
+    return Arrays(path, [name.removesuffix(".npy") for name in names], read)
 
 
 def _check_header(archive: zipfile.ZipFile, name: str) -> None:
@@ -103,7 +112,7 @@ def _check_header(archive: zipfile.ZipFile, name: str) -> None:
 
 
 def _safetensors(path: Path) -> Arrays:
-    library = _needed("safetensors", "pip install safetensors")
+    library = _needed("safetensors", 'pip install "polylogit[conformance]"')
     if path.stat().st_size < 8:
         raise ValueError("it is too short")
 
@@ -113,7 +122,7 @@ def _safetensors(path: Path) -> Arrays:
 
     with library.safe_open(path, framework="numpy") as file:
         names = list(file.keys())
-    return Arrays(_in_order(path, names), read)
+    return Arrays(path, _in_order(path, names), read)
 
 
 def _in_order(path: Path, names: list[str]) -> list[str]:
@@ -148,15 +157,15 @@ def _tensors(found: Mapping[Any, Any], tensor: type, path: str = "") -> Iterator
 
 
 def _hdf5(path: Path) -> Arrays:
-    h5py = _needed("h5py", "pip install h5py")
+    h5py = _needed("h5py", 'pip install "polylogit[hdf5]"')
     with h5py.File(path, "r") as file:
-        names = list(_datasets(h5py, file, ""))
+        names = list(_datasets(h5py, file["/"], ""))
 
     def read(name: str) -> Any:
         with h5py.File(path, "r") as file:
             return file[name][()]
 
-    return Arrays(names, read)
+    return Arrays(path, names, read)
 
 
 def _datasets(h5py: Any, group: Any, path: str) -> Iterator[str]:
@@ -207,7 +216,7 @@ _ONNX_DTYPES = {"float": "float32", "double": "float64", "bool": "bool"}
 
 
 def _onnx(path: Path) -> Any:
-    runtime = _needed("onnxruntime", "pip install onnxruntime")
+    runtime = _needed("onnxruntime", 'pip install "polylogit[onnx]"')
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     outputs = [one.name for one in session.get_outputs()]
 
@@ -219,7 +228,9 @@ def _onnx(path: Path) -> Any:
 
 
 def _tflite(path: Path) -> Any:
-    interpreter = _interpreter()(model_path=str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TensorFlow's own interpreter says that the other one is to be used
+        interpreter = _interpreter()(model_path=str(path))
     inputs = {one["name"]: one for one in interpreter.get_input_details()}
 
     def run(values: dict[str, Array]) -> dict[str, Any]:
@@ -239,7 +250,7 @@ def _interpreter() -> Any:
     try:
         return importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:
-        return _needed("tensorflow", "pip install ai-edge-litert").lite.Interpreter
+        return _needed("tensorflow", 'pip install "polylogit[tflite]"').lite.Interpreter
 
 
 FORMATS: dict[str, Format] = {
@@ -265,7 +276,7 @@ def _write_npz(path: Path, arrays: dict[str, Array]) -> None:
 
 
 def _write_safetensors(path: Path, arrays: dict[str, Array]) -> None:
-    library = _needed("safetensors.numpy", "pip install safetensors")
+    library = _needed("safetensors.numpy", 'pip install "polylogit[conformance]"')
     contiguous = {name: np.ascontiguousarray(one) for name, one in arrays.items()}
     library.save_file(contiguous, path, metadata={ORDER: json.dumps(list(arrays))})
 

@@ -19,6 +19,8 @@ from polylogit.porting._tokens.report import TokenComparison
 from polylogit.porting._tokens.sides import Side, lattice_of, logsumexp, side_of
 
 if TYPE_CHECKING:
+    from polylogit._backends.base import Backend
+
     Array = np.ndarray[Any, Any]
 
 __all__ = ["compare_tokens"]
@@ -29,6 +31,8 @@ BEYOND = 8.0
 UNBIASED, PEAK_OVER_LEVEL = 5.0, 12.0
 # Of how many tokens that can be told, and by how much the noise of 16 bits may be exceeded where none was declared.
 ENOUGH, LOOSELY = 8, 2.0
+# Of what 16 bits allow at the worst, the share that they take typically: measured, a tenth and less.
+TYPICAL = 0.25
 _SIXTEEN_BITS = ("float16", "bfloat16")
 
 
@@ -96,6 +100,8 @@ def compare_tokens(
     verdict, hint = _verdict(evidence, cause, dtype)
     if verdict in ("beyond rounding", "inconclusive"):
         cause = None
+    elif dtype is None and cause is not None and cause.name == "unknown":
+        hint = _behind_16_bits(evidence, backend)
     return TokenComparison(
         verdict=verdict,
         times=evidence.raw.times,
@@ -231,10 +237,25 @@ def _noise_of_16_bits(evidence: Evidence) -> list[str]:
         return []
     if abs(np.mean(chosen)) > UNBIASED * np.std(chosen) / np.sqrt(chosen.size):
         return []
-    coarser = {
-        name: dataclasses.replace(evidence, noise=evidence.noise._replace(dtype=DTYPES[name])) for name in _SIXTEEN_BITS
-    }
-    return [name for name, one in coarser.items() if one.raw.times <= LOOSELY]
+    found = []
+    for name in _SIXTEEN_BITS:
+        coarse = _judged_by(name, evidence)
+        if coarse.raw.times <= LOOSELY and np.sqrt(np.mean(coarse.apart[at] ** 2)) <= TYPICAL:
+            found.append(name)
+    return found
+
+
+def _judged_by(name: str, evidence: Evidence) -> Evidence:
+    return dataclasses.replace(evidence, noise=evidence.noise._replace(dtype=DTYPES[name]))
+
+
+def _behind_16_bits(evidence: Evidence, backend: Backend) -> str:
+    """What the cause would be if an engine computes in 16 bits, which was not said; empty where nothing is known."""
+    for name in _SIXTEEN_BITS:
+        cause = diagnose(_judged_by(name, evidence), backend)
+        if cause is not None and cause.name != "unknown":
+            return f'if an engine computes in {name}, the cause is {cause.name}: pass dtype="{name}"'
+    return ""
 
 
 # --- measures --------------------------------------------------------------------------------------------------------

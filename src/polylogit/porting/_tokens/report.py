@@ -46,6 +46,8 @@ class TokenComparison(TokenResults):
         if self.cause is not None:
             lines += [f"cause: {self.cause.name}", f"  {self.cause.explanation}", f"  fix: {self.cause.fix}"]
             lines.append(f"  {_residuals(self.cause)}")
+        if self.hint and self.verdict == "different":
+            lines.append(f"  {self.hint}")
         lines += [f"{name}: {value}" for name, value in _facts(self)]
         return "\n".join(lines)
 
@@ -158,6 +160,7 @@ def _html(found: TokenResults, *, part: bool = False) -> str:
         verdict=_sentence(found),
         cause=found.cause,
         residuals=_residuals(found.cause) if found.cause else "",
+        hint=found.hint if found.verdict == "different" else "",
         facts=_facts(found),
         bars=_bars(found),
         worst=_worst(found),

@@ -59,7 +59,7 @@ class TokenResults:
     dtype : str
         The coarser one of those in which the two compute, by which they are judged.
     hint : str
-        What would decide an inconclusive comparison; empty otherwise.
+        What would decide an inconclusive comparison, or find an unknown cause; empty otherwise.
     reference, candidate, differences : ndarray
         In the shape of the tokens; NaN in the differences where nothing is compared.
     """
