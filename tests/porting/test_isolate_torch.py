@@ -92,7 +92,7 @@ def test_channels_at_the_end_and_at_the_front_are_the_same() -> None:
     class First(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv = torch.nn.Conv2d(3, 6, 3)
+            self.conv = torch.nn.Conv2d(3, 7, 3)
 
         def forward(self, x: Any) -> Any:
             return torch.relu(self.conv(x)).sum((2, 3))
