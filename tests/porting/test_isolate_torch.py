@@ -131,7 +131,9 @@ def test_a_module_that_fails_on_the_originals_inputs_is_left_out_with_the_reason
 
     found = isolate(model(torch.nn.Linear, 1.0), model(Choosy, -1.0), small.X)
     assert found.status == "disagrees"
-    assert any(one.startswith("2: the candidate's fails on the original's inputs. ValueError") for one in found.unmatched)
+    assert any(
+        one.startswith("2: the candidate's fails on the original's inputs. ValueError") for one in found.unmatched
+    )
 
 
 def test_functions_are_compared_by_their_taps_and_the_report_says_so() -> None:
