@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from porting import small_transformers as small
 
 from polylogit._cli import polylogit as command
 from polylogit.errors import ComparisonError
 from polylogit.porting import isolate, tap
+from porting import small_transformers as small
 
 X = torch.tensor(small.X)
 
