@@ -13,7 +13,16 @@ import numpy as np
 WIDTH, HEADS, LENGTH, LAYERS = 16, 2, 5, 2
 X = np.random.default_rng(0).standard_normal((3, LENGTH, WIDTH)).astype(np.float32)
 # What a layer is called in PyTorch, and in the others.
-NAMES = {"norm1": "ln_a", "query": "q", "key": "k", "value": "v", "out": "o", "norm2": "ln_b", "up": "fc", "down": "proj"}
+NAMES = {
+    "norm1": "ln_a",
+    "query": "q",
+    "key": "k",
+    "value": "v",
+    "out": "o",
+    "norm2": "ln_b",
+    "up": "fc",
+    "down": "proj",
+}
 
 
 @functools.cache
@@ -27,9 +36,7 @@ def torch_class() -> Any:
             self.value, self.out = torch.nn.Linear(WIDTH, WIDTH), torch.nn.Linear(WIDTH, WIDTH)
 
         def forward(self, x: Any) -> Any:
-            split = [
-                one(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for one in (self.query, self.key, self.value)
-            ]
+            split = [one(x).unflatten(-1, (HEADS, -1)).transpose(1, 2) for one in (self.query, self.key, self.value)]
             scores = split[0] @ split[1].transpose(-1, -2) / (WIDTH // HEADS) ** 0.5
             return self.out((torch.softmax(scores, -1) @ split[2]).transpose(1, 2).flatten(-2))
 
@@ -91,9 +98,7 @@ def linen_encoder(fault: str = "") -> Any:
     class Attn(nn.Module):
         @nn.compact
         def __call__(self, x: Any) -> Any:
-            q, k, v = (
-                nn.Dense(WIDTH, name=name)(x).reshape(*x.shape[:2], HEADS, -1).swapaxes(1, 2) for name in "qkv"
-            )
+            q, k, v = (nn.Dense(WIDTH, name=name)(x).reshape(*x.shape[:2], HEADS, -1).swapaxes(1, 2) for name in "qkv")
             scores = q @ k.swapaxes(-1, -2) / (1.0 if fault == "scale" else (WIDTH // HEADS) ** 0.5)
             mixed = nn.softmax(scores, axis=-2 if fault == "axis" else -1) @ v
             return nn.Dense(WIDTH, name="o")(mixed.swapaxes(1, 2).reshape(x.shape))

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from porting import small_transformers as small
 
 from polylogit.porting import isolate, record
+from porting import small_transformers as small
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from porting import small_transformers as small
 
 from polylogit.porting import isolate
+from porting import small_transformers as small
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from porting import small_transformers as small
 
 from polylogit._cli import polylogit as command
 from polylogit.errors import ComparisonError
 from polylogit.porting import isolate, tap
+from porting import small_transformers as small
 
 X = torch.tensor(small.X)
 
@@ -92,7 +92,7 @@ def test_channels_at_the_end_and_at_the_front_are_the_same() -> None:
     class First(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv = torch.nn.Conv2d(3, 6, 3)
+            self.conv = torch.nn.Conv2d(3, 7, 3)
 
         def forward(self, x: Any) -> Any:
             return torch.relu(self.conv(x)).sum((2, 3))
@@ -131,7 +131,9 @@ def test_a_module_that_fails_on_the_originals_inputs_is_left_out_with_the_reason
 
     found = isolate(model(torch.nn.Linear, 1.0), model(Choosy, -1.0), small.X)
     assert found.status == "disagrees"
-    assert any(one.startswith("2: the candidate's fails on the original's inputs. ValueError") for one in found.unmatched)
+    assert any(
+        one.startswith("2: the candidate's fails on the original's inputs. ValueError") for one in found.unmatched
+    )
 
 
 def test_functions_are_compared_by_their_taps_and_the_report_says_so() -> None:

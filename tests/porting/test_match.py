@@ -86,7 +86,11 @@ def test_what_could_be_either_is_left_alone() -> None:
 
 
 def test_a_wrapper_is_not_taken_for_what_it_wraps() -> None:
-    reference = [ROOT, Described("wrap", "Block", (2, 6), 0, (fingerprint(A),), leaf=False), linear("wrap.fc", A, parent=1)]
+    reference = [
+        ROOT,
+        Described("wrap", "Block", (2, 6), 0, (fingerprint(A),), leaf=False),
+        linear("wrap.fc", A, parent=1),
+    ]
     found = names(reference, [ROOT, linear("dense", A)])
     assert found["wrap.fc"] == ("dense", "weights")
     assert "wrap" not in found

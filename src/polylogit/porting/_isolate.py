@@ -176,7 +176,7 @@ def isolate(
     >>> found.first_divergence
     '1'
     >>> [one.status for one in found.activations]
-    ['agrees', 'disagrees', 'agrees', 'agrees']
+    ['agrees', 'disagrees', 'agrees']
     """
     found = _Isolating((reference, candidate), (inputs, inputs if candidate_inputs is None else candidate_inputs))
     found.match(dict(names or {}))

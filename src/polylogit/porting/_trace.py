@@ -262,9 +262,12 @@ class Substitution:
         """See `_watch.Watcher`."""
         place = self.counterparts.get(_numbered(self._names, part, bool(self._open)))
         self._open.append((place, part.fused))
-        if place is None or self.trace.calls[place].parent is None:
-            return arguments, keywords  # the model itself gets the inputs that it was called with
         named = _named(part.parameters, arguments, keywords)
+        if place is None:
+            return arguments, keywords
+        if self.trace.calls[place].parent is None:  # the model itself gets the inputs that it was called with
+            self._given |= {id(one): one for _, one in _leaves(named)}
+            return arguments, keywords
         put = self._exchanged(Point(place, "inputs", ""), named)
         names = list(named)[: len(arguments)]
         return tuple(put[name] for name in names), {name: put[name] for name in keywords}
