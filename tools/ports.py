@@ -25,6 +25,7 @@ import argparse
 import contextlib
 import copy
 import dataclasses
+import importlib
 import json
 import os
 import re
@@ -312,14 +313,19 @@ def asked(make: Any, options: argparse.Namespace) -> Iterator[Row]:
         base = original(name)
         if not options.only:
             yield judged(name, base, make(name, base), right=True, **more)
+        offers = getattr(make, "offers", lambda *_: True)
         for fault in faults_of(name):
-            if (options.only or "").lower() in fault.name.lower():
+            if (options.only or "").lower() in fault.name.lower() and offers(name, fault):
                 yield faulty(name, fault, make, base, **more)
+
+
+_CLASSES = {"flax": "Flax", "tensorflow": "TensorFlow"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=list(MODELS), help="all by default; may be repeated")
+    parser.add_argument("--to", choices=list(_CLASSES), default="flax", help="the framework of the port")
     parser.add_argument("--only", metavar="FAULT", help="faults whose name contains this")
     parser.add_argument("--right", action="store_true", help="right ports instead of faults: deep, of large scores, 16 bits")
     parser.add_argument("--json", metavar="FILE", type=Path)
@@ -331,10 +337,9 @@ def main() -> None:
         print("\n".join(ports_big.lines(options.big)))
         return
     torch.manual_seed(0)
-    from ports_flax import Flax
-
+    make = getattr(importlib.import_module(f"ports_{options.to}"), _CLASSES[options.to])
     rows = []
-    for row in asked(Flax, options):
+    for row in asked(make, options):
         rows.append(row)
         told(row, verbose=options.verbose)
     print("\n" + "\n".join(table(rows)))
