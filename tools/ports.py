@@ -93,6 +93,7 @@ class Row:
     within: str
     times: float  # farther from float64 than the original, at the outputs
     kind: str = "fault"  # or "right"
+    impossible: str = ""  # why the port could not be made
     said: dict[str, Said] = dataclasses.field(default_factory=dict)
 
     def module_right(self, way: str) -> bool:
@@ -162,7 +163,7 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
     if port.record_inputs is not None:
         more = {**given, **port.record_inputs} | ({} if head else {"output_attentions": True})
     last = "output" if head else "output.logits"
-    names = {**({} if head or isinstance(port, Torch) else one.names), last: last}
+    names = {**({} if head else port.names), last: last}
 
     def outputs() -> Any:
         return porting.compare(reference, port.outputs, inputs=given)
@@ -179,7 +180,7 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
         found["recorded"] = _ask(recorded)
         if hasattr(porting, "isolate") and isolated:
             candidate = port.recorded(porting.record)
-            found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=one.names or None))
+            found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=port.names or None))
     return found
 
 
@@ -202,7 +203,12 @@ def faulty(name: str, fault: Fault, make: Any, base: Any, **options: bool) -> Ro
     """The row of a fault."""
     edited = with_weights(base, fault.weights[name]) if name in fault.weights else base
     reference = Probabilities(base) if fault.head else base
-    return judged(name, reference, make(name, edited, fault), fault=fault, **options)
+    try:
+        port = make(name, edited, fault)
+    except Exception as error:  # noqa: BLE001  what a framework cannot do, a port in it does not do wrong
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:150]}"
+        return Row(name, make.__name__, fault.name, sorted(fault.causes), "", 0.0, impossible=reason)
+    return judged(name, reference, port, fault=fault, **options)
 
 
 _LAYERS = {"bert": "num_hidden_layers", "gpt2": "n_layer", "vit": "num_hidden_layers", "t5": "num_layers"}
@@ -249,7 +255,7 @@ def table(rows: list[Row]) -> list[str]:
     """One line for each model, port and way of asking."""
     lines = ["| model | port | asked on | faults | noticed | module right | cause right, of nameable | wrong names |"
              " failed | right ports accused | seconds |", "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
-    for model, port in dict.fromkeys((row.model, row.port) for row in rows):
+    for model, port in dict.fromkeys((row.model, row.port) for row in rows if row.said):
         here = [row for row in rows if (row.model, row.port) == (model, port) and row.said]
         faults, right = [row for row in here if row.kind == "fault"], [row for row in here if row.kind == "right"]
         for way in dict.fromkeys(way for row in here for way in row.said):
@@ -289,6 +295,9 @@ def failures(row: Row) -> list[str]:
 def told(row: Row, *, verbose: bool) -> None:
     """A line for each port as it is done."""
     title = f"{row.model} -> {row.port}: {row.fault or 'right'}"
+    if row.impossible:
+        print(f"{title}: cannot be made: {row.impossible}", flush=True)
+        return
     if not row.said:
         print(f"{title}: only {row.times:.2g} times farther from float64 than the original: left out", flush=True)
         return
@@ -310,6 +319,8 @@ def asked(make: Any, options: argparse.Namespace) -> Iterator[Row]:
         yield from right_rows(make, options.model or list(MODELS), **more)
         return
     for name in options.model or MODELS:
+        if not getattr(make, "ports", lambda _: True)(name):
+            continue
         base = original(name)
         if not options.only:
             yield judged(name, base, make(name, base), right=True, **more)
@@ -319,7 +330,10 @@ def asked(make: Any, options: argparse.Namespace) -> Iterator[Row]:
                 yield faulty(name, fault, make, base, **more)
 
 
-_CLASSES = {"flax": "Flax", "tensorflow": "TensorFlow"}
+_CLASSES = {
+    "flax": "Flax", "tensorflow": "TensorFlow", "keras-torch": "Keras", "keras-jax": "Keras",
+    "keras-tensorflow": "Keras", "onnx": "Onnx",
+}  # fmt: skip
 
 
 def main() -> None:
@@ -337,14 +351,18 @@ def main() -> None:
         print("\n".join(ports_big.lines(options.big)))
         return
     torch.manual_seed(0)
-    make = getattr(importlib.import_module(f"ports_{options.to}"), _CLASSES[options.to])
+    module, _, backend = options.to.partition("-")
+    if backend:
+        os.environ["KERAS_BACKEND"] = backend
+    make = getattr(importlib.import_module(f"ports_{module}"), _CLASSES[options.to])
     rows = []
     for row in asked(make, options):
         rows.append(row)
         told(row, verbose=options.verbose)
     print("\n" + "\n".join(table(rows)))
-    left = [f"{row.model} -> {row.port}: {row.fault} ({row.times:.2g} times)" for row in rows if not row.said]
-    print("\nLeft out, as without effect: " + ("; ".join(left) or "none"))
+    left = [f"{row.model} -> {row.port}: {row.fault} ({row.impossible or f'{row.times:.2g} times'})"
+            for row in rows if not row.said]  # fmt: skip
+    print("\nLeft out, without effect or impossible: " + ("; ".join(left) or "none"))
     if options.json:
         options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
 

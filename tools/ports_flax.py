@@ -63,6 +63,7 @@ class Flax:
         self.name, self.fault = name, fault
         self.framework = "Flax" if dtype == "float32" else f"Flax {dtype}"
         one = MODELS[name]
+        self.names = one.names
         cls = getattr(transformers, f"Flax{one.kind}{one.task}")
         with tempfile.TemporaryDirectory() as folder:
             torch_model.save_pretrained(folder)

@@ -35,6 +35,7 @@ _MASKED = ("bert", "gpt2")  # the models whose mask can be changed here
 class TensorFlow:
     """A port, with a fault or without one."""
 
+    names: dict[str, str] = {}  # noqa: RUF012
     record_inputs: dict[str, Any] = {}  # noqa: RUF012  the class takes what the original takes
 
     def __init__(self, name: str, torch_model: Any, fault: Fault | None = None, dtype: str = "float32") -> None:
