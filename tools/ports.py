@@ -8,10 +8,13 @@ same model: a fault that leaves the port less than 8 times as far from it as the
     pip install polylogit[ports]
     python tools/ports.py --model bert -v                     what was said wherever it is not right
     python tools/ports.py --model gpt2 --only "GELU" -v       one fault (a part of its name)
-    python tools/ports.py --right                             the right ports
+    python tools/ports.py --model gpt2 --to keras-jax         a port to another framework than Flax
+    python tools/ports.py --right                             right ports: deep, of large scores, of 16 bits
     python tools/ports.py --big                               time and memory of a hundred activations of 10^6
 
-From a checkout: ``PYTHONPATH=src python tools/ports.py --model bert -v``.
+From a checkout: ``PYTHONPATH=src python tools/ports.py --model bert -v``. With ``--drop`` the few activations whose
+shape or layout differs by design (ViT's patches, T5's position biases) are left out. `ports_page` makes a page of what
+``--json`` stored.
 
 What is counted. *Noticed*: the comparison does not agree. *Module right*: the first divergence is inside the fault's
 module or in the same part (attention, mlp, norm, embeddings, head) of the same layer, see `ports_models.same_module`.
@@ -26,6 +29,7 @@ import contextlib
 import copy
 import dataclasses
 import importlib
+import importlib.metadata
 import json
 import os
 import re
@@ -153,7 +157,7 @@ def _without(recorder: Any, pattern: str) -> Any:
     return call
 
 
-def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: bool = False, isolated: bool = True) -> dict[str, Said]:
+def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: bool = False) -> dict[str, Said]:
     """What is said of a port: on outputs, with all activations, in isolation."""
     from polylogit import porting
 
@@ -163,7 +167,7 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
     if port.record_inputs is not None:
         more = {**given, **port.record_inputs} | ({} if head else {"output_attentions": True})
     last = "output" if head else "output.logits"
-    names = {**({} if head else port.names), last: last}
+    names = {last: last, **({} if head else port.names)}
 
     def outputs() -> Any:
         return porting.compare(reference, port.outputs, inputs=given)
@@ -178,7 +182,7 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
     with port.broken(), torch.no_grad():
         found["outputs"] = _ask(outputs)
         found["recorded"] = _ask(recorded)
-        if hasattr(porting, "isolate") and isolated:
+        if hasattr(porting, "isolate"):
             candidate = port.recorded(porting.record)
             found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=port.names or None))
     return found
@@ -287,8 +291,11 @@ def failures(row: Row) -> list[str]:
             wrong += ["wrong name"] * row.wrong_name(way)
             wrong += ["no cause"] * (said.noticed and bool(row.causes) and said.cause == "unknown")
         if wrong:
-            lines.append(f"    {way}: {', '.join(wrong)}: {said.status}, {said.differ} of {said.activations}, first {said.first!r}, cause {said.cause!r}"
-                         f" (right: {', '.join(row.causes) or 'unknown'}): {said.explanation}")  # fmt: skip
+            lines.append(
+                f"    {way}: {', '.join(wrong)}: {said.status}, {said.differ} of {said.activations}, first "
+                f"{said.first!r}, cause {said.cause!r} (right: {', '.join(row.causes) or 'unknown'}): "
+                f"{said.explanation}"
+            )
     return lines
 
 
@@ -341,14 +348,16 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=list(MODELS), help="all by default; may be repeated")
     parser.add_argument("--to", choices=list(_CLASSES), default="flax", help="the framework of the port")
     parser.add_argument("--only", metavar="FAULT", help="faults whose name contains this")
-    parser.add_argument("--right", action="store_true", help="right ports instead of faults: deep, of large scores, 16 bits")
+    parser.add_argument("--right", action="store_true", help="right ports: deep, large scores, 16 bits")
     parser.add_argument("--json", metavar="FILE", type=Path)
     parser.add_argument("--drop", action="store_true", help="leave out activations whose layout differs by design")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what was said wherever it is not right")
     parser.add_argument("--big", nargs="?", type=int, const=100, metavar="COUNT", help="time and memory instead")
     options = parser.parse_args()
     if options.big:
-        print("\n".join(ports_big.lines(options.big)))
+        big = ports_big.rows(options.big)
+        print("\n".join(ports_big.lines(big)))
+        _stored(options.json, "big", big)
         return
     torch.manual_seed(0)
     module, _, backend = options.to.partition("-")
@@ -363,8 +372,15 @@ def main() -> None:
     left = [f"{row.model} -> {row.port}: {row.fault} ({row.impossible or f'{row.times:.2g} times'})"
             for row in rows if not row.said]  # fmt: skip
     print("\nLeft out, without effect or impossible: " + ("; ".join(left) or "none"))
-    if options.json:
-        options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+    _stored(options.json, "ports", [dataclasses.asdict(row) for row in rows])
+
+
+def _stored(path: Path | None, what: str, found: list[Any]) -> None:
+    """Keep what was found, for `ports_page`, with the versions of what was asked."""
+    if path is not None:
+        packages = ("torch", "transformers", "flax", "jax", "tensorflow", "keras", "onnxruntime", "numpy")
+        versions = {package: importlib.metadata.version(package) for package in packages}
+        path.write_text(json.dumps({what: found, "versions": versions}, indent=1))
 
 
 if __name__ == "__main__":

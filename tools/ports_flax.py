@@ -11,8 +11,7 @@ import copy
 import functools
 import importlib
 import tempfile
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,9 @@ from flax import linen as nn
 from flax.linen.module import _context as module_context
 from ports_faults import WHERE, Fault, Ops, Scene
 from ports_models import MODELS, inputs, pad
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Flax"]
 

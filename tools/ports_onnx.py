@@ -8,9 +8,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -18,6 +17,9 @@ import onnxruntime
 import torch
 from ports_faults import Fault, Ops, Scene
 from ports_models import depth, inputs, original, pad
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Onnx"]
 
@@ -53,7 +55,7 @@ class Onnx:
 
     framework = "ONNX Runtime"
     record_inputs: dict[str, Any] | None = None  # what the original takes is all
-    names: dict[str, str] = {}  # noqa: RUF012
+    names = {"output.logits": "output"}  # noqa: RUF012
 
     def __init__(self, name: str, torch_model: Any, fault: Fault | None = None, _: str = "float32") -> None:
         self.name, self.fault = name, fault

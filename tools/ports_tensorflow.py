@@ -1,6 +1,6 @@
 """The ports of `ports` to TensorFlow, by transformers' own conversion, and how a fault is put into them.
 
-What is inside attention is changed where transformers' layers call their softmax; the layers are replaced within a block.
+What is inside attention is changed where transformers' layers call their softmax, within a block.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ import contextlib
 import functools
 import importlib
 import tempfile
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 from ports_faults import WHERE, Fault, Ops, Scene
 from ports_models import MODELS, configured, depth, pad
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["TensorFlow"]
 
