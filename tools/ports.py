@@ -8,10 +8,13 @@ same model: a fault that leaves the port less than 8 times as far from it as the
     pip install polylogit[ports]
     python tools/ports.py --model bert -v                     what was said wherever it is not right
     python tools/ports.py --model gpt2 --only "GELU" -v       one fault (a part of its name)
-    python tools/ports.py --right                             the right ports
+    python tools/ports.py --model gpt2 --to keras-jax         a port to another framework than Flax
+    python tools/ports.py --right                             right ports: deep, of large scores, of 16 bits
     python tools/ports.py --big                               time and memory of a hundred activations of 10^6
 
-From a checkout: ``PYTHONPATH=src python tools/ports.py --model bert -v``.
+From a checkout: ``PYTHONPATH=src python tools/ports.py --model bert -v``. With ``--drop`` the few activations whose
+shape or layout differs by design (ViT's patches, T5's position biases) are left out. `ports_page` makes a page of what
+``--json`` stored.
 
 What is counted. *Noticed*: the comparison does not agree. *Module right*: the first divergence is inside the fault's
 module or in the same part (attention, mlp, norm, embeddings, head) of the same layer, see `ports_models.same_module`.
@@ -25,6 +28,8 @@ import argparse
 import contextlib
 import copy
 import dataclasses
+import importlib
+import importlib.metadata
 import json
 import os
 import re
@@ -92,6 +97,7 @@ class Row:
     within: str
     times: float  # farther from float64 than the original, at the outputs
     kind: str = "fault"  # or "right"
+    impossible: str = ""  # why the port could not be made
     said: dict[str, Said] = dataclasses.field(default_factory=dict)
 
     def module_right(self, way: str) -> bool:
@@ -151,7 +157,7 @@ def _without(recorder: Any, pattern: str) -> Any:
     return call
 
 
-def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: bool = False, isolated: bool = True) -> dict[str, Said]:
+def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: bool = False) -> dict[str, Said]:
     """What is said of a port: on outputs, with all activations, in isolation."""
     from polylogit import porting
 
@@ -161,7 +167,7 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
     if port.record_inputs is not None:
         more = {**given, **port.record_inputs} | ({} if head else {"output_attentions": True})
     last = "output" if head else "output.logits"
-    names = {**({} if head or isinstance(port, Torch) else one.names), last: last}
+    names = {last: last, **({} if head else port.names)}
 
     def outputs() -> Any:
         return porting.compare(reference, port.outputs, inputs=given)
@@ -176,9 +182,9 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
     with port.broken(), torch.no_grad():
         found["outputs"] = _ask(outputs)
         found["recorded"] = _ask(recorded)
-        if hasattr(porting, "isolate") and isolated:
+        if hasattr(porting, "isolate"):
             candidate = port.recorded(porting.record)
-            found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=one.names or None))
+            found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=port.names or None))
     return found
 
 
@@ -201,7 +207,12 @@ def faulty(name: str, fault: Fault, make: Any, base: Any, **options: bool) -> Ro
     """The row of a fault."""
     edited = with_weights(base, fault.weights[name]) if name in fault.weights else base
     reference = Probabilities(base) if fault.head else base
-    return judged(name, reference, make(name, edited, fault), fault=fault, **options)
+    try:
+        port = make(name, edited, fault)
+    except Exception as error:  # noqa: BLE001  what a framework cannot do, a port in it does not do wrong
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0][:150]}"
+        return Row(name, make.__name__, fault.name, sorted(fault.causes), "", 0.0, impossible=reason)
+    return judged(name, reference, port, fault=fault, **options)
 
 
 _LAYERS = {"bert": "num_hidden_layers", "gpt2": "n_layer", "vit": "num_hidden_layers", "t5": "num_layers"}
@@ -248,7 +259,7 @@ def table(rows: list[Row]) -> list[str]:
     """One line for each model, port and way of asking."""
     lines = ["| model | port | asked on | faults | noticed | module right | cause right, of nameable | wrong names |"
              " failed | right ports accused | seconds |", "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
-    for model, port in dict.fromkeys((row.model, row.port) for row in rows):
+    for model, port in dict.fromkeys((row.model, row.port) for row in rows if row.said):
         here = [row for row in rows if (row.model, row.port) == (model, port) and row.said]
         faults, right = [row for row in here if row.kind == "fault"], [row for row in here if row.kind == "right"]
         for way in dict.fromkeys(way for row in here for way in row.said):
@@ -280,14 +291,20 @@ def failures(row: Row) -> list[str]:
             wrong += ["wrong name"] * row.wrong_name(way)
             wrong += ["no cause"] * (said.noticed and bool(row.causes) and said.cause == "unknown")
         if wrong:
-            lines.append(f"    {way}: {', '.join(wrong)}: {said.status}, {said.differ} of {said.activations}, first {said.first!r}, cause {said.cause!r}"
-                         f" (right: {', '.join(row.causes) or 'unknown'}): {said.explanation}")  # fmt: skip
+            lines.append(
+                f"    {way}: {', '.join(wrong)}: {said.status}, {said.differ} of {said.activations}, first "
+                f"{said.first!r}, cause {said.cause!r} (right: {', '.join(row.causes) or 'unknown'}): "
+                f"{said.explanation}"
+            )
     return lines
 
 
 def told(row: Row, *, verbose: bool) -> None:
     """A line for each port as it is done."""
     title = f"{row.model} -> {row.port}: {row.fault or 'right'}"
+    if row.impossible:
+        print(f"{title}: cannot be made: {row.impossible}", flush=True)
+        return
     if not row.said:
         print(f"{title}: only {row.times:.2g} times farther from float64 than the original: left out", flush=True)
         return
@@ -309,39 +326,61 @@ def asked(make: Any, options: argparse.Namespace) -> Iterator[Row]:
         yield from right_rows(make, options.model or list(MODELS), **more)
         return
     for name in options.model or MODELS:
+        if not getattr(make, "ports", lambda _: True)(name):
+            continue
         base = original(name)
         if not options.only:
             yield judged(name, base, make(name, base), right=True, **more)
+        offers = getattr(make, "offers", lambda *_: True)
         for fault in faults_of(name):
-            if (options.only or "").lower() in fault.name.lower():
+            if (options.only or "").lower() in fault.name.lower() and offers(name, fault):
                 yield faulty(name, fault, make, base, **more)
+
+
+_CLASSES = {
+    "flax": "Flax", "tensorflow": "TensorFlow", "keras-torch": "Keras", "keras-jax": "Keras",
+    "keras-tensorflow": "Keras", "onnx": "Onnx",
+}  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", choices=list(MODELS), help="all by default; may be repeated")
+    parser.add_argument("--to", choices=list(_CLASSES), default="flax", help="the framework of the port")
     parser.add_argument("--only", metavar="FAULT", help="faults whose name contains this")
-    parser.add_argument("--right", action="store_true", help="right ports instead of faults: deep, of large scores, 16 bits")
+    parser.add_argument("--right", action="store_true", help="right ports: deep, large scores, 16 bits")
     parser.add_argument("--json", metavar="FILE", type=Path)
     parser.add_argument("--drop", action="store_true", help="leave out activations whose layout differs by design")
     parser.add_argument("-v", "--verbose", action="store_true", help="say what was said wherever it is not right")
     parser.add_argument("--big", nargs="?", type=int, const=100, metavar="COUNT", help="time and memory instead")
     options = parser.parse_args()
     if options.big:
-        print("\n".join(ports_big.lines(options.big)))
+        big = ports_big.rows(options.big)
+        print("\n".join(ports_big.lines(big)))
+        _stored(options.json, "big", big)
         return
     torch.manual_seed(0)
-    from ports_flax import Flax
-
+    module, _, backend = options.to.partition("-")
+    if backend:
+        os.environ["KERAS_BACKEND"] = backend
+    make = getattr(importlib.import_module(f"ports_{module}"), _CLASSES[options.to])
     rows = []
-    for row in asked(Flax, options):
+    for row in asked(make, options):
         rows.append(row)
         told(row, verbose=options.verbose)
     print("\n" + "\n".join(table(rows)))
-    left = [f"{row.model} -> {row.port}: {row.fault} ({row.times:.2g} times)" for row in rows if not row.said]
-    print("\nLeft out, as without effect: " + ("; ".join(left) or "none"))
-    if options.json:
-        options.json.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
+    left = [f"{row.model} -> {row.port}: {row.fault} ({row.impossible or f'{row.times:.2g} times'})"
+            for row in rows if not row.said]  # fmt: skip
+    print("\nLeft out, without effect or impossible: " + ("; ".join(left) or "none"))
+    _stored(options.json, "ports", [dataclasses.asdict(row) for row in rows])
+
+
+def _stored(path: Path | None, what: str, found: list[Any]) -> None:
+    """Keep what was found, for `ports_page`, with the versions of what was asked."""
+    if path is not None:
+        packages = ("torch", "transformers", "flax", "jax", "tensorflow", "keras", "onnxruntime", "numpy")
+        versions = {package: importlib.metadata.version(package) for package in packages}
+        path.write_text(json.dumps({what: found, "versions": versions}, indent=1))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["KINDS", "lines", "measured"]
+__all__ = ["KINDS", "lines", "measured", "rows"]
 
 KINDS = ("hidden states", "attention weights", "probabilities", "hidden states from files")
 _SHAPES = {"hidden": (8, 125, 1000), "attention": (8, 8, 125, 125), "probabilities": (1000, 1000)}
@@ -60,19 +60,26 @@ def measured(kind: str, count: int) -> dict[str, Any]:
                 "peak": round(_peak() - before)}  # fmt: skip
 
 
-def lines(count: int = 100) -> list[str]:
-    """The table, one process a row."""
-    table = [f"| {count} activations of 10^6 float32 | said | seconds | peak beyond the inputs, MiB |", "|---|---|--:|--:|"]
+def rows(count: int = 100) -> list[dict[str, Any]]:
+    """What was measured, one process a row; where one ended without a result, why."""
+    found = []
     for kind in KINDS:
         command = [sys.executable, __file__, kind, str(count)]
         ran = subprocess.run(command, capture_output=True, text=True, check=False)
         if ran.returncode:
             reason = (ran.stderr.strip().splitlines() or [f"ended with {ran.returncode}"])[-1]
-            table.append(f"| {kind} | {reason} | | |")
-            continue
-        found = json.loads(ran.stdout.splitlines()[-1])
-        table.append(f"| {kind} | {found['status']} | {found['seconds']} | {found['peak']} |")
-    return table
+            found.append({"kind": kind, "count": count, "status": reason, "seconds": "", "peak": ""})
+        else:
+            found.append(json.loads(ran.stdout.splitlines()[-1]))
+    return found
+
+
+def lines(measured: list[dict[str, Any]]) -> list[str]:
+    """The table."""
+    table = ["| float32 activations of 10^6 | said | seconds | peak beyond the inputs, MiB |", "|---|---|--:|--:|"]
+    return table + [
+        f"| {one['count']} of {one['kind']} | {one['status']} | {one['seconds']} | {one['peak']} |" for one in measured
+    ]
 
 
 if __name__ == "__main__":

@@ -11,15 +11,18 @@ import copy
 import functools
 import importlib
 import tempfile
-from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.linen.module import _context as module_context
 from ports_faults import WHERE, Fault, Ops, Scene
-from ports_models import MODELS, depth, inputs, pad
+from ports_models import MODELS, inputs, pad
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = ["Flax"]
 
@@ -62,6 +65,7 @@ class Flax:
         self.name, self.fault = name, fault
         self.framework = "Flax" if dtype == "float32" else f"Flax {dtype}"
         one = MODELS[name]
+        self.names = one.names
         cls = getattr(transformers, f"Flax{one.kind}{one.task}")
         with tempfile.TemporaryDirectory() as folder:
             torch_model.save_pretrained(folder)
@@ -186,16 +190,14 @@ def _patches(name: str, fault: Fault | None) -> Iterator[tuple[Any, str, Any]]:
 
 
 def _attention(name: str, fault: Fault, positions: dict[int, Any]) -> Callable[..., Any]:
-    """Flax's function with a fault inside; calls are counted, since it is not told its layer.
+    """Flax's function with a fault inside.
 
     `positions` are T5's biases, by the number of queries; what is given has the mask added to them.
     """
-    calls = iter(range(10**6))
-    stacks = _stacks(name)
-    afflicted = "decoder" if fault.within[name].startswith("decoder") else stacks[0][0]
+    afflicted = "decoder" if fault.within[name].startswith("decoder") else "encoder"
 
     def weights(query: Any, key: Any, bias: Any = None, **_: Any) -> Any:
-        stack, layer = stacks[next(calls) % len(stacks)]
+        stack, layer = _here()
         # A mask, and what is in one layer, is at fault in one stack alone.
         here = fault.in_layer(layer) and (stack == afflicted or not (fault.mask or fault.layers))
         causal = name == "gpt2" or stack == "decoder"
@@ -215,14 +217,11 @@ def _attention(name: str, fault: Fault, positions: dict[int, Any]) -> Callable[.
     return weights
 
 
-def _stacks(name: str) -> list[tuple[str, int]]:
-    """The stack and the layer of each call of attention, in their order."""
-    layers = range(depth(name))
-    if name != "t5":
-        return [("encoder", layer) for layer in layers]
-    return [("encoder", layer) for layer in layers] + [
-        (stack, layer) for layer in layers for stack in ("decoder", "cross")
-    ]
+def _here() -> tuple[str, int]:
+    """The stack and the layer of the module that is being called."""
+    path = module_context.module_stack[-1].path
+    stack = "cross" if "EncDecAttention" in path else "decoder" if "decoder" in path else "encoder"
+    return stack, next((int(step) for step in path if step.isdigit()), -1)
 
 
 def _subclass(module: Any, name: str, method: str, change: Callable[..., Any]) -> tuple[Any, str, Any]:

@@ -174,7 +174,8 @@ def same_module(model: str, first: str, fault: str) -> bool:
 
     What a softmax call takes and returns is in the attention whose call it is, or in the head.
     """
-    stem = re.sub(r"^model\.|^\(model\)", "", first)
+    stem = re.sub(r"\bh_(\d)", r"h.\1", first.replace("/", "."))  # as Keras names it
+    stem = re.sub(r"^model\.|^\(model\)", "", stem)
     stem = re.sub(r"^(bert|transformer|vit)\.", "", stem)
     if call := re.match(r"softmax:(\d+)\.", stem):
         calls = softmax_calls(model)
@@ -202,6 +203,7 @@ class Torch:
     def __init__(self, name: str, model: Any, label: str) -> None:
         self.name, self.model, self.framework = name, model, label
         self.fault = None
+        self.names: dict[str, str] = {}
         self.outputs = model
         self.record_inputs: dict[str, Any] | None = None  # what `inputs` has is all
 
