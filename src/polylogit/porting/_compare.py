@@ -98,7 +98,7 @@ def compare(
         raise ComparisonError(message)
     left, right = _named(reference, "reference"), _named(candidate, "candidate")
     pairs, unmatched = align(left, right, names)
-    backend = backend_of(list(right.values())[-1])
+    backend = backend_of(right[list(right)[-1]])
     judged = _Pairs(backend, _logits(called), alone=len(pairs) == 1)
     for name, other in pairs:
         judged.add(name, other, left[name], right[other])
