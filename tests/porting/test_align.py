@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,13 @@ def test_where_few_names_agree_order_and_shape_decide_between_matches() -> None:
     right = {**arrays(dense=(4, 8), relu=(4, 8)), **softmax_calls(1), **arrays(head=(4, 3), output=(4, 3))}
     pairs = dict(align(left, right).pairs)
     assert (pairs["fc1"], pairs["act"], pairs["fc2"]) == ("dense", "relu", "head")
+
+
+def test_the_summary_shows_which_name_stands_for_which() -> None:
+    x = RNG.standard_normal((4, 3))
+    found = compare({"a": x, "output": x[0]}, {"b": x, "output": x[0]}, names={"a": "b"})
+    assert "agrees  a (b in the candidate): 0 apart" in found.summary()
+    assert "agrees  output: 0 apart" in found.summary()
 
 
 def test_order_decides_nothing_where_there_is_a_choice() -> None:
@@ -152,3 +160,25 @@ def test_the_fills_of_masks_say_nothing_of_the_scores() -> None:
     np.testing.assert_array_equal(*unmasked)
     assert np.isfinite(unmasked[0]).all()
     assert alike("hidden", r, c)[0] is r
+
+
+def test_what_is_read_anew_each_time_is_no_repeat() -> None:
+    values = {name: RNG.standard_normal((2, 3)) for name in ("a", "b", "c")}
+    read: list[str] = []
+
+    class File(collections.abc.Mapping[str, Any]):
+        def __getitem__(self, name: str) -> Any:
+            read.append(name)
+            return values[name].copy()
+
+        def __iter__(self) -> Any:
+            return iter(values)
+
+        def __len__(self) -> int:
+            return len(values)
+
+        def __contains__(self, name: object) -> bool:
+            return name in values
+
+    assert align(File(), File()).pairs == [("a", "a"), ("b", "b"), ("c", "c")]
+    assert read == []

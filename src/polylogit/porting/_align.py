@@ -16,7 +16,7 @@ from polylogit import convert
 from polylogit.errors import ComparisonError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Array = np.ndarray[Any, Any]
 
@@ -97,18 +97,48 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
         raise ComparisonError(message)
     pairs = [(name, found.pairs[name]) for name in left if name in found.pairs]
     unmatched = tuple(name for name in (*found.left_over(), *found.right_over()) if not _is_aside(name))
-    return Alignment(_without_repeats(left, right, pairs, chosen), unmatched)
+    return Alignment(_without_repeats(found, pairs, chosen), unmatched)
 
 
 def _is_aside(name: str) -> bool:
     return any(word in name for word in _ASIDE)
 
 
+class _Side:
+    """One side's activations; those of a file are read when they are asked for, and their shapes are kept."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values, self._shapes = values, dict[str, tuple[int, ...]]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a value."""
+        if name not in self._shapes:
+            self._shapes[name] = tuple(np.shape(self._values[name]))
+        return self._shapes[name]
+
+    def size(self, name: str) -> tuple[int, ...]:
+        """The shape without axes of size one."""
+        return _squeezed(self.shape(name))
+
+    def identity(self, name: str) -> int | str:
+        """The same for two names of one object; what is read anew each time is no object."""
+        return id(self._values[name]) if isinstance(self._values, dict) else name
+
+
 class _Matches:
     """The matches so far."""
 
     def __init__(self, left: Mapping[str, Any], right: Mapping[str, Any]) -> None:
-        self.left, self.right = left, right
+        self.left, self.right = _Side(left), _Side(right)
         self.pairs: dict[str, str] = {}
         self._taken: set[str] = set()
 
@@ -126,7 +156,7 @@ class _Matches:
         return [name for name in self.right if name not in self._taken]
 
     def can_correspond(self, name: str, other: str) -> bool:
-        return can_correspond(np.shape(self.left[name]), np.shape(self.right[other]))
+        return can_correspond(self.left.shape(name), self.right.shape(other))
 
     def drop_impossible(self, chosen: set[str]) -> None:
         """A later entry of a tuple is often another thing on the other side: if its shape does not fit, none does.
@@ -315,7 +345,7 @@ def _match_outputs(found: _Matches) -> None:
     """The outputs of the models, where one calls them otherwise: a single one by its shape, several in order."""
     mine, theirs = ([name for name in over if _is_output(name)] for over in (found.left_over(), found.right_over()))
     if len(mine) == 1 or len(theirs) == 1:
-        same = [(a, b) for a in mine for b in theirs if _size(found.left[a]) == _size(found.right[b])]
+        same = [(a, b) for a in mine for b in theirs if found.left.size(a) == found.right.size(b)]
         found.match(same if len(same) == 1 else [])
     else:
         _match_sequence(found, mine, theirs)
@@ -344,19 +374,19 @@ def _match_by_order(found: _Matches) -> None:
         _match_sequence(found, here, there)
 
 
-def _parts(side: Mapping[str, Any]) -> list[str]:
+def _parts(side: _Side) -> list[str]:
     """What the parts return, without what another part has returned before."""
-    seen: set[int] = set()
+    seen: set[int | str] = set()
     found = []
-    for name, value in side.items():
-        if _is_aside(name) or _operation(name) or _is_output(name) or id(value) in seen:
+    for name in side:
+        if _is_aside(name) or _operation(name) or _is_output(name) or side.identity(name) in seen:
             continue
-        seen.add(id(value))
+        seen.add(side.identity(name))
         found.append(name)
     return found
 
 
-def _between(parts: list[str], anchors: list[str], side: Mapping[str, Any]) -> list[list[str]]:
+def _between(parts: list[str], anchors: list[str], side: _Side) -> list[list[str]]:
     """The parts before, between and after the anchors."""
     runs: list[list[str]] = [[]]
     for name in side:
@@ -368,8 +398,7 @@ def _between(parts: list[str], anchors: list[str], side: Mapping[str, Any]) -> l
 
 
 def _match_sequence(found: _Matches, here: list[str], there: list[str]) -> None:
-    shapes = [_size(found.left[name]) for name in here], [_size(found.right[name]) for name in there]
-    if shapes[0] == shapes[1]:
+    if [found.left.size(name) for name in here] == [found.right.size(name) for name in there]:
         found.match(pair for pair in zip(here, there, strict=True) if not _is_nearer_to_another(found, *pair, there))
 
 
@@ -382,27 +411,19 @@ def _is_nearer_to_another(found: _Matches, name: str, other: str, others: list[s
     far = _distance(value, found.right[other])
     if far <= 1e-3 * _distance(value, np.zeros(np.shape(value))):
         return False
-    shape = _size(value)
-    return any(_distance(value, found.right[one]) < far / 100 for one in others if _size(found.right[one]) == shape)
-
-
-def _size(value: Any) -> tuple[int, ...]:
-    return _squeezed(np.shape(value))
+    same = [one for one in others if found.right.size(one) == found.left.size(name)]
+    return any(_distance(value, found.right[one]) < far / 100 for one in same)
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-def _without_repeats(
-    left: Mapping[str, Any], right: Mapping[str, Any], pairs: list[tuple[str, str]], chosen: set[str]
-) -> list[tuple[str, str]]:
+def _without_repeats(found: _Matches, pairs: list[tuple[str, str]], chosen: set[str]) -> list[tuple[str, str]]:
     """Pairs of which both values were compared under an earlier name are left out, except outputs and chosen ones."""
-    if not (isinstance(left, dict) and isinstance(right, dict)):
-        return pairs  # read from files: each value is an object of its own
-    seen: set[tuple[int, int]] = set()
+    seen: set[tuple[int | str, int | str]] = set()
     kept = []
     for name, other in pairs:
-        values = id(left[name]), id(right[other])
+        values = found.left.identity(name), found.right.identity(other)
         if values not in seen or name in chosen or _is_output(name):
             kept.append((name, other))
             seen.add(values)

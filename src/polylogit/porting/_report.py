@@ -82,7 +82,8 @@ def _summary(comparison: Results) -> str:
     if cause is not None:
         lines += [f"cause: {cause.name}", f"  {cause.explanation}", f"  fix: {cause.fix}", f"  {_residuals(cause)}"]
     for one in comparison.activations:
-        lines.append(f"{one.status:>12}  {one.name}: {_apart(one)}")
+        name = one.name if one.candidate_name == one.name else f"{one.name} ({one.candidate_name} in the candidate)"
+        lines.append(f"{one.status:>12}  {name}: {_apart(one)}")
     return "\n".join(lines)
 
 
