@@ -15,7 +15,7 @@ SOURCE = Path(polylogit.__file__).parent
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
 # The two that know frameworks: which packages define whose arrays, and how the layers of model libraries are recorded.
-KNOWING = {"_registry.py", "porting/_record.py", "_types.py"}
+KNOWING = {"_registry.py", "_types.py"} | {name for name in MODULES if name.startswith("porting/_recorders/")}
 
 
 def named_in(path: Path) -> set[str]:

@@ -16,6 +16,7 @@ __all__ = [
     "MaskError",
     "MixedBackendsError",
     "PolylogitError",
+    "RecordingWarning",
     "UnknownBackendError",
     "UnknownOperationError",
     "UnsupportedArrayError",
@@ -79,3 +80,7 @@ class ConformanceError(PolylogitError, ValueError):
 
 class ComparisonError(PolylogitError, ValueError):
     """Two outputs cannot be compared: shapes, names, files or callables that do not fit."""
+
+
+class RecordingWarning(UserWarning):
+    """A model was recorded and nothing but its output was seen."""

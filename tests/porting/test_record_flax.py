@@ -91,3 +91,127 @@ def test_a_function_that_names_a_library_gets_the_arrays_of_its_framework() -> N
 
     assert compare(polylogit.softmax, port, inputs=X).agrees
     assert [polylogit._registry.owner_of(cls).name for cls in given] == ["jax"]
+
+
+class Attention(nn.Module):
+    """Returns a tuple, and has a part whose name is the index of one of its entries."""
+
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        query, key = nn.Dense(4, name="0")(x), nn.Dense(4, name="key")(x)
+        weights = nn.softmax(query @ key.T)
+        return weights @ x, weights
+
+
+class Model(nn.Module):
+    @nn.compact
+    def __call__(self, x: Any, scale: Any = None) -> Any:
+        attention = Attention(name="attention")
+        x, _ = attention(x)
+        return nn.log_softmax(attention(x if scale is None else x * scale)[0])
+
+
+def linen() -> tuple[Any, Any]:
+    import jax
+
+    model = Model()
+    return model, model.init(jax.random.key(0), polylogit.convert(X, "jax"))
+
+
+def outputs(found: Any) -> list[str]:
+    return [name for name in found if ":input" not in name]
+
+
+@pytest.mark.requires("jax")
+def test_entries_of_tuples_and_parts_have_names_of_their_own() -> None:
+    model, variables = linen()
+    found = record(model, variables)(polylogit.convert(X, "jax"))
+    once = ["attention.0", "attention.key", "softmax:1.scores", "softmax:1.weights", "attention[0]", "attention[1]"]
+    assert outputs(found)[:6] == once
+    assert outputs(found)[6:] == [
+        "attention.0#2",
+        "attention.key#2",
+        "softmax:2.scores",
+        "softmax:2.weights",
+        "attention#2[0]",
+        "attention#2[1]",
+        "log_softmax:1.scores",
+        "log_softmax:1.weights",
+        "output",
+    ]
+    assert found["attention#2:input"] is found["attention[0]"]
+
+
+@pytest.mark.requires("jax")
+def test_a_class_that_holds_a_module_and_its_parameters_is_recorded() -> None:
+    """As the Flax classes of transformers do, and as a function may."""
+    model, variables = linen()
+    x = polylogit.convert(X, "jax")
+
+    class Held:
+        __module__ = "transformers.models.held"
+
+        def __init__(self) -> None:
+            self.module, self.params = model, variables["params"]
+
+        def __call__(self, x: Any, params: Any = None) -> Any:
+            return {"logits": self.module.apply({"params": params or self.params}, x)}
+
+    expected = outputs(record(model, variables)(x))[:-1]
+    recorded = record(Held())
+    assert recorded.framework == "jax"
+    assert outputs(recorded(x)) == [*expected, "output.logits"]
+    assert outputs(record(lambda x: model.apply(variables, x))(x)) == [*expected, "output"]
+
+
+@pytest.mark.requires("jax")
+def test_what_is_traced_is_left_out() -> None:
+    import jax
+
+    model, variables = linen()
+    x = polylogit.convert(X, "jax")
+    assert list(record(lambda x: jax.jit(model.apply)(variables, x))(x)) == ["output"]
+    assert "attention.key" in record(jax.jit(lambda x: model.apply(variables, x)))(x)
+
+
+@pytest.mark.requires("jax")
+def test_the_attention_of_flax_shows_its_weights() -> None:
+    import jax
+
+    x = polylogit.convert(X[None], "jax")
+    model = nn.MultiHeadDotProductAttention(num_heads=2, name=None)
+    found = record(model, model.init(jax.random.key(0), x))(x)
+    assert outputs(found) == ["query", "key", "value", "softmax:1.scores", "softmax:1.weights", "out", "output"]
+    again = nnx.MultiHeadAttention(2, 4, decode=False, rngs=nnx.Rngs(0))
+    assert found["softmax:1.weights"].shape == record(again)(x)["softmax:1.weights"].shape == (1, 2, 6, 6)
+
+
+@pytest.mark.requires("torch", "jax")
+def test_gradients_of_models_with_keyword_inputs_are_compared() -> None:
+    import torch
+
+    model, variables = linen()
+    ids = np.arange(6)
+    query, key = (variables["params"]["attention"][name] for name in ("0", "key"))
+    weights = polylogit.convert((query, key), "torch")
+
+    def original(*, ids: Any, x: Any, factor: float = 1.0) -> Any:
+        for _ in range(2):
+            q, k = (x @ one["kernel"] + one["bias"] for one in weights)
+            x = torch.softmax(q @ k.T, -1) @ x
+        return torch.log_softmax(x, -1) * factor
+
+    port = record(model, variables, prepare=lambda ids, x: (x,))
+    g = RNG.standard_normal((6, 4)).astype(np.float32)
+    found = compare(original, port, inputs={"ids": ids, "x": X}, cotangent=g)
+    assert found.agrees, str(found)
+    assert [one.name for one in found.activations] == ["output", "gradient"]
+
+    def detached(*, ids: Any, x: Any) -> Any:
+        return original(ids=ids, x=x.detach())
+
+    broken = compare(port, detached, inputs={"ids": ids, "x": X}, cotangent=g)
+    assert broken.cause is not None
+    assert (broken.first_divergence, broken.cause.name) == ("gradient", "gradient-missing")
+    with pytest.raises(ComparisonError, match=r"no input of floating-point numbers .* inputs_embeds="):
+        compare(lambda ids: ids * 1.0, lambda ids: ids * 1.0, inputs={"ids": ids}, cotangent=1.0)

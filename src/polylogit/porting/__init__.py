@@ -14,7 +14,7 @@ try:
     from polylogit.porting._diagnosis.verdict import Diagnosis
     from polylogit.porting._files import compare_files, load
     from polylogit.porting._isolate import Isolation, isolate
-    from polylogit.porting._record import record, tap
+    from polylogit.porting._recorders import record, tap
     from polylogit.porting._report import Comparison
 except ModuleNotFoundError as error:
     if error.name != "ml_dtypes":

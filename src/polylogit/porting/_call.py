@@ -18,7 +18,7 @@ import numpy as np
 from polylogit import _registry as registry
 from polylogit import convert, vjp
 from polylogit.errors import ComparisonError, ConversionError, PolylogitError
-from polylogit.porting._record import LIBRARIES, Recorder
+from polylogit.porting._recorders import LIBRARIES, Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ def exact(array: Any, what: str) -> Array:
 class Called:
     """A callable, its inputs in the framework that it took, and its output.
 
-    After `differentiate`, `gradient` is that with respect to the first input.
+    After `differentiate`, `gradient` is that with respect to the first input of floating-point numbers.
     """
 
     def __init__(self, function: Callable[..., Any], arguments: list[Any], keywords: dict[str, Any]) -> None:
@@ -68,18 +68,33 @@ class Called:
         self.output = function(*arguments, **keywords)
         self.gradient: Any = None
 
+    @property
+    def _place(self) -> int | str | None:
+        """Where the first input of floating-point numbers is: among the positional ones, or a keyword."""
+        given: list[tuple[int | str, Any]] = [*enumerate(self.arguments), *self.keywords.items()]
+        return next((place for place, value in given if _is_floating(value)), None)
+
+    @property
+    def _input(self) -> Any:
+        place = self._place
+        return self.arguments[place] if isinstance(place, int) else self.keywords[str(place)]
+
     def value(self, x: Any) -> Any:
-        """The last activation as a function of the first input alone."""
-        return _last(self.function(x, *self.arguments[1:], **self.keywords))
+        """The last activation as a function of the first input of floating-point numbers alone."""
+        function = self.function.outputs if isinstance(self.function, Recorder) else self.function
+        place = self._place
+        arguments = [x if index == place else value for index, value in enumerate(self.arguments)]
+        return _last(function(*arguments, **{key: x if key == place else it for key, it in self.keywords.items()}))
 
     def differentiate(self, cotangent: Any, what: str) -> None:
-        """Find the gradient of ``sum(output * cotangent)`` with respect to the first input."""
-        if not self.arguments:
+        """Find the gradient of ``sum(output * cotangent)`` with respect to that input."""
+        if self._place is None:
             message = (
-                f"{what} has no positional input to differentiate with respect to; pass inputs= as an array or tuple."
+                f"{what} has no input of floating-point numbers to differentiate with respect to. Pass one, for "
+                "example inputs_embeds= in place of token ids, or leave cotangent= out."
             )
             raise ComparisonError(message)
-        output, x = _last(self.output), self.arguments[0]
+        output, x = _last(self.output), self._input
         backend = backend_of(output)
         values = np.broadcast_to(exact(cotangent, "cotangent="), tuple(output.shape))
         try:
@@ -97,8 +112,8 @@ class Called:
 
     def slopes(self, gradient: Array, cotangent: Array) -> tuple[Array, Array]:
         """Directional derivatives in 8 directions, by central differences and as the gradient claims them."""
-        x = as_numpy(self.arguments[0], "inputs=")
-        backend = backend_of(self.arguments[0])
+        x = as_numpy(self._input, "inputs=")
+        backend = backend_of(self._input)
         rng = np.random.default_rng(0)
         step = 2.0**-7 if x.dtype.itemsize <= 4 else 2.0**-17
         numeric, claimed = [], []
@@ -111,6 +126,10 @@ class Called:
             numeric.append((ends[0] - ends[1]) / (2 * step))
             claimed.append(float(np.sum(gradient * direction)))
         return np.array(numeric), np.array(claimed)
+
+
+def _is_floating(value: Any) -> bool:
+    return isinstance(value, float) or any(word in str(getattr(value, "dtype", "")) for word in ("float", "double"))
 
 
 def _last(output: Any) -> Any:

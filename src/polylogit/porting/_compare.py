@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit.errors import ComparisonError
+from polylogit.porting._align import align, alike, can_correspond
 from polylogit.porting._call import Called, as_numpy, backend_of, call
-from polylogit.porting._diagnosis.agreement import Precision, residual
+from polylogit.porting._diagnosis.agreement import Agreement, Precision, residual
 from polylogit.porting._diagnosis.evidence import Evidence
 from polylogit.porting._diagnosis.gradients import GradientEvidence
 from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
+from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
 from polylogit.porting._report import Comparison
 from polylogit.porting._results import Activation
 
@@ -55,10 +57,13 @@ def compare(
         For callables: the one input, the positional or the keyword arguments. Each callable gets them as arrays of
         its own framework.
     cotangent : array or number, optional
-        For callables: compare also the gradients of ``sum(output * cotangent)`` with respect to the first input.
+        For callables: compare also the gradients of ``sum(output * cotangent)`` with respect to the first input of
+        floating-point numbers, positional or by keyword.
     names : mapping of str to str, optional
-        The candidate's names for activations that the reference names differently. With it, activations that only
-        one side has are skipped; without it, the candidate must have all of the reference's.
+        The candidate's names for activations that the reference names differently; in a pattern such as
+        ``{"h.*": "block_*"}`` each ``*`` stands for one run of characters. All others are paired by equal names,
+        softmax calls by their numbers, and where few names agree, by order and shape if that leaves no choice. What
+        only one side has is listed in ``unmatched``; inputs of parts are compared only if they are named here.
 
     Returns
     -------
@@ -68,7 +73,8 @@ def compare(
     Raises
     ------
     ComparisonError
-        For shapes that cannot correspond, missing names, callables that raise.
+        For names that are not there, nothing to pair, a single pair whose shapes cannot correspond, callables that
+        raise.
 
     Notes
     -----
@@ -91,9 +97,9 @@ def compare(
         message = "inputs= and cotangent= are for callables, and two outputs or mappings were given; leave them out."
         raise ComparisonError(message)
     left, right = _named(reference, "reference"), _named(candidate, "candidate")
-    pairs, unmatched = _aligned(left, right, dict(names or {}))
+    pairs, unmatched = align(left, right, names)
     backend = backend_of(list(right.values())[-1])
-    judged = _Pairs(backend, _logits(called))
+    judged = _Pairs(backend, _logits(called), alone=len(pairs) == 1)
     for name, other in pairs:
         judged.add(name, other, left[name], right[other])
     if called and cotangent is not None:
@@ -136,35 +142,14 @@ def _named(side: Any, what: str) -> dict[str, Any]:
     return {"output": side}
 
 
-def _aligned(left: dict[str, Any], right: dict[str, Any], names: dict[str, str]) -> tuple[Any, tuple[str, ...]]:
-    unknown = [name for name in names if name not in left]
-    if unknown:
-        message = f"names= maps {unknown}, which the reference does not have; it has {list(left)}."
-        raise ComparisonError(message)
-    if not names and len(left) == len(right) == 1:
-        names = {next(iter(left)): next(iter(right))}
-    pairs = [(name, names.get(name, name)) for name in left]
-    # With a map, activations outside it that only one side has are skipped; without one, the candidate needs all.
-    missing = [other for name, other in pairs if other not in right and (not names or name in names)]
-    pairs = [(name, other) for name, other in pairs if other in right]
-    if missing or not pairs:
-        message = (
-            f"the candidate lacks {missing[:5]}; it has {list(right)[:20]}. Map the reference's names to the "
-            'candidate\'s with names={"name here": "name there"}; other names that one side lacks are then skipped.'
-        )
-        raise ComparisonError(message)
-    used = {other for _, other in pairs} | {name for name, _ in pairs}
-    return pairs, tuple(name for name in (*left, *right) if name not in used)
-
-
 # --- judging pair by pair --------------------------------------------------------------------------------------------
 
 
 class _Pairs:
     """Collects the verdicts, and the activations that may be the logits of later ones."""
 
-    def __init__(self, backend: Backend, logits: Array | None) -> None:
-        self.backend = backend
+    def __init__(self, backend: Backend, logits: Array | None, *, alone: bool) -> None:
+        self.backend, self.alone = backend, alone
         self.agreed = [] if logits is None else [logits.astype(np.float64)]  # the latest may be the logits of the next
         self.activations: list[Activation] = []
         self.earlier: list[tuple[str, Array]] = []
@@ -173,9 +158,12 @@ class _Pairs:
     def add(self, name: str, other: str, reference: Any, candidate: Any) -> None:
         """Judge one pair."""
         r, c = as_numpy(reference, f"reference {name!r}"), as_numpy(candidate, f"candidate {other!r}")
-        if r.ndim != c.ndim and _squeezed(r) == _squeezed(c):
-            c = c.reshape(r.shape)
-        _check_shapes(r, c, name)
+        r, c = alike(name, r, c)
+        if self.alone:
+            _check_shapes(r, c, name)
+        elif not can_correspond(r.shape, c.shape):
+            self.activations.append(Activation(name, other, r, c, _incomparable(r, c)))
+            return
         dtypes = (r.dtype.name, c.dtype.name)
         here, there, precision = r.astype(np.float64), c.astype(np.float64), Precision.of(*dtypes)
         gradient = _is_gradient(name)
@@ -222,24 +210,22 @@ def _is_gradient(name: str) -> bool:
     return bool(words) and (words[0] in GRADIENT_WORDS or words[-1] in GRADIENT_WORDS)
 
 
-def _squeezed(values: Array) -> tuple[int, ...]:
-    return tuple(size for size in values.shape if size != 1)
-
-
 def _check_shapes(r: Array, c: Array, name: str) -> None:
     """Refuse shapes that no fault turns into each other."""
-    possible = (
-        r.shape == c.shape
-        or sorted(_squeezed(r)) == sorted(_squeezed(c))  # transposed
-        or (max(r.size, c.size) == 2 * min(r.size, c.size) and 2 in (*r.shape, *c.shape))  # one column for two
-        or any(_squeezed(r.take(0, axis)) == _squeezed(c) for axis in range(r.ndim) if r.size)  # indices
-    )
-    if not possible or (r.shape != c.shape and not (r.size and c.size)):
+    if not can_correspond(r.shape, c.shape):
         message = (
             f"{name!r} has the shape {r.shape} in the reference and {c.shape} in the candidate, which cannot "
             "correspond. Compare the same activation on the same inputs."
         )
         raise ComparisonError(message)
+
+
+def _incomparable(r: Array, c: Array) -> Verdict:
+    """The verdict on one of several activations whose shapes no fault turns into each other."""
+    why = f"The shapes {r.shape} in the reference and {c.shape} in the candidate cannot correspond."
+    fix = "pair it with what it corresponds to, by names="
+    cause = Diagnosis("unknown", why, fix, np.inf, None, np.inf)
+    return Verdict(Agreement(np.inf, np.inf, 0, False), False, cause)
 
 
 def _vacuous(r: Array, c: Array) -> bool:

@@ -26,7 +26,7 @@ from polylogit.porting._compare import _Pairs, compare
 from polylogit.porting._diagnosis.agreement import Precision
 from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
 from polylogit.porting._match import Match, match
-from polylogit.porting._record import Recorder, record
+from polylogit.porting._recorders import Recorder, record
 from polylogit.porting._report import Comparison
 from polylogit.porting._trace import Point, Substitution, Trace, nudged
 from polylogit.porting._watch import watched

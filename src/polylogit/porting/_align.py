@@ -1,0 +1,417 @@
+"""Which activation of the candidate stands for which of the reference.
+
+By the names that the caller gives, exact or with patterns; by equal names; softmax calls by their numbers; and, where
+few names agree, by order and shape. Nothing is matched that could as well be something else. Knows no framework.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from polylogit import convert
+from polylogit.errors import ComparisonError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["Alignment", "align", "alike", "can_correspond"]
+
+# A softmax call as the recorders name it.
+_TAP = re.compile(r"(softmax|log_softmax|sigmoid):(\d+)\.(scores|weights)")
+# What follows a part's path: its inputs, what it computes before its activation, its second call, an entry of a tuple.
+_SUFFIX = re.compile(r"(:input|:linear|#\d|\[)")
+# What a part returns is matched by itself; these are there for whoever asks for them.
+_ASIDE = (":input", ":linear")
+# A score from here on is a mask's fill: those in use are -1e4, -1e9, the smallest number of a dtype, and -inf.
+_FILL = -9e3
+
+
+class Alignment(NamedTuple):
+    """What stands for what.
+
+    Attributes
+    ----------
+    pairs : list of (str, str)
+        Names of the reference and of the candidate, in the order of the reference.
+    unmatched : tuple of str
+        Names, those of the reference first, without a counterpart; inputs are not counted.
+    """
+
+    pairs: list[tuple[str, str]]
+    unmatched: tuple[str, ...]
+
+
+def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str, str] | None = None) -> Alignment:
+    """Match the names of two ordered mappings to arrays.
+
+    Parameters
+    ----------
+    left, right : mapping
+        The reference's and the candidate's activations.
+    names : mapping, optional
+        Names, or patterns in which each ``*`` stands for one run of characters, to the candidate's.
+
+    Returns
+    -------
+    Alignment
+
+    Raises
+    ------
+    ComparisonError
+        For an exact name in `names` that a side lacks, a pattern whose ``*`` differ in number, and where nothing
+        matches.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.ones(3)
+    >>> align({"h.0.mlp": x, "h.1.mlp": 2 * x}, {"block_1.ffn": x, "block_0.ffn": x}, {"h.*.mlp": "block_*.ffn"}).pairs
+    [('h.0.mlp', 'block_0.ffn'), ('h.1.mlp', 'block_1.ffn')]
+    """
+    found = _Matches(left, right)
+    chosen = _chosen(found, dict(names or {}))
+    if not names and len(left) == len(right) == 1:
+        found.match(zip(left, right, strict=True))
+    found.match((name, name) for name in left if not _operation(name) and not _is_aside(name))
+    _match_softmax(found)
+    _match_renamed(found, _without_first)
+    _match_prefixed(found)
+    _match_outputs(found)
+    _match_by_order(found)
+    found.drop_impossible(chosen)
+    _choose_linear(found, chosen)
+    if not found.pairs:
+        message = (
+            f"no activation of the reference has a counterpart: the reference has {list(left)[:20]}, the candidate "
+            f'{list(right)[:20]}. Map them with names={{"name here": "name there"}}; * stands for any characters.'
+        )
+        raise ComparisonError(message)
+    pairs = [(name, found.pairs[name]) for name in left if name in found.pairs]
+    unmatched = tuple(name for name in (*found.left_over(), *found.right_over()) if not _is_aside(name))
+    return Alignment(_without_repeats(left, right, pairs, chosen), unmatched)
+
+
+def _is_aside(name: str) -> bool:
+    return any(word in name for word in _ASIDE)
+
+
+class _Matches:
+    """The matches so far."""
+
+    def __init__(self, left: Mapping[str, Any], right: Mapping[str, Any]) -> None:
+        self.left, self.right = left, right
+        self.pairs: dict[str, str] = {}
+        self._taken: set[str] = set()
+
+    def match(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Take the pairs of which both sides are there and still free."""
+        for name, other in pairs:
+            if name in self.left and other in self.right and name not in self.pairs and other not in self._taken:
+                self.pairs[name] = other
+                self._taken.add(other)
+
+    def left_over(self) -> list[str]:
+        return [name for name in self.left if name not in self.pairs]
+
+    def right_over(self) -> list[str]:
+        return [name for name in self.right if name not in self._taken]
+
+    def can_correspond(self, name: str, other: str) -> bool:
+        return can_correspond(np.shape(self.left[name]), np.shape(self.right[other]))
+
+    def drop_impossible(self, chosen: set[str]) -> None:
+        """A later entry of a tuple is often another thing on the other side: if its shape does not fit, none does.
+
+        A part's own output stays, whatever its shape.
+        """
+        for name, other in list(self.pairs.items()):
+            extra = name.endswith("]") and not name.endswith("[0]")
+            if extra and name not in chosen and not self.can_correspond(name, other):
+                del self.pairs[name]
+                self._taken.remove(other)
+
+
+# --- names that the caller gives -------------------------------------------------------------------------------------
+
+
+def _chosen(found: _Matches, names: dict[str, str]) -> set[str]:
+    """Match what the caller names; the names of the reference that were given exactly."""
+    exact = {name: other for name, other in names.items() if name in found.left or "*" not in name}
+    unknown = [name for name in exact if name not in found.left]
+    if unknown:
+        message = f"names= maps {unknown}, which the reference does not have; it has {list(found.left)}."
+        raise ComparisonError(message)
+    missing = [other for other in exact.values() if other not in found.right]
+    if missing:
+        message = (
+            f"the candidate lacks {missing[:5]}; it has {list(found.right)[:20]}. Map the reference's names to the "
+            'candidate\'s with names={"name here": "name there"}.'
+        )
+        raise ComparisonError(message)
+    found.match(exact.items())
+    for name in found.left:  # further calls of the part, and the entries of its tuple
+        base, suffix = _split(name)
+        if base in exact and suffix and not _is_aside(suffix):
+            found.match([(name, exact[base] + suffix)])
+    for pattern, other in names.items():
+        if pattern not in exact:
+            found.match(_by_pattern(found.left, pattern, other))
+    return set(exact)
+
+
+def _split(name: str) -> tuple[str, str]:
+    place = _SUFFIX.search(name)
+    return (name[: place.start()], name[place.start() :]) if place else (name, "")
+
+
+def _by_pattern(left: Iterable[str], pattern: str, other: str) -> list[tuple[str, str]]:
+    pieces, filled = pattern.split("*"), other.split("*")
+    if len(pieces) != len(filled):
+        message = (
+            f"names= maps {pattern!r} to {other!r}, and each * of one stands for a * of the other in order; write as "
+            "many in both."
+        )
+        raise ComparisonError(message)
+    form = re.compile("(.+?)".join(map(re.escape, pieces)))
+    pairs = []
+    for name in left:
+        match = form.fullmatch(name)
+        if match and (_is_aside(pattern) or not _is_aside(name)):
+            runs = (*match.groups(), "")
+            pairs.append((name, "".join(itertools.chain(*zip(filled, runs, strict=True)))))
+    return pairs
+
+
+# --- what is the same by itself --------------------------------------------------------------------------------------
+
+
+def _match_softmax(found: _Matches) -> None:
+    """Softmax calls by their numbers, if both sides have as many, each of a fitting shape."""
+    for operation in ("softmax", "log_softmax", "sigmoid"):
+        mine, theirs = ([name for name in side if _operation(name) == operation] for side in (found.left, found.right))
+        if set(mine) == set(theirs) and all(found.can_correspond(name, name) for name in mine):
+            found.match((name, name) for name in mine)
+
+
+def _operation(name: str) -> str:
+    match = _TAP.fullmatch(name)
+    return match[1] if match else ""
+
+
+def _match_renamed(found: _Matches, rename: Callable[[str], str]) -> None:
+    """What is left, by names after a change that may make two names one on neither side."""
+    mine, theirs = (
+        [name for name in names if not _operation(name) and not _is_aside(name)]
+        for names in (found.left_over(), found.right_over())
+    )
+    there = {rename(name): name for name in theirs}
+    here = {rename(name): name for name in mine}
+    if len(there) == len(theirs) and len(here) == len(mine):
+        found.match((here[name], there[name]) for name in here if name in there)
+
+
+def _choose_linear(found: _Matches, chosen: set[str]) -> None:
+    """A layer may hold its activation on one side alone: then what it computes before is nearer to the other's."""
+    for name, other in list(found.pairs.items()):
+        mine, theirs = (
+            [one for one in (path, f"{path}:linear") if one in side]
+            for path, side in ((name, found.left), (other, found.right))
+        )
+        if name in chosen or len(mine) == len(theirs):
+            continue
+        pairs = [(a, b) for a in mine for b in theirs]
+        del found.pairs[name]
+        best = min(pairs, key=lambda pair: _distance(found.left[pair[0]], found.right[pair[1]]))
+        found.pairs[best[0]] = best[1]
+
+
+def _distance(r: Any, c: Any) -> float:
+    here, there = (np.asarray(convert(one, "numpy")).astype(np.float64) for one in (r, c))
+    if here.size != there.size:
+        return np.inf
+    return float(np.mean(np.abs(here.ravel() - there.ravel())))
+
+
+def _without_first(name: str) -> str:
+    """One side may return a tuple of one where the other returns an array."""
+    return name.removesuffix("[0]")
+
+
+def _match_prefixed(found: _Matches) -> None:
+    """One side may have its model within another, as ``bert.encoder`` against ``encoder``."""
+    for rest, flip in ((found.right_over(), False), (found.left_over(), True)):
+        over = [name for name in rest if not _is_aside(name)]
+        roots = {name.partition(".")[0] for name in over if "." in name and not name.startswith("output")}
+        others = found.right if flip else found.left
+        counts = {root: sum(_without_root(name, root) in others for name in over) for root in roots}
+        if not counts:
+            continue
+        best = max(sorted(counts), key=lambda root: counts[root])
+        if counts[best] >= 2:
+            pairs = [(_without_root(name, best), name) for name in over if name.startswith(f"{best}.")]
+            pairs += [(f"{short}[0]", name) for short, name in pairs] + [
+                (_without_first(short), name) for short, name in pairs
+            ]
+            found.match((name, short) if flip else (short, name) for short, name in pairs)
+
+
+def _without_root(name: str, root: str) -> str:
+    return name.removeprefix(f"{root}.")
+
+
+# --- order and shape -------------------------------------------------------------------------------------------------
+
+
+def _match_outputs(found: _Matches) -> None:
+    """The outputs of the models, where one calls them otherwise: a single one by its shape, several in order."""
+    mine, theirs = ([name for name in over if _is_output(name)] for over in (found.left_over(), found.right_over()))
+    if len(mine) == 1 or len(theirs) == 1:
+        same = [(a, b) for a in mine for b in theirs if _size(found.left[a]) == _size(found.right[b])]
+        found.match(same if len(same) == 1 else [])
+    else:
+        _match_sequence(found, mine, theirs)
+
+
+def _is_output(name: str) -> bool:
+    return re.match(r"output($|[.\[#])", name) is not None
+
+
+def _match_by_order(found: _Matches) -> None:
+    """Where few names agree, what lies between two matches, if it has the same shapes in the same order."""
+    mine, theirs = (_parts(side) for side in (found.left, found.right))
+    agreed = sum(name in found.pairs for name in mine)
+    if 2 * agreed >= min(len(mine), len(theirs)):
+        return
+    places = {name: index for index, name in enumerate(found.right)}
+    anchors = [(name, found.pairs[name]) for name in found.left if name in found.pairs and not _is_output(name)]
+    order = [places[other] for _, other in anchors]
+    if order != sorted(order):
+        return
+    left, right = (
+        _between(mine, [a for a, _ in anchors], found.left),
+        _between(theirs, [b for _, b in anchors], found.right),
+    )
+    for here, there in zip(left, right, strict=True):
+        _match_sequence(found, here, there)
+
+
+def _parts(side: Mapping[str, Any]) -> list[str]:
+    """What the parts return, without what another part has returned before."""
+    seen: set[int] = set()
+    found = []
+    for name, value in side.items():
+        if _is_aside(name) or _operation(name) or _is_output(name) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        found.append(name)
+    return found
+
+
+def _between(parts: list[str], anchors: list[str], side: Mapping[str, Any]) -> list[list[str]]:
+    """The parts before, between and after the anchors."""
+    runs: list[list[str]] = [[]]
+    for name in side:
+        if name in anchors:
+            runs.append([])
+        elif name in parts:
+            runs[-1].append(name)
+    return runs
+
+
+def _match_sequence(found: _Matches, here: list[str], there: list[str]) -> None:
+    shapes = [_size(found.left[name]) for name in here], [_size(found.right[name]) for name in there]
+    if shapes[0] == shapes[1]:
+        found.match(zip(here, there, strict=True))
+
+
+def _size(value: Any) -> tuple[int, ...]:
+    return _squeezed(np.shape(value))
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+
+def _without_repeats(
+    left: Mapping[str, Any], right: Mapping[str, Any], pairs: list[tuple[str, str]], chosen: set[str]
+) -> list[tuple[str, str]]:
+    """Pairs of which both values are compared under another name are left out, except outputs and chosen ones.
+
+    A path says more than the number of a softmax call.
+    """
+    values = {name: (id(left[name]), id(right[other])) for name, other in pairs}
+    seen: set[tuple[int, int]] = set()
+    under_paths = {values[name] for name in values if not _operation(name)}
+    kept = []
+    for name, other in pairs:
+        repeated = values[name] in (under_paths if _operation(name) else seen)
+        if not repeated or name in chosen or _is_output(name):
+            kept.append((name, other))
+            seen.add(values[name])
+    return kept
+
+
+def can_correspond(r: tuple[int, ...], c: tuple[int, ...]) -> bool:
+    """Whether some fault turns an array of one shape into one of the other."""
+    if r == c:
+        return True
+    size, other = (int(np.prod(shape, dtype=np.int64)) for shape in (r, c))
+    if not size or not other:
+        return False
+    return (
+        sorted(_squeezed(r)) == sorted(_squeezed(c))  # transposed
+        or (max(size, other) == 2 * min(size, other) and 2 in (*r, *c))  # one column for two
+        or any(_squeezed(r[:axis] + r[axis + 1 :]) == _squeezed(c) for axis in range(len(r)))  # indices
+    )
+
+
+def _squeezed(shape: Iterable[int]) -> tuple[int, ...]:
+    return tuple(int(size) for size in shape if size != 1)
+
+
+def alike(name: str, r: Array, c: Array) -> tuple[Array, Array]:
+    """Two arrays without the differences that come from how frameworks keep them, and mean nothing.
+
+    Axes of size one; a batch of equal entries kept once, as position embeddings are; channels first or last within a
+    model; and what a mask puts into scores.
+    """
+    if r.ndim != c.ndim and _squeezed(r.shape) == _squeezed(c.shape):
+        c = c.reshape(r.shape)
+    if r.shape != c.shape:
+        if _is_batch_of(r.shape, c.shape):
+            c = np.broadcast_to(c, r.shape)
+        elif _is_batch_of(c.shape, r.shape):
+            r = np.broadcast_to(r, c.shape)
+        elif r.ndim == c.ndim > 2 and not _is_output(name):
+            moved = (np.moveaxis(c, *axes) for axes in ((-1, 1), (1, -1)))
+            c = next((one for one in moved if one.shape == r.shape), c)
+    if _operation(name) and name.endswith(".scores"):
+        return masked_alike(r, c)
+    return r, c
+
+
+def _is_batch_of(whole: tuple[int, ...], one: tuple[int, ...]) -> bool:
+    return len(whole) > 2 and one in (whole[1:], (1, *whole[1:]))
+
+
+def masked_alike(r: Array, c: Array) -> tuple[Array, Array]:
+    """Two arrays of scores without what a mask put there, which says nothing of the scores.
+
+    What both mask is -inf on both, whatever the fills; what one masks has the value of the other on both, since whether
+    it is masked shows in the weights.
+    """
+    if r.shape != c.shape or "f" not in r.dtype.kind + c.dtype.kind:
+        return r, c
+    here, there = r <= _FILL, c <= _FILL
+    both = here & there
+    if not (here | there).any():
+        return r, c
+    return (
+        np.where(both, -np.inf, np.where(here, c, r)).astype(r.dtype),
+        np.where(both, -np.inf, np.where(there, r, c)).astype(c.dtype),
+    )
