@@ -29,7 +29,7 @@ from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
 from polylogit.porting._match import Match, match
 from polylogit.porting._recorders import Recorder, record
 from polylogit.porting._report import Comparison
-from polylogit.porting._trace import MASKING, Point, Softmax, Substitution, Trace, fitted, nudged
+from polylogit.porting._trace import MASKING, Point, Softmax, Substitution, Trace, fitted, is_float, nudged
 from polylogit.porting._watch import softmaxes, watched
 
 if TYPE_CHECKING:
@@ -274,6 +274,7 @@ class _Isolating:
         judged = _Pairs(registry.get_backend(self.sides[1].framework or "numpy"), None, alone=False)
         rows: dict[int, tuple[int, Activation, str]] = {}
         held: Any = None
+        half = next((one.dtype for one in run.points.values() if is_float(one) and one.dtype.itemsize == 2), None)
         for order, point in enumerate(self._points(run, counterpart)):
             owner, where = self._owner(point, counterpart)
             if point in run.owners:
@@ -282,6 +283,8 @@ class _Isolating:
             scores = point.side == "softmax" and point.path.startswith("scores")
             if scores:
                 reference, values = _unmasked(reference, values)
+            if point.side == "softmax" and half is not None:
+                values = values.astype(half)  # a softmax in float32 of what was computed in 16 bits
             name, other = (one or ROOT for one in (self.trace.calls[owner].name, counterpart[owner]))
             judged.add(name, other, reference, values)
             row = judged.activations[-1]

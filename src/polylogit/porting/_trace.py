@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["MASKING", "Call", "Point", "Softmax", "Substitution", "Trace", "fitted", "nudged"]
+__all__ = ["MASKING", "Call", "Point", "Softmax", "Substitution", "Trace", "fitted", "is_float", "nudged"]
 
 # What is added to scores to mask them: the numbers differ from port to port.
 MASKING = -1e4
@@ -124,14 +124,14 @@ def _values(value: Any) -> Array | None:
     return values.copy() if backend_of(value).name == "torch" else values
 
 
-def _is_float(values: Array) -> bool:
+def is_float(values: Array) -> bool:
     return bool(values.dtype.kind == "f" or values.dtype.type.__module__ == "ml_dtypes")
 
 
 def _is_mask(name: str, values: Array) -> bool:
     if "mask" in name.lower() or values.dtype.kind == "b":
         return True
-    return _is_float(values) and bool(values.size) and float(np.nanmin(values)) <= MASKING
+    return is_float(values) and bool(values.size) and float(np.nanmin(values)) <= MASKING
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ class Substitution:
         start = self.trace.order.index((place, "outputs")) + 1
         for call, side in [one for one in self.trace.order[start:] if one[1] != "softmax"][:3]:
             for one in getattr(self.trace.calls[call], side).values():
-                if one.shape == output.shape and not np.array_equal(one, output, equal_nan=_is_float(one)):
+                if one.shape == output.shape and not np.array_equal(one, output, equal_nan=is_float(one)):
                     return Point(call, side, "")
         return None
 
@@ -344,7 +344,7 @@ class Substitution:
             if here is None or back is None:
                 continue
             # What was put in before and is the same here was compared there.
-            if id(own[path]) not in self._given or not np.array_equal(here, there, equal_nan=_is_float(there)):
+            if id(own[path]) not in self._given or not np.array_equal(here, there, equal_nan=is_float(there)):
                 self.points[at._replace(path=other)] = here
             new[path] = _like(nudged(back) if self.nudged else back, own[path])
             self._given[id(new[path])] = new[path]
@@ -361,12 +361,12 @@ def _paired(own: Mapping[str, Array], theirs: Mapping[str, Array], *, integers: 
         return {
             path: one
             for path, one in arrays.items()
-            if not _is_mask(path, one) and (_is_float(one) or (integers and one.dtype.kind in "iu"))
+            if not _is_mask(path, one) and (is_float(one) or (integers and one.dtype.kind in "iu"))
         }
 
     def fit(path: str, other: str) -> bool:
         here, there = own[path], theirs[other]
-        return _is_float(here) == _is_float(there) and fitted(here, there.shape) is not None
+        return is_float(here) == is_float(there) and fitted(here, there.shape) is not None
 
     mine, left = kinds(own), kinds(theirs)
     pairs = [(path, path) for path in mine if path in left and fit(path, path)]
