@@ -51,17 +51,17 @@ def test_linen_modules_are_given_in_any_way_that_calls_them(original: Any, varia
 
 
 @pytest.mark.parametrize(
-    ("fault", "module", "where"),
+    ("fault", "module", "where", "cause"),
     [
-        ("scale", "attention", "passes to blocks.0.attention.out"),
-        ("axis", "attention", "passes to blocks.0.attention.out"),
-        ("residual", "", "passes to blocks.0.norm2"),
-        ("epsilon", "norm2", ""),
-        ("gelu", "", "passes to blocks.0.down"),
+        ("scale", "attention", "in the scores of a softmax", "scaled-logits"),
+        ("axis", "attention", "in the weights of a softmax", "wrong-axis"),
+        ("residual", "", "passes to blocks.0.norm2", ""),
+        ("epsilon", "norm2", "", ""),
+        ("gelu", "", "passes to blocks.0.down", ""),
     ],
 )
 def test_the_module_whose_arithmetic_is_wrong_is_named(
-    original: Any, variables: Any, fault: str, module: str, where: str
+    original: Any, variables: Any, fault: str, module: str, where: str, cause: str
 ) -> None:
     found = isolate(original, small.linen_encoder(fault).bind(variables), small.X)
     wrong = [one.name for one in found.activations if one.status == "disagrees"]
@@ -69,6 +69,8 @@ def test_the_module_whose_arithmetic_is_wrong_is_named(
     assert wrong == [f"blocks.{layer}.{module}".rstrip(".") for layer in range(small.LAYERS)]
     assert where in found.places.get(wrong[0], "")
     assert f"first divergence: {wrong[0]}" in found.summary()
+    assert found.cause is not None
+    assert not cause or found.cause.name == cause
 
 
 def test_weights_that_were_ported_wrongly_are_placed_where_they_are(original: Any) -> None:

@@ -13,6 +13,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import itertools
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -28,8 +29,8 @@ from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
 from polylogit.porting._match import Match, match
 from polylogit.porting._recorders import Recorder, record
 from polylogit.porting._report import Comparison
-from polylogit.porting._trace import Point, Substitution, Trace, nudged
-from polylogit.porting._watch import watched
+from polylogit.porting._trace import MASKING, Point, Softmax, Substitution, Trace, fitted, is_float, nudged
+from polylogit.porting._watch import softmaxes, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -223,7 +224,7 @@ class _Isolating:
             watcher = make()
             precise = model.in_float64 if change is _in_float64 else None
             try:
-                with model.watching(watcher), precise() if precise else contextlib.nullcontext():
+                with softmaxes(watcher), model.watching(watcher), precise() if precise else contextlib.nullcontext():
                     model.function(*map(convert, arguments), **{key: convert(one) for key, one in keywords.items()})
             except Exception as error:  # noqa: BLE001  whatever a user's model raises
                 failures.append(_FailedError(watcher, error))
@@ -266,21 +267,35 @@ class _Isolating:
         """Run the candidate with the original's values in their places, and judge what it makes of them."""
         places = {self.described.calls[one.candidate].name: one.reference for one in self.matches}
         run = self._run(1, lambda: Substitution(self.trace, places))
-        noise = self._noise(places)
-        judged = _Pairs(registry.get_backend(self.sides[1].framework or "numpy"), None, alone=False)
         counterpart = {one.reference: self.described.calls[one.candidate].name for one in self.matches}
+        self._see_softmaxes(self.trace, counterpart)
+        self._see_softmaxes(run, counterpart)
+        noise = self._noise(places, counterpart)
+        judged = _Pairs(registry.get_backend(self.sides[1].framework or "numpy"), None, alone=False)
         rows: dict[int, tuple[int, Activation, str]] = {}
-        for order, point in enumerate(self._points(run)):
+        held: Any = None
+        half = next((one.dtype for one in run.points.values() if is_float(one) and one.dtype.itemsize == 2), None)
+        for order, point in enumerate(self._points(run, counterpart)):
             owner, where = self._owner(point, counterpart)
             if point in run.owners:
                 owner, where = run.owners[point], ""
             reference, values = getattr(self.trace.calls[point.call], point.side)[point.path], run.points[point]
+            scores = point.side == "softmax" and point.path.startswith("scores")
+            if scores:
+                reference, values = _unmasked(reference, values)
+            if point.side == "softmax" and half is not None:
+                values = values.astype(half)  # a softmax in float32 of what was computed in 16 bits
             name, other = (one or ROOT for one in (self.trace.calls[owner].name, counterpart[owner]))
             judged.add(name, other, reference, values)
             row = judged.activations[-1]
             row = dataclasses.replace(row, verdict=_measured(row, *noise(point, reference, values)))
-            if owner not in rows or _stands_for_it(row, rows[owner][1]):
-                rows[owner] = order, row, where
+            if scores:
+                held = order, row, where  # scores may differ by what the softmax leaves out
+                continue
+            made = [held] if point.side == "softmax" and row.status == held[1].status == "disagrees" else []
+            for one in (*made, (order, row, where)):
+                if owner not in rows or _stands_for_it(one[1], rows[owner][1]):
+                    rows[owner] = one
         found = sorted(rows.values(), key=lambda row: row[0])
         for place, reason in run.misfits.items():
             self.reasons.setdefault(place, reason)
@@ -295,24 +310,55 @@ class _Isolating:
             {row.name: where for _, row, where in found if where and row.status == "disagrees"},
         )
 
-    def _points(self, run: Substitution) -> Iterator[Point]:
+    def _points(self, run: Substitution, counterpart: Mapping[int, str]) -> Iterator[Point]:
         """What was seen of the candidate, in the reference's order of computation."""
-        for place, side in self.trace.order:
+        seen: set[Point] = set()
+        for index, side in self.trace.order:
+            place = index
+            if side == "softmax":
+                if (owner := self._within(self.trace.softmaxes[index].call, counterpart)) is None:
+                    continue
+                place = owner
             for path in getattr(self.trace.calls[place], side):
-                if (point := Point(place, side, path)) in run.points:
+                if (point := Point(place, side, path)) in run.points and point not in seen:
+                    seen.add(point)
                     yield point
+
+    def _within(self, place: int | None, counterpart: Mapping[int, str]) -> int | None:
+        """The innermost call that is compared, around one of the reference or that one."""
+        while place is not None and place not in counterpart:
+            place = self.trace.calls[place].parent
+        return place
+
+    def _see_softmaxes(self, run: Trace | Substitution, counterpart: Mapping[int, str]) -> None:
+        """Make points of softmax calls, by the modules that are compared; those of the trace come first."""
+        found: dict[int, list[Softmax]] = collections.defaultdict(list)
+        for one in run.softmaxes:
+            if (owner := self._within(one.call, counterpart)) is not None:
+                found[owner].append(one)
+        if isinstance(run, Trace):
+            for place, call in enumerate(run.calls):
+                call.softmax = _numbered(found.get(place, []))
+            return
+        for owner, calls in found.items():
+            theirs = self.trace.calls[owner].softmax
+            own = {path: fitted(one, theirs[path].shape) for path, one in _numbered(calls).items() if path in theirs}
+            if len(own) == len(theirs) == 2 * len(calls) and all(one is not None for one in own.values()):
+                run.points |= {Point(owner, "softmax", path): one for path, one in own.items() if one is not None}
 
     def _owner(self, point: Point, counterpart: Mapping[int, str]) -> tuple[int, str]:
         """The call that computed what is seen at a point, and where within it."""
         if point.side == "outputs":
             return point.call, f"in {point.path!r} of what it returns" if point.path else ""
-        owner = self.trace.calls[point.call].parent
-        while owner is not None and owner not in counterpart:
-            owner = self.trace.calls[owner].parent
+        if point.side == "softmax":
+            return point.call, f"in the {point.path} of a softmax"
+        owner = self._within(self.trace.calls[point.call].parent, counterpart)
         where = f"in what it passes to {self.trace.calls[point.call].name} as {point.path}"
         return (point.call if owner is None else owner), where
 
-    def _noise(self, places: dict[str, int]) -> Callable[[Point, Array, Array], tuple[float, float]]:
+    def _noise(
+        self, places: dict[str, int], counterpart: Mapping[int, str]
+    ) -> Callable[[Point, Array, Array], tuple[float, float]]:
         """How far a pair is apart at a point, and how far rounding alone takes it, both measured on the same values.
 
         A side that can be run in float64 says how far both are from that; otherwise the reference, run again on values
@@ -323,11 +369,13 @@ class _Isolating:
             if self.sides[side].in_float64 is not None:
                 with contextlib.suppress(_FailedError):  # a model may insist on its dtype
                     make = functools.partial(Substitution, self.trace, counterparts)
-                    exact = self._run(side, make, change=_in_float64).points
-                    return functools.partial(_from_exact, exact, side)
+                    exact = self._run(side, make, change=_in_float64)
+                    self._see_softmaxes(exact, counterpart)
+                    return functools.partial(_from_exact, exact.points, side)
         make = functools.partial(Substitution, self.trace, own, nudged=True)
-        moved = self._run(0, make, change=nudged).points
-        return lambda at, here, there: (_distance(there, here), _distance(moved.get(at, here), here))
+        moved = self._run(0, make, change=nudged)
+        self._see_softmaxes(moved, counterpart)
+        return lambda at, here, there: (_distance(there, here), _distance(moved.points.get(at, here), here))
 
     def _unmatched(self, compared: Collection[int]) -> tuple[str, ...]:
         lines = []
@@ -367,6 +415,22 @@ def _stands_for_it(later: Activation, before: Activation) -> bool:
         return True
     unnamed = before.verdict.cause is None or before.verdict.cause.name == "unknown"
     return unnamed and later.verdict.cause is not None and later.verdict.cause.name != "unknown"
+
+
+def _numbered(calls: list[Softmax]) -> dict[str, Array]:
+    """The scores and weights of softmax calls, by what they are and which of the calls."""
+    counts = [""] if len(calls) == 1 else [f" ({count})" for count in range(1, len(calls) + 1)]
+    pairs = [
+        ((f"scores{at}", one.scores), (f"weights{at}", one.weights)) for at, one in zip(counts, calls, strict=True)
+    ]
+    return dict(itertools.chain.from_iterable(pairs))
+
+
+def _unmasked(reference: Array, candidate: Array) -> tuple[Array, Array]:
+    """Scores of two sides, the same where either masks: what they are filled with differs, and the weights tell."""
+    masked = (reference <= MASKING) | (candidate <= MASKING)
+    both = (np.where(masked, np.asarray(-np.inf, one.dtype), one) for one in (reference, candidate))
+    return next(both), next(both)
 
 
 def _recorded(model: Any) -> Recorder:

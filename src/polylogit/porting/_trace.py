@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Call", "Point", "Substitution", "Trace", "fitted", "nudged"]
+__all__ = ["MASKING", "Call", "Point", "Softmax", "Substitution", "Trace", "fitted", "is_float", "nudged"]
 
 # What is added to scores to mask them: the numbers differ from port to port.
 MASKING = -1e4
@@ -44,6 +44,7 @@ class Call:
     leaf: bool = True
     inputs: dict[str, Array] = dataclasses.field(default_factory=dict)
     outputs: dict[str, Array] = dataclasses.field(default_factory=dict)
+    softmax: dict[str, Array] = dataclasses.field(default_factory=dict)
     shape: tuple[int, ...] | None = None
     reason: str = ""  # why it cannot be compared; empty where it can
 
@@ -53,11 +54,19 @@ class Call:
         return Described(self.name, self.kind, self.shape, self.parent, self.weights, self.leaf)
 
 
+class Softmax(NamedTuple):
+    """What went into and came out of one softmax, log_softmax or sigmoid."""
+
+    call: int | None  # the call of the trace within which it was computed, as far as that is known
+    scores: Array
+    weights: Array
+
+
 class Point(NamedTuple):
     """A place in a run where a value can be seen: what goes into a call, or what comes out."""
 
     call: int
-    side: str  # "inputs" or "outputs"
+    side: str  # "inputs", "outputs" or "softmax"
     path: str  # of the array among the arguments, or within the output
 
 
@@ -115,14 +124,14 @@ def _values(value: Any) -> Array | None:
     return values.copy() if backend_of(value).name == "torch" else values
 
 
-def _is_float(values: Array) -> bool:
+def is_float(values: Array) -> bool:
     return bool(values.dtype.kind == "f" or values.dtype.type.__module__ == "ml_dtypes")
 
 
 def _is_mask(name: str, values: Array) -> bool:
     if "mask" in name.lower() or values.dtype.kind == "b":
         return True
-    return _is_float(values) and bool(values.size) and float(np.nanmin(values)) <= MASKING
+    return is_float(values) and bool(values.size) and float(np.nanmin(values)) <= MASKING
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------------
@@ -172,7 +181,9 @@ class Trace:
     def __init__(self, *, keep: bool) -> None:
         self.keep = keep
         self.calls: list[Call] = []
-        self.order: list[tuple[int, str]] = []  # calls with "inputs" or "outputs", as they came
+        # Calls with "inputs" or "outputs", and places in `softmaxes` with "softmax", as they came.
+        self.order: list[tuple[int, str]] = []
+        self.softmaxes: list[Softmax] = []
         self._open: list[int] = []
         self._known: dict[Any, Fingerprint] = {}
         self._names: collections.Counter[str] = collections.Counter()
@@ -207,6 +218,12 @@ class Trace:
             call.outputs = {}
         return output
 
+    def softmax(self, scores: Any, weights: Any) -> None:
+        """See `_watch.Watcher`."""
+        if self.keep and (found := _softmax(self._open[-1] if self._open else None, scores, weights)):
+            self.order.append((len(self.softmaxes), "softmax"))
+            self.softmaxes.append(found)
+
     def _kept(self, structure: Any, call: Call) -> dict[str, Array]:
         found = {path: _values(one) for path, one in _leaves(structure)}
         if found and all(one is None for one in found.values()):
@@ -223,6 +240,11 @@ class Trace:
                 self._known[key] = fingerprint(values)
             found.append(self._known[key])
         return tuple(found)
+
+
+def _softmax(place: int | None, scores: Any, weights: Any) -> Softmax | None:
+    found = _values(scores), _values(weights)
+    return None if found[0] is None or found[1] is None else Softmax(place, found[0], found[1])
 
 
 def _numbered(seen: collections.Counter[str], part: Part, within: bool) -> str:
@@ -245,6 +267,7 @@ class Substitution:
     def __init__(self, trace: Trace, counterparts: Mapping[str, int], *, nudged: bool = False) -> None:
         self.trace, self.counterparts, self.nudged = trace, counterparts, nudged
         self.points: dict[Point, Array] = {}
+        self.softmaxes: list[Softmax] = []
         self.misfits: dict[int, str] = {}
         self.owners: dict[Point, int] = {}  # calls whose output is compared elsewhere than where they return
         self._open: list[tuple[int | None, bool]] = []
@@ -291,13 +314,18 @@ class Substitution:
             self.owners |= dict.fromkeys(self.points.keys() - before, place)
         return output
 
+    def softmax(self, scores: Any, weights: Any) -> None:
+        """See `_watch.Watcher`."""
+        if found := _softmax(self.under_way, scores, weights):
+            self.softmaxes.append(found)
+
     def _after(self, place: int) -> Point | None:
         """Where the trace has what follows a call's output, which no module between them returns unchanged."""
         output = next(iter(self.trace.calls[place].outputs.values()))
         start = self.trace.order.index((place, "outputs")) + 1
-        for call, side in self.trace.order[start : start + 3]:
+        for call, side in [one for one in self.trace.order[start:] if one[1] != "softmax"][:3]:
             for one in getattr(self.trace.calls[call], side).values():
-                if one.shape == output.shape and not np.array_equal(one, output, equal_nan=_is_float(one)):
+                if one.shape == output.shape and not np.array_equal(one, output, equal_nan=is_float(one)):
                     return Point(call, side, "")
         return None
 
@@ -316,7 +344,7 @@ class Substitution:
             if here is None or back is None:
                 continue
             # What was put in before and is the same here was compared there.
-            if id(own[path]) not in self._given or not np.array_equal(here, there, equal_nan=_is_float(there)):
+            if id(own[path]) not in self._given or not np.array_equal(here, there, equal_nan=is_float(there)):
                 self.points[at._replace(path=other)] = here
             new[path] = _like(nudged(back) if self.nudged else back, own[path])
             self._given[id(new[path])] = new[path]
@@ -333,12 +361,12 @@ def _paired(own: Mapping[str, Array], theirs: Mapping[str, Array], *, integers: 
         return {
             path: one
             for path, one in arrays.items()
-            if not _is_mask(path, one) and (_is_float(one) or (integers and one.dtype.kind in "iu"))
+            if not _is_mask(path, one) and (is_float(one) or (integers and one.dtype.kind in "iu"))
         }
 
     def fit(path: str, other: str) -> bool:
         here, there = own[path], theirs[other]
-        return _is_float(here) == _is_float(there) and fitted(here, there.shape) is not None
+        return is_float(here) == is_float(there) and fitted(here, there.shape) is not None
 
     mine, left = kinds(own), kinds(theirs)
     pairs = [(path, path) for path in mine if path in left and fit(path, path)]

@@ -15,11 +15,13 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from polylogit import _registry as registry
+from polylogit.porting._recorders._recording import Recording, active, is_concrete
+from polylogit.porting._recorders._taps import tapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-__all__ = ["Part", "Watched", "Watcher", "watched"]
+__all__ = ["Part", "Watched", "Watcher", "softmaxes", "watched"]
 
 _patching = threading.RLock()
 
@@ -44,6 +46,37 @@ class Watcher(Protocol):
 
     def leave(self, output: Any) -> Any:
         """The output to go on with."""
+
+    def softmax(self, scores: Any, weights: Any) -> None:
+        """What went into and came out of a softmax, log_softmax or sigmoid, outside of modules' boundaries too."""
+
+
+class _Softmaxes(Recording):
+    """What is recorded of functions while a model is watched: their softmax calls."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        super().__init__()
+        self.watcher = watcher
+
+    def add(self, name: str, value: Any) -> None:
+        """Values that are tapped are not asked for here."""
+
+    def add_softmax(self, operation: str, scores: Any, weights: Any) -> None:
+        """One call of an operation."""
+        if is_concrete(scores) and is_concrete(weights):
+            self.watcher.softmax(scores, weights)
+
+
+@contextlib.contextmanager
+def softmaxes(watcher: Watcher) -> Iterator[None]:
+    """Within the block, a watcher is told of softmax calls."""
+    recording = _Softmaxes(watcher)
+    token = active.set(recording)
+    try:
+        with tapped(recording):
+            yield
+    finally:
+        active.reset(token)
 
 
 class Watched(NamedTuple):
