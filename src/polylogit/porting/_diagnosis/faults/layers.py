@@ -216,7 +216,7 @@ def _table_of(values: Array) -> Array:
 
 def _tall(evidence: Evidence, rows: int = 2 * FEW) -> bool:
     r = evidence.reference
-    return _hidden(evidence) and r.ndim >= 2 and r.shape[-1] >= 2 * FEW and r.size // r.shape[-1] >= rows
+    return _hidden(evidence) and evidence.kind == "logits" and r.ndim >= 2 and r.shape[-1] >= 2 * FEW and r.size // r.shape[-1] >= rows
 
 
 def _standardised(x: Array, *, centred: bool, epsilon: float = 0.0) -> Array:
@@ -253,6 +253,10 @@ def _norm_epsilon(evidence: Evidence) -> Iterator[Prediction]:
     # All rows lie nearer to the bias, or all farther from it; and not by one factor, which is another fault.
     scale = float(np.mean(np.abs(less)))
     one_sided = np.all(less * np.sign(np.mean(less)) > -0.05 * scale)
+    # Rows of a norm are about equally long, on one side at the least.
+    lengths = [np.sqrt(np.mean((one - bias) ** 2, -1)) for one in (r, c)]
+    if min(np.std(one) / np.mean(one) for one in lengths) > 0.25:
+        return
     if not one_sided or scale < 8 * evidence.precision.eps or np.std(less) < 0.02 * scale or scale > 0.5:
         return
     expected = (r + less[:, None] * (r - bias)).reshape(evidence.reference.shape)
@@ -299,7 +303,8 @@ def _epsilons_of_input(evidence: Evidence) -> Prediction | None:
             continue
         moved = x - x.mean(-1, keepdims=True) if centred else x
         variance = np.mean(moved * moved, -1)
-        loss = functools.partial(_epsilon_loss, moved, variance, weight, bias, c)
+        step = max(1, len(c) // 256)
+        loss = functools.partial(_epsilon_loss, moved[::step], variance[::step], weight, bias, c[::step])
         wrong = _fitted_epsilon(loss, right)
         if wrong == right:
             return None
@@ -319,7 +324,7 @@ def _normed(moved: Array, variance: Array, weight: Array, bias: Array, epsilon: 
 
 
 def _epsilon_loss(moved: Array, variance: Array, weight: Array, bias: Array, c: Array, epsilon: float) -> float:
-    return _distance(_normed(_some_rows(moved), variance[:: max(1, len(moved) // 256)], weight, bias, epsilon), _some_rows(c))
+    return _distance(_normed(moved, variance, weight, bias, epsilon), c)
 
 
 def _norm_inputs(evidence: Evidence) -> list[tuple[str, Array]]:

@@ -98,6 +98,8 @@ def _added_twice(evidence: Evidence) -> Iterator[Prediction]:
     # Once, it is in the reference: its masked entries lie as far below the others.
     centred = lr - mean(np.where(masked, np.nan, lr), evidence.axes)
     inside, scores = centred[masked], centred[~masked & np.isfinite(centred)]
+    if not scores.size:
+        return
     error = np.sqrt(np.var(inside) / inside.size + np.var(scores) * (1 / scores.size + 1 / inside.size))
     gap = float(inside.mean())
     if abs(gap - added) > 6.0 * error or gap > -6.0 * error:

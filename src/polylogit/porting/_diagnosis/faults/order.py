@@ -192,9 +192,11 @@ def _weights_of_other_heads(evidence: Evidence) -> Iterator[Prediction]:
         factor = _factor(_scores(queries[:1], keys[:1], heads), evidence.log_reference[:1], seen[:1])
         if factor is None:
             continue
-        wrong = factor * _scores(*(_swapped(one, heads) for one in (queries, keys)), heads)
+        wrong = factor * _scores(_swapped(queries, heads), _swapped(keys, heads), heads)
         expected = evidence.apply(np.where(seen, wrong, -np.inf))
-        yield Prediction(np.where(np.isfinite(expected), expected, r), evidence.candidate, {"heads": heads, "size": size})
+        yield Prediction(
+            np.where(np.isfinite(expected), expected, r), evidence.candidate, {"heads": heads, "size": size}
+        )
 
 
 def _projections(evidence: Evidence, heads: int) -> list[Array]:
