@@ -35,7 +35,11 @@ FEW = 4
 def _same_shape(evidence: Evidence) -> list[tuple[str, Array]]:
     """Earlier activations of the reference's shape, the latest first, in float64."""
     shape = evidence.reference.shape
-    found = [(name, one.astype(np.float64)) for name, one in reversed(evidence.earlier) if one.shape == shape]
+    found: list[tuple[str, Array]] = []
+    for name, one in reversed(evidence.earlier):
+        # The same activation is often recorded more than once: as a module's output and as its parent's.
+        if one.shape == shape and not any(np.array_equal(one, other) for _, other in found):
+            found.append((name, one.astype(np.float64)))
     if evidence.logits is not None and evidence.logits.shape == shape and not found:
         found = [("x", evidence.logits)]
     return [(name, one) for name, one in found if np.isfinite(one).all()]
@@ -214,9 +218,12 @@ def _table_of(values: Array) -> Array:
     return values.reshape(-1, values.shape[-1])
 
 
-def _tall(evidence: Evidence, rows: int = 2 * FEW) -> bool:
+def _tall(evidence: Evidence) -> bool:
+    """Whether these are hidden activations of so many rows and channels that statistics of them say something."""
     r = evidence.reference
-    return _hidden(evidence) and evidence.kind == "logits" and r.ndim >= 2 and r.shape[-1] >= 2 * FEW and r.size // r.shape[-1] >= rows
+    if evidence.kind != "logits" or r.ndim < 2 or not _hidden(evidence):
+        return False
+    return r.shape[-1] >= 2 * FEW and r.size // r.shape[-1] >= 2 * FEW
 
 
 def _standardised(x: Array, *, centred: bool, epsilon: float = 0.0) -> Array:
@@ -256,6 +263,10 @@ def _norm_epsilon(evidence: Evidence) -> Iterator[Prediction]:
     # Rows of a norm are about equally long, on one side at the least.
     lengths = [np.sqrt(np.mean((one - bias) ** 2, -1)) for one in (r, c)]
     if min(np.std(one) / np.mean(one) for one in lengths) > 0.25:
+        return
+    left, apart = (float(np.sqrt(np.mean(one**2))) for one in (c - r - less[:, None] * (r - bias), c - r))
+    # What rounding leaves of it, and not a share that any factors explain.
+    if left > max(apart / 30, 8 * evidence.precision.eps * float(np.sqrt(np.mean(r * r)))):
         return
     if not one_sided or scale < 8 * evidence.precision.eps or np.std(less) < 0.02 * scale or scale > 0.5:
         return
@@ -330,21 +341,24 @@ def _epsilon_loss(moved: Array, variance: Array, weight: Array, bias: Array, c: 
 def _norm_inputs(evidence: Evidence) -> list[tuple[str, Array]]:
     """What the norm may be of: earlier activations, and sums of two (a residual connection)."""
     known = _same_shape(evidence)
-    sums = [(f"{a} + {b}", x + y) for (a, x), (b, y) in itertools.combinations(known[:5], 2)]
+    sums = [(f"{a} + {b}", x + y) for (a, x), (b, y) in itertools.combinations(known[:6], 2)]
     return known + sums
 
 
 def _nearest_epsilon(x: Array, y: Array, centred: bool) -> float | None:
     """Of the usual epsilons the one with which y is nearest to a norm of x; None if there is no such norm."""
-    errors = []
-    for epsilon in EPSILONS[1:]:
+    power = float(np.mean(y * y))
+
+    def error(epsilon: float) -> float:
         z = _standardised(x, centred=centred, epsilon=epsilon)
-        if not np.isfinite(z).all():
-            return None
         weight, bias = _affine(z, y, shifted=centred)
-        errors.append(_distance(weight * z + bias, y))
+        return _distance(weight * z + bias, y)
+
+    if not np.any(x) or error(1e-5) > 0.1 * power:
+        return None  # with whatever epsilon
+    errors = [error(epsilon) for epsilon in EPSILONS[1:]]
     best = int(np.argmin(errors))
-    return EPSILONS[1 + best] if errors[best] < 1e-6 * float(np.mean(y * y)) else None
+    return EPSILONS[1 + best] if errors[best] < 1e-6 * power else None
 
 
 def _fitted_epsilon(loss: Callable[[float], float], right: float) -> float:
@@ -371,11 +385,15 @@ def _norm_weight(evidence: Evidence) -> Iterator[Prediction]:
         return
     # r = weight * z + bias and c = z + bias, or c = z where the bias is missing as well.
     with np.errstate(all="ignore"):
-        bias = np.where(np.abs(1.0 - factor) > 1e-3, shift / (1.0 - factor), 0.0)
+        bias = shift / (1.0 - factor)
+    # A weight of one hides its bias, but not from the sum of the row.
+    hidden = np.abs(1.0 - factor) < 1e-5
+    bias = np.where(hidden, c.mean(0), bias)
+    bias = np.where(hidden, bias + np.sum(c - bias, -1).mean() / max(1, hidden.sum()), bias)
     for around, also in ((bias, ""), (0.0, " and bias")):
         z = c - around
         size = np.mean(z * z, -1)
-        centred = np.abs(z.mean(-1)).max() < 1e-3
+        centred = np.abs(z.mean(-1)).max() < 0.02
         if np.max(np.abs(size - 1.0)) > 0.05 or not (centred or np.ptp(size) < 1e-3):
             continue
         expected = (factor * c + shift).reshape(evidence.reference.shape)
@@ -424,7 +442,7 @@ def _residual(evidence: Evidence) -> Iterator[Prediction]:
                 yield Prediction(r + sign * x, c, {"name": name, "how": how})
     if not _tall(evidence):
         return
-    for (name, x), (_, y) in itertools.permutations(known[:5], 2):
+    for (name, x), (_, y) in itertools.permutations(known[:6], 2):
         for centred in (True, False):
             epsilon = _nearest_epsilon(_some_rows(x + y), _some_rows(r), centred)
             if epsilon is None:

@@ -38,7 +38,11 @@ def _scaled(evidence: Evidence) -> list[tuple[str, Prediction]]:
         return []  # two faults, a sign and a factor
     parameters, gain = {"factor": factor, "factor_error": error}, max(1.0, factor**0.5)
     expected = _powered(evidence, factor)
-    if _by_rows(evidence, evidence.candidate - expected):
+    if evidence.is_distribution:
+        rest = evidence.log_candidate - (expected if evidence.as_log else np.log(expected))
+    else:
+        rest = evidence.candidate - expected
+    if evidence.kind != "sigmoids" and _by_rows(evidence, rest):
         return []
     return [("scaled-logits", Prediction(expected, evidence.candidate, parameters, free=1, gain=gain))]
 
@@ -97,20 +101,24 @@ def _scale_factor(evidence: Evidence) -> tuple[float, float]:
 
 
 def _by_rows(evidence: Evidence, rest: Array) -> bool:
-    """Whether what is left of hidden activations has a factor of its own in each row, beyond what rounding makes.
+    """Whether what is left has a factor of its own in each row, beyond what rounding makes.
 
     One factor, or one constant a channel, is then no cause: it is what several have in common.
     """
-    if evidence.kind != "logits" or evidence.rows < 4 or evidence.classes < 4:
+    if evidence.rows < 4 or evidence.classes < 4:
         return False
     r = evidence.reference
+    if evidence.is_distribution:
+        r = evidence.where_usable(evidence.log_reference)
+        rest = evidence.where_usable(rest)
+        r, rest = r - mean(r, evidence.axes), rest - mean(rest, evidence.axes)
     good = np.isfinite(rest) & np.isfinite(r)
     r, rest = np.where(good, r, 0.0), np.where(good, rest, 0.0)
     power = np.maximum(np.sum(r * r, axis=evidence.axes), 1e-300)
     factors = np.sum(r * rest, axis=evidence.axes) / power
     explained, total = float(np.sum(factors**2 * power)), float(np.sum(rest**2))
     within = max(total - explained, 0.0) / max(1, good.sum() - evidence.rows)
-    beyond = float(np.sqrt(np.mean(factors**2))) > 4 * evidence.precision.eps
+    beyond = float(np.sqrt(np.mean(factors**2))) > 16 * evidence.precision.eps
     return beyond and explained / evidence.rows > 5.0 * within
 
 

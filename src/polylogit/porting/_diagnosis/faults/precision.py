@@ -183,12 +183,13 @@ def _scores_on_lattice(evidence: Evidence, dtype: Finfo) -> Array | None:
         apart = c - r - np.median(c - r)
         if not 16 * evidence.precision.eps < np.max(np.abs(apart)) < dtype.eps * LARGEST_SCORE:
             continue
-        fitting = [one for one in _lattice_scores(c, dtype) if _within(c - r, 0.55 * dtype.ulp(one))]
-        if not fitting:
+        fitting = _lattice_scores(c, dtype)
+        fitting = fitting[_within(c - r, 0.55 * dtype.ulp(fitting))]
+        if not len(fitting):
             continue
         scores = fitting[0]
         found += 1
-        alike += bool(_lattice_scores(r, dtype))
+        alike += bool(len(_lattice_scores(r, dtype)))
         points = scores - scores.max()
         points = points - np.log(np.sum(np.exp(points))) + np.log(np.sum(np.exp(c)))
         row = result[place]
@@ -199,27 +200,29 @@ def _scores_on_lattice(evidence: Evidence, dtype: Finfo) -> Array | None:
     return np.moveaxis(result, -1, axis)
 
 
-def _within(apart: Array, reach: Array) -> bool:
-    """Whether these are one number, each to within its own reach."""
-    return bool(np.max(apart - reach) <= np.min(apart + reach))
+def _within(apart: Array, reach: Array) -> Any:
+    """For each row of reaches, whether these are one number, each to within its own reach."""
+    return np.max(apart - reach, axis=-1) <= np.min(apart + reach, axis=-1)
 
 
-def _lattice_scores(logarithms: Array, dtype: Finfo) -> list[Array]:
-    """Points of the lattice that are as far apart as these logarithms, the largest first."""
+def _lattice_scores(logarithms: Array, dtype: Finfo) -> Array:
+    """All rows of points of the lattice that are as far apart as these logarithms."""
     # Most starts fail at a few entries: those far from the top are the least likely to fit by chance.
     order = np.argsort(logarithms)
     steps = (logarithms - logarithms[order[-1]])[order]
     left = _score_points(dtype)
+    # Points must lie closer together than the scores, or any scores are near to one.
+    left = left[dtype.ulp(left) < np.ptp(logarithms) / WIDE]
     for step in steps[:-1]:
         score = left + step
         # A score near zero has a spacing as small as the noise.
         left = left[(_distance(score, dtype) < ON) | (np.abs(score) < LEAST_SCORE)]
         if not left.size:
-            return []
-    found = left[np.argsort(-np.abs(left))][:, None] + logarithms - logarithms[order[-1]]
+            break
+    found = left[:, None] + logarithms - logarithms[order[-1]]
     told = np.abs(found) >= LEAST_SCORE
     found = np.where(told, dtype.round(found), found)
-    return list(found[told.sum(-1) >= WIDE - 2])
+    return np.asarray(found[told.sum(-1) >= WIDE - 2])
 
 
 @functools.cache
