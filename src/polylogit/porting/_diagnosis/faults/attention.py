@@ -201,6 +201,12 @@ def _relative_bias(evidence: Evidence) -> Iterator[Prediction]:
             return
         moved = np.moveaxis(difference, (axis, keys), (-2, -1))
         for heads in {False, moved.ndim == 4 and moved.shape[0] > 1}:
+            # What does not explain the first of a batch does not explain them all.
+            first = moved[:1] - mean(moved[:1], (-1,))
+            rest = first - _by_distance(moved[:1], each_head=heads)[1]
+            rest = rest - mean(rest, (-1,))
+            if not np.nansum(rest**2) < 0.1 * np.nansum(first**2):
+                continue
             bias, spread = _by_distance(moved, each_head=heads)
             # A bias that does not vary is none; one that fills half of what is seen explains anything.
             if not np.any(bias) or 2 * bias.size > np.isfinite(moved).sum():

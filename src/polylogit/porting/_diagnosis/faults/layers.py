@@ -460,10 +460,12 @@ def _embedding_scale(evidence: Evidence) -> Iterator[Prediction]:
     if evidence.kind != "logits" or r.ndim < 3 or r.shape[-1] < 16:
         return
     known = [one for _, one in _same_shape(evidence)]
-    if known and not any(_alike(one, side, evidence) for one in known for side in (r, c)):
+    if known and not any(_alike(_some(one), _some(side), evidence) for one in known for side in (r, c)):
         return
     root = math.sqrt(r.shape[-1])
     for factor, how in ((root, "multiplies"), (1.0 / root, "does not multiply")):
+        if not np.isclose(_some(r) @ _some(c), factor * (_some(r) @ _some(r)), rtol=1e-2):
+            continue
         yield Prediction(factor * r, c, {"size": r.shape[-1], "how": how})
 
 
@@ -474,10 +476,10 @@ def _position_offset(evidence: Evidence) -> Iterator[Prediction]:
         return
     length = r.shape[-2]
     for x in (np.zeros_like(r), *(one for _, one in _same_shape(evidence))):
-        here, there = r - x, c - x
         # Positions are the same for each sequence of a batch.
-        if r.ndim > 2 and not _alike(np.broadcast_to(here[:1], here.shape), here, evidence):
+        if r.ndim > 2 and len(r) > 1 and not _alike(r[0] - x[0], r[1] - x[1], evidence):
             continue
+        here, there = r - x, c - x
         for offset in range(1, min(4, length - 2)):
             for sign in (1, -1):
                 shifted = np.zeros(r.shape, bool)
