@@ -418,7 +418,9 @@ def mask_fill(rng: Any, shape: Any) -> Pair | None:
     fill = np.float32(-10)
     if rng.random() < 0.5:
         return Pair(one.weights(mask), softmax(np.where(mask, one.x, fill)), one.x)
-    return Pair(one.weights(mask), softmax(one.x + np.where(mask, 0, fill)), one.x)
+    # Added to scores that lie far apart, it is hard to tell from no mask at all.
+    c = softmax(one.x + np.where(mask, 0, fill))
+    return Pair(one.weights(mask), c, one.x, gives=("mask-fill", "mask-missing"))
 
 
 def padded_wrong_axis(rng: Any, shape: Any) -> Pair | None:

@@ -22,14 +22,16 @@ from polylogit.porting._diagnosis.faults import (
 if TYPE_CHECKING:
     from polylogit.porting._diagnosis.faults.fault import Fault
 
-__all__ = ["FAULTS", "GRADIENT_FAULTS", "listing"]
+__all__ = ["FAMILIES", "FAULTS", "GRADIENT_FAULTS", "listing"]
 
-FAULTS: dict[str, Fault] = {
-    fault.name: fault
-    for family in (axes, functions, logits, epsilons, order, masks, attention, layers, precision)
-    for fault in family.FAULTS
-}
+_FAMILIES = (axes, functions, logits, epsilons, order, masks, attention, layers, precision)
+FAULTS: dict[str, Fault] = {fault.name: fault for family in _FAMILIES for fault in family.FAULTS}
 GRADIENT_FAULTS: dict[str, Fault] = {fault.name: fault for fault in backward.FAULTS}
+# The names of the faults of each family.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    family.__name__.rpartition(".")[2]: tuple(fault.name for fault in family.FAULTS)
+    for family in (*_FAMILIES, backward)
+}
 
 
 def listing(spelling: dict[str, str] | None = None) -> list[tuple[str, str, str]]:

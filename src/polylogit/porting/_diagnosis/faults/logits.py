@@ -129,6 +129,10 @@ def _softcap(evidence: Evidence) -> Iterator[Prediction]:
         # Masked entries are as they are on both sides.
         alike = ~(np.isfinite(r) & np.isfinite(c)) | (r == c)
         for x, capped, candidate in ((r, c, True), (c, r, False)):
+            if alike.all() or np.mean(np.abs(capped[~alike])) > (1 - 4 * evidence.precision.eps) * np.mean(
+                np.abs(x[~alike])
+            ):
+                continue
             cap = _cap(x[~alike], capped[~alike])
             if cap is not None:
                 expected = np.where(alike, capped, cap * np.tanh(x / cap))
@@ -138,7 +142,7 @@ def _softcap(evidence: Evidence) -> Iterator[Prediction]:
         for x in _sources(evidence):
             plain = evidence.apply(np.where(np.isneginf(evidence.log_reference), -np.inf, x))
             for uncapped, capped, candidate in ((r, c, True), (c, r, False)):
-                if np.nanmedian(np.abs(plain - uncapped)) < 1e-5:
+                if np.median(np.nan_to_num(np.abs(plain - uncapped))) < 1e-5:
                     expected, cap = _capped_weights(evidence, x, capped)
                     yield Prediction(expected, capped, {"cap": cap, **_SIDES[candidate]}, free=1)
 
@@ -155,9 +159,9 @@ def _sources(evidence: Evidence) -> list[Array]:
 
 def _cap(x: Array, capped: Array) -> float | None:
     """The cap that makes the one of the other; None where none would show."""
-    if x.size < 3 or np.max(np.abs(x)) > 1e4 or np.mean(np.abs(capped)) > np.mean(np.abs(x)):
+    if x.size < 3 or np.max(np.abs(x)) > 1e4:
         return None
-    largest = np.argsort(-np.abs(x))[:4096]
+    largest = np.argsort(-np.abs(x))[:4096] if x.size < 20_000 else np.argpartition(-np.abs(x), 4096)[:4096]
     x, capped = x[largest], capped[largest]
     return _least(lambda cap: float(np.sum((cap * np.tanh(x / cap) - capped) ** 2)), float(np.max(np.abs(x))))
 

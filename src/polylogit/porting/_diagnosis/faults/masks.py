@@ -58,7 +58,7 @@ def _mask_fill(evidence: Evidence) -> Iterator[Prediction]:
     p = _probabilities(evidence.candidate, evidence)
     filled = zero & ~empty & (p > evidence.precision.floor)
     kept = ~zero & ~empty & (p > evidence.precision.floor)
-    if filled.sum() < 2:
+    if filled.sum() < 2 or kept.sum() < 2:
         return
     fill = _filled_with(evidence, log(p), filled, kept)
     if fill is None:

@@ -148,11 +148,11 @@ def _split_apart(r: Array) -> Iterator[tuple[int, int, Array]]:
     """Heads along an axis of their own."""
     for axis in range(1, r.ndim - 1):
         heads, size = r.shape[axis], r.shape[-1]
-        if r.ndim < 4 or heads < 2 or size < 2:
-            continue
+        if r.ndim < 4 or heads < 2 or size < 2 or heads == size:
+            continue  # as many heads as channels: that is a transposition
         moved = np.moveaxis(r, axis, -2)
         flat = moved.reshape(*moved.shape[:-2], -1)
-        for count in {heads, size}:
+        for count in (heads, size):
             yield heads, size, np.moveaxis(_swapped(flat, count).reshape(moved.shape), -2, axis)
 
 
