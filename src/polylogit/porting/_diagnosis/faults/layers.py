@@ -223,7 +223,7 @@ def _tall(evidence: Evidence) -> bool:
     r = evidence.reference
     if evidence.kind != "logits" or r.ndim < 2 or not _hidden(evidence):
         return False
-    return r.shape[-1] >= 2 * FEW and r.size // r.shape[-1] >= 2 * FEW
+    return bool(r.shape[-1] >= 2 * FEW and r.size // r.shape[-1] >= 2 * FEW)
 
 
 def _standardised(x: Array, *, centred: bool, epsilon: float = 0.0) -> Array:
@@ -435,8 +435,12 @@ def _residual(evidence: Evidence) -> Iterator[Prediction]:
         return
     r, c = evidence.reference, evidence.candidate
     known = _same_shape(evidence)
-    apart = _some(c) - _some(r)
+    apart, whole = _some(c) - _some(r), _some(r)
     for name, x in known:
+        # Of an activation that is the same but for a factor, a multiple is missing: that is a scale.
+        along = float(_some(x) @ whole) ** 2
+        if along > 0.999 * float(_some(x) @ _some(x)) * float(whole @ whole):
+            continue
         for sign, how in ((-1.0, "lacks"), (1.0, "adds once more")):
             if np.any(x) and _distance(apart, sign * _some(x)) < 0.01 * float(np.mean(apart**2)):
                 yield Prediction(r + sign * x, c, {"name": name, "how": how})

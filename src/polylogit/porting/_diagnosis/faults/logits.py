@@ -129,11 +129,7 @@ def _softcap(evidence: Evidence) -> Iterator[Prediction]:
         # Masked entries are as they are on both sides.
         alike = ~(np.isfinite(r) & np.isfinite(c)) | (r == c)
         for x, capped, candidate in ((r, c, True), (c, r, False)):
-            if alike.all() or np.mean(np.abs(capped[~alike])) > (1 - 4 * evidence.precision.eps) * np.mean(
-                np.abs(x[~alike])
-            ):
-                continue
-            cap = _cap(x[~alike], capped[~alike])
+            cap = _cap(x[~alike], capped[~alike], 4 * evidence.precision.eps)
             if cap is not None:
                 expected = np.where(alike, capped, cap * np.tanh(x / cap))
                 parameters = {"cap": cap, **_SIDES[candidate]}
@@ -144,7 +140,9 @@ def _softcap(evidence: Evidence) -> Iterator[Prediction]:
             for uncapped, capped, candidate in ((r, c, True), (c, r, False)):
                 if np.median(np.nan_to_num(np.abs(plain - uncapped))) < 1e-5:
                     expected, cap = _capped_weights(evidence, x, capped)
-                    yield Prediction(expected, capped, {"cap": cap, **_SIDES[candidate]}, free=1)
+                    both = np.stack([expected, plain]), np.stack([capped, uncapped])
+                    bound = 2 * evidence.rows
+                    yield Prediction(*both, {"cap": cap, **_SIDES[candidate]}, free=1, constraints=bound)
 
 
 _SIDES = {True: {"who": "candidate", "other": "reference"}, False: {"who": "reference", "other": "candidate"}}
@@ -157,9 +155,9 @@ def _sources(evidence: Evidence) -> list[Array]:
     return known + [one.astype(np.float64) for _, one in reversed(evidence.earlier) if one.shape == shape]
 
 
-def _cap(x: Array, capped: Array) -> float | None:
+def _cap(x: Array, capped: Array, eps: float) -> float | None:
     """The cap that makes the one of the other; None where none would show."""
-    if x.size < 3 or np.max(np.abs(x)) > 1e4:
+    if x.size < 3 or np.max(np.abs(x)) > 1e4 or np.mean(np.abs(capped)) > (1 - eps) * np.mean(np.abs(x)):
         return None
     largest = np.argsort(-np.abs(x))[:4096] if x.size < 20_000 else np.argpartition(-np.abs(x), 4096)[:4096]
     x, capped = x[largest], capped[largest]
