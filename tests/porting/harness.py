@@ -599,6 +599,12 @@ def missing_residual(rng: Any, shape: Any) -> Pair | None:
     return after(rng, before, norm(x + y, weight, bias), norm(y, weight, bias), always=True, most_noise=1e-5)
 
 
+def weight_transposed(rng: Any, shape: Any) -> Pair | None:
+    x = draw(rng, (8, 16, 32), 1.0)
+    weight, bias = draw(rng, (32, 32), 0.2), draw(rng, (32,), 0.2)
+    return after(rng, {"before": x}, x @ weight + bias, x @ weight.T + bias, always=True, most_noise=1e-5)
+
+
 def embedding_scale(rng: Any, shape: Any) -> Pair | None:
     x = hidden(rng, 0.1)
     if x.ndim < 3:
@@ -698,6 +704,7 @@ FAULTS: dict[str, Any] = {
     "norm-weight-missing": norm_weight_missing,
     "norm-placement": norm_placement,
     "missing-residual": missing_residual,
+    "weight-transposed": weight_transposed,
     "embedding-scale": embedding_scale,
     "position-offset": position_offset,
     "layout": layout,

@@ -200,6 +200,21 @@ def test_a_shift_of_what_is_no_table_is_no_offset_of_positions() -> None:
     assert cause(x, np.roll(x, 1, axis=1)) != "position-offset"
 
 
+def test_rows_that_are_masked_have_no_epsilon() -> None:
+    x, mask = hidden(0), np.random.default_rng(1).random((3, 16, 1)) < 0.7
+    assert cause(x, x * mask) == "unknown"
+
+
+def test_a_transposed_weight_has_no_name_where_rows_are_too_few_to_find_the_weight() -> None:
+    x, weight = hidden(0, 2, 12, 32), hidden(1, 32, 32)
+    assert cause(x @ weight, x @ weight.T, before=x) == "unknown"
+
+
+def test_another_weight_is_no_transposed_one() -> None:
+    x, weight, other = hidden(0, 8, 16, 32), hidden(1, 32, 32), hidden(2, 32, 32)
+    assert cause(x @ weight, x @ other, before=x) == "unknown"
+
+
 def test_half_a_residual_connection_has_no_name() -> None:
     x, y = hidden(0), hidden(1)
     assert cause(x + y, x / 2 + y, x=x, y=y) == "unknown"

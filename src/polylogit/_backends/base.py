@@ -69,6 +69,7 @@ SPELLING = {
     "softcap": "x = cap * np.tanh(x / cap)  # on both sides or on neither",
     "gelu": "y = gelu(x)  # {right}",
     "norm epsilon": "x / np.sqrt(variance + epsilon)  # with the original's epsilon",
+    "transposed weight": "y = x @ weight + bias  # weight: (inputs, outputs)",
     "layout": "x = np.transpose(x, {back})",
     "heads": "x = x.reshape(*x.shape[:-1], {heads}, {size})  # heads first, then their size",
     "no second softmax": "p = x  # it has been through softmax already",

@@ -329,6 +329,7 @@ class TorchBackend(Backend):
         "softcap": "x = cap * torch.tanh(x / cap)  # on both sides or on neither",
         "gelu": 'torch.nn.functional.gelu(x)  # or approximate="tanh"; the original has {right}',
         "norm epsilon": "torch.nn.LayerNorm(n, eps=epsilon)  # the original's epsilon; the default is 1e-5",
+        "transposed weight": "torch.nn.functional.linear(x, weight, bias)  # weight: (outputs, inputs)",
         "layout": "x = x.permute({back})",
         "heads": "x = x.unflatten(-1, ({heads}, {size}))  # heads first, then their size",
         "no second softmax": "return x  # nn.Softmax follows already; nn.CrossEntropyLoss takes logits",

@@ -30,6 +30,8 @@ __all__ = ["FAULTS"]
 
 # A statistic of so few rows or channels says nothing.
 FEW = 4
+# Weights of more channels are not solved for.
+LARGEST = 512
 
 
 def _same_shape(evidence: Evidence) -> list[tuple[str, Array]]:
@@ -260,6 +262,9 @@ def _norm_epsilon(evidence: Evidence) -> Iterator[Prediction]:
     # All rows lie nearer to the bias, or all farther from it; and not by one factor, which is another fault.
     scale = float(np.mean(np.abs(less)))
     one_sided = np.all(less * np.sign(np.mean(less)) > -0.05 * scale)
+    # An epsilon changes every row; rows that are 0 on one side are masked.
+    if np.max(np.abs(less)) > 0.6 or np.mean(np.abs(less) < 1e-3 * scale) > 0.2:
+        return
     # Rows of a norm are about equally long, on one side at the least.
     lengths = [np.sqrt(np.mean((one - bias) ** 2, -1)) for one in (r, c)]
     if min(np.std(one) / np.mean(one) for one in lengths) > 0.25:
@@ -458,6 +463,28 @@ def _residual(evidence: Evidence) -> Iterator[Prediction]:
             yield Prediction(expected, c, {"name": name, "how": "lacks"})
 
 
+def _weight_transposed(evidence: Evidence) -> Iterator[Prediction]:
+    """A square weight the other way round, where there are rows enough to find the weight from input and output."""
+    if not _tall(evidence):
+        return
+    r, c = evidence.reference, evidence.candidate
+    size = r.shape[-1]
+    rows = r.size // size
+    if rows < 2 * size or size > LARGEST:
+        return
+    for name, x in _same_shape(evidence):
+        inputs = np.concatenate([_some_rows(x, 4 * size), np.ones((len(_some_rows(x, 4 * size)), 1))], axis=1)
+        outputs = _some_rows(r, 4 * size)
+        found, _, rank, singular = np.linalg.lstsq(inputs, outputs, rcond=None)
+        if rank <= size or not _alike(inputs @ found, outputs, evidence):
+            continue
+        weight, bias = found[:-1], found[-1]
+        if _alike(weight, weight.T, evidence):
+            continue
+        gain = float(min(singular[0] / singular[-1], 20.0))
+        yield Prediction(x @ weight.T + bias, c, {"name": name}, gain=gain)
+
+
 def _embedding_scale(evidence: Evidence) -> Iterator[Prediction]:
     """The square root of the number of channels, as a factor of what comes first."""
     r, c = evidence.reference, evidence.candidate
@@ -541,6 +568,13 @@ FAULTS = (
         "y = y + x  # the residual connection, once",
         _residual,
         dominates=("missing-bias", "scaled-logits"),
+        obvious=True,
+    ),
+    Fault(
+        "weight-transposed",
+        "The candidate multiplies {name} by the transposed weight.",
+        "transposed weight",
+        _weight_transposed,
         obvious=True,
     ),
     Fault(
