@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polylogit._spec.formulas import sigmoid
+from polylogit._spec.formulas import log, sigmoid
 from polylogit.porting._diagnosis.agreement import NOISE_LIMIT
 from polylogit.porting._diagnosis.faults.axes import mean, two_way
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction, only
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FAULTS"]
 
-# A bias that is missing from hidden activations leaves so many times less than there was.
+# A factor, or a bias that is missing from hidden activations, leaves so many times less than there was.
 MEAN = 10.0
 
 
@@ -39,10 +39,12 @@ def _scaled(evidence: Evidence) -> list[tuple[str, Prediction]]:
     parameters, gain = {"factor": factor, "factor_error": error}, max(1.0, factor**0.5)
     expected = _powered(evidence, factor)
     if evidence.is_distribution:
-        rest = evidence.log_candidate - (expected if evidence.as_log else np.log(expected))
+        rest = evidence.where_usable(evidence.log_candidate - (expected if evidence.as_log else log(expected)))
+        apart = evidence.where_usable(evidence.log_candidate - evidence.log_reference)
+        rest, apart = (one - mean(one, evidence.axes) for one in (rest, apart))
     else:
-        rest = evidence.candidate - expected
-    if evidence.kind != "sigmoids" and _by_rows(evidence, rest):
+        rest, apart = evidence.candidate - expected, evidence.candidate - evidence.reference
+    if evidence.kind != "sigmoids" and (_by_rows(evidence, rest) or _share(rest, apart) > 1 / MEAN):
         return []
     return [("scaled-logits", Prediction(expected, evidence.candidate, parameters, free=1, gain=gain))]
 
@@ -120,6 +122,12 @@ def _by_rows(evidence: Evidence, rest: Array) -> bool:
     within = max(total - explained, 0.0) / max(1, good.sum() - evidence.rows)
     beyond = float(np.sqrt(np.mean(factors**2))) > 16 * evidence.precision.eps
     return beyond and explained / evidence.rows > 5.0 * within
+
+
+def _share(rest: Array, apart: Array) -> float:
+    """How much of a difference is left, of those entries that are finite."""
+    left, whole = (float(np.sum(np.where(np.isfinite(one), one, 0.0) ** 2)) for one in (rest, apart))
+    return float(np.sqrt(left / whole)) if whole > 0 else 0.0
 
 
 def _softcap(evidence: Evidence) -> Iterator[Prediction]:
@@ -205,9 +213,8 @@ def _missing_bias(evidence: Evidence) -> Iterator[Prediction]:
     else:
         bias = mean(r - c, others)
         expected, free = r - bias, bias.size
-        left, all_ = (np.nansum(np.where(np.isfinite(one), one, np.nan) ** 2) for one in (c - expected, c - r))
         # What differs for many reasons has a mean in each channel, too.
-        if left > all_ / MEAN**2 or _by_rows(evidence, c - expected):
+        if _share(c - expected, c - r) > 1 / MEAN or _by_rows(evidence, c - expected):
             return
     if np.any(bias != 0):
         yield Prediction(expected, c, {"bias": bias.reshape(-1)}, free=free)
