@@ -387,16 +387,21 @@ def _permuted(evidence: Evidence) -> Iterator[Prediction]:
     some = slice(None, None, max(1, time // 32))
     marks = [_marks(evidence, side)[:, some] for side in ("reference", "candidate")]
     yield from _in_order(evidence, [np.abs(marks[0] - marks[1][here]).mean(axis=2) for here in range(batch)], some)
-    whole = evidence.reference.whole
-    if evidence.reference.is_distribution and evidence.candidate.whole is None and whole is not None:
-        # The tokens picked from rows of another sequence.
-        some = slice(None, None, -(-time // max(4, MOST_ENTRIES // (batch * whole.shape[1]))))
+    # Or rows of logits in another order, from which the tokens are picked that are not theirs.
+    for side, other in ((evidence.reference, evidence.candidate), (evidence.candidate, evidence.reference)):
+        if not side.is_distribution or side.whole is None or other.whole is not None:
+            continue
+        some = slice(None, None, -(-time // max(4, MOST_ENTRIES // (batch * side.whole.shape[1]))))
         grid = np.arange(batch * time).reshape(batch, time)[:, some]
-        rows = evidence.reference.rows(grid.ravel()).reshape(*grid.shape, -1)
-        ids = np.clip(evidence.tokens[:, some], 0, whole.shape[1] - 1)
-        picked = [np.take_along_axis(rows, one[None, :, None], axis=2)[:, :, 0] for one in ids]
-        chosen = evidence.candidate.chosen.reshape(batch, time)[:, some]
-        yield from _in_order(evidence, [np.abs(one - chosen[here]) for here, one in enumerate(picked)], some)
+        rows = side.rows(grid.ravel()).reshape(*grid.shape, -1)
+        ids = np.clip(evidence.tokens[:, some], 0, side.whole.shape[1] - 1)
+        chosen = other.chosen.reshape(batch, time)[:, some]
+        if side is evidence.reference:
+            picked = [np.take_along_axis(rows, one[None, :, None], axis=2)[:, :, 0] for one in ids]
+            yield from _in_order(evidence, [np.abs(one - chosen[here]) for here, one in enumerate(picked)], some)
+        else:
+            picked = [np.take_along_axis(one[None], ids[:, :, None], axis=2)[:, :, 0] for one in rows]
+            yield from _in_order(evidence, [np.abs(one - chosen) for one in picked], some)
 
 
 def _in_order(evidence: Evidence, differences: list[Array], some: slice) -> Iterator[Prediction]:
