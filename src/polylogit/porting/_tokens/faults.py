@@ -29,6 +29,8 @@ __all__ = ["FAULTS", "Prediction"]
 
 SIDES = ("candidate", "reference")
 OFFSETS = (1, -1, 2, -2)
+# So many entries of whole rows tell sequences apart.
+MOST_ENTRIES = 2**20
 # Rows whose temperature is looked for roughly, and the temperatures tried.
 _ROUGH = 2**18
 _SMALLEST = 1e-4  # a temperature nearer to 1 is none
@@ -384,15 +386,33 @@ def _permuted(evidence: Evidence) -> Iterator[Prediction]:
         return
     some = slice(None, None, max(1, time // 32))
     marks = [_marks(evidence, side)[:, some] for side in ("reference", "candidate")]
+    yield from _in_order(evidence, [np.abs(marks[0] - marks[1][here]).mean(axis=2) for here in range(batch)], some)
+    # Or rows of logits in another order, from which the tokens are picked that are not theirs.
+    for side, other in ((evidence.reference, evidence.candidate), (evidence.candidate, evidence.reference)):
+        if not side.is_distribution or side.whole is None or other.whole is not None:
+            continue
+        some = slice(None, None, -(-time // max(4, MOST_ENTRIES // (batch * side.whole.shape[1]))))
+        grid = np.arange(batch * time).reshape(batch, time)[:, some]
+        rows = side.rows(grid.ravel()).reshape(*grid.shape, -1)
+        ids = np.clip(evidence.tokens[:, some], 0, side.whole.shape[1] - 1)
+        chosen = other.chosen.reshape(batch, time)[:, some]
+        if side is evidence.reference:
+            picked = [np.take_along_axis(rows, one[None, :, None], axis=2)[:, :, 0] for one in ids]
+            yield from _in_order(evidence, [np.abs(one - chosen[here]) for here, one in enumerate(picked)], some)
+        else:
+            picked = [np.take_along_axis(one[None], ids[:, :, None], axis=2)[:, :, 0] for one in rows]
+            yield from _in_order(evidence, [np.abs(one - chosen) for one in picked], some)
+
+
+def _in_order(evidence: Evidence, differences: list[Array], some: slice) -> Iterator[Prediction]:
+    """What the order predicts in which each sequence is that from which it differs least, by position."""
+    batch, time = evidence.tokens.shape
     counted = evidence.counted.reshape(batch, time)[:, some]
     order = []
-    with np.errstate(all="ignore"):
-        for here in range(batch):
-            both = counted[here] & counted
-            difference = np.abs(marks[0] - marks[1][here]).reshape(batch, both.shape[1], -1).mean(axis=2)
-            good = both & np.isfinite(difference)
-            costs = np.where(good, np.minimum(difference, 100.0), 0.0).sum(axis=1) / np.maximum(good.sum(axis=1), 1)
-            order.append(int(np.argmin(np.where(good.any(axis=1), costs, np.inf))))
+    for here, difference in enumerate(differences):
+        good = counted[here] & counted & np.isfinite(difference)
+        costs = np.where(good, np.minimum(difference, 100.0), 0.0).sum(axis=1) / np.maximum(good.sum(axis=1), 1)
+        order.append(int(np.argmin(np.where(good.any(axis=1), costs, np.inf))))
     if sorted(order) != list(range(batch)) or order == list(range(batch)):
         return
     origin = (np.asarray(order)[:, None] * time + np.arange(time)).ravel()
