@@ -35,7 +35,7 @@ __all__ = ["compare"]
 GRADIENT_WORDS = ("grad", "gradient", "gradients", "cotangent")
 _SIDES = ("the reference", "the candidate")
 # So many activations back may be what the next one is computed from.
-EARLIER = 8
+EARLIER = 16
 
 
 def compare(
