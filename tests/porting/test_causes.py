@@ -228,7 +228,8 @@ def test_noise_after_an_activation_function_is_no_other_form_of_it() -> None:
 
 def test_a_layout_says_that_the_values_agree() -> None:
     x = hidden(0, 2, 5, 8, 8)
-    found = named(x, np.moveaxis(x, 1, -1))
+    found = compare(x, np.moveaxis(x, 1, -1)).cause
+    assert found is not None
     assert found.name == "layout"
     assert "agree once they are moved" in found.explanation
     assert found.fix == "x = np.transpose(x, (0, 3, 1, 2))"

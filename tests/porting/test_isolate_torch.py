@@ -39,7 +39,7 @@ def test_a_fault_too_small_for_the_outputs_is_found_in_each_module() -> None:
     assert found.first_divergence == "blocks.1.norm1"
     assert [one.status for one in found.activations].count("disagrees") == 1
     assert found.cause is not None
-    assert "times what rounding does here" in found.cause.explanation
+    assert found.cause.name == "norm-epsilon"
 
 
 def test_a_value_that_came_from_elsewhere_is_compared_where_it_goes() -> None:

@@ -121,7 +121,7 @@ def test_a_model_of_which_only_the_output_is_seen_is_a_warning_that_says_what_to
 def test_torch_modules_are_recorded_in_order_and_left_as_they_were() -> None:
     model = torch_model()
     found = record(model)(polylogit.convert(X, "torch"))
-    outputs = ["0", "1", "2", "softmax:1.scores", "softmax:1.weights", "3", "output"]
+    outputs = ["0", "1", "2", "3:softmax:1.scores", "3:softmax:1.weights", "3", "output"]
     assert [name for name in found if ":input" not in name] == outputs
     assert [name for name in found if ":input" in name] == ["0:input", "1:input", "2:input", "3:input"]
     assert found["1:input"] is found["0"]
@@ -213,16 +213,16 @@ def test_names_are_paths_and_inputs_apart_in_the_order_of_computation() -> None:
         "attention.query",
         "attention.key:input",
         "attention.key",
-        "softmax:1.scores",
-        "softmax:1.weights",
+        "attention:softmax:1.scores",
+        "attention:softmax:1.weights",
     ]
     assert outputs(found)[4:] == [
         "attention[0]",
         "attention[1]",
         "attention.query#2",
         "attention.key#2",
-        "softmax:2.scores",
-        "softmax:2.weights",
+        "attention:softmax:2.scores",
+        "attention:softmax:2.weights",
         "attention#2[0]",
         "attention#2[1]",
         "head",
@@ -241,7 +241,7 @@ def test_exported_programs_are_recorded_node_by_node_under_the_paths_of_the_orig
         found = compare(record(model), record(exported), inputs=X)
         assert found.agrees, str(found)
         names = [one.name for one in found.activations]
-        assert {"attention.query", "attention.key", "softmax:1.scores", "head", "output.logits"} <= set(names)
+        assert {"attention.query", "attention.key", "attention:softmax:1.scores", "head", "output.logits"} <= set(names)
     keywords = torch.export.export(model, (), {"x": x}).module()
     assert "softmax" in record(keywords)(x=x)
 
@@ -327,16 +327,16 @@ def test_keras_names_are_paths_and_attention_shows_its_weights(backend: str) -> 
         "encoder.attention.query",
         "encoder.attention.key",
         "encoder.attention.value",
-        "softmax:1.scores",
-        "softmax:1.weights",
+        "encoder.attention:softmax:1.scores",
+        "encoder.attention:softmax:1.weights",
         "encoder.attention.attention_output",
         "encoder.attention",
         "encoder.wide:linear",
         "encoder.wide",
         "encoder",
         "head:linear",
-        "softmax:2.scores",
-        "softmax:2.weights",
+        "head:softmax:2.scores",
+        "head:softmax:2.weights",
         "head",
         "output",
     ]

@@ -62,7 +62,7 @@ def test_flax_nnx_modules_are_recorded() -> None:
     names = {"0": "first", "2": "second"}
     found = compare(record(torch_model()), record(model), inputs=X, names=names)
     assert found.agrees, str(found)
-    assert [one.name for one in found.activations] == ["0", "2", "output"]
+    assert [one.name for one in found.activations] == ["0", "2", "3:softmax:1.weights", "output"]
 
 
 @pytest.mark.requires("torch", "jax")
@@ -126,13 +126,14 @@ def outputs(found: Any) -> list[str]:
 def test_entries_of_tuples_and_parts_have_names_of_their_own() -> None:
     model, variables = linen()
     found = record(model, variables)(polylogit.convert(X, "jax"))
-    once = ["attention.0", "attention.key", "softmax:1.scores", "softmax:1.weights", "attention[0]", "attention[1]"]
+    tap = "attention:softmax:1"
+    once = ["attention.0", "attention.key", f"{tap}.scores", f"{tap}.weights", "attention[0]", "attention[1]"]
     assert outputs(found)[:6] == once
     assert outputs(found)[6:] == [
         "attention.0#2",
         "attention.key#2",
-        "softmax:2.scores",
-        "softmax:2.weights",
+        "attention:softmax:2.scores",
+        "attention:softmax:2.weights",
         "attention#2[0]",
         "attention#2[1]",
         "log_softmax:1.scores",

@@ -131,9 +131,9 @@ def test_fast_paths_do_not_hide_the_weights() -> None:
     with torch.no_grad():
         found = record(model)(x)
         np.testing.assert_allclose(found["output"], model(x), rtol=1e-4, atol=1e-5)
-    assert found["softmax:2.weights"].shape == (2, 2, 5, 5)
+    assert found["layers.1.self_attn:softmax:2.weights"].shape == (2, 2, 5, 5)
     order = list(found)
-    assert order.index("softmax:2.weights") < order.index("layers.1.self_attn[0]")
+    assert order.index("layers.1.self_attn:softmax:2.weights") < order.index("layers.1.self_attn[0]")
 
 
 @pytest.mark.requires("torch")

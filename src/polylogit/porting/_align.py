@@ -242,6 +242,8 @@ def _match_softmax_by_part(found: _Matches) -> None:
     for operation in ("softmax", "log_softmax", "sigmoid"):
         mine, theirs = (_by_part(_calls(over, operation)) for over in (found.left_over(), found.right_over()))
         for (part, what), names in mine.items():
+            if not part:
+                continue  # in order of computation, one cannot tell which call is the other's
             others = theirs.get((found.pairs.get(part, part), what), []) or theirs.get((_entry(found, part), what), [])
             if len(names) == len(others):
                 pairs = list(zip(names, others, strict=True))
@@ -419,15 +421,25 @@ def _is_nearer_to_another(found: _Matches, name: str, other: str, others: list[s
 
 
 def _without_repeats(found: _Matches, pairs: list[tuple[str, str]], chosen: set[str]) -> list[tuple[str, str]]:
-    """Pairs of which both values were compared under an earlier name are left out, except outputs and chosen ones."""
-    seen: set[tuple[int | str, int | str]] = set()
-    kept = []
+    """Each pair of values once, where it was computed first, by the path of a part if it has one; and outputs again."""
+    same: dict[tuple[int | str, int | str], list[tuple[str, str]]] = {}
     for name, other in pairs:
-        values = found.left.identity(name), found.right.identity(other)
-        if values not in seen or name in chosen or _is_output(name):
-            kept.append((name, other))
-            seen.add(values)
+        same.setdefault((found.left.identity(name), found.right.identity(other)), []).append((name, other))
+    first = {
+        group[0]: next((pair for pair in group if not _is_tap_or_output(pair[0])), group[0]) for group in same.values()
+    }
+    shown = set(first.values())
+    kept = []
+    for pair in pairs:
+        if pair in first:
+            kept.append(first[pair])
+        elif pair not in shown and (pair[0] in chosen or _is_output(pair[0])):
+            kept.append(pair)
     return kept
+
+
+def _is_tap_or_output(name: str) -> bool:
+    return bool(_operation(name)) or _is_output(name)
 
 
 def can_correspond(r: tuple[int, ...], c: tuple[int, ...]) -> bool:
