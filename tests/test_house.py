@@ -14,8 +14,15 @@ from frameworks import FRAMEWORKS
 SOURCE = Path(polylogit.__file__).parent
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
-# The two that know frameworks: which packages define whose arrays, and how the layers of model libraries are recorded.
-KNOWING = {"_registry.py", "_types.py"} | {name for name in MODULES if name.startswith("porting/_recorders/")}
+# Those that know frameworks: which packages define whose arrays; how models of libraries are recorded, followed call by
+# call, run in another precision, and read from files.
+_LIBRARIES = {f"porting/{name}.py" for name in ("_exact", "_formats", "_trace", "_watch")}
+KNOWING = {
+    "_registry.py",
+    "_types.py",
+    *_LIBRARIES,
+    *(name for name in MODULES if name.startswith("porting/_recorders/")),
+}
 
 
 def named_in(path: Path) -> set[str]:

@@ -287,6 +287,7 @@ def _names(_context: click.Context, _option: click.Parameter, values: tuple[str,
 @click.option("--cotangent", metavar="FILE", help="Compare gradients too, for this cotangent.")
 @click.option("--name", "names", multiple=True, callback=_names, metavar="HERE=THERE", help="Pair two activations.")
 @click.option("--isolate", is_flag=True, help="Compare two models module by module, each on the original's inputs.")
+@click.option("--strict", is_flag=True, help="Beyond rounding fails too, even where nothing explains it.")
 @click.option("--html", type=_FILE, help="Write a report as one HTML page.")
 @click.option("--json", "json_path", type=_FILE, help="Write the verdicts as JSON.")
 @_usage
@@ -297,6 +298,7 @@ def compare(
     cotangent: str | None,
     names: dict[str, str],
     isolate: bool,
+    strict: bool,
     html: Path | None,
     json_path: Path | None,
 ) -> None:
@@ -320,7 +322,7 @@ def compare(
     )
     click.echo(found.summary())
     _write(found, html, json_path)
-    sys.exit({"agrees": 0, "disagrees": 1, "inconclusive": 3}[found.status])
+    sys.exit({"agrees": 0, "beyond": int(strict), "disagrees": 1, "inconclusive": 3}[found.status])
 
 
 def _write(found: Any, html: Path | None, json_path: Path | None) -> None:

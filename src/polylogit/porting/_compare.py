@@ -79,8 +79,11 @@ def compare(
 
     Notes
     -----
-    There is no tolerance to set. Two outputs agree within the error bounds of the operations; a larger difference
-    counts as noise only if its root mean square is below 1.2e-4, it has no outliers, and no fault explains it.
+    There is no tolerance to set. Of two callables, one is run once more in float64: the other agrees if it is at most 8
+    times as far from the exact values as rounding takes the first one. What float64 cannot be had of has its weights
+    and inputs moved by an ulp instead. Arrays say nothing of their noise: they agree within the error bounds of the
+    operations, and a larger difference counts as noise only if its root mean square is below 1.2e-4, it has no
+    outliers, and no fault explains it.
 
     Examples
     --------

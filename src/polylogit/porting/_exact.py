@@ -205,9 +205,12 @@ class Noise:
         """Of a pair of activations; None where the runs say nothing of it."""
         name, own, other = names[self._side], pair[self._side], pair[1 - self._side]
         found = [*self._runs, self._base] if self._base is not None else self._runs
-        if own.shape != other.shape or any(name not in run or run[name].size != own.size for run in found):
+        if own.shape != other.shape or any(name not in run for run in found):
             return None
-        runs = [_bounded(run[name].reshape(own.shape).astype(np.float64)) for run in found]
+        shaped = [_shaped(run[name], own.shape) for run in found]
+        runs = [_bounded(run.astype(np.float64)) for run in shaped if run is not None]
+        if len(runs) < len(shaped):
+            return None
         own, other = _bounded(own), _bounded(other)
         base = own if self._base is None else runs.pop()
         exact = runs[0] if len(runs) == 1 else own
@@ -217,6 +220,16 @@ class Noise:
             error = np.max([np.abs(base - run) for run in runs], axis=0)
         measured = Measured(exact, np.where(np.isfinite(error), error, 0.0), other)
         return measured if measured.level(measure, precision) < SAME else None
+
+
+def _shaped(values: Array, shape: tuple[int, ...]) -> Array | None:
+    """In the shape in which the two sides were compared; None where it is another."""
+    if values.size == int(np.prod(shape)):
+        return values.reshape(shape)
+    try:
+        return np.broadcast_to(values, shape)  # the same for all of a batch, and kept once
+    except ValueError:
+        return None
 
 
 def _bounded(values: Array) -> Array:
