@@ -183,7 +183,7 @@ def _moved(value: Any, rng: np.random.Generator) -> Any:
 # A run in float64 that is farther than this from the original, in units of the values, is not the same computation:
 # dropout is on, or the model chooses by its dtype what it does.
 SAME = 1.0 / 16.0
-# Larger numbers stand for infinities: what masks are filled with is the largest number of each dtype.
+# Larger numbers, and the largest of a dtype, stand for infinities: masks are filled with them.
 HUGE = 1e30
 
 
@@ -208,18 +208,21 @@ class Noise:
         if own.shape != other.shape or any(name not in run for run in found):
             return None
         shaped = [_shaped(run[name], own.shape) for run in found]
-        runs = [_bounded(run.astype(np.float64)) for run in shaped if run is not None]
+        most = min(HUGE, 0.99 * precision.dtype.max)
+        runs = [_bounded(run.astype(np.float64), most) for run in shaped if run is not None]
         if len(runs) < len(shaped):
             return None
-        own, other = _bounded(own), _bounded(other)
+        own, other = _bounded(own, most), _bounded(other, most)
         base = own if self._base is None else runs.pop()
         exact = runs[0] if len(runs) == 1 else own
         # What either side masks was set aside in scores.
         exact = np.where(np.isfinite(exact) == np.isfinite(own), exact, own)
         with np.errstate(all="ignore"):
             error = np.max([np.abs(base - run) for run in runs], axis=0)
-        measured = Measured(exact, np.where(np.isfinite(error), error, 0.0), other)
-        return measured if measured.level(measure, precision) < SAME else None
+            own_error = np.abs(own - exact)
+        if Measured(exact, own_error, other).level("scale", precision) >= SAME:
+            return None
+        return Measured(exact, np.where(np.isfinite(error), error, 0.0), other)
 
 
 def _shaped(values: Array, shape: tuple[int, ...]) -> Array | None:
@@ -232,8 +235,8 @@ def _shaped(values: Array, shape: tuple[int, ...]) -> Array | None:
         return None
 
 
-def _bounded(values: Array) -> Array:
-    return np.where(np.abs(values) >= HUGE, np.copysign(np.inf, values), values)
+def _bounded(values: Array, most: float) -> Array:
+    return np.where(np.abs(values) >= most, np.copysign(np.inf, values), values)
 
 
 def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, Any]]) -> Noise | None:
@@ -258,7 +261,7 @@ def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, 
 
 
 def _narrow(activations: Mapping[str, Any]) -> str:
-    """The 16-bit dtype that most of the activations have; empty where most are wider."""
+    """The 16-bit dtype that half of the activations or more have; empty where most are wider."""
     names = [str(backend_of(one).dtype_name(one)) for one in activations.values() if _is_floating(one)]
     few = [name for name in names if DTYPES[name].dtype.itemsize == 2]
-    return max(set(few), key=few.count) if 2 * len(few) > len(names) else ""
+    return max(set(few), key=few.count) if few and 2 * len(few) >= len(names) else ""

@@ -17,7 +17,7 @@ from polylogit.porting._diagnosis.agreement import Agreement, agreement, residua
 from polylogit.porting._diagnosis.evidence import KINDS
 from polylogit.porting._diagnosis.faults import FAULTS, GRADIENT_FAULTS
 from polylogit.porting._diagnosis.faults.backward import WRONG_BACKWARD
-from polylogit.porting._diagnosis.noise import BEYOND, LIMIT
+from polylogit.porting._diagnosis.noise import BEYOND, LEFT, LIMIT
 from polylogit.porting._diagnosis.verdict import Diagnosis, RunnerUp, Verdict
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ def _by_measured_noise(evidence: Evidence, measured: Measured, backend: Backend)
     raw = raw._replace(agrees=within)
     if within:
         return Verdict(raw, True, None, times)
-    noise = LIMIT * measured.level(measure, precision)
-    evidence = dataclasses.replace(evidence, precision=precision._replace(noise=noise), measured=None)
+    noise = LEFT * measured.level(measure, precision)
+    evidence = dataclasses.replace(evidence, precision=precision._replace(noise=noise, measured=True), measured=None)
     cause = _judge(evidence, raw, _try(evidence, FAULTS.values()), backend)
     return Verdict(raw, False, cause, times, cause.name == "unknown" and times <= BEYOND)
 

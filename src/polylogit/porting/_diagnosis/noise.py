@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from polylogit._spec.formulas import Array
     from polylogit.porting._diagnosis.agreement import Precision
 
-__all__ = ["BEYOND", "LIMIT", "Measured", "root_mean_square"]
+__all__ = ["BEYOND", "LEFT", "LIMIT", "Measured", "root_mean_square"]
 
 # A side so many times farther from the exact values than the other is beyond rounding. Two right computations have
 # errors of one size and another sign; orders of addition and fused kernels change that size by a small factor.
 LIMIT = 8.0
 # Up to so many times, without a cause, it is less accurate and may be the same function: four limits, as in the kit.
 BEYOND = 4.0 * LIMIT
+# What is left once a fault is undone holds the errors of both sides; those of one are a level.
+LEFT = 2.0
 # Over fewer entries a root mean square is no level of noise.
 ENOUGH = 16
 # The root mean square of an error that is uniform over an ulp, an ulp being half an eps to an eps of its number.
@@ -70,12 +72,15 @@ class Measured(NamedTuple):
             size = np.where(finite & (exact != 0), 1.0, 0.0)
         for axis, length in enumerate(exact.shape):
             if length > 1 and exact.size // length >= ENOUGH:
-                found.append(_worst_index(axis, a, b, size, least) / _doubt(exact.size // length))
-        return max(found)
+                found.append(_worst_index(axis, a, b, size, least))
+        return float(max(found))
 
 
 def _worst_index(axis: int, a: Array, b: Array, size: Array, least: float) -> float:
-    """How many times farther at the worst index of an axis, over all other axes."""
+    """How many times farther at the worst index of an axis, over all other axes.
+
+    Where few of its entries are large, as after an activation, those few decide, and their level is as uncertain.
+    """
     others = tuple(other for other in range(a.ndim) if other != axis)
     far, near, scale = (root_mean_square(one, others) for one in (a, b, size))
     usual = float(np.median(scale))
@@ -83,13 +88,16 @@ def _worst_index(axis: int, a: Array, b: Array, size: Array, least: float) -> fl
         typical = np.median(_finite(near / scale))
     # An index may be lucky: what the others lose of their size, and what rounding the result takes, is lost there too.
     noise = np.maximum(np.maximum(near, typical * scale), least * np.maximum(scale, usual))
+    power = scale * scale
     with np.errstate(all="ignore"):
-        return float(np.max(np.where(far > 0, far / noise, 0.0), initial=0.0))
+        share = np.mean((size * size) ** 2, axis=others) / (power * power)
+        count = a.size / a.shape[axis] / np.where(np.isfinite(share), share, 1.0)
+        return float(np.max(np.where(far > 0, far / noise / _doubt(count), 0.0), initial=0.0))
 
 
-def _doubt(count: int) -> float:
-    """Levels over few entries are uncertain."""
-    return float(1.0 + 2.0 / np.sqrt(count))
+def _doubt(count: Any) -> Any:
+    """By how much the level of so few entries may be off."""
+    return 1.0 + 2.0 / np.sqrt(count)
 
 
 def _finite(values: Array) -> Array:
