@@ -17,6 +17,7 @@ from polylogit.porting._align import align, alike, can_correspond
 from polylogit.porting._call import Called, as_numpy, backend_of, call
 from polylogit.porting._diagnosis.agreement import Agreement, Precision, residual
 from polylogit.porting._diagnosis.evidence import Evidence
+from polylogit.porting._diagnosis.glance import glance
 from polylogit.porting._diagnosis.gradients import GradientEvidence
 from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
 from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
@@ -104,6 +105,7 @@ def compare(
     pairs, unmatched = align(left, right, names)
     backend = backend_of(right[list(right)[-1]])
     judged = _Pairs(backend, _logits(called), alone=len(pairs) == 1)
+    judged.glances = not called
     if called:
         judged.noise = noise_of(called, (left, right))
     for name, other in pairs:
@@ -157,11 +159,12 @@ class _Pairs:
 
     def __init__(self, backend: Backend, logits: Array | None, *, alone: bool) -> None:
         self.backend, self.alone = backend, alone
-        self.agreed = [] if logits is None else [logits.astype(np.float64)]  # the latest may be the logits of the next
+        self.agreed = [] if logits is None else [logits]  # the latest may be the logits of the next
         self.activations: list[Activation] = []
         self.earlier: list[tuple[str, Array]] = []
         self.last: Evidence | None = None
         self.noise: Noise | None = None
+        self.glances = False  # whether arrays that agree to the last digits need no more than that
 
     def add(self, name: str, other: str, reference: Any, candidate: Any) -> None:
         """Judge one pair."""
@@ -173,8 +176,13 @@ class _Pairs:
             self.activations.append(Activation(name, other, r, c, _incomparable(r, c)))
             return
         dtypes = (r.dtype.name, c.dtype.name)
-        here, there, precision = r.astype(np.float64), c.astype(np.float64), Precision.of(*dtypes)
-        gradient = _is_gradient(name)
+        precision, gradient = Precision.of(*dtypes), _is_gradient(name)
+        seen = glance(r, c, precision.floor) if self.glances and not gradient else None
+        if seen is not None:
+            self._agreed(name, r)
+            self.activations.append(Activation(name, other, r, c, Verdict(seen[0], True, None), seen[1]))
+            return
+        here, there = r.astype(np.float64), c.astype(np.float64)
         if gradient and r.shape == c.shape:
             verdict = diagnose_gradient(GradientEvidence(here, there, precision), self.backend)
             vacuous = not here.any() and not there.any()
@@ -187,15 +195,20 @@ class _Pairs:
             verdict = diagnose(self.last, self.backend)
             vacuous = _vacuous(here, there)
         if verdict.agrees:
-            self.agreed = [*self.agreed[-2:], here]
-            self.earlier = [*self.earlier[1 - EARLIER :], (name, r)]
+            self._agreed(name, r)
         self.activations.append(Activation(name, other, r, c, verdict, vacuous, gradient))
+
+    def _agreed(self, name: str, r: Array) -> None:
+        self.agreed = [*self.agreed[-2:], r]
+        self.earlier = [*self.earlier[1 - EARLIER :], (name, r)]
 
     def _logits_for(self, r: Array, precision: Precision) -> Array | None:
         """The latest activation on which both sides agree, if the reference is a function of it as of logits."""
         for values in reversed(self.agreed):
-            if values.shape == r.shape and np.isfinite(values).any() and _are_logits(values, r, precision):
-                return values
+            if values.shape == r.shape and np.isfinite(values).any():
+                logits = values.astype(np.float64)
+                if _are_logits(logits, r, precision):
+                    return logits
         return None
 
     def add_gradient(self, called: list[Called], cotangent: Any) -> None:
