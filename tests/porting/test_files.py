@@ -119,3 +119,13 @@ def test_a_report_that_cannot_be_written_is_said_so(folder: Any) -> None:
     result = run("right.npz", "wrong.npz", "--json", "right.npz/o.json")  # a file is where the folder should be
     assert result.exit_code == 2
     assert "cannot be written" in result.output
+
+
+def test_reports_name_the_files_and_when_they_were_written(tmp_path: Any) -> None:
+    paths = tmp_path / "here.npz", tmp_path / "there.npz"
+    for path in paths:
+        np.savez(path, x=X)
+    found = compare_files(*paths)
+    assert f"reference: {paths[0]}, written 20" in found.summary()
+    found.to_html(tmp_path / "report.html")
+    assert "there.npz, written 20" in (tmp_path / "report.html").read_text()

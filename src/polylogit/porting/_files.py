@@ -5,6 +5,8 @@ The first bytes of a file decide what it is, and must agree with its name; `poly
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -168,7 +170,17 @@ def compare_files(
         given["inputs"] = _positional(load(inputs))
     if cotangent is not None:
         given["cotangent"] = _single(load(cotangent), "the cotangent")
-    return compare(load(reference), load(candidate), **given)
+    found = compare(load(reference), load(candidate), **given)
+    return dataclasses.replace(found, sources=(_dated(reference), _dated(candidate)))
+
+
+def _dated(source: str | os.PathLike[str]) -> str:
+    """What was compared; of a file, when it was written."""
+    text = os.fspath(source)
+    if not Path(text).is_file():
+        return text
+    written = datetime.datetime.fromtimestamp(Path(text).stat().st_mtime).astimezone()
+    return f"{text}, written {written:%Y-%m-%d %H:%M:%S %Z}"
 
 
 def isolate_files(

@@ -72,7 +72,7 @@ class Comparison(Results):
 
 
 def _summary(comparison: Results) -> str:
-    lines = [VERDICTS[comparison.status]]
+    lines = [VERDICTS[comparison.status], *_sides(comparison)]
     first, shown = comparison.first_divergence, comparison.diagnosed
     if first is not None:
         lines.append(f"first divergence: {first}")
@@ -85,6 +85,10 @@ def _summary(comparison: Results) -> str:
         name = one.name if one.candidate_name == one.name else f"{one.name} ({one.candidate_name} in the candidate)"
         lines.append(f"{one.status:>12}  {name}: {_apart(one)}")
     return "\n".join(lines)
+
+
+def _sides(comparison: Results) -> list[str]:
+    return [f"{side}: {source}" for side, source in zip(("reference", "candidate"), comparison.sources, strict=False)]
 
 
 def _apart(one: Activation) -> str:
@@ -118,6 +122,7 @@ def _as_dict(comparison: Results) -> dict[str, Any]:
         "agrees": comparison.agrees,
         "first_divergence": comparison.first_divergence,
         "framework": comparison.framework,
+        "sources": comparison.sources,
         "cause": None if comparison.cause is None else _cause(comparison.cause),
         "activations": [_activation(one) for one in comparison.activations],
         "unmatched": comparison.unmatched,
@@ -164,6 +169,7 @@ def _html(comparison: Results, *, part: bool = False) -> str:
         "comparison.html.j2",
         part=part,
         comparison=comparison,
+        sides=_sides(comparison),
         verdict=VERDICTS[comparison.status],
         cause=comparison.cause,
         residuals=_residuals(comparison.cause) if comparison.cause else "",

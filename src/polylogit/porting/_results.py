@@ -64,11 +64,14 @@ class Results:
         Activations that only one side has.
     framework : str
         The candidate's.
+    sources : tuple of str
+        Where the two sides came from, the reference first, with the dates of files; empty where they were no files.
     """
 
     activations: tuple[Activation, ...]
     unmatched: tuple[str, ...] = ()
     framework: str = "numpy"
+    sources: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
 
     @property
     def status(self) -> str:
