@@ -224,7 +224,8 @@ def _onnx(path: Path) -> Any:
         return dict(zip(outputs, session.run(outputs, values), strict=True))
 
     dtypes = {one.name: one.type.removeprefix("tensor(").removesuffix(")") for one in session.get_inputs()}
-    return _Session({name: _ONNX_DTYPES.get(dtype, dtype) for name, dtype in dtypes.items()}, run)
+    known: dict[str, str] = {name: _ONNX_DTYPES.get(str(dtype), str(dtype)) for name, dtype in dtypes.items()}
+    return _Session(known, run)
 
 
 def _tflite(path: Path) -> Any:

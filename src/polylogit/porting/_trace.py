@@ -99,8 +99,9 @@ def _replaced(structure: Any, new: Mapping[str, Any], path: str = "") -> Any:
     if not changed:
         return structure
     if isinstance(structure, Mapping):
-        if hasattr(structure, "replace"):  # a frozen dataclass that is a mapping as well
-            return structure.replace(**changed)
+        replace = getattr(structure, "replace", None)
+        if replace is not None:  # a frozen dataclass that is a mapping as well
+            return replace(**{str(key): one for key, one in changed.items()})
         other: Any = copy.copy(structure)
         for key, one in changed.items():
             other[key] = one

@@ -43,6 +43,7 @@ class Watcher(Protocol):
         self, part: Part, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments to call with."""
+        ...
 
     def leave(self, output: Any) -> Any:
         """The output to go on with."""

@@ -5,6 +5,7 @@ Needs the extra ``onnx``. The runtime's optimisations are off, which would merge
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,7 @@ _DTYPES = {"float": "float32", "double": "float64"}  # where NumPy has another w
 def plan(model: Any, _: Any = None) -> Plan:
     """How an ONNX model, or the file of one, is recorded."""
     try:
-        import onnx
-        import onnxruntime
+        onnx, onnxruntime = (importlib.import_module(name) for name in ("onnx", "onnxruntime"))
     except ImportError as error:
         message = f'recording an ONNX model needs {error.name}; install it with: pip install "polylogit[onnx]"'
         raise BackendUnavailableError(message, name=error.name) from error

@@ -128,7 +128,8 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping):
         parts: Any = ((f"{name}.{key}", one) for key, one in value.items())
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
-        parts = ((f"{name}.{key}", one) for key, one in zip(value._fields, value, strict=True))
+        fields: tuple[str, ...] = getattr(value, "_fields")  # noqa: B009  type checkers know plain tuples alone
+        parts = ((f"{name}.{key}", one) for key, one in zip(fields, value, strict=True))
     elif isinstance(value, (tuple, list)):
         parts = ((f"{name}[{index}]", one) for index, one in enumerate(value))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type) and not _is_array(value):

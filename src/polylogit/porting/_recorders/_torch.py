@@ -93,13 +93,13 @@ class _Graph:
         graph, recording = self, found
 
         class Interpreter(torch.fx.Interpreter):  # type: ignore[misc]
-            def run_node(self, node: Any) -> Any:
-                value = super().run_node(node)
-                if node.op in ("call_function", "call_method"):
-                    recording.add(node.name, value)
+            def run_node(self, n: Any) -> Any:
+                value = super().run_node(n)
+                if n.op in ("call_function", "call_method"):
+                    recording.add(n.name, value)
                 for path, end in graph.ends:
-                    if end is node:
-                        recording.add(recording.begin(path, (), {}), value)
+                    if end is n:
+                        recording.end(recording.begin(path, (), {}), value)
                 return value
 
         interpreter = Interpreter(self.module)

@@ -478,7 +478,7 @@ def _weight_transposed(evidence: Evidence) -> Iterator[Prediction]:
         found, _, rank, singular = np.linalg.lstsq(inputs, outputs, rcond=None)
         if rank <= size or not _alike(inputs @ found, outputs, evidence):
             continue
-        weight, bias = found[:-1], found[-1]
+        weight, bias = np.asarray(found[:-1], np.float64), found[-1]
         if _alike(weight, weight.T, evidence):
             continue
         gain = float(min(singular[0] / singular[-1], 20.0))
