@@ -368,5 +368,5 @@ def test_tf_keras_models_are_recorded_layer_by_layer() -> None:
     layers = [tf_keras.layers.Dense(8, activation="relu", name="first"), tf_keras.layers.Softmax(name="head")]
     recorded = record(tf_keras.Sequential([tf_keras.Input((4,)), *layers]))
     assert recorded.framework == "tensorflow"
-    expected = ["first:linear", "first", "softmax:1.scores", "softmax:1.weights", "head", "output"]
+    expected = ["first:linear", "first", "head:softmax:1.scores", "head:softmax:1.weights", "head", "output"]
     assert outputs(recorded(X)) == expected
