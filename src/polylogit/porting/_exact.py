@@ -1,7 +1,7 @@
 """The original once more in another precision: what rounding does to each of its activations.
 
 By library, how a model is made over in a floating dtype. What cannot be made over has its weights and inputs moved by
-half an ulp instead. Imports a framework only where a model is of it; knows nothing of how differences are judged.
+an ulp instead. Imports a framework only where a model is of it; knows nothing of how differences are judged.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def _cast(value: Any, dtype: str) -> Any:
     return backend.asarray(as_numpy(value, "an input").astype(DTYPES[dtype].dtype), dtype=dtype)
 
 
-# --- half an ulp -----------------------------------------------------------------------------------------------------
+# --- an ulp --------------------------------------------------------------------------------------------------------
 
 
 def perturbed(called: Called, runs: int = 2) -> list[dict[str, Any]]:
