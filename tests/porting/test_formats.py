@@ -187,9 +187,10 @@ def test_code_in_a_keras_model_is_refused(folder: Any) -> None:
         load("a.keras")
 
 
+@pytest.mark.requires("onnxruntime")
 def test_an_onnx_model_is_a_callable(folder: Any) -> None:
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
+    import onnx
+
     place = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Softmax", ["x"], ["p"], axis=-1)],

@@ -268,9 +268,10 @@ def test_scripted_modules_are_a_warning() -> None:
 
 
 @pytest.mark.requires("torch")
+@pytest.mark.requires("onnxruntime")
 def test_onnx_models_are_recorded_node_by_node(tmp_path: Any) -> None:
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
+    import onnx
+
     helper, number = onnx.helper, onnx.TensorProto.FLOAT
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["hidden"]),

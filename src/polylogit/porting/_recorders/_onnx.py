@@ -1,10 +1,12 @@
 """ONNX: each node's output becomes an output of the graph, and ONNX Runtime computes them all.
 
-Needs the extra ``onnx``. The runtime's optimisations are off, which would merge the nodes.
+Needs the extra ``onnx``. The runtime's optimisations are off, which would merge the nodes. Exporters write down which
+part of the model a node comes from, so that parts are recorded under their paths as well.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 from typing import TYPE_CHECKING, Any
@@ -13,14 +15,15 @@ import numpy as np
 
 from polylogit import convert
 from polylogit.errors import BackendUnavailableError, ComparisonError
-from polylogit.porting._recorders._recording import Plan, active, nothing
+from polylogit.porting._recorders._recording import Plan, active, ends, nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
 __all__ = ["plan"]
 
 _OPERATIONS = {"Softmax": "softmax", "LogSoftmax": "log_softmax", "Sigmoid": "sigmoid"}
+_NOTHING = ("Constant", "ConstantOfShape", "Shape")  # what these return is no activation
 _DTYPES = {"float": "float32", "double": "float64"}  # where NumPy has another word
 
 
@@ -47,6 +50,10 @@ def plan(model: Any, _: Any = None) -> Plan:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
+    # In order of computation, as the file lists them.
+    by_name = {name: one for one in whole.graph.node if one.op_type not in _NOTHING for name in one.output if name}
+    paths = {name: _paths(one) for name, one in by_name.items()}
+    parts = _parts(by_name, paths, returned)
     session = onnxruntime.InferenceSession(whole.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def call(*arguments: Any, **keywords: Any) -> Any:
@@ -56,21 +63,43 @@ def plan(model: Any, _: Any = None) -> Plan:
         recording = active.get()
         if recording is not None:
             constants = {one.name: onnx.numpy_helper.to_array(one) for one in whole.graph.initializer}
-            for node, name in _in_order(whole):
-                operation = _OPERATIONS.get(node.op_type)
-                if operation:
+            for name, node in by_name.items():
+                if operation := _OPERATIONS.get(node.op_type):
+                    recording.inside += paths[name][-1:]
                     recording.add_softmax(operation, (constants | values).get(node.input[0]), values[name])
+                    del recording.inside[len(recording.inside) - len(paths[name][-1:]) :]
                 recording.add(name, values[name])
+                for path in parts.get(name, ()):
+                    recording.end(recording.begin(path, (), {}), values[name])
         return values[returned[0]] if len(returned) == 1 else {name: values[name] for name in returned}
 
     return Plan(call, lambda _: contextlib.nullcontext(), nothing)
 
 
-def _in_order(model: Any) -> Iterator[tuple[Any, str]]:
-    """The nodes that compute something, with the names of what they do; a file lists them in order of computation."""
-    for node in model.graph.node:
-        if node.op_type not in ("Constant", "ConstantOfShape", "Shape"):
-            yield from ((node, name) for name in node.output if name)
+def _paths(node: Any) -> list[str]:
+    """The parts of the model that a node is in, the outermost first, as its exporter wrote them down."""
+    scopes = next((one.value for one in node.metadata_props if one.key == "pkg.torch.onnx.name_scopes"), "")
+    if scopes:
+        try:
+            return [path for path in ast.literal_eval(scopes)[:-1] if path]
+        except (SyntaxError, ValueError):
+            return []
+    steps = [step for step in node.name.split("/")[:-1] if step]  # "/encoder/layer.0/MatMul"
+    return [".".join(steps[:count]) for count in range(1, len(steps) + 1)]
+
+
+def _parts(by_name: Mapping[str, Any], paths: Mapping[str, list[str]], returned: list[str]) -> Mapping[str, list[str]]:
+    """By the name of a value, the paths of the parts that return it, inner parts first."""
+    inside: dict[str, list[str]] = {}
+    users: dict[str, list[str]] = {name: ["the caller"] for name in returned}
+    for name, node in by_name.items():
+        for path in paths[name]:
+            inside.setdefault(path, []).append(name)
+        for taken in node.input:
+            users.setdefault(taken, []).append(name)
+    return ends(
+        {path: names for path, names in inside.items() if path not in by_name}, lambda name: users.get(name, [])
+    )
 
 
 def _inputs(session: Any, arguments: Any, keywords: Any) -> dict[str, Any]:

@@ -12,10 +12,10 @@ import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["Plan", "Recording", "active", "is_concrete", "nothing", "tap"]
+__all__ = ["Plan", "Recording", "active", "ends", "is_concrete", "nothing", "tap"]
 
 active: contextvars.ContextVar[Recording | None] = contextvars.ContextVar("polylogit_recording", default=None)
 
@@ -37,6 +37,20 @@ class Plan(NamedTuple):
 def nothing() -> bool:
     """No parts are expected."""
     return False
+
+
+def ends(parts: Mapping[str, list[Any]], users: Callable[[Any], Iterable[Any]]) -> dict[Any, list[str]]:
+    """By the node of a graph, the parts that return what it computes, inner parts first.
+
+    Parts go by their paths or their calls; what one returned is the one node in it that others use.
+    """
+    found: dict[Any, list[str]] = {}
+    for path, nodes in sorted(parts.items(), key=lambda part: -part[0].count(".")):
+        here = set(nodes)
+        used = [node for node in nodes if any(user not in here for user in users(node))]
+        if len(used) == 1:
+            found.setdefault(used[0], []).append(path)
+    return found
 
 
 class Recording:

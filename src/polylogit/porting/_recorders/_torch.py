@@ -9,7 +9,7 @@ import contextlib
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from polylogit.porting._recorders._recording import Plan, Recording, active
+from polylogit.porting._recorders._recording import Plan, Recording, active, ends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,11 +78,8 @@ class _Graph:
             for call, (path, _) in (node.meta.get("nn_module_stack") or {}).items():
                 if path and node.op != "call_module":
                     calls.setdefault(call, (path.partition("@")[0], []))[1].append(node)
-        # What a call of a part of the exported model returned is the one node that others use; inner parts come first.
-        self.ends: list[tuple[str, Any]] = []
-        for path, nodes in sorted(calls.values(), key=lambda call: -call[0].count(".")):
-            used = [node for node in nodes if any(user not in nodes for user in node.users)]
-            self.ends += [(path, used[0])] if len(used) == 1 else []
+        found = ends({call: nodes for call, (_, nodes) in calls.items()}, lambda node: node.users)
+        self.ends = {node: [calls[call][0] for call in ended] for node, ended in found.items()}
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         import torch
@@ -97,9 +94,8 @@ class _Graph:
                 value = super().run_node(n)
                 if n.op in ("call_function", "call_method"):
                     recording.add(n.name, value)
-                for path, end in graph.ends:
-                    if end is n:
-                        recording.end(recording.begin(path, (), {}), value)
+                for path in graph.ends.get(n, ()):
+                    recording.end(recording.begin(path, (), {}), value)
                 return value
 
         interpreter = Interpreter(self.module)
