@@ -30,6 +30,8 @@ __all__ = ["MASKING", "Call", "Point", "Softmax", "Substitution", "Trace", "fitt
 
 # What is added to scores to mask them: the numbers differ from port to port.
 MASKING = -1e4
+# No activation is so low, not even a massive one.
+FILLED = -1e8
 
 
 @dataclasses.dataclass
@@ -138,7 +140,9 @@ def is_float(values: Array) -> bool:
 def _is_mask(name: str, values: Array) -> bool:
     if "mask" in name.lower() or values.dtype.kind == "b":
         return True
-    return is_float(values) and bool(values.size) and float(np.nanmin(values)) <= MASKING
+    if not is_float(values) or not values.size or float(np.nanmin(values)) > MASKING:
+        return False
+    return bool(np.nanmin(values) <= FILLED or np.all((values == 0) | (values <= MASKING)))
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------------
