@@ -42,6 +42,22 @@ def test_a_fault_too_small_for_the_outputs_is_found_in_each_module() -> None:
     assert found.cause.name == "norm-epsilon"
 
 
+@pytest.mark.parametrize("size", [1e4, -1e6])
+def test_a_massive_channel_hides_nothing_in_the_others(size: float) -> None:
+    """With these, the root mean square over the whole of the fault is below a rounding error of the massive channel."""
+    x = np.random.default_rng(0).standard_normal((4, 5, 16)).astype(np.float32)
+    model, port = small.torch_encoder(), small.torch_encoder()
+    with torch.no_grad():
+        for one in (model, port):
+            one.blocks[0].down.weight[3] *= size
+    assert isolate(model, port, x).agrees
+    with torch.no_grad():
+        port.blocks[0].down.bias[5] += 1e-3
+    found = isolate(model, port, x)
+    assert found.first_divergence == "blocks.0.down"
+    assert [one.name for one in found.activations if not one.verdict.agrees] == ["blocks.0.down"]
+
+
 def test_a_value_that_came_from_elsewhere_is_compared_where_it_goes() -> None:
     """The port passes on a module's output where the original added to it."""
 

@@ -16,7 +16,7 @@ from polylogit.errors import ComparisonError
 from polylogit.porting._align import align, alike, can_correspond
 from polylogit.porting._call import Called, as_numpy, backend_of, call
 from polylogit.porting._diagnosis.agreement import Agreement, Precision, residual
-from polylogit.porting._diagnosis.evidence import Evidence
+from polylogit.porting._diagnosis.evidence import Evidence, Layer
 from polylogit.porting._diagnosis.glance import glance
 from polylogit.porting._diagnosis.gradients import GradientEvidence
 from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
@@ -164,6 +164,7 @@ class _Pairs:
         self.earlier: list[tuple[str, Array]] = []
         self.last: Evidence | None = None
         self.noise: Noise | None = None
+        self.layer: Layer | None = None  # that the next pair comes from, where it is known
         self.glances = False  # whether arrays that agree to the last digits need no more than that
 
     def add(self, name: str, other: str, reference: Any, candidate: Any) -> None:
@@ -188,7 +189,7 @@ class _Pairs:
             vacuous = not here.any() and not there.any()
         else:
             logits = self._logits_for(here, precision)
-            self.last = Evidence(here, there, precision, logits, dtypes, earlier=tuple(self.earlier))
+            self.last = Evidence(here, there, precision, logits, dtypes, earlier=tuple(self.earlier), layer=self.layer)
             if self.noise is not None:
                 measured = self.noise.of((name, other), (here, there), self.last.measure, precision)
                 self.last = dataclasses.replace(self.last, measured=measured)

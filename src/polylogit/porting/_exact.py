@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Noise", "again", "noise_of", "perturbed"]
+__all__ = ["Noise", "again", "narrow_of", "noise_of", "perturbed"]
 
 
 def again(called: Called, dtype: str) -> dict[str, Any] | None:
@@ -241,7 +241,7 @@ def _bounded(values: Array, most: float) -> Array:
 
 def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, Any]]) -> Noise | None:
     """The noise of two callables' activations, from the run of whichever can be made over; None where none can."""
-    narrow = _narrow(sides[1]) if not _narrow(sides[0]) else ""
+    narrow = narrow_of(sides[1]) if not narrow_of(sides[0]) else ""
     for side, words in enumerate(("the original", "the port")):
         exact = again(called[side], "float64")
         if exact is None:
@@ -260,7 +260,7 @@ def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, 
     return None
 
 
-def _narrow(activations: Mapping[str, Any]) -> str:
+def narrow_of(activations: Mapping[str, Any]) -> str:
     """The 16-bit dtype that half of the activations or more have; empty where most are wider."""
     names = [str(backend_of(one).dtype_name(one)) for one in activations.values() if _is_floating(one)]
     few = [name for name in names if DTYPES[name].dtype.itemsize == 2]

@@ -10,45 +10,37 @@ of them correspond in `_match`.
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import functools
 import itertools
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from polylogit import _registry as registry
 from polylogit.errors import ComparisonError
-from polylogit.porting._call import _arguments, _frameworks, _in_framework, as_numpy, call
+from polylogit.porting._call import call
 from polylogit.porting._compare import _SIDES as SIDES
 from polylogit.porting._compare import _Pairs, compare
-from polylogit.porting._diagnosis.agreement import Precision
-from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
+from polylogit.porting._diagnosis.evidence import Layer
 from polylogit.porting._match import Match, match
 from polylogit.porting._recorders import Recorder, record
 from polylogit.porting._report import Comparison
-from polylogit.porting._trace import MASKING, Point, Softmax, Substitution, Trace, fitted, is_float, nudged
-from polylogit.porting._watch import softmaxes, watched
+from polylogit.porting._runs import FailedError, Runs
+from polylogit.porting._trace import MASKING, Point, Softmax, Substitution, Trace, fitted, is_float
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from polylogit.porting._results import Activation
 
     Array = np.ndarray[Any, Any]
 
-_Either = TypeVar("_Either", "Trace", "Substitution")
-
 __all__ = ["ROOT", "Isolation", "Pair", "isolate"]
 
 # How the model as a whole is called among its modules.
 ROOT = "(the model itself)"
-# A value is beyond rounding if it is so many times as far from float64 as that of the side that was run in float64.
-BEYOND = 8.0
-# What is farther apart than this, in units of its kind, is not rounding, whatever the measured noise.
-FAR = 1e-2
 # Modules that cannot be run on the original's inputs, one after the other, before the whole is compared instead.
 ATTEMPTS = 8
 
@@ -184,57 +176,22 @@ def isolate(
     while found.matches_modules:
         try:
             return found.result()
-        except _FailedError as error:
+        except FailedError as error:
             found.leave_out(error)
     return found.whole()
-
-
-class _FailedError(Exception):
-    """A model raised under a watcher."""
-
-    def __init__(self, watcher: Trace | Substitution, error: Exception) -> None:
-        super().__init__(f"{type(error).__name__}: {error}")
-        self.watcher, self.error = watcher, error
 
 
 class _Isolating:
     """The two models, what was seen of them, and which of their calls correspond."""
 
     def __init__(self, models: tuple[Any, Any], inputs: tuple[Any, Any]) -> None:
-        self.models, self.inputs = models, inputs
-        self.sides = watched(models[0]), watched(models[1])
-        self.trace, self.described = Trace(keep=True), Trace(keep=False)
+        self.runs = Runs(models, inputs)
         self.matches: list[Match] = []
         self.reasons: dict[int, str] = {}  # why calls of the reference are not compared
         self.names: dict[str, str | None] = {}
         self.why = "no module of the reference has a counterpart in the candidate."
-        self.trace = self._run(0, lambda: Trace(keep=True))
-        self.described = self._run(1, lambda: Trace(keep=False))
-
-    def _run(
-        self, side: int, make: Callable[[], _Either], *, change: Callable[[Array], Array] | None = None
-    ) -> _Either:
-        """Call one of the models under a watcher, with its inputs in its framework; `change` is made to all floats."""
-        model, what = self.sides[side], SIDES[side]
-        arguments, keywords = _arguments(self.inputs[side])
-        frameworks = [model.framework] if model.framework else list(_frameworks(model.function))
-        failures: list[_FailedError] = []
-        for framework in frameworks:
-            convert = functools.partial(_given, framework=framework, change=change)
-            watcher = make()
-            precise = model.in_float64 if change is _in_float64 else None
-            try:
-                with softmaxes(watcher), model.watching(watcher), precise() if precise else contextlib.nullcontext():
-                    model.function(*map(convert, arguments), **{key: convert(one) for key, one in keywords.items()})
-            except Exception as error:  # noqa: BLE001  whatever a user's model raises
-                failures.append(_FailedError(watcher, error))
-                continue
-            return watcher
-        if isinstance(failures[0].watcher, Substitution):
-            raise failures[0]
-        message = f"{what} could not be called. {failures[0]}. Pass inputs= that it accepts"
-        message += ", or candidate_inputs= where the two take different ones."
-        raise ComparisonError(message) from failures[0].error
+        self.trace = self.runs.run(0, lambda: Trace(keep=True))
+        self.described = self.runs.run(1, lambda: Trace(keep=False))
 
     def match(self, names: dict[str, str | None]) -> None:
         """Find out which calls correspond."""
@@ -252,7 +209,7 @@ class _Isolating:
         """Whether there is more to compare than the model as a whole."""
         return any(self.trace.calls[one.reference].parent is not None for one in self.matches)
 
-    def leave_out(self, error: _FailedError) -> None:
+    def leave_out(self, error: FailedError) -> None:
         """Do without the module that could not go on with the original's values."""
         place = error.watcher.under_way if isinstance(error.watcher, Substitution) else None
         if place is None or len(self.reasons) >= ATTEMPTS:
@@ -266,12 +223,14 @@ class _Isolating:
     def result(self) -> Isolation:
         """Run the candidate with the original's values in their places, and judge what it makes of them."""
         places = {self.described.calls[one.candidate].name: one.reference for one in self.matches}
-        run = self._run(1, lambda: Substitution(self.trace, places))
         counterpart = {one.reference: self.described.calls[one.candidate].name for one in self.matches}
-        self._see_softmaxes(self.trace, counterpart)
-        self._see_softmaxes(run, counterpart)
-        noise = self._noise(places, counterpart)
-        judged = _Pairs(registry.get_backend(self.sides[1].framework or "numpy"), None, alone=False)
+        see = functools.partial(self._see_softmaxes, counterpart=counterpart)
+        run = self.runs.run(1, lambda: Substitution(self.trace, places))
+        see(self.trace)
+        see(run)
+        own = {one.name: place for place, one in enumerate(self.trace.calls)}
+        noise = self.runs.noise(self.trace, run.points, (own, places), see)
+        judged = _Pairs(registry.get_backend(self.runs.sides[1].framework or "numpy"), None, alone=False)
         rows: dict[int, tuple[int, Activation, str]] = {}
         held: Any = None
         half = next((one.dtype for one in run.points.values() if is_float(one) and one.dtype.itemsize == 2), None)
@@ -286,13 +245,14 @@ class _Isolating:
             if point.side == "softmax" and half is not None:
                 values = values.astype(half)  # a softmax in float32 of what was computed in 16 bits
             name, other = (one or ROOT for one in (self.trace.calls[owner].name, counterpart[owner]))
+            judged.noise = noise.at(point, (name, other), (reference, values))
+            judged.layer = None if point in run.owners else self._layer(point)
             judged.add(name, other, reference, values)
             row = judged.activations[-1]
-            row = dataclasses.replace(row, verdict=_measured(row, *noise(point, reference, values)))
             if scores:
                 held = order, row, where  # scores may differ by what the softmax leaves out
                 continue
-            made = [held] if point.side == "softmax" and row.status == held[1].status == "disagrees" else []
+            made = [held] if point.side == "softmax" and not (row.verdict.agrees or held[1].verdict.agrees) else []
             for one in (*made, (order, row, where)):
                 if owner not in rows or _stands_for_it(one[1], rows[owner][1]):
                     rows[owner] = one
@@ -303,12 +263,20 @@ class _Isolating:
             tuple(row for _, row, _ in found),
             self._unmatched(rows.keys()),
             judged.backend.name,
-            tuple(
+            pairs=tuple(
                 Pair(self.trace.calls[one.reference].name or ROOT, counterpart[one.reference] or ROOT, one.how)
                 for one in self.matches
             ),
-            {row.name: where for _, row, where in found if where and row.status == "disagrees"},
+            places={row.name: where for _, row, where in found if where and not row.verdict.agrees},
         )
+
+    def _layer(self, point: Point) -> Layer | None:
+        """What a module that calls no other was computed from, the same on both sides."""
+        here = self.trace.calls[point.call]
+        there = next((self.described.calls[one.candidate] for one in self.matches if one.reference == point.call), None)
+        if point.side != "outputs" or there is None or not (here.leaf and there.leaf and here.arrays):
+            return None
+        return Layer(tuple(here.inputs.values()), lambda: (here.numbers, there.numbers))
 
     def _points(self, run: Substitution, counterpart: Mapping[int, str]) -> Iterator[Point]:
         """What was seen of the candidate, in the reference's order of computation."""
@@ -330,7 +298,7 @@ class _Isolating:
             place = self.trace.calls[place].parent
         return place
 
-    def _see_softmaxes(self, run: Trace | Substitution, counterpart: Mapping[int, str]) -> None:
+    def _see_softmaxes(self, run: Trace | Substitution, *, counterpart: Mapping[int, str]) -> None:
         """Make points of softmax calls, by the modules that are compared; those of the trace come first."""
         found: dict[int, list[Softmax]] = collections.defaultdict(list)
         for one in run.softmaxes:
@@ -356,27 +324,6 @@ class _Isolating:
         where = f"in what it passes to {self.trace.calls[point.call].name} as {point.path}"
         return (point.call if owner is None else owner), where
 
-    def _noise(
-        self, places: dict[str, int], counterpart: Mapping[int, str]
-    ) -> Callable[[Point, Array, Array], tuple[float, float]]:
-        """How far a pair is apart at a point, and how far rounding alone takes it, both measured on the same values.
-
-        A side that can be run in float64 says how far both are from that; otherwise the reference, run again on values
-        that are moved by a rounding error.
-        """
-        own = {one.name: place for place, one in enumerate(self.trace.calls)}
-        for side, counterparts in ((0, own), (1, places)):
-            if self.sides[side].in_float64 is not None:
-                with contextlib.suppress(_FailedError):  # a model may insist on its dtype
-                    make = functools.partial(Substitution, self.trace, counterparts)
-                    exact = self._run(side, make, change=_in_float64)
-                    self._see_softmaxes(exact, counterpart)
-                    return functools.partial(_from_exact, exact.points, side)
-        make = functools.partial(Substitution, self.trace, own, nudged=True)
-        moved = self._run(0, make, change=nudged)
-        self._see_softmaxes(moved, counterpart)
-        return lambda at, here, there: (_distance(there, here), _distance(moved.points.get(at, here), here))
-
     def _unmatched(self, compared: Collection[int]) -> tuple[str, ...]:
         lines = []
         # Those that pass on what their children return have nothing of their own to compare.
@@ -395,7 +342,7 @@ class _Isolating:
         """Compare all activations that both have under one name, as `compare` does, or the outputs alone."""
         outputs = [
             call(_recorded(one), given, what).output
-            for one, given, what in zip(self.models, self.inputs, SIDES, strict=True)
+            for one, given, what in zip(self.runs.models, self.runs.inputs, SIDES, strict=True)
         ]
         names = {here: there for here, there in self.names.items() if there and "*" not in here}
         try:
@@ -411,7 +358,7 @@ def _stands_for_it(later: Activation, before: Activation) -> bool:
 
     The first that differs does, unless only another that does has a cause with a name; where none does, the last.
     """
-    if before.status != "disagrees":
+    if before.verdict.agrees or (before.verdict.beyond and not (later.verdict.agrees or later.verdict.beyond)):
         return True
     unnamed = before.verdict.cause is None or before.verdict.cause.name == "unknown"
     return unnamed and later.verdict.cause is not None and later.verdict.cause.name != "unknown"
@@ -440,48 +387,3 @@ def _recorded(model: Any) -> Recorder:
         return record(model)
     except ComparisonError:  # a Flax module that is bound to its parameters
         return record(lambda *arguments, **keywords: model(*arguments, **keywords))
-
-
-def _given(value: Any, *, framework: str | None, change: Callable[[Array], Array] | None) -> Any:
-    """An input in a framework, changed if it holds floating-point numbers."""
-    if change is not None and hasattr(value, "dtype") and (values := as_numpy(value, "inputs=")).dtype.kind == "f":
-        value = change(values)
-    return _in_framework(value, framework)
-
-
-# --- noise that is measured ------------------------------------------------------------------------------------------
-
-
-def _in_float64(values: Array) -> Array:
-    return values.astype(np.float64)
-
-
-def _from_exact(exact: dict[Point, Array], side: int, at: Point, here: Array, there: Array) -> tuple[float, float]:
-    """How far the other side is from what the one makes in float64, and how far the one itself is."""
-    own, other = (here, there) if side == 0 else (there, here)
-    return _distance(other, exact.get(at, own)), _distance(own, exact.get(at, own))
-
-
-def _measured(row: Activation, distance: float, noise: float) -> Verdict:
-    """The verdict on a pair, given how far it is apart and how far rounding alone takes it."""
-    verdict, reference = row.verdict, row.reference
-    eps = Precision.of(reference.dtype.name, row.candidate.dtype.name).eps
-    noise = max(noise, eps * _distance(reference, np.zeros_like(reference)))
-    beyond = distance > BEYOND * noise
-    if beyond != verdict.agrees or not verdict.agreement.level < FAR:
-        return verdict
-    if not beyond:
-        return Verdict(verdict.agreement, True, None)
-    level = verdict.agreement.level
-    times = f"{distance / noise:.0f} times" if noise else "infinitely many times"
-    why = f"The difference is small, and {times} what rounding does here."
-    fix = "look for a constant, an approximation or a dtype that differs"
-    return Verdict(verdict.agreement, False, Diagnosis("unknown", why, fix, level, None, level))
-
-
-def _distance(one: Array, other: Array) -> float:
-    """Root mean square over entries that are finite, those that masks filled set aside."""
-    one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    with np.errstate(all="ignore"):
-        good = (np.abs(one) < 1e30) & (np.abs(other) < 1e30)
-        return float(np.sqrt(np.mean((one - other)[good] ** 2))) if good.any() else 0.0

@@ -30,6 +30,8 @@ __all__ = ["MASKING", "Call", "Point", "Softmax", "Substitution", "Trace", "fitt
 
 # What is added to scores to mask them: the numbers differ from port to port.
 MASKING = -1e4
+# No activation is so low, not even a massive one.
+FILLED = -1e8
 
 
 @dataclasses.dataclass
@@ -47,6 +49,12 @@ class Call:
     softmax: dict[str, Array] = dataclasses.field(default_factory=dict)
     shape: tuple[int, ...] | None = None
     reason: str = ""  # why it cannot be compared; empty where it can
+    arrays: list[Any] = dataclasses.field(default_factory=list)  # its weights, as its framework has them
+
+    @property
+    def numbers(self) -> list[Array]:
+        """The values of its weights."""
+        return [values for one in self.arrays if (values := _values(one)) is not None]
 
     @property
     def described(self) -> Described:
@@ -132,7 +140,9 @@ def is_float(values: Array) -> bool:
 def _is_mask(name: str, values: Array) -> bool:
     if "mask" in name.lower() or values.dtype.kind == "b":
         return True
-    return is_float(values) and bool(values.size) and float(np.nanmin(values)) <= MASKING
+    if not is_float(values) or not values.size or float(np.nanmin(values)) > MASKING:
+        return False
+    return bool(np.nanmin(values) <= FILLED or np.all((values == 0) | (values <= MASKING)))
 
 
 # --- layouts ---------------------------------------------------------------------------------------------------------
@@ -197,7 +207,9 @@ class Trace:
         if parent is not None:
             self.calls[parent].leaf = False
         name = _numbered(self._names, part, bool(self._open))
-        call = Call(name, type(part.module).__name__, parent, self._weights(part), part.fused)
+        arrays = part.weights()
+        call = Call(name, type(part.module).__name__, parent, self._fingerprints(arrays), part.fused)
+        call.arrays = [one for _, one in arrays]
         self._open.append(len(self.calls))
         self.order.append((len(self.calls), "inputs"))
         self.calls.append(call)
@@ -231,9 +243,9 @@ class Trace:
             call.reason = "its values cannot be seen: it runs under jit, scan, remat or in a graph; turn that off"
         return {path: one for path, one in found.items() if one is not None}
 
-    def _weights(self, part: Part) -> tuple[Fingerprint, ...]:
+    def _fingerprints(self, arrays: list[tuple[Any, Any]]) -> tuple[Fingerprint, ...]:
         found = []
-        for key, array in part.weights():
+        for key, array in arrays:
             if key not in self._known:
                 values = _values(array)
                 if values is None:
@@ -261,12 +273,12 @@ def _numbered(seen: collections.Counter[str], part: Part, within: bool) -> str:
 class Substitution:
     """Puts the values of a trace in the place of a model's own, and keeps the model's own by point.
 
-    `counterparts` maps the names of the model's calls to the places of the trace's calls. With `nudged`, the values
+    `counterparts` maps the names of the model's calls to the places of the trace's calls. With a `seed`, the values
     are first moved by about the rounding error of their dtype.
     """
 
-    def __init__(self, trace: Trace, counterparts: Mapping[str, int], *, nudged: bool = False) -> None:
-        self.trace, self.counterparts, self.nudged = trace, counterparts, nudged
+    def __init__(self, trace: Trace, counterparts: Mapping[str, int], *, seed: int | None = None) -> None:
+        self.trace, self.counterparts, self.seed = trace, counterparts, seed
         self.points: dict[Point, Array] = {}
         self.softmaxes: list[Softmax] = []
         self.misfits: dict[int, str] = {}
@@ -347,7 +359,7 @@ class Substitution:
             # What was put in before and is the same here was compared there.
             if id(own[path]) not in self._given or not np.array_equal(here, there, equal_nan=is_float(there)):
                 self.points[at._replace(path=other)] = here
-            new[path] = _like(nudged(back) if self.nudged else back, own[path])
+            new[path] = _like(back if self.seed is None else nudged(back, self.seed), own[path])
             self._given[id(new[path])] = new[path]
         if not new and at.side == "outputs":
             shapes = [[one.shape for one in arrays.values()] for arrays in (theirs, numbers)]
@@ -380,12 +392,12 @@ def _paired(own: Mapping[str, Array], theirs: Mapping[str, Array], *, integers: 
     return pairs
 
 
-def nudged(values: Array) -> Array:
+def nudged(values: Array, seed: int) -> Array:
     """Floating-point values, each a rounding error of its dtype away."""
     precision = finfo(values.dtype.name)
     if precision is None:
         return values
-    signs = np.random.default_rng(0).uniform(-1.0, 1.0, values.shape)
+    signs = np.random.default_rng(seed).uniform(-1.0, 1.0, values.shape)
     return np.asarray(values.astype(np.float64) * (1.0 + precision.eps * signs)).astype(values.dtype)
 
 

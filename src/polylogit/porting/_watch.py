@@ -87,8 +87,8 @@ class Watched(NamedTuple):
     function: Callable[..., Any]
     framework: str | None  # of its arrays, where that is known
     watching: Callable[[Watcher], contextlib.AbstractContextManager[None]]
-    # Within it, the model computes in float64; None where that is not known how to do.
-    in_float64: Callable[[], contextlib.AbstractContextManager[None]] | None = None
+    # Within it, the model computes in the floating dtype of this name; None where that is not known how to do.
+    in_dtype: Callable[[str], contextlib.AbstractContextManager[None]] | None = None
 
 
 def watched(side: Any) -> Watched:
@@ -173,18 +173,18 @@ def _torch(model: Any, side: Any) -> Watched:
                 handle.remove()
 
     @contextlib.contextmanager
-    def in_float64() -> Iterator[None]:
+    def in_dtype(name: str) -> Iterator[None]:
         arrays = [one for one in (*model.parameters(), *model.buffers()) if one.is_floating_point()]
         before = [one.data for one in arrays]
         try:
             for one in arrays:
-                one.data = one.data.double()
+                one.data = one.data.to(getattr(torch, name))
             yield
         finally:
             for one, data in zip(arrays, before, strict=True):
                 one.data = data
 
-    return Watched(model, side, "torch", watching, in_float64)
+    return Watched(model, side, "torch", watching, in_dtype)
 
 
 def _enter(watcher: Watcher, part: Part, _: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:

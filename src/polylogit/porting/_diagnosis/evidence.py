@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from polylogit.porting._diagnosis.agreement import Precision
     from polylogit.porting._diagnosis.noise import Measured
 
-__all__ = ["KINDS", "Evidence", "Kind"]
+__all__ = ["KINDS", "Evidence", "Kind", "Layer"]
 
 # Rows that sum to one to within this are probabilities; ports that add an epsilon to the sum must be recognised too.
 SUM_TOLERANCE = 2e-3
@@ -44,6 +44,13 @@ KINDS = {
 }
 
 
+class Layer(NamedTuple):
+    """What a layer computes from: inputs that are the same on both sides, and the weights of each."""
+
+    inputs: tuple[Array, ...]
+    weights: Callable[[], tuple[list[Array], list[Array]]]  # the reference's and the candidate's
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evidence:
     """A reference and a candidate in float64, and what the reference's values show it to be."""
@@ -58,6 +65,7 @@ class Evidence:
     # Names and values of what the reference computed shortly before, where both sides agree; the latest last.
     earlier: tuple[tuple[str, Array], ...] = ()
     measured: Measured | None = None  # how far right computations of this activation are from exact values
+    layer: Layer | None = None  # that both come from, where it is known
     _computed: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def once(self, compute: Callable[[Evidence], Any]) -> Any:

@@ -17,6 +17,7 @@ from polylogit.porting._diagnosis.faults import (
     masks,
     order,
     precision,
+    weights,
 )
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FAMILIES", "FAULTS", "GRADIENT_FAULTS", "listing"]
 
-_FAMILIES = (axes, functions, logits, epsilons, order, masks, attention, layers, precision)
+_FAMILIES = (axes, functions, logits, epsilons, order, masks, attention, layers, weights, precision)
 FAULTS: dict[str, Fault] = {fault.name: fault for family in _FAMILIES for fault in family.FAULTS}
 GRADIENT_FAULTS: dict[str, Fault] = {fault.name: fault for fault in backward.FAULTS}
 # The names of the faults of each family.

@@ -15,8 +15,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit._spec.formulas import sigmoid
-from polylogit.porting._diagnosis.agreement import agreement
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction, only
+from polylogit.porting._diagnosis.faults.hidden import (
+    FEW,
+    alike,
+    distance,
+    is_hidden,
+    rows_of,
+    same_shape,
+    some,
+    some_rows,
+    tall,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,53 +37,6 @@ if TYPE_CHECKING:
     Function = Callable[[Array], Array]
 
 __all__ = ["FAULTS"]
-
-# A statistic of so few rows or channels says nothing.
-FEW = 4
-# Weights of more channels are not solved for.
-LARGEST = 512
-
-
-def _same_shape(evidence: Evidence) -> list[tuple[str, Array]]:
-    """Earlier activations of the reference's shape, the latest first, in float64."""
-    shape = evidence.reference.shape
-    found: list[tuple[str, Array]] = []
-    for name, one in reversed(evidence.earlier):
-        # The same activation is often recorded more than once: as a module's output and as its parent's.
-        if one.shape == shape and not any(np.array_equal(one, other) for _, other in found):
-            found.append((name, one.astype(np.float64)))
-    if evidence.logits is not None and evidence.logits.shape == shape and not found:
-        found = [("x", evidence.logits)]
-    return [(name, one) for name, one in found if np.isfinite(one).all()]
-
-
-def _alike(expected: Array, observed: Array, evidence: Evidence) -> bool:
-    """Whether two arrays agree as correct ports of hidden activations do."""
-    return agreement(expected, observed, "scale", evidence.precision).agrees
-
-
-def _hidden(evidence: Evidence) -> bool:
-    """Whether these are hidden activations that differ by more than the last digit."""
-    return bool(evidence.once(_is_hidden))
-
-
-def _is_hidden(evidence: Evidence) -> bool:
-    r, c = evidence.reference, evidence.candidate
-    if evidence.is_distribution or not r.ndim or not (np.isfinite(r).all() and np.isfinite(c).all()):
-        return False
-    return bool(np.sum((c - r) ** 2) > (4 * evidence.precision.eps) ** 2 * np.sum(r * r))
-
-
-def _some(values: Array, most: int = 8192) -> Array:
-    """Entries all over an array, by which hypotheses are sorted out."""
-    flat = values.reshape(-1)
-    return flat[:: max(1, flat.size // most)]
-
-
-def _some_rows(values: Array, most: int = 256) -> Array:
-    """Rows all over an array, along its last axis."""
-    rows = values.reshape(-1, values.shape[-1])
-    return rows[:: max(1, len(rows) // most)]
 
 
 # --- activation functions --------------------------------------------------------------------------------------------
@@ -141,7 +104,7 @@ RISING = ("GELU", "GELU by tanh", "GELU by sigmoid(1.702 x)", "SiLU", "ReLU", "M
 
 def _activations(evidence: Evidence) -> list[tuple[str, Prediction]]:
     """Another activation function: of an earlier activation, or of what the positive outputs tell."""
-    if not _hidden(evidence):
+    if not is_hidden(evidence):
         return []
     with np.errstate(all="ignore"):
         known = _of_earlier(evidence)
@@ -151,23 +114,19 @@ def _activations(evidence: Evidence) -> list[tuple[str, Prediction]]:
 def _of_earlier(evidence: Evidence) -> list[tuple[str, Prediction]] | None:
     """None where the reference is not shown to be an activation function of any of them."""
     r, c = evidence.reference, evidence.candidate
-    for _, x in _same_shape(evidence):
-        made = {name: function(_some(x)) for name, function in ACTIVATIONS.items()}
+    for _, x in same_shape(evidence):
+        made = {name: function(some(x)) for name, function in ACTIVATIONS.items()}
         # The nearest: two forms of GELU are nearer to each other than noise may be.
-        right, *_ = sorted(made, key=lambda name: _distance(made[name], _some(r)))
-        if right == "no activation" or not _alike(made[right], _some(r), evidence):
+        right, *_ = sorted(made, key=lambda name: distance(made[name], some(r)))
+        if right == "no activation" or not alike(made[right], some(r), evidence):
             continue
-        others = [name for name in made if _distance(made[name], made[right]) > 0]
-        others.sort(key=lambda name: _distance(made[name], _some(c)))
+        others = [name for name in made if distance(made[name], made[right]) > 0]
+        others.sort(key=lambda name: distance(made[name], some(c)))
         return [
             (_named(right, wrong), Prediction(ACTIVATIONS[wrong](x), c, {"right": right, "wrong": wrong}))
             for wrong in others[:2]
         ]
     return None
-
-
-def _distance(a: Array, b: Array) -> float:
-    return float(np.mean((a - b) ** 2))
 
 
 def _named(right: str, wrong: str) -> str:
@@ -188,11 +147,11 @@ def _of_positive(evidence: Evidence) -> Iterator[tuple[str, Prediction]]:
         fits = np.mean(r == 0) > 0.05 if right == "ReLU" else floor - 1e-3 <= least < 0.5 * floor
         if not fits:
             continue
-        y = _some(r[positive])
-        x, seen = _inverse(f, y), _some(c[positive])
+        y = some(r[positive])
+        x, seen = _inverse(f, y), some(c[positive])
         made = {name: g(x) for name, g in ACTIVATIONS.items() if name != "no activation"}
-        others = [name for name in made if name != right and _distance(made[name], y) > 1e-12]
-        for wrong in sorted(others, key=lambda name: _distance(made[name], seen))[:2]:
+        others = [name for name in made if name != right and distance(made[name], y) > 1e-12]
+        for wrong in sorted(others, key=lambda name: distance(made[name], seen))[:2]:
             parameters = {"right": right, "wrong": wrong}
             prediction = Prediction(made[wrong], seen, parameters, constraints=0, measure="scale")
             yield _named(right, wrong), prediction
@@ -215,19 +174,6 @@ def _inverse(f: Function, y: Array) -> Array:
 # --- norms -----------------------------------------------------------------------------------------------------------
 
 
-def _table_of(values: Array) -> Array:
-    """The rows of an array along its last axis."""
-    return values.reshape(-1, values.shape[-1])
-
-
-def _tall(evidence: Evidence) -> bool:
-    """Whether these are hidden activations of so many rows and channels that statistics of them say something."""
-    r = evidence.reference
-    if evidence.kind != "logits" or r.ndim < 2 or not _hidden(evidence):
-        return False
-    return bool(r.shape[-1] >= 2 * FEW and r.size // r.shape[-1] >= 2 * FEW)
-
-
 def _standardised(x: Array, *, centred: bool, epsilon: float = 0.0) -> Array:
     x = x - x.mean(-1, keepdims=True) if centred else x
     return np.asarray(x / np.sqrt(np.mean(x * x, -1, keepdims=True) + epsilon))
@@ -246,10 +192,10 @@ EPSILONS = (0.0, 1e-12, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 
 def _norm_epsilon(evidence: Evidence) -> Iterator[Prediction]:
     """Each row is multiplied by its own factor, around the bias of the norm."""
-    if not _tall(evidence) or evidence.remainder:
+    if not tall(evidence) or evidence.remainder:
         return
-    r, c = _table_of(evidence.reference), _table_of(evidence.candidate)
-    if _row_factors(_some_rows(r), _some_rows(c), 0.3) is None:
+    r, c = rows_of(evidence.reference), rows_of(evidence.candidate)
+    if _row_factors(some_rows(r), some_rows(c), 0.3) is None:
         return
     known = _epsilons_of_input(evidence)
     if known is not None:
@@ -308,14 +254,14 @@ def _row_factors(r: Array, c: Array, most: float = np.inf) -> tuple[Array, Array
 
 def _epsilons_of_input(evidence: Evidence) -> Prediction | None:
     """The same where the norm's input is known, with the epsilons of both sides."""
-    r, c = _table_of(evidence.reference), _table_of(evidence.candidate)
+    r, c = rows_of(evidence.reference), rows_of(evidence.candidate)
     for (_, x), centred in itertools.product(_norm_inputs(evidence), (True, False)):
-        right = _nearest_epsilon(_some_rows(x), _some_rows(evidence.reference), centred)
+        right = _nearest_epsilon(some_rows(x), some_rows(evidence.reference), centred)
         if right is None:
             continue
-        x = _table_of(x)
+        x = rows_of(x)
         weight, bias = _affine(_standardised(x, centred=centred, epsilon=right), r, shifted=centred)
-        if not _alike(weight * _standardised(x, centred=centred, epsilon=right) + bias, r, evidence):
+        if not alike(weight * _standardised(x, centred=centred, epsilon=right) + bias, r, evidence):
             continue
         moved = x - x.mean(-1, keepdims=True) if centred else x
         variance = np.mean(moved * moved, -1)
@@ -340,12 +286,12 @@ def _normed(moved: Array, variance: Array, weight: Array, bias: Array, epsilon: 
 
 
 def _epsilon_loss(moved: Array, variance: Array, weight: Array, bias: Array, c: Array, epsilon: float) -> float:
-    return _distance(_normed(moved, variance, weight, bias, epsilon), c)
+    return distance(_normed(moved, variance, weight, bias, epsilon), c)
 
 
 def _norm_inputs(evidence: Evidence) -> list[tuple[str, Array]]:
     """What the norm may be of: earlier activations, and sums of two (a residual connection)."""
-    known = _same_shape(evidence)
+    known = same_shape(evidence)
     sums = [(f"{a} + {b}", x + y) for (a, x), (b, y) in itertools.combinations(known[:6], 2)]
     return known + sums
 
@@ -357,7 +303,7 @@ def _nearest_epsilon(x: Array, y: Array, centred: bool) -> float | None:
     def error(epsilon: float) -> float:
         z = _standardised(x, centred=centred, epsilon=epsilon)
         weight, bias = _affine(z, y, shifted=centred)
-        return _distance(weight * z + bias, y)
+        return distance(weight * z + bias, y)
 
     if not np.any(x) or error(1e-5) > 0.1 * power:
         return None  # with whatever epsilon
@@ -382,9 +328,9 @@ def _fitted_epsilon(loss: Callable[[float], float], right: float) -> float:
 
 def _norm_weight(evidence: Evidence) -> Iterator[Prediction]:
     """The channels of a norm lack their weights: what is left has rows of mean square one, as norms have."""
-    if not _tall(evidence):
+    if not tall(evidence):
         return
-    r, c = _table_of(evidence.reference), _table_of(evidence.candidate)
+    r, c = rows_of(evidence.reference), rows_of(evidence.candidate)
     factor, shift = _affine(c, r)
     if not np.isfinite(factor).all() or np.ptp(factor) < 64 * evidence.precision.eps * np.max(np.abs(factor)):
         return
@@ -408,7 +354,7 @@ def _norm_weight(evidence: Evidence) -> Iterator[Prediction]:
 
 def _norm_placement(evidence: Evidence) -> Iterator[Prediction]:
     """One side's activation is a norm of the other's."""
-    if not _tall(evidence):
+    if not tall(evidence):
         return
     r, c = evidence.reference, evidence.candidate
     for x, y, parameters in (
@@ -416,10 +362,10 @@ def _norm_placement(evidence: Evidence) -> Iterator[Prediction]:
         (c, r, {"normed": "reference", "plain": "candidate"}),
     ):
         for centred in (True, False):
-            z = _standardised(_table_of(x), centred=centred)
-            if not np.isfinite(z).all() or _is_standard(_table_of(x)):
+            z = _standardised(rows_of(x), centred=centred)
+            if not np.isfinite(z).all() or _is_standard(rows_of(x)):
                 continue
-            weight, bias = _affine(z, _table_of(y), shifted=centred)
+            weight, bias = _affine(z, rows_of(y), shifted=centred)
             expected = (weight * z + bias).reshape(y.shape)
             free = weight.size * (2 if centred else 1)
             yield Prediction(expected, y, parameters, free=free)
@@ -436,53 +382,31 @@ def _is_standard(rows: Array) -> bool:
 
 def _residual(evidence: Evidence) -> Iterator[Prediction]:
     """An earlier activation that is added on one side alone, before a norm or without one."""
-    if not _hidden(evidence):
+    if not is_hidden(evidence):
         return
     r, c = evidence.reference, evidence.candidate
-    known = _same_shape(evidence)
-    apart, whole = _some(c) - _some(r), _some(r)
+    known = same_shape(evidence)
+    apart, whole = some(c) - some(r), some(r)
     for name, x in known:
         # Of an activation that is the same but for a factor, a multiple is missing: that is a scale.
-        along = float(_some(x) @ whole) ** 2
-        if along > 0.999 * float(_some(x) @ _some(x)) * float(whole @ whole):
+        along = float(some(x) @ whole) ** 2
+        if along > 0.999 * float(some(x) @ some(x)) * float(whole @ whole):
             continue
         for sign, how in ((-1.0, "lacks"), (1.0, "adds once more")):
-            if np.any(x) and _distance(apart, sign * _some(x)) < 0.01 * float(np.mean(apart**2)):
+            if np.any(x) and distance(apart, sign * some(x)) < 0.01 * float(np.mean(apart**2)):
                 yield Prediction(r + sign * x, c, {"name": name, "how": how})
-    if not _tall(evidence):
+    if not tall(evidence):
         return
     for (name, x), (_, y) in itertools.permutations(known[:6], 2):
         for centred in (True, False):
-            epsilon = _nearest_epsilon(_some_rows(x + y), _some_rows(r), centred)
+            epsilon = _nearest_epsilon(some_rows(x + y), some_rows(r), centred)
             if epsilon is None:
                 continue
-            whole = _standardised(_table_of(x + y), centred=centred, epsilon=epsilon)
-            weight, bias = _affine(whole, _table_of(r), shifted=centred)
-            part = _standardised(_table_of(y), centred=centred, epsilon=epsilon)
+            whole = _standardised(rows_of(x + y), centred=centred, epsilon=epsilon)
+            weight, bias = _affine(whole, rows_of(r), shifted=centred)
+            part = _standardised(rows_of(y), centred=centred, epsilon=epsilon)
             expected = (weight * part + bias).reshape(r.shape)
             yield Prediction(expected, c, {"name": name, "how": "lacks"})
-
-
-def _weight_transposed(evidence: Evidence) -> Iterator[Prediction]:
-    """A square weight the other way round, where there are rows enough to find the weight from input and output."""
-    if not _tall(evidence):
-        return
-    r, c = evidence.reference, evidence.candidate
-    size = r.shape[-1]
-    rows = r.size // size
-    if rows < 2 * size or size > LARGEST:
-        return
-    for name, x in _same_shape(evidence):
-        inputs = np.concatenate([_some_rows(x, 4 * size), np.ones((len(_some_rows(x, 4 * size)), 1))], axis=1)
-        outputs = _some_rows(r, 4 * size)
-        found, _, rank, singular = np.linalg.lstsq(inputs, outputs, rcond=None)
-        if rank <= size or not _alike(inputs @ found, outputs, evidence):
-            continue
-        weight, bias = np.asarray(found[:-1], np.float64), found[-1]
-        if _alike(weight, weight.T, evidence):
-            continue
-        gain = float(min(singular[0] / singular[-1], 20.0))
-        yield Prediction(x @ weight.T + bias, c, {"name": name}, gain=gain)
 
 
 def _embedding_scale(evidence: Evidence) -> Iterator[Prediction]:
@@ -490,12 +414,12 @@ def _embedding_scale(evidence: Evidence) -> Iterator[Prediction]:
     r, c = evidence.reference, evidence.candidate
     if evidence.kind != "logits" or r.ndim < 3 or r.shape[-1] < 16:
         return
-    known = [one for _, one in _same_shape(evidence)]
-    if known and not any(_alike(_some(one), _some(side), evidence) for one in known for side in (r, c)):
+    known = [one for _, one in same_shape(evidence)]
+    if known and not any(alike(some(one), some(side), evidence) for one in known for side in (r, c)):
         return
     root = math.sqrt(r.shape[-1])
     for factor, how in ((root, "multiplies"), (1.0 / root, "does not multiply")):
-        if not np.isclose(_some(r) @ _some(c), factor * (_some(r) @ _some(r)), rtol=1e-2):
+        if not np.isclose(some(r) @ some(c), factor * (some(r) @ some(r)), rtol=1e-2):
             continue
         yield Prediction(factor * r, c, {"size": r.shape[-1], "how": how})
 
@@ -503,12 +427,12 @@ def _embedding_scale(evidence: Evidence) -> Iterator[Prediction]:
 def _position_offset(evidence: Evidence) -> Iterator[Prediction]:
     """A table of positions that is read from another row on, by itself or added to an earlier activation."""
     r, c = evidence.reference, evidence.candidate
-    if not _hidden(evidence) or r.ndim < 2 or r.shape[-2] < FEW or r.shape[-1] < FEW:
+    if not is_hidden(evidence) or r.ndim < 2 or r.shape[-2] < FEW or r.shape[-1] < FEW:
         return
     length = r.shape[-2]
-    for x in (np.zeros_like(r), *(one for _, one in _same_shape(evidence))):
+    for x in (np.zeros_like(r), *(one for _, one in same_shape(evidence))):
         # Positions are the same for each sequence of a batch.
-        if r.ndim > 2 and len(r) > 1 and not _alike(r[0] - x[0], r[1] - x[1], evidence):
+        if r.ndim > 2 and len(r) > 1 and not alike(r[0] - x[0], r[1] - x[1], evidence):
             continue
         here, there = r - x, c - x
         for offset in range(1, min(4, length - 2)):
@@ -568,13 +492,6 @@ FAULTS = (
         "y = y + x  # the residual connection, once",
         _residual,
         dominates=("missing-bias", "scaled-logits"),
-        obvious=True,
-    ),
-    Fault(
-        "weight-transposed",
-        "The candidate multiplies {name} by the transposed weight.",
-        "transposed weight",
-        _weight_transposed,
         obvious=True,
     ),
     Fault(
