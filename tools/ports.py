@@ -184,7 +184,8 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
         found["recorded"] = _ask(recorded)
         if hasattr(porting, "isolate"):
             candidate = port.recorded(porting.record)
-            found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=port.names or None))
+            mapped = None if head else port.names  # the head's model has another one inside
+            found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=mapped))
     return found
 
 

@@ -15,6 +15,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from polylogit import _registry as registry
+from polylogit.porting._recorders import Recorder
 from polylogit.porting._recorders._recording import Recording, active, is_concrete
 from polylogit.porting._recorders._taps import tapped
 
@@ -94,6 +95,8 @@ class Watched(NamedTuple):
 def watched(side: Any) -> Watched:
     """How a model, a recorder of one, or a function that calls one is watched."""
     model = _model_of(side)
+    if isinstance(side, Recorder):
+        side = side.output  # a recording of its own is of no use here
     for root, library in _LIBRARIES.items():
         if model is not None and root in _roots(model):
             model = getattr(model, "_orig_mod", model)

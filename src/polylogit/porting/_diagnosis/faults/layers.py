@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FAULTS"]
 
+# So many earlier activations are tried in pairs.
+LATEST = 6
+
 
 # --- activation functions --------------------------------------------------------------------------------------------
 
@@ -292,7 +295,7 @@ def _epsilon_loss(moved: Array, variance: Array, weight: Array, bias: Array, c: 
 def _norm_inputs(evidence: Evidence) -> list[tuple[str, Array]]:
     """What the norm may be of: earlier activations, and sums of two (a residual connection)."""
     known = same_shape(evidence)
-    sums = [(f"{a} + {b}", x + y) for (a, x), (b, y) in itertools.combinations(known[:6], 2)]
+    sums = [(f"{a} + {b}", x + y) for (a, x), (b, y) in itertools.combinations(known[:LATEST], 2)]
     return known + sums
 
 
@@ -387,7 +390,9 @@ def _residual(evidence: Evidence) -> Iterator[Prediction]:
     r, c = evidence.reference, evidence.candidate
     known = same_shape(evidence)
     apart, whole = some(c) - some(r), some(r)
-    for name, x in known:
+    # What a second connection carries on is the sum of what the first had and of the layer between.
+    sums = [(f"{a} + {b}", x + y) for (a, x), (b, y) in itertools.combinations(known[:LATEST], 2)]
+    for name, x in (*known, *sums):
         # Of an activation that is the same but for a factor, a multiple is missing: that is a scale.
         along = float(some(x) @ whole) ** 2
         if along > 0.999 * float(some(x) @ some(x)) * float(whole @ whole):
@@ -397,7 +402,7 @@ def _residual(evidence: Evidence) -> Iterator[Prediction]:
                 yield Prediction(r + sign * x, c, {"name": name, "how": how})
     if not tall(evidence):
         return
-    for (name, x), (_, y) in itertools.permutations(known[:6], 2):
+    for (name, x), (_, y) in itertools.permutations(known[:LATEST], 2):
         for centred in (True, False):
             epsilon = _nearest_epsilon(some_rows(x + y), some_rows(r), centred)
             if epsilon is None:

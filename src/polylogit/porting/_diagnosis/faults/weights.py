@@ -102,7 +102,7 @@ def _shown(x: Array, y: Array, weights: list[Array], evidence: Evidence) -> _Lin
 
 
 def _makes(made: Array, y: Array, evidence: Evidence) -> bool:
-    """Whether exact values are what y was computed as: one side may be less accurate than the measured one, and right."""
+    """Whether y was computed so: one side may be less accurate than the one that was measured, and right."""
     error, size = (float(np.sqrt(np.mean(one * one))) for one in (made - y, y))
     return error <= LIMIT * max(evidence.precision.noise, evidence.precision.eps) * size
 
