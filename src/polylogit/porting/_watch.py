@@ -49,7 +49,7 @@ class Watcher(Protocol):
     def leave(self, output: Any) -> Any:
         """The output to go on with."""
 
-    def softmax(self, scores: Any, weights: Any) -> None:
+    def softmax(self, operation: str, scores: Any, weights: Any) -> None:
         """What went into and came out of a softmax, log_softmax or sigmoid, outside of modules' boundaries too."""
 
 
@@ -66,7 +66,7 @@ class _Softmaxes(Recording):
     def add_softmax(self, operation: str, scores: Any, weights: Any) -> None:
         """One call of an operation."""
         if is_concrete(scores) and is_concrete(weights):
-            self.watcher.softmax(scores, weights)
+            self.watcher.softmax(operation, scores, weights)
 
 
 @contextlib.contextmanager

@@ -34,8 +34,8 @@ LEVELS = 256
 BLOCKS = (32, 64, 128)
 # Fewer numbers lie on some grid by chance: two of them make it.
 ENOUGH = 8
-# So many of the gaps between the values of a grid are tried: the smallest is one step, or a few.
-STEPS = 4
+# The smallest gap between the values on a grid is up to so many steps: few values lie far apart.
+STEPS = 32
 
 
 class _Linear(NamedTuple):
