@@ -230,7 +230,9 @@ class _Isolating:
         run = self.runs.run(1, lambda: Substitution(self.trace, places))
         see(self.trace)
         unseen = self._unseen(see(run))
-        own = {one.name: place for place, one in enumerate(self.trace.calls)}
+        # Where the candidate goes on with its own values, so does the run that says what noise there is.
+        compared = counterpart.keys() | {point.call for point in run.points}
+        own = {self.trace.calls[place].name: place for place in compared}
         noise = self.runs.noise(self.trace, run.points, (own, places), see)
         judged = _Pairs(registry.get_backend(self.runs.sides[1].framework or "numpy"), None, alone=False)
         rows: dict[int, tuple[int, Activation, str]] = {}
