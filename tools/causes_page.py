@@ -44,6 +44,7 @@ WORDS = {
     "masks": "Masks, empty rows and dropout",
     "attention": "Masks and biases of attention",
     "layers": "Layers that are not softmax",
+    "weights": "Weights that are not the original's",
     "precision": "16 bits",
     "backward": "Gradients",
 }

@@ -184,8 +184,13 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
         found["recorded"] = _ask(recorded)
         if hasattr(porting, "isolate"):
             candidate = port.recorded(porting.record)
+<<<<<<< HEAD
             modules = {r: c for r, c in port.names.items() if not r.startswith("output")}
             found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=modules))
+=======
+            mapped = None if head else port.names  # the head's model has another one inside
+            found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=mapped))
+>>>>>>> iso
     return found
 
 

@@ -31,7 +31,7 @@ def audit(x: Any, operation: str = "softmax", **kwargs: Any) -> conformance.Audi
 # --- what computes nothing --------------------
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float16", 1e-2), ("bfloat16", 1e-2)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("bfloat16", 1e-2)])
 def test_zeros_pass_a_fixed_tolerance_at_many_classes(dtype: str, tolerance: float) -> None:
     test = conformance.drawing((4096, 393216), "uniform")
     found = audit(test, atol=tolerance, rtol=tolerance, dtype=dtype, rows=2)
@@ -235,8 +235,8 @@ def test_inputs_may_be_made_by_a_function() -> None:
 
 
 def test_a_large_shape_is_never_made_whole() -> None:
-    found = audit(conformance.drawing((1 << 20, 1 << 20)), atol=1e-3, rtol=1e-3, rows=1)
-    assert found.shapes == ((1, 1 << 20),)
+    found = audit(conformance.drawing((1 << 20, 1 << 16)), atol=1e-3, rtol=1e-3, rows=1)
+    assert found.shapes == ((1, 1 << 16),)
     assert found.rows_in_all == 1 << 20
     assert "1 of 1,048,576 rows" in found.summary()
 

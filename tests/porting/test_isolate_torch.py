@@ -197,3 +197,88 @@ def test_the_command_line_isolates(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     done = CliRunner().invoke(command, models)
     assert done.exit_code == 2
     assert "give the inputs" in done.output
+
+
+# --- weights that are known ------------------------------------------------------------------------------------------
+
+
+def quantized(values: Any, levels: int, axis: int | None = None) -> Any:
+    """On a grid with as many levels to either side of 0, one scale for the whole or for each index of an axis."""
+    step = np.abs(values).max(axis=axis, keepdims=axis is not None) / levels
+    return (np.round(values / step) * step).astype(np.float32)
+
+
+def with_weight(name: str, change: Any) -> Any:
+    """The small encoder with one weight changed."""
+    port = small.torch_encoder()
+    with torch.no_grad():
+        weight = port.get_parameter(name)
+        weight.copy_(torch.tensor(np.ascontiguousarray(change(weight.numpy().copy()))))
+    return port
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (np.transpose, "weight-transposed"),
+        (lambda w: quantized(w, 127), "quantized-weights"),
+        (lambda w: quantized(w, 127, axis=1), "quantized-weights"),
+        (lambda w: quantized(w, 7, axis=0), "quantized-weights"),
+        (lambda w: w.astype(np.float16), "unknown"),
+        (lambda w: w[::-1], "unknown"),
+        (lambda w: w.T[::-1], "unknown"),
+        (lambda w: quantized(w, 127) + np.abs(w).max() / 64, "unknown"),
+    ],
+)
+def test_weights_decide_where_the_outputs_do_not(change: Any, cause: str) -> None:
+    """With 15 rows for 16 channels, any outputs are made by some weight."""
+    name = "blocks.1.attention.out"
+    found = isolate(small.torch_encoder(), with_weight(f"{name}.weight", change), small.X)
+    assert found.first_divergence == name
+    assert found.cause is not None
+    assert found.cause.name == cause
+
+
+def test_a_quantised_table_is_named_and_weights_that_do_not_explain_the_outputs_are_not() -> None:
+    class Model(torch.nn.Module):
+        def __init__(self, more: float = 0.0) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.table, self.out, self.more = torch.nn.Embedding(50, 16), torch.nn.Linear(16, 16), more
+            self.out.register_forward_hook(lambda *given: given[2] + more)
+
+        def forward(self, tokens: Any) -> Any:
+            return self.out(self.table(tokens))
+
+    tokens = np.arange(12).reshape(3, 4)
+    port = Model()
+    port.table.weight.data = torch.tensor(quantized(port.table.weight.detach().numpy(), 127))
+    found = isolate(Model(), port, tokens)
+    assert (found.first_divergence, found.cause and found.cause.name) == ("table", "quantized-weights")
+    twice = Model(more=0.5)
+    twice.out.weight.data = torch.tensor(quantized(twice.out.weight.detach().numpy(), 127))
+    found = isolate(Model(), twice, tokens)
+    assert (found.first_divergence, found.cause and found.cause.name) == ("out", "unknown")
+
+
+def test_a_softmax_by_hand_is_compared_by_what_comes_of_it_and_the_report_says_so() -> None:
+    class Attention(torch.nn.Module):
+        def __init__(self, softmax: Any) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.scores, self.out, self.softmax = torch.nn.Linear(16, 5), torch.nn.Linear(5, 4), softmax
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.softmax(self.scores(x)))
+
+    def by_hand(x: Any) -> Any:
+        e = torch.exp(x - x.max(-1, keepdim=True).values)
+        return e / e.sum(-1, keepdim=True)
+
+    model = Attention(lambda x: torch.softmax(x, -1))
+    found = isolate(model, Attention(by_hand), small.X)
+    assert found.agrees, str(found)
+    assert any("1 were seen in the reference and 0 in the candidate" in one for one in found.unmatched)
+    found = isolate(model, Attention(lambda x: by_hand(2 * x)), small.X)
+    assert found.cause is not None
+    assert found.cause.name == "scaled-logits"

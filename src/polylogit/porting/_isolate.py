@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from polylogit.porting._results import Activation
 
     Array = np.ndarray[Any, Any]
+    _Taps = dict[tuple[int, str], list[Softmax]]  # softmax calls of a run, by the module and the operation
 
 __all__ = ["ROOT", "Isolation", "Pair", "isolate"]
 
@@ -187,6 +188,7 @@ class _Isolating:
     def __init__(self, models: tuple[Any, Any], inputs: tuple[Any, Any]) -> None:
         self.runs = Runs(models, inputs)
         self.matches: list[Match] = []
+        self.taps: _Taps = {}
         self.reasons: dict[int, str] = {}  # why calls of the reference are not compared
         self.names: dict[str, str | None] = {}
         self.why = "no module of the reference has a counterpart in the candidate."
@@ -227,8 +229,10 @@ class _Isolating:
         see = functools.partial(self._see_softmaxes, counterpart=counterpart)
         run = self.runs.run(1, lambda: Substitution(self.trace, places))
         see(self.trace)
-        see(run)
-        own = {one.name: place for place, one in enumerate(self.trace.calls)}
+        unseen = self._unseen(see(run))
+        # Where the candidate goes on with its own values, so does the run that says what noise there is.
+        compared = counterpart.keys() | {point.call for point in run.points}
+        own = {self.trace.calls[place].name: place for place in compared}
         noise = self.runs.noise(self.trace, run.points, (own, places), see)
         judged = _Pairs(registry.get_backend(self.runs.sides[1].framework or "numpy"), None, alone=False)
         rows: dict[int, tuple[int, Activation, str]] = {}
@@ -261,7 +265,7 @@ class _Isolating:
             self.reasons.setdefault(place, reason)
         return Isolation(
             tuple(row for _, row, _ in found),
-            self._unmatched(rows.keys()),
+            (*self._unmatched(rows.keys()), *unseen),
             judged.backend.name,
             pairs=tuple(
                 Pair(self.trace.calls[one.reference].name or ROOT, counterpart[one.reference] or ROOT, one.how)
@@ -298,28 +302,46 @@ class _Isolating:
             place = self.trace.calls[place].parent
         return place
 
-    def _see_softmaxes(self, run: Trace | Substitution, *, counterpart: Mapping[int, str]) -> None:
+    def _see_softmaxes(self, run: Trace | Substitution, *, counterpart: Mapping[int, str]) -> _Taps:
         """Make points of softmax calls, by the modules that are compared; those of the trace come first."""
-        found: dict[int, list[Softmax]] = collections.defaultdict(list)
+        found: _Taps = collections.defaultdict(list)
         for one in run.softmaxes:
             if (owner := self._within(one.call, counterpart)) is not None:
-                found[owner].append(one)
+                found[owner, one.operation].append(one)
         if isinstance(run, Trace):
+            self.taps = found
             for place, call in enumerate(run.calls):
-                call.softmax = _numbered(found.get(place, []))
-            return
-        for owner, calls in found.items():
-            theirs = self.trace.calls[owner].softmax
-            own = {path: fitted(one, theirs[path].shape) for path, one in _numbered(calls).items() if path in theirs}
-            if len(own) == len(theirs) == 2 * len(calls) and all(one is not None for one in own.values()):
-                run.points |= {Point(owner, "softmax", path): one for path, one in own.items() if one is not None}
+                here = [_numbered(calls) for (owner, _), calls in found.items() if owner == place]
+                call.softmax = dict(itertools.chain.from_iterable(one.items() for one in here))
+            return found
+        for at, calls in found.items():
+            theirs = self.trace.calls[at[0]].softmax
+            if len(calls) != len(self.taps.get(at, ())):
+                continue
+            own = {path: fitted(one, theirs[path].shape) for path, one in _numbered(calls).items()}
+            if all(one is not None for one in own.values()):
+                run.points |= {Point(at[0], "softmax", path): one for path, one in own.items() if one is not None}
+        return found
+
+    def _unseen(self, taps: _Taps) -> list[str]:
+        """Modules of which one side computes more softmax calls than were seen of the other."""
+        lines = []
+        for at in dict.fromkeys((*self.taps, *taps)):
+            here, there = (len(one.get(at, ())) for one in (self.taps, taps))
+            if here != there and at[1] != "sigmoid":  # which is part of other functions, on one side or on both
+                lines.append(
+                    f"{self.trace.calls[at[0]].name or ROOT}: its {at[1]} calls, of which {here} were seen in the "
+                    f"reference and {there} in the candidate; one that is written by hand or held by an object is not "
+                    "seen, and what comes of it is compared alone"
+                )
+        return lines
 
     def _owner(self, point: Point, counterpart: Mapping[int, str]) -> tuple[int, str]:
         """The call that computed what is seen at a point, and where within it."""
         if point.side == "outputs":
             return point.call, f"in {point.path!r} of what it returns" if point.path else ""
         if point.side == "softmax":
-            return point.call, f"in the {point.path} of a softmax"
+            return point.call, f"in the {point.path}" + ("" if " of " in point.path else " of a softmax")
         owner = self._within(self.trace.calls[point.call].parent, counterpart)
         where = f"in what it passes to {self.trace.calls[point.call].name} as {point.path}"
         return (point.call if owner is None else owner), where
@@ -365,12 +387,13 @@ def _stands_for_it(later: Activation, before: Activation) -> bool:
 
 
 def _numbered(calls: list[Softmax]) -> dict[str, Array]:
-    """The scores and weights of softmax calls, by what they are and which of the calls."""
-    counts = [""] if len(calls) == 1 else [f" ({count})" for count in range(1, len(calls) + 1)]
-    pairs = [
-        ((f"scores{at}", one.scores), (f"weights{at}", one.weights)) for at, one in zip(counts, calls, strict=True)
-    ]
-    return dict(itertools.chain.from_iterable(pairs))
+    """The scores and weights of calls of one operation, by what they are and which of the calls."""
+    found = {}
+    for count, one in enumerate(calls, 1):
+        at = "" if one.operation == "softmax" else f" of {one.operation}"
+        at += f" ({count})" if len(calls) > 1 else ""
+        found |= {f"scores{at}": one.scores, f"weights{at}": one.weights}
+    return found
 
 
 def _unmasked(reference: Array, candidate: Array) -> tuple[Array, Array]:

@@ -66,6 +66,7 @@ class Softmax(NamedTuple):
     """What went into and came out of one softmax, log_softmax or sigmoid."""
 
     call: int | None  # the call of the trace within which it was computed, as far as that is known
+    operation: str
     scores: Array
     weights: Array
 
@@ -231,9 +232,9 @@ class Trace:
             call.outputs = {}
         return output
 
-    def softmax(self, scores: Any, weights: Any) -> None:
+    def softmax(self, operation: str, scores: Any, weights: Any) -> None:
         """See `_watch.Watcher`."""
-        if self.keep and (found := _softmax(self._open[-1] if self._open else None, scores, weights)):
+        if self.keep and (found := _softmax(self._open[-1] if self._open else None, operation, scores, weights)):
             self.order.append((len(self.softmaxes), "softmax"))
             self.softmaxes.append(found)
 
@@ -255,9 +256,9 @@ class Trace:
         return tuple(found)
 
 
-def _softmax(place: int | None, scores: Any, weights: Any) -> Softmax | None:
+def _softmax(place: int | None, operation: str, scores: Any, weights: Any) -> Softmax | None:
     found = _values(scores), _values(weights)
-    return None if found[0] is None or found[1] is None else Softmax(place, found[0], found[1])
+    return None if found[0] is None or found[1] is None else Softmax(place, operation, found[0], found[1])
 
 
 def _numbered(seen: collections.Counter[str], part: Part, within: bool) -> str:
@@ -327,9 +328,9 @@ class Substitution:
             self.owners |= dict.fromkeys(self.points.keys() - before, place)
         return output
 
-    def softmax(self, scores: Any, weights: Any) -> None:
+    def softmax(self, operation: str, scores: Any, weights: Any) -> None:
         """See `_watch.Watcher`."""
-        if found := _softmax(self.under_way, scores, weights):
+        if found := _softmax(self.under_way, operation, scores, weights):
             self.softmaxes.append(found)
 
     def _after(self, place: int) -> Point | None:

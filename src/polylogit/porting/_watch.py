@@ -15,6 +15,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from polylogit import _registry as registry
+from polylogit.porting._recorders import Recorder
 from polylogit.porting._recorders._recording import Recording, active, is_concrete
 from polylogit.porting._recorders._taps import tapped
 
@@ -48,7 +49,7 @@ class Watcher(Protocol):
     def leave(self, output: Any) -> Any:
         """The output to go on with."""
 
-    def softmax(self, scores: Any, weights: Any) -> None:
+    def softmax(self, operation: str, scores: Any, weights: Any) -> None:
         """What went into and came out of a softmax, log_softmax or sigmoid, outside of modules' boundaries too."""
 
 
@@ -65,7 +66,7 @@ class _Softmaxes(Recording):
     def add_softmax(self, operation: str, scores: Any, weights: Any) -> None:
         """One call of an operation."""
         if is_concrete(scores) and is_concrete(weights):
-            self.watcher.softmax(scores, weights)
+            self.watcher.softmax(operation, scores, weights)
 
 
 @contextlib.contextmanager
@@ -94,6 +95,8 @@ class Watched(NamedTuple):
 def watched(side: Any) -> Watched:
     """How a model, a recorder of one, or a function that calls one is watched."""
     model = _model_of(side)
+    if isinstance(side, Recorder):
+        side = side.output  # a recording of its own is of no use here
     for root, library in _LIBRARIES.items():
         if model is not None and root in _roots(model):
             model = getattr(model, "_orig_mod", model)

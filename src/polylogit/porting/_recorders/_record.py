@@ -57,6 +57,7 @@ class Recorder:
     def __call__(self, *arguments: Any, **keywords: Any) -> dict[str, Any]:
         """The activations by name, the output last, for these inputs."""
         recording = Recording()
+        recording.outer = active.get()
         token = active.set(recording)
         try:
             with tapped(recording), self._plan.watch(recording):

@@ -64,6 +64,7 @@ class Recording:
         self.running: list[int] = []  # the ids of the parts that are being called
         self.inside: list[str] = []  # the paths of those parts, the innermost last
         self.in_softmax = False  # a softmax call within another is the same one
+        self.outer: Recording | None = None  # during which this one was made
         self._calls: collections.Counter[str] = collections.Counter()
 
     # --- parts ---

@@ -96,7 +96,10 @@ def _wrapped(original: Any, operation: str) -> Any:
         recording.in_softmax = True
         try:
             output = original(*arguments, **keywords)
-            record(recording, original, output, *arguments, **keywords)
+            outer: Recording | None = recording
+            while outer is not None:
+                record(outer, original, output, *arguments, **keywords)
+                outer = outer.outer
         finally:
             recording.in_softmax = False
         return output

@@ -10,11 +10,11 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polylogit._spec.formulas import sigmoid
+from polylogit.porting._diagnosis.faults.activations import ACTIVATIONS, GELUS, RISING, inverse
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction, only
 from polylogit.porting._diagnosis.faults.hidden import (
     FEW,
@@ -34,72 +34,13 @@ if TYPE_CHECKING:
     from polylogit._spec.formulas import Array
     from polylogit.porting._diagnosis.evidence import Evidence
 
-    Function = Callable[[Array], Array]
-
 __all__ = ["FAULTS"]
+
+# So many earlier activations are tried in pairs.
+LATEST = 6
 
 
 # --- activation functions --------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _erf() -> Any:
-    return np.vectorize(math.erf, otypes=[float])
-
-
-def _gelu(x: Array) -> Array:
-    return np.asarray(0.5 * x * (1.0 + _normal_integral(x)))
-
-
-def _normal_integral(x: Array) -> Array:
-    """The error function of x / sqrt(2), from a table where there are many values."""
-    if x.size < 20_000:
-        return np.asarray(_erf()(x / np.sqrt(2.0)))
-    grid, values, slopes = _table()
-    place = np.clip(np.abs(x), 0.0, grid[-1])
-    left = np.minimum((place / grid[1]).astype(int), len(grid) - 2)
-    t = place / grid[1] - left
-    # Hermite's cubic: its error is below 1e-12 on this grid.
-    h00, h10 = (1 + 2 * t) * (1 - t) ** 2, t * (1 - t) ** 2
-    h01, h11 = t * t * (3 - 2 * t), t * t * (t - 1)
-    found = h00 * values[left] + h01 * values[left + 1] + grid[1] * (h10 * slopes[left] + h11 * slopes[left + 1])
-    return np.asarray(np.sign(x) * found)
-
-
-@functools.cache
-def _table() -> tuple[Array, Array, Array]:
-    grid = np.linspace(0.0, 8.0, 8001)
-    return grid, _erf()(grid / np.sqrt(2.0)), np.sqrt(2.0 / np.pi) * np.exp(-grid * grid / 2.0)
-
-
-def _softplus(x: Array) -> Array:
-    return np.asarray(np.logaddexp(0.0, x))
-
-
-GELUS: dict[str, Function] = {
-    "GELU": _gelu,
-    "GELU by tanh": lambda x: 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3))),
-    "GELU by sigmoid(1.702 x)": lambda x: x * sigmoid(1.702 * x),
-}
-ACTIVATIONS: dict[str, Function] = {
-    **GELUS,
-    "ReLU": lambda x: np.maximum(x, 0.0),
-    "SiLU": lambda x: x * sigmoid(x),
-    "tanh": np.tanh,
-    "leaky ReLU (0.01)": lambda x: np.where(x > 0, x, 0.01 * x),
-    "leaky ReLU (0.2)": lambda x: np.where(x > 0, x, 0.2 * x),
-    "ELU": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0.0))),
-    "SELU": lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(np.minimum(x, 0.0))),
-    "softplus": _softplus,
-    "sigmoid": sigmoid,
-    "Mish": lambda x: x * np.tanh(_softplus(x)),
-    "ReLU6": lambda x: np.clip(x, 0.0, 6.0),
-    "squared ReLU": lambda x: np.maximum(x, 0.0) ** 2,
-    "hard swish": lambda x: x * np.clip(x + 3.0, 0.0, 6.0) / 6.0,
-    "no activation": lambda x: x,
-}
-# These rise wherever they are positive, so that a positive output tells its input.
-RISING = ("GELU", "GELU by tanh", "GELU by sigmoid(1.702 x)", "SiLU", "ReLU", "Mish")
 
 
 def _activations(evidence: Evidence) -> list[tuple[str, Prediction]]:
@@ -148,27 +89,13 @@ def _of_positive(evidence: Evidence) -> Iterator[tuple[str, Prediction]]:
         if not fits:
             continue
         y = some(r[positive])
-        x, seen = _inverse(f, y), some(c[positive])
+        x, seen = inverse(f, y), some(c[positive])
         made = {name: g(x) for name, g in ACTIVATIONS.items() if name != "no activation"}
         others = [name for name in made if name != right and distance(made[name], y) > 1e-12]
         for wrong in sorted(others, key=lambda name: distance(made[name], seen))[:2]:
             parameters = {"right": right, "wrong": wrong}
             prediction = Prediction(made[wrong], seen, parameters, constraints=0, measure="scale")
             yield _named(right, wrong), prediction
-
-
-def _inverse(f: Function, y: Array) -> Array:
-    """The positive x of a rising function with f(x) <= x, by bisection and then Newton's steps with differences."""
-    low, high = np.zeros_like(y), y + 1.0
-    for _ in range(12):
-        middle = (low + high) / 2.0
-        below = f(middle) < y
-        low, high = np.where(below, middle, low), np.where(below, high, middle)
-    x = (low + high) / 2.0
-    for _ in range(4):
-        slope = (f(x + 1e-5) - f(x - 1e-5)) / 2e-5
-        x = x - (f(x) - y) / np.where(slope != 0, slope, 1.0)
-    return np.asarray(x)
 
 
 # --- norms -----------------------------------------------------------------------------------------------------------
@@ -292,7 +219,7 @@ def _epsilon_loss(moved: Array, variance: Array, weight: Array, bias: Array, c: 
 def _norm_inputs(evidence: Evidence) -> list[tuple[str, Array]]:
     """What the norm may be of: earlier activations, and sums of two (a residual connection)."""
     known = same_shape(evidence)
-    sums = [(f"{a} + {b}", x + y) for (a, x), (b, y) in itertools.combinations(known[:6], 2)]
+    sums = [(f"{a} + {b}", x + y) for (a, x), (b, y) in itertools.combinations(known[:LATEST], 2)]
     return known + sums
 
 
@@ -387,7 +314,9 @@ def _residual(evidence: Evidence) -> Iterator[Prediction]:
     r, c = evidence.reference, evidence.candidate
     known = same_shape(evidence)
     apart, whole = some(c) - some(r), some(r)
-    for name, x in known:
+    # What a second connection carries on is the sum of what the first had and of the layer between.
+    sums = [(f"{a} + {b}", x + y) for (a, x), (b, y) in itertools.combinations(known[:LATEST], 2)]
+    for name, x in (*known, *sums):
         # Of an activation that is the same but for a factor, a multiple is missing: that is a scale.
         along = float(some(x) @ whole) ** 2
         if along > 0.999 * float(some(x) @ some(x)) * float(whole @ whole):
@@ -397,7 +326,7 @@ def _residual(evidence: Evidence) -> Iterator[Prediction]:
                 yield Prediction(r + sign * x, c, {"name": name, "how": how})
     if not tall(evidence):
         return
-    for (name, x), (_, y) in itertools.permutations(known[:6], 2):
+    for (name, x), (_, y) in itertools.permutations(known[:LATEST], 2):
         for centred in (True, False):
             epsilon = _nearest_epsilon(some_rows(x + y), some_rows(r), centred)
             if epsilon is None:

@@ -20,6 +20,8 @@ __all__ = ["FAULTS"]
 
 # A factor, or a bias that is missing from hidden activations, leaves so many times less than there was.
 MEAN = 10.0
+# A division, a hyperbolic tangent and a product round once more what was computed before.
+CAPPING = 2.0
 
 
 def _scaled(evidence: Evidence) -> list[tuple[str, Prediction]]:
@@ -140,7 +142,8 @@ def _softcap(evidence: Evidence) -> Iterator[Prediction]:
             if cap is not None:
                 expected = np.where(alike, capped, cap * np.tanh(x / cap))
                 parameters = {"cap": cap, **_SIDES[candidate]}
-                yield Prediction(expected, capped, parameters, free=1, constraints=int(alike.sum()))
+                bound = int((alike & np.isfinite(expected)).sum())
+                yield Prediction(expected, capped, parameters, free=1, constraints=bound, gain=CAPPING)
     elif evidence.is_distribution:
         for x in _sources(evidence):
             plain = evidence.apply(np.where(np.isneginf(evidence.log_reference), -np.inf, x))
@@ -149,7 +152,7 @@ def _softcap(evidence: Evidence) -> Iterator[Prediction]:
                     expected, cap = _capped_weights(evidence, x, capped)
                     both = np.stack([expected, plain]), np.stack([capped, uncapped])
                     bound = 2 * evidence.rows
-                    yield Prediction(*both, {"cap": cap, **_SIDES[candidate]}, free=1, constraints=bound)
+                    yield Prediction(*both, {"cap": cap, **_SIDES[candidate]}, free=1, constraints=bound, gain=CAPPING)
 
 
 _SIDES = {True: {"who": "candidate", "other": "reference"}, False: {"who": "reference", "other": "candidate"}}

@@ -34,8 +34,8 @@ LEVELS = 256
 BLOCKS = (32, 64, 128)
 # Fewer numbers lie on some grid by chance: two of them make it.
 ENOUGH = 8
-# So many of the gaps between the values of a grid are tried: the smallest is one step, or a few.
-STEPS = 4
+# The smallest gap between the values on a grid is up to so many steps: few values lie far apart.
+STEPS = 32
 
 
 class _Linear(NamedTuple):
@@ -102,7 +102,7 @@ def _shown(x: Array, y: Array, weights: list[Array], evidence: Evidence) -> _Lin
 
 
 def _makes(made: Array, y: Array, evidence: Evidence) -> bool:
-    """Whether exact values are what y was computed as: one side may be less accurate than the measured one, and right."""
+    """Whether y was computed so: one side may be less accurate than the one that was measured, and right."""
     error, size = (float(np.sqrt(np.mean(one * one))) for one in (made - y, y))
     return error <= LIMIT * max(evidence.precision.noise, evidence.precision.eps) * size
 
