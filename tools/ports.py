@@ -184,13 +184,9 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
         found["recorded"] = _ask(recorded)
         if hasattr(porting, "isolate"):
             candidate = port.recorded(porting.record)
-<<<<<<< HEAD
-            modules = {r: c for r, c in port.names.items() if not r.startswith("output")}
-            found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=modules))
-=======
-            mapped = None if head else port.names  # the head's model has another one inside
+            # Names of outputs are no modules; and the head's model has another one inside.
+            mapped = {} if head else {r: c for r, c in port.names.items() if not r.startswith("output")}
             found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=mapped))
->>>>>>> iso
     return found
 
 

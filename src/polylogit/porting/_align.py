@@ -32,6 +32,8 @@ _SUFFIX = re.compile(r"(:input|:linear|#\d|\[)")
 _ASIDE = (":input", ":linear")
 # A score from here on is a mask's fill: those in use are -1e4, -1e9, the smallest number of a dtype, and -inf.
 _FILL = -9e3
+# A mask covers more of an array than a massive activation does, which is one channel or two.
+LEAST_MASKED = 0.05
 
 
 class Alignment(NamedTuple):
@@ -478,7 +480,30 @@ def alike(name: str, r: Array, c: Array) -> tuple[Array, Array]:
             c = next((one for one in moved if one.shape == r.shape), c)
     if _operation(name) and name.endswith(".scores"):
         return masked_alike(r, c)
+    if r.shape == c.shape and (fills := _fills(r, c)) is not None:
+        return tuple(np.where(fills, -np.inf, one).astype(one.dtype) for one in (r, c))  # type: ignore[return-value]
     return r, c
+
+
+def _fills(r: Array, c: Array) -> Any:
+    """What a mask put into both, if they are scores that somebody has recorded under another name.
+
+    One number and whatever was added to it, at many entries, a thousand times as large as all others: beside it the
+    others would be lost. A massive activation is in few channels.
+    """
+    if r.ndim < 2 or not r.size or "f" not in r.dtype.kind + c.dtype.kind or r.min() > _FILL:
+        return None
+    fills = (r <= _FILL) & (c <= _FILL)
+    if fills.mean() < LEAST_MASKED or fills.all():
+        return None
+    for one in (r, c):
+        others, there = one[~fills], one[fills]
+        largest = np.max(np.abs(others), initial=0.0, where=np.isfinite(others))
+        finite = there[np.isfinite(there)]
+        spread = np.ptp(finite) if finite.size else 0.0
+        if finite.size and (-finite.max() < 1e3 * largest or spread > 4 * (largest + np.spacing(-finite.min()))):
+            return None
+    return fills
 
 
 def _is_batch_of(whole: tuple[int, ...], one: tuple[int, ...]) -> bool:

@@ -100,8 +100,8 @@ def _in_unknown_sum(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _is_sink(deficit: Array) -> bool:
-    """Whether most rows lack more, in their logarithms, than epsilons take away."""
-    return float(np.median(deficit)) > SINK
+    """Whether most rows lack more, in their logarithms, than epsilons take away, or some lack far more."""
+    return float(np.median(deficit)) > SINK or float(np.max(deficit)) >= EITHER
 
 
 def _sink(evidence: Evidence) -> Iterator[Prediction]:
@@ -138,7 +138,7 @@ def _missing_sink(evidence: Evidence) -> Iterator[Prediction]:
         if classes < 3 or not full.any() or np.any(sums > 1 + _rounding(evidence)):
             continue
         deficit = -np.log(sums[full])
-        if np.ptp(deficit) < SINK or not (_is_sink(deficit) or np.max(deficit) >= EITHER):
+        if np.ptp(deficit) < SINK or not _is_sink(deficit):
             continue
         bound = int(sums.size + (r == 0).sum())
         yield Prediction(r / np.where(full, sums, 1.0), c, {}, constraints=bound)

@@ -9,6 +9,7 @@ import numpy as np
 from polylogit._spec.formulas import log, sigmoid
 from polylogit.porting._diagnosis.faults.axes import mean, two_way
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction, only
+from polylogit.porting._diagnosis.faults.scores import also_of_the_product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -235,7 +236,7 @@ FAULTS = (
         "scaled-logits",
         "The candidate's logits are {factor:.6g} times the reference's{recognized}.",
         "x = x / {factor:.6g}",
-        only("scaled-logits", _scaled),
+        also_of_the_product(only("scaled-logits", _scaled)),
     ),
     Fault(
         "base-2-exponential",
@@ -250,7 +251,7 @@ FAULTS = (
         "softcap",
         "The {who} caps its logits softly, {cap:.6g} * tanh(x / {cap:.6g}), and the {other} does not.",
         "softcap",
-        _softcap,
+        also_of_the_product(_softcap),
     ),
     Fault(
         "missing-bias",

@@ -10,6 +10,7 @@ import numpy as np
 
 from polylogit.porting._diagnosis.faults.axes import mean, over_other_axes
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction, only
+from polylogit.porting._diagnosis.faults.scores import product_of, projections, scores_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,6 +123,11 @@ def _moved(ndim: int, source: int, target: int) -> list[int]:
 def _head_layout(evidence: Evidence) -> Iterator[Prediction]:
     """Channels split into (size, heads) for (heads, size), or merged without moving the heads back."""
     r, c = evidence.reference, evidence.candidate
+    if (product := evidence.once(product_of)) is not None:
+        heads, size = r.shape[1], product.queries.shape[-1] // r.shape[1]
+        other = scores_of(_swapped(product.queries, heads), _swapped(product.keys, heads), heads)
+        wrong = product.rest + product.factor * other[product.seen]
+        yield Prediction(wrong, c[product.seen], {"heads": heads, "size": size})
     if r.ndim < 2 or not (np.isfinite(r).all() and np.isfinite(c).all()):
         return
     if evidence.is_distribution:
@@ -185,35 +191,18 @@ def _weights_of_other_heads(evidence: Evidence) -> Iterator[Prediction]:
         return
     heads = r.shape[1]
     seen = np.isfinite(evidence.log_reference)
-    for queries, keys in itertools.permutations(_projections(evidence, heads), 2):
+    for queries, keys in itertools.permutations(projections(evidence, heads), 2):
         if queries.shape[1] != r.shape[2] or keys.shape[1] != r.shape[3] or queries.shape[-1] != keys.shape[-1]:
             continue
         size = queries.shape[-1] // heads
-        factor = _factor(_scores(queries[:1], keys[:1], heads), evidence.log_reference[:1], seen[:1])
+        factor = _factor(scores_of(queries[:1], keys[:1], heads), evidence.log_reference[:1], seen[:1])
         if factor is None:
             continue
-        wrong = factor * _scores(_swapped(queries, heads), _swapped(keys, heads), heads)
+        wrong = factor * scores_of(_swapped(queries, heads), _swapped(keys, heads), heads)
         expected = evidence.apply(np.where(seen, wrong, -np.inf))
         yield Prediction(
             np.where(np.isfinite(expected), expected, r), evidence.candidate, {"heads": heads, "size": size}
         )
-
-
-def _projections(evidence: Evidence, heads: int) -> list[Array]:
-    """Earlier activations that may be queries and keys, those that were computed as one taken apart."""
-    batch, found = evidence.reference.shape[0], []
-    for _, one in reversed(evidence.earlier):
-        if one.ndim != 3 or one.shape[0] != batch or not np.isfinite(one).all():
-            continue
-        values = one.astype(np.float64)
-        parts = [values, *(np.split(values, 3, axis=-1) if one.shape[-1] % (3 * heads) == 0 else ())]
-        found += [part for part in parts if part.shape[-1] % heads == 0 and part.shape[-1] > heads]
-    return found[:8]
-
-
-def _scores(queries: Array, keys: Array, heads: int) -> Array:
-    q, k = (one.reshape(*one.shape[:2], heads, -1).swapaxes(1, 2) for one in (queries, keys))
-    return np.asarray(q @ k.swapaxes(-1, -2))
 
 
 def _factor(scores: Array, logarithms: Array, seen: Any) -> float | None:

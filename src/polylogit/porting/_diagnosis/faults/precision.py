@@ -15,6 +15,7 @@ import numpy as np
 from polylogit._spec.dtypes import DTYPES
 from polylogit.porting._diagnosis.agreement import Precision, residual, rounding, unit_of
 from polylogit.porting._diagnosis.faults.fault import Fault, Prediction
+from polylogit.porting._diagnosis.faults.scores import also_of_the_product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -253,7 +254,7 @@ FAULTS = tuple(
         f"{dtype.name}-rounding",
         f"The candidate's values went through {dtype.name}, which keeps {digits} digits.",
         "float32",
-        functools.partial(_rounded, dtype),
+        also_of_the_product(functools.partial(_rounded, dtype)),
         small=True,
     )
     for dtype, digits in ((BFLOAT16, "two"), (FLOAT16, "three"))

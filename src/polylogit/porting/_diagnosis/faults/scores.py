@@ -1,0 +1,97 @@
+"""Scores of attention as a product of queries and keys, and what is added to it: a bias of positions, a mask.
+
+Where earlier activations are the queries and keys, the product is known, and what is added is the rest of the scores. A
+fault of the product alone (another scale, a cap, 16 bits) is then one of logits, once the rest is taken off both sides.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from polylogit._spec.formulas import Array
+    from polylogit.porting._diagnosis.evidence import Evidence
+    from polylogit.porting._diagnosis.faults.fault import Predict, Prediction
+
+__all__ = ["Product", "also_of_the_product", "product_of", "projections", "scores_of"]
+
+# A score from here on is a mask's fill.
+MASKED = -9e3
+# What is added is the same for the whole batch; of another product this much would be left, as a share of the scores.
+UNLIKE = 1e-3
+
+
+class Product(NamedTuple):
+    """Scores taken apart: ``factor * scores_of(queries, keys) + rest``, where `seen`."""
+
+    queries: Array  # (batch, positions, heads * size)
+    keys: Array
+    factor: float
+    values: Array  # of the product, where seen
+    rest: Array  # what is added, where seen
+    seen: Any  # what is masked on neither side: (batch, heads, queries, keys)
+
+
+def product_of(evidence: Evidence) -> Product | None:
+    """What the reference's scores are the product of, if something is added to it that a whole batch has in common."""
+    r, c = evidence.reference, evidence.candidate
+    if r.ndim != 4 or r.shape[0] < 2 or r.shape[1] < 2 or evidence.kind != "logits":
+        return None
+    seen = np.isfinite(r) & np.isfinite(c) & (r > MASKED) & (c > MASKED)
+    if not seen.any():
+        return None
+    for queries, keys in itertools.permutations(projections(evidence, r.shape[1]), 2):
+        shapes = (queries.shape[1], keys.shape[1]), (queries.shape[-1],)
+        if shapes != (r.shape[2:], (keys.shape[-1],)):
+            continue
+        product = scores_of(queries, keys, r.shape[1])
+        for factor in (1.0, (queries.shape[-1] // r.shape[1]) ** -0.5):
+            values = factor * product
+            added = np.where(seen, r - values, np.nan)
+            spread = np.fmax.reduce(added, axis=0) - np.fmin.reduce(added, axis=0)
+            if np.fmax.reduce(spread, axis=None) <= UNLIKE * np.sqrt(np.mean(values[seen] ** 2)):
+                return Product(queries, keys, factor, values[seen], added[seen], seen)
+    return None
+
+
+def _product_alone(evidence: Evidence) -> Evidence | None:
+    """The product on both sides, if something is added to it."""
+    found = evidence.once(product_of)
+    if found is None or not found.rest.any():
+        return None
+    candidate = evidence.candidate[found.seen] - found.rest
+    return dataclasses.replace(evidence, reference=found.values, candidate=candidate, logits=None, earlier=())
+
+
+def also_of_the_product(predict: Predict) -> Predict:
+    """A fault of logits as one of the product too, where the logits are scores to which something is added."""
+
+    def both(evidence: Evidence) -> Iterator[Prediction]:
+        yield from predict(evidence)
+        if (alone := evidence.once(_product_alone)) is not None:
+            yield from predict(alone)
+
+    return both
+
+
+def projections(evidence: Evidence, heads: int) -> list[Array]:
+    """Earlier activations that may be queries and keys, those that were computed as one taken apart."""
+    batch, found = evidence.reference.shape[0], []
+    for _, one in reversed(evidence.earlier):
+        if one.ndim != 3 or one.shape[0] != batch or not np.isfinite(one).all():
+            continue
+        values = one.astype(np.float64)
+        parts = [values, *(np.split(values, 3, axis=-1) if one.shape[-1] % (3 * heads) == 0 else ())]
+        found += [part for part in parts if part.shape[-1] % heads == 0 and part.shape[-1] > heads]
+    return found[:8]
+
+
+def scores_of(queries: Array, keys: Array, heads: int) -> Array:
+    q, k = (one.reshape(*one.shape[:2], heads, -1).swapaxes(1, 2) for one in (queries, keys))
+    return np.asarray(q @ k.swapaxes(-1, -2))
