@@ -159,7 +159,9 @@ def test_the_fills_of_masks_say_nothing_of_the_scores() -> None:
     unmasked = alike("softmax:1.scores", r, scores)
     np.testing.assert_array_equal(*unmasked)
     assert np.isfinite(unmasked[0]).all()
-    assert alike("hidden", r, c)[0] is r
+    np.testing.assert_array_equal(*alike("whatever they are called", r, c))
+    few = np.where(np.arange(64) == 7, np.float32(-1e9), np.ones((3, 64), np.float32))
+    assert alike("a massive activation", few, few)[0] is few
 
 
 def test_what_is_read_anew_each_time_is_no_repeat() -> None:

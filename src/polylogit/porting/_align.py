@@ -497,12 +497,12 @@ def _fills(r: Array, c: Array) -> Any:
     if fills.mean() < LEAST_MASKED or fills.all():
         return None
     for one in (r, c):
-        others, there = one[~fills], one[fills]
-        largest = np.max(np.abs(others), initial=0.0, where=np.isfinite(others))
-        finite = there[np.isfinite(there)]
-        spread = np.ptp(finite) if finite.size else 0.0
-        if finite.size and (-finite.max() < 1e3 * largest or spread > 4 * (largest + np.spacing(-finite.min()))):
-            return None
+        others, finite = one[~fills], one[fills & np.isfinite(one)]
+        if finite.size:
+            largest = float(np.max(np.abs(others), initial=0.0, where=np.isfinite(others)))
+            low, high = float(finite.min()), float(finite.max())
+            if -high < 1e3 * largest or high - low > 4 * (largest - low * float(np.finfo(one.dtype).eps)):
+                return None
     return fills
 
 

@@ -120,7 +120,7 @@ def _sink(evidence: Evidence) -> Iterator[Prediction]:
     yield Prediction(
         expected,
         evidence.candidate,
-        {"least": float(taken.min()), "most": float(taken.max())},
+        {"least": max(0.0, float(taken.min())), "most": float(taken.max())},
         free=evidence.rows,
         constraints=int((~evidence.usable).sum() + lone.sum()),
     )
