@@ -84,6 +84,30 @@ def test_a_residual_connection_added_in_another_order_agrees() -> None:
     assert cause((x + y) + z, x + (y + z), x=x, y=y, z=z) is None
 
 
+# --- what is seen among others ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_scores_that_are_capped_under_a_causal_mask_are_named(seed: int) -> None:
+    """More than half of the entries are masked on both sides, and say nothing."""
+    one = attention(seed)
+    mask = one.causal & one.padding
+    scores = np.where(mask, one.x, np.float32(-np.inf))
+    capped = np.where(mask, np.float32(2) * np.tanh(one.x / np.float32(2)), np.float32(-np.inf))
+    found = named(scores, capped)
+    assert found.name == "softcap"
+    assert found.parameters["cap"] == pytest.approx(2.0, rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_residual_that_only_two_earlier_activations_make_is_named(seed: int) -> None:
+    """As in a block with two connections, where what the first adds up to is no part's output."""
+    before, mixed, normed, mlp = (hidden(seed + step) for step in range(4))
+    found = named((before + mixed) + mlp, mlp, before=before, mixed=mixed, normed=normed, mlp=mlp)
+    assert (found.name, found.parameters["name"]) == ("missing-residual", "mixed + before")
+    assert cause((before + mixed) + mlp, before + hidden(seed + 9), before=before, mixed=mixed, mlp=mlp) == "unknown"
+
+
 # --- look-alikes of masks --------------------------------------------------------------------------------------------
 
 

@@ -58,6 +58,25 @@ def test_a_massive_channel_hides_nothing_in_the_others(size: float) -> None:
     assert [one.name for one in found.activations if not one.verdict.agrees] == ["blocks.0.down"]
 
 
+def test_what_a_module_computes_beside_its_parts_has_noise_of_its_own() -> None:
+    """The original has a module for what the port does by a few operations, right and with more rounding."""
+
+    class Mlp(torch.nn.Module):
+        def __init__(self, act: Any) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.up, self.down, self.act = torch.nn.Linear(16, 64), torch.nn.Linear(64, 16), act
+
+        def forward(self, x: Any) -> Any:
+            return self.down(self.act(self.up(x)))
+
+    port = Mlp(lambda x: x * (0.5 * (1.0 + torch.erf(x * 0.5**0.5))))
+    x = 3.0 * np.random.default_rng(0).standard_normal((4, 12, 16)).astype(np.float32)
+    found = isolate(torch.nn.Sequential(Mlp(torch.nn.GELU())), torch.nn.Sequential(port), x)
+    assert found.agrees, str(found)
+    assert "0" in [one.name for one in found.activations]
+
+
 def test_a_value_that_came_from_elsewhere_is_compared_where_it_goes() -> None:
     """The port passes on a module's output where the original added to it."""
 

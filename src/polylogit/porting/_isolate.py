@@ -388,7 +388,7 @@ def _stands_for_it(later: Activation, before: Activation) -> bool:
 
 def _numbered(calls: list[Softmax]) -> dict[str, Array]:
     """The scores and weights of calls of one operation, by what they are and which of the calls."""
-    found = {}
+    found: dict[str, Array] = {}
     for count, one in enumerate(calls, 1):
         at = "" if one.operation == "softmax" else f" of {one.operation}"
         at += f" ({count})" if len(calls) > 1 else ""

@@ -41,7 +41,7 @@ STEPS = 32
 class _Linear(NamedTuple):
     """A layer of the form y = x @ matrix + bias, or of rows of a table."""
 
-    x: Array  # (rows, inputs), or the numbers of the rows of a table
+    x: Any  # (rows, inputs), or the numbers of the rows of a table
     matrix: Array  # (inputs, outputs)
     bias: Array
 
@@ -50,7 +50,7 @@ class _Linear(NamedTuple):
         return _times(self.x, matrix) + self.bias
 
 
-def _times(x: Array, matrix: Array) -> Array:
+def _times(x: Any, matrix: Array) -> Array:
     return np.asarray(matrix[x] if x.ndim == 1 else x @ matrix)
 
 
@@ -89,7 +89,7 @@ def _shown(x: Array, y: Array, weights: list[Array], evidence: Evidence) -> _Lin
             if weight.shape[1:] != y.shape[1:] or not 0 <= x.min() <= x.max() < len(weight):
                 continue
             used, places = np.unique(x, return_inverse=True)  # the table may be large
-            layouts = [(places, weight[used].astype(np.float64))]
+            layouts: list[tuple[Any, Array]] = [(places, weight[used].astype(np.float64))]
         else:
             values = weight.astype(np.float64)
             layouts = [(x, values.reshape(inputs, -1)), (x, values.reshape(y.shape[1], -1).T)]
