@@ -22,6 +22,7 @@ from polylogit.porting._diagnosis.gradients import GradientEvidence
 from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
 from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
 from polylogit.porting._exact import Noise, noise_of
+from polylogit.porting._progress import say, steps
 from polylogit.porting._report import Comparison
 from polylogit.porting._results import Activation
 
@@ -106,13 +107,14 @@ def compare(
     backend = backend_of(right[list(right)[-1]])
     judged = _Pairs(backend, _logits(called), alone=len(pairs) == 1)
     judged.glances = not called
+    noise = "noise was not measured: arrays and files say nothing of theirs"
     if called:
-        judged.noise = noise_of(called, (left, right))
-    for name, other in pairs:
+        judged.noise, noise = noise_of(called, (left, right))
+    for name, other in steps(pairs, "comparing"):
         judged.add(name, other, left[name], right[other])
     if called and cotangent is not None:
         judged.add_gradient(called, cotangent)
-    return Comparison(tuple(judged.activations), unmatched, backend.name)
+    return Comparison(tuple(judged.activations), unmatched, backend.name, noise=noise)
 
 
 def _is_function(side: Any) -> bool:
@@ -126,7 +128,10 @@ def _call_both(reference: Any, candidate: Any, inputs: Any, cotangent: Any) -> l
     if inputs is None:
         message = "two callables were given without inputs=; pass inputs= with the arrays to call them on."
         raise ComparisonError(message)
-    called = [call(side, inputs, what) for side, what in zip((reference, candidate), _SIDES, strict=True)]
+    called = []
+    for side, what in zip((reference, candidate), _SIDES, strict=True):
+        say(f"running {what}")
+        called.append(call(side, inputs, what))
     if cotangent is not None:
         for one, what in zip(called, _SIDES, strict=True):
             one.differentiate(cotangent, what)

@@ -27,6 +27,7 @@ from polylogit.porting._compare import _Pairs, compare
 from polylogit.porting._diagnosis.agreement import Precision
 from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
 from polylogit.porting._match import Match, match
+from polylogit.porting._progress import say, steps
 from polylogit.porting._recorders import Recorder, record
 from polylogit.porting._report import Comparison
 from polylogit.porting._trace import MASKING, Point, Softmax, Substitution, Trace, fitted, is_float, nudged
@@ -207,6 +208,7 @@ class _Isolating:
         self.matches: list[Match] = []
         self.reasons: dict[int, str] = {}  # why calls of the reference are not compared
         self.names: dict[str, str | None] = {}
+        self.how = ""  # noise was measured
         self.why = "no module of the reference has a counterpart in the candidate."
         self.trace = self._run(0, lambda: Trace(keep=True))
         self.described = self._run(1, lambda: Trace(keep=False))
@@ -218,11 +220,12 @@ class _Isolating:
         model, what = self.sides[side], SIDES[side]
         arguments, keywords = _arguments(self.inputs[side])
         frameworks = [model.framework] if model.framework else list(_frameworks(model.function))
+        precise = model.in_float64 if change is _in_float64 else None
+        say(f"running {what}{' in float64' if precise else ''}")
         failures: list[_FailedError] = []
         for framework in frameworks:
             convert = functools.partial(_given, framework=framework, change=change)
             watcher = make()
-            precise = model.in_float64 if change is _in_float64 else None
             try:
                 with softmaxes(watcher), model.watching(watcher), precise() if precise else contextlib.nullcontext():
                     model.function(*map(convert, arguments), **{key: convert(one) for key, one in keywords.items()})
@@ -275,7 +278,7 @@ class _Isolating:
         rows: dict[int, tuple[int, Activation, str]] = {}
         held: Any = None
         half = next((one.dtype for one in run.points.values() if is_float(one) and one.dtype.itemsize == 2), None)
-        for order, point in enumerate(self._points(run, counterpart)):
+        for order, point in enumerate(steps(list(self._points(run, counterpart)), "comparing")):
             owner, where = self._owner(point, counterpart)
             if point in run.owners:
                 owner, where = run.owners[point], ""
@@ -308,6 +311,7 @@ class _Isolating:
                 for one in self.matches
             ),
             {row.name: where for _, row, where in found if where and row.status == "disagrees"},
+            noise=self.how,
         )
 
     def _points(self, run: Substitution, counterpart: Mapping[int, str]) -> Iterator[Point]:
@@ -365,12 +369,14 @@ class _Isolating:
         that are moved by a rounding error.
         """
         own = {one.name: place for place, one in enumerate(self.trace.calls)}
-        for side, counterparts in ((0, own), (1, places)):
+        self.how = "noise was measured by a run of the original, its inputs moved by a rounding error"
+        for side, counterparts, words in ((0, own, "original"), (1, places, "port")):
             if self.sides[side].in_float64 is not None:
                 with contextlib.suppress(_FailedError):  # a model may insist on its dtype
                     make = functools.partial(Substitution, self.trace, counterparts)
                     exact = self._run(side, make, change=_in_float64)
                     self._see_softmaxes(exact, counterpart)
+                    self.how = f"noise was measured by a run of the {words} in float64, module by module"
                     return functools.partial(_from_exact, exact.points, side)
         make = functools.partial(Substitution, self.trace, own, nudged=True)
         moved = self._run(0, make, change=nudged)
@@ -403,7 +409,7 @@ class _Isolating:
         except ComparisonError:
             found = compare(*({"output": list(one.values())[-1]} for one in outputs))
         unmatched = self._unmatched(()) if self.reasons else found.unmatched
-        return Isolation(found.activations, unmatched, found.framework, whole=self.why)
+        return Isolation(found.activations, unmatched, found.framework, whole=self.why, noise=found.noise)
 
 
 def _stands_for_it(later: Activation, before: Activation) -> bool:
@@ -464,19 +470,21 @@ def _from_exact(exact: dict[Point, Array], side: int, at: Point, here: Array, th
 
 def _measured(row: Activation, distance: float, noise: float) -> Verdict:
     """The verdict on a pair, given how far it is apart and how far rounding alone takes it."""
-    verdict, reference = row.verdict, row.reference
+    reference = row.reference
     eps = Precision.of(reference.dtype.name, row.candidate.dtype.name).eps
     noise = max(noise, eps * _distance(reference, np.zeros_like(reference)))
+    factor = distance / noise if noise else np.inf if distance else 0.0
+    verdict = row.verdict._replace(times=factor)
     beyond = distance > BEYOND * noise
     if beyond != verdict.agrees or not verdict.agreement.level < FAR:
         return verdict
     if not beyond:
-        return Verdict(verdict.agreement, True, None)
+        return Verdict(verdict.agreement, True, None, factor)
     level = verdict.agreement.level
-    times = f"{distance / noise:.0f} times" if noise else "infinitely many times"
+    times = f"{factor:.0f} times" if noise else "infinitely many times"
     why = f"The difference is small, and {times} what rounding does here."
     fix = "look for a constant, an approximation or a dtype that differs"
-    return Verdict(verdict.agreement, False, Diagnosis("unknown", why, fix, level, None, level))
+    return Verdict(verdict.agreement, False, Diagnosis("unknown", why, fix, level, None, level), factor)
 
 
 def _distance(one: Array, other: Array) -> float:

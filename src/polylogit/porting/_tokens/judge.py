@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from polylogit.porting._diagnosis.verdict import Diagnosis, RunnerUp
+from polylogit.porting._progress import steps
 from polylogit.porting._tokens.faults import FAULTS
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def diagnose(evidence: Evidence, backend: Backend) -> Diagnosis | None:
     if agrees and (raw.level <= 8 * np.finfo(np.float32).eps or raw.counted < 8):
         return None
     best: dict[str, _Tried] = {}
-    for fault in FAULTS:
+    for fault in steps(FAULTS, "looking for a cause"):
         if agrees and fault.small:
             continue  # 16 bits are what the noise is judged by
         for prediction in fault.predict(evidence):
