@@ -256,9 +256,7 @@ def _bounded(values: Array, most: float) -> Array:
     return np.where(np.abs(values) >= most, np.copysign(np.inf, values), values)
 
 
-def noise_of(
-    called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, Any]]
-) -> tuple[Noise | None, str]:
+def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[Noise | None, str]:
     """The noise of two callables' activations, from the run of whichever can be made over, and a sentence of it.
 
     Where neither can, there is no noise, and the sentence says why.
