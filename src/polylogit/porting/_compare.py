@@ -189,7 +189,8 @@ class _Pairs:
             return
         here, there = r.astype(np.float64), c.astype(np.float64)
         if gradient and r.shape == c.shape:
-            verdict = diagnose_gradient(GradientEvidence(here, there, precision), self.backend)
+            evidence = GradientEvidence(here, there, precision)
+            verdict = diagnose_gradient(evidence, self.backend)._replace(measure="scale")
             vacuous = not here.any() and not there.any()
         else:
             logits = self._logits_for(here, precision)
@@ -197,7 +198,7 @@ class _Pairs:
             if self.noise is not None:
                 measured = self.noise.of((name, other), (here, there), self.last.measure, precision)
                 self.last = dataclasses.replace(self.last, measured=measured)
-            verdict = diagnose(self.last, self.backend)
+            verdict = diagnose(self.last, self.backend)._replace(measure=self.last.measure)
             vacuous = _vacuous(here, there)
         if verdict.agrees:
             self._agreed(name, r)
@@ -231,6 +232,7 @@ class _Pairs:
             y = last.candidate if last.candidate.shape == g.shape else None
             evidence = dataclasses.replace(evidence, output=y, kind=last.kind, axes=last.axes)
         verdict = diagnose_gradient(evidence, self.backend, forward_agrees=output.verdict.agrees)
+        verdict = verdict._replace(measure="scale")
         self.activations.append(Activation("gradient", "gradient", r, c, verdict, evidence.vacuous, True))
 
 

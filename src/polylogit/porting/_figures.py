@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["RELATIVE_TO", "Figure", "cause_as_dict", "difference", "figure", "number", "residuals", "times", "unit_of"]
 
 # What a difference is relative to, by how it was measured.
-RELATIVE_TO = {"relative": "of the value", "log": "of 1 + |value|", "scale": "of the scale"}
+RELATIVE_TO = {"": "", "relative": "of the value", "log": "of 1 + |value|", "scale": "of the scale"}
 
 
 class Figure(NamedTuple):
@@ -38,19 +38,19 @@ def figure(one: Activation) -> Figure:
     Of measured noise how many times that; of a softmax, log_softmax or sigmoid that differs, bounds at the worst entry;
     otherwise the root mean square in units in the last place.
     """
-    found = one.verdict.agreement
-    if not math.isnan(one.verdict.times):
-        return Figure(one.verdict.times, "times rounding")
-    if found.measure != "scale" and not math.isnan(found.bounds):
+    found = one.verdict
+    if not math.isnan(found.times):
+        return Figure(found.times, "times rounding")
+    if not math.isnan(found.bounds):
         return Figure(found.bounds, "bounds")
     eps = Precision.of(one.reference.dtype.name, one.candidate.dtype.name).eps
-    return Figure(found.level / eps, "ulp")
+    return Figure(found.agreement.level / eps, "ulp")
 
 
 def difference(one: Activation) -> str:
     """The root mean square of the difference, with what it is relative to."""
-    found = one.verdict.agreement
-    return f"{number(found.level)} {RELATIVE_TO[found.measure]}" if found.level else "0"
+    level = one.verdict.agreement.level
+    return f"{number(level)} {unit_of(one)}".strip() if level and math.isfinite(level) else number(level)
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -69,7 +69,7 @@ def times(value: float) -> str:
 
 def unit_of(one: Activation | None) -> str:
     """What the differences of a cause are relative to that shows in an activation."""
-    return "" if one is None else RELATIVE_TO[one.verdict.agreement.measure]
+    return "" if one is None else RELATIVE_TO[one.verdict.measure]
 
 
 # --- a cause ---------------------------------------------------------------------------------------------------------

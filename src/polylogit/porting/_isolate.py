@@ -470,21 +470,21 @@ def _from_exact(exact: dict[Point, Array], side: int, at: Point, here: Array, th
 
 def _measured(row: Activation, distance: float, noise: float) -> Verdict:
     """The verdict on a pair, given how far it is apart and how far rounding alone takes it."""
-    reference = row.reference
+    verdict, reference = row.verdict, row.reference
     eps = Precision.of(reference.dtype.name, row.candidate.dtype.name).eps
     noise = max(noise, eps * _distance(reference, np.zeros_like(reference)))
     factor = distance / noise if noise else np.inf if distance else 0.0
-    verdict = row.verdict._replace(times=factor)
+    verdict = verdict._replace(times=factor)
     beyond = distance > BEYOND * noise
     if beyond != verdict.agrees or not verdict.agreement.level < FAR:
         return verdict
     if not beyond:
-        return Verdict(verdict.agreement, True, None, factor)
+        return verdict._replace(agrees=True, cause=None)
     level = verdict.agreement.level
     times = f"{factor:.0f} times" if noise else "infinitely many times"
     why = f"The difference is small, and {times} what rounding does here."
     fix = "look for a constant, an approximation or a dtype that differs"
-    return Verdict(verdict.agreement, False, Diagnosis("unknown", why, fix, level, None, level), factor)
+    return verdict._replace(agrees=False, cause=Diagnosis("unknown", why, fix, level, None, level))
 
 
 def _distance(one: Array, other: Array) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from polylogit import _page
 from polylogit.porting._diagnosis.noise import LIMIT
-from polylogit.porting._figures import RELATIVE_TO, cause_as_dict, difference, figure, number, residuals, unit_of
+from polylogit.porting._figures import cause_as_dict, difference, figure, number, residuals, unit_of
 from polylogit.porting._results import Results
 from polylogit.porting._tree import LIMITS, reach, tree_of
 from polylogit.porting._written import Written
@@ -132,7 +132,7 @@ def _activation(one: Activation) -> dict[str, Any]:
         "dtype": one.reference.dtype.name,
         "candidate_dtype": one.candidate.dtype.name,
         "difference": found.level,
-        "difference_unit": RELATIVE_TO[found.measure],
+        "difference_unit": unit_of(one),
         "largest_difference": found.peak,
         "times_rounding": None if math.isnan(one.verdict.times) else one.verdict.times,
         "error": figure(one).value,

@@ -95,7 +95,8 @@ class Node:
             own = part.row.status if part.row is not None else "not compared" if part.reason else ""
             self.within += part.within
             self.within[own] += bool(own)
-            figures = [one for one in (self.worst, part.worst, part.row and figure(part.row)) if one is not None]
+            inner = figure(part.row) if part.row is not None else None
+            figures = [one for one in (self.worst, part.worst, inner) if one is not None]
             self.worst = max(figures, key=lambda one: one.value, default=None)
             self.open |= part.first or part.open
         self.open |= unfold

@@ -75,8 +75,6 @@ class Agreement(NamedTuple):
     peak: float  # largest
     counted: int  # finite entries
     agrees: bool  # the differences are noise (small, and without outliers), or each is within what rounding may do
-    measure: str = "scale"  # the unit
-    bounds: float = np.nan  # the largest, in bounds of the operation; NaN where that was not asked
 
 
 # --- what rounding may do --------------------------------------------------------------------------------------------
@@ -192,7 +190,7 @@ def agreement(
     errors = np.abs(residual(expected, observed, measure, precision.floor))
     counted = int(np.isfinite(expected).sum())
     if not errors.size:
-        return Agreement(0.0, 0.0, 0, True, measure)
+        return Agreement(0.0, 0.0, 0, True)
     peak = float(np.max(errors))
     level = float(np.sqrt(np.sum(errors**2) / max(1, counted - free))) if np.isfinite(peak) else np.inf
     # Exact zeros on both sides make no noise.
@@ -202,12 +200,8 @@ def agreement(
         # What explains a difference may leave a little more, and few entries may be noisier than many.
         limit *= 1.25 * gain * (1.0 + 2.0 / np.sqrt(active))
     typical = level * np.sqrt(errors.size / active)
-    bound = np.nan
     agrees = typical <= limit and peak <= max(PEAK_OVER_LEVEL * typical, limit / PEAK_OVER_LEVEL)
     if not agrees and np.isfinite(peak) and not (precision.measured and measure == "scale"):
         allowed = rounding(expected, measure, precision, axes)
-        with np.errstate(all="ignore"):
-            parts = errors * unit_of(expected, measure, precision.floor) / allowed
-        bound = float(np.max(parts, where=errors != 0, initial=0.0))
-        agrees = bound <= 1.0
-    return Agreement(level, peak, counted, bool(agrees), measure, bound)
+        agrees = np.all((errors == 0) | (errors * unit_of(expected, measure, precision.floor) <= allowed))
+    return Agreement(level, peak, counted, bool(agrees))

@@ -51,8 +51,7 @@ def glance(r: Array, c: Array, floor: float) -> tuple[Agreement, bool] | None:
     level, eps = float(np.sqrt(total / r.size)), DTYPES["float32"].eps
     if not (level <= FEW * eps and peak <= PEAK_OVER_LEVEL * max(level, eps)):
         return None
-    found = Agreement(level, peak, r.size, True, "scale" if scale else "relative")
-    return found, high - low <= 1e-12 * max(abs(low), abs(high))
+    return Agreement(level, peak, r.size, True), high - low <= 1e-12 * max(abs(low), abs(high))
 
 
 def _pieces(values: Array) -> Iterator[Array]:
