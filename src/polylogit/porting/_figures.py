@@ -62,9 +62,10 @@ def number(value: float, digits: int = 2) -> str:
 
 def times(value: float) -> str:
     """Two digits, whole from ten on and without an exponent as long as it can be read."""
-    if not 10 <= value < 1e7:
+    if not math.isfinite(value) or value < 10:
         return number(value)
-    return f"{float(f'{value:.1e}'):,.0f}"
+    whole = float(f"{value:.1e}")
+    return f"{whole:,.0f}" if whole < 1e5 else f"{value:.1e}".replace("e+0", "e").replace("e+", "e")
 
 
 def unit_of(one: Activation | None) -> str:
