@@ -40,6 +40,8 @@ class Comparison(Written, Results):
         Activations that only one side has.
     framework : str
         The candidate's.
+    noise : str
+        How the noise of a right computation was measured, or why it was not.
     """
 
     def summary(self) -> str:
