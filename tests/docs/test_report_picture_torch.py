@@ -26,7 +26,7 @@ def parts(page: str) -> tuple[str, list[str], list[str]]:
     """The style, and what does not depend on the last digits: the tags with the names, and the verdicts in order."""
     tree = page.partition('<div class="tree"')[2].partition("</div>")[0]
     style = page.partition("<style>")[2].partition("</style>")[0]
-    return style, re.findall(r"<li[^>]*>|<details[^>]*>|<code>[^<]*", tree), re.findall(r'"state">([^<]*)', tree)
+    return style, re.findall(r"<li[^>]*>|<details[^>]*>|<code>[^<]*", tree), re.findall(r'"state[^>]*>([^<]*)', tree)
 
 
 def test_the_page_has_the_look_and_the_verdicts_of_today(tool: Any, tmp_path: Path) -> None:

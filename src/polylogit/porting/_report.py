@@ -26,6 +26,8 @@ VERDICTS = {
     "disagrees": "The candidate does not agree with the reference.",
     "inconclusive": "Inconclusive: these outputs could not have differed (constant values, or gradients of zero).",
 }
+# What `isolate` finds besides: why the whole was compared, where modules go wrong, which were taken for each other.
+ISOLATED = ("whole", "places", "pairs")
 MOST_ROWS, MOST_COLUMNS = 5, 12
 
 
@@ -119,6 +121,7 @@ def _as_dict(comparison: Results) -> dict[str, Any]:
         "cause": cause_as_dict(comparison.cause, unit_of(comparison.diagnosed)),
         "activations": [_activation(one) for one in comparison.activations],
         "unmatched": comparison.unmatched,
+        **{name: getattr(comparison, name) for name in ISOLATED if hasattr(comparison, name)},
     }
 
 
@@ -149,11 +152,12 @@ def _activation(one: Activation) -> dict[str, Any]:
 def _html(comparison: Results, *, part: bool = False) -> str:
     """The diagnosis on top, then the modules with the error of each drawn, the worst rows side by side."""
     failing = [one for one in comparison.activations if one.status == "disagrees"]
+    whole = getattr(comparison, "whole", "")
     return _page.render(
         "comparison.html.j2",
         part=part,
         comparison=comparison,
-        facts=_facts(comparison),
+        facts=[*_facts(comparison), *([f"Not in isolation, errors propagate: {whole}"] if whole else [])],
         verdict=VERDICTS[comparison.status],
         cause=comparison.cause,
         residuals=residuals(comparison.cause, unit_of(comparison.diagnosed)) if comparison.cause else "",
