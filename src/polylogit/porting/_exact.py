@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["NoRunError", "Noise", "again", "noise_of", "perturbed"]
+__all__ = ["NoRunError", "Noise", "again", "narrow_of", "noise_of", "perturbed"]
 
 # Characters of another library's error in a report.
 BRIEF = 120
@@ -261,7 +261,7 @@ def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, 
 
     Where neither can, there is no noise, and the sentence says why.
     """
-    narrow = _narrow(sides[1]) if not _narrow(sides[0]) else ""
+    narrow = narrow_of(sides[1]) if not narrow_of(sides[0]) else ""
     reasons = []
     for side, words in enumerate(SIDES):
         try:
@@ -288,7 +288,7 @@ def _measured(noise: Noise) -> tuple[Noise, str]:
     return noise, f"noise was measured by a run of {noise.how}"
 
 
-def _narrow(activations: Mapping[str, Any]) -> str:
+def narrow_of(activations: Mapping[str, Any]) -> str:
     """The 16-bit dtype that half of the activations or more have; empty where most are wider."""
     names = [str(backend_of(one).dtype_name(one)) for one in activations.values() if _is_floating(one)]
     few = [name for name in names if DTYPES[name].dtype.itemsize == 2]

@@ -30,14 +30,17 @@ class Tried(Protocol):
     @property
     def fault(self) -> Fault:
         """What was undone."""
+        ...
 
     @property
     def name(self) -> str:
         """What it is called."""
+        ...
 
     @property
     def level(self) -> float:
         """What it leaves."""
+        ...
 
 
 _One = TypeVar("_One", bound=Tried)
