@@ -311,15 +311,14 @@ def compare(
     by few times and has no cause differs with --strict alone.
     """
     from polylogit.porting._files import compare_files, isolate_files
+    from polylogit.porting._progress import bar
 
     if isolate and cotangent is not None:
         message = "--isolate compares no gradients; leave out --cotangent."
         raise click.UsageError(message)
-    found = (
-        isolate_files(reference, candidate, inputs=inputs, names=names or None)
-        if isolate
-        else compare_files(reference, candidate, inputs=inputs, cotangent=cotangent, names=names or None)
-    )
+    run: Any = isolate_files if isolate else functools.partial(compare_files, cotangent=cotangent)
+    with bar():
+        found = run(reference, candidate, inputs=inputs, names=names or None)
     click.echo(found.summary())
     _write(found, html, json_path)
     sys.exit({"agrees": 0, "beyond": int(strict), "disagrees": 1, "inconclusive": 3}[found.status])
@@ -363,8 +362,10 @@ def compare_tokens(
     bad usage and 3 if it cannot be told.
     """
     from polylogit.porting._files import compare_token_files
+    from polylogit.porting._progress import bar
 
-    found = compare_token_files(reference, candidate, tokens=tokens, mask=mask, dtype=dtype)
+    with bar():
+        found = compare_token_files(reference, candidate, tokens=tokens, mask=mask, dtype=dtype)
     click.echo(found.summary())
     _write(found, html, json_path)
     beyond = 1 if strict else 0

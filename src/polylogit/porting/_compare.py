@@ -22,6 +22,7 @@ from polylogit.porting._diagnosis.gradients import GradientEvidence
 from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
 from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
 from polylogit.porting._exact import Noise, noise_of
+from polylogit.porting._progress import say, steps
 from polylogit.porting._report import Comparison
 from polylogit.porting._results import Activation
 
@@ -106,13 +107,14 @@ def compare(
     backend = backend_of(right[list(right)[-1]])
     judged = _Pairs(backend, _logits(called), alone=len(pairs) == 1)
     judged.glances = not called
+    noise = "noise was not measured: arrays and files say nothing of theirs"
     if called:
-        judged.noise = noise_of(called, (left, right))
-    for name, other in pairs:
+        judged.noise, noise = noise_of(called, (left, right))
+    for name, other in steps(pairs, "comparing"):
         judged.add(name, other, left[name], right[other])
     if called and cotangent is not None:
         judged.add_gradient(called, cotangent)
-    return Comparison(tuple(judged.activations), unmatched, backend.name)
+    return Comparison(tuple(judged.activations), unmatched, backend.name, noise=noise)
 
 
 def _is_function(side: Any) -> bool:
@@ -126,7 +128,10 @@ def _call_both(reference: Any, candidate: Any, inputs: Any, cotangent: Any) -> l
     if inputs is None:
         message = "two callables were given without inputs=; pass inputs= with the arrays to call them on."
         raise ComparisonError(message)
-    called = [call(side, inputs, what) for side, what in zip((reference, candidate), _SIDES, strict=True)]
+    called = []
+    for side, what in zip((reference, candidate), _SIDES, strict=True):
+        say(f"running {what}")
+        called.append(call(side, inputs, what))
     if cotangent is not None:
         for one, what in zip(called, _SIDES, strict=True):
             one.differentiate(cotangent, what)
@@ -185,7 +190,8 @@ class _Pairs:
             return
         here, there = r.astype(np.float64), c.astype(np.float64)
         if gradient and r.shape == c.shape:
-            verdict = diagnose_gradient(GradientEvidence(here, there, precision), self.backend)
+            evidence = GradientEvidence(here, there, precision)
+            verdict = diagnose_gradient(evidence, self.backend)._replace(measure="scale")
             vacuous = not here.any() and not there.any()
         else:
             logits = self._logits_for(here, precision)
@@ -193,7 +199,7 @@ class _Pairs:
             if self.noise is not None:
                 measured = self.noise.of((name, other), (here, there), self.last.measure, precision)
                 self.last = dataclasses.replace(self.last, measured=measured)
-            verdict = diagnose(self.last, self.backend)
+            verdict = diagnose(self.last, self.backend)._replace(measure=self.last.measure)
             vacuous = _vacuous(here, there)
         if verdict.agrees:
             self._agreed(name, r)
@@ -227,6 +233,7 @@ class _Pairs:
             y = last.candidate if last.candidate.shape == g.shape else None
             evidence = dataclasses.replace(evidence, output=y, kind=last.kind, axes=last.axes)
         verdict = diagnose_gradient(evidence, self.backend, forward_agrees=output.verdict.agrees)
+        verdict = verdict._replace(measure="scale")
         self.activations.append(Activation("gradient", "gradient", r, c, verdict, evidence.vacuous, True))
 
 

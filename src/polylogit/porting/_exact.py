@@ -17,6 +17,7 @@ import numpy as np
 from polylogit._spec.dtypes import DTYPES
 from polylogit.porting._call import Called, as_numpy, backend_of
 from polylogit.porting._diagnosis.noise import Measured
+from polylogit.porting._progress import say
 from polylogit.porting._recorders import LIBRARIES, Recorder, record
 
 if TYPE_CHECKING:
@@ -24,25 +25,40 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Noise", "again", "narrow_of", "noise_of", "perturbed"]
+__all__ = ["NoRunError", "Noise", "again", "narrow_of", "noise_of", "perturbed"]
+
+# Characters of another library's error in a report.
+BRIEF = 120
 
 
-def again(called: Called, dtype: str) -> dict[str, Any] | None:
-    """The activations of a call, computed in another dtype; None where the model cannot be made over in it."""
+class NoRunError(Exception):
+    """Why there is no run that would say what rounding does, in a few words."""
+
+
+def again(called: Called, dtype: str) -> dict[str, Any]:
+    """The activations of a call, computed in another dtype; `NoRunError` where the model cannot be made over in it."""
     try:
         with _wide(dtype):
             function = _made_over(called.function, dtype)
-            if function is None:
-                return None
             arguments = [_cast(one, dtype) for one in called.arguments]
             output = function(*arguments, **{name: _cast(one, dtype) for name, one in called.keywords.items()})
             found = output if isinstance(output, Mapping) else {"output": output}
             found = {str(name): as_numpy(one, name) for name, one in found.items()}
-    except Exception:  # noqa: BLE001  whatever a library raises: then there is no such run
-        return None
+    except NoRunError:
+        raise
+    except Exception as error:  # whatever a library raises: then there is no such run
+        raise NoRunError(f"{dtype} fails with {_briefly(error)}") from error
     floating = [one.dtype.name for one in found.values() if one.dtype.name in DTYPES]
-    # A model that computes in its own dtype whatever it is given has no run in another.
-    return found if floating and floating[-1] == dtype else None
+    if not floating or floating[-1] != dtype:
+        raise NoRunError(f"it computes in {floating[-1] if floating else 'no floating dtype'}, given {dtype} or not")
+    return found
+
+
+def _briefly(error: Exception) -> str:
+    """The kind of an error and the beginning of what it says."""
+    first = (str(error).strip().splitlines() or [""])[0]
+    text = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    return text if len(text) <= BRIEF else f"{text[: BRIEF - 3]}..."
 
 
 @contextlib.contextmanager
@@ -57,16 +73,12 @@ def _wide(dtype: str) -> Iterator[None]:
         yield
 
 
-def _made_over(function: Any, dtype: str) -> Callable[..., Any] | None:
+def _made_over(function: Any, dtype: str) -> Callable[..., Any]:
     if isinstance(function, Recorder):
-        model = _model(function.model, function.variables, dtype)
-        if model is None:
-            return None
-        return record(model[0], model[1], prepare=function.prepare, **function.keywords)
-    if _library(function) is None:
-        return function if callable(function) else None
-    model = _model(function, None, dtype)
-    return None if model is None else model[0]
+        model, variables = _model(function.model, function.variables, dtype)
+        return record(model, variables, prepare=function.prepare, **function.keywords)
+    made: Callable[..., Any] = function if _library(function) is None else _model(function, None, dtype)[0]
+    return made
 
 
 def _library(model: Any) -> str | None:
@@ -74,12 +86,14 @@ def _library(model: Any) -> str | None:
     return next((root for root in LIBRARIES if root in roots), None)
 
 
-def _model(model: Any, variables: Any, dtype: str) -> tuple[Any, Any] | None:
+def _model(model: Any, variables: Any, dtype: str) -> tuple[Any, Any]:
     """The model and its variables in another dtype; a function as it is."""
     library = _library(model)
     if library is None:
         return model, variables
-    return _MAKERS[library](model, variables, dtype) if library in _MAKERS else None
+    if library not in _MAKERS:
+        raise NoRunError(f"models of {library} cannot be made over in {dtype}")
+    return _MAKERS[library](model, variables, dtype)
 
 
 def _torch(model: Any, variables: Any, dtype: str) -> tuple[Any, Any]:
@@ -138,14 +152,14 @@ def _cast(value: Any, dtype: str) -> Any:
 
 
 def perturbed(called: Called, runs: int = 2) -> list[dict[str, Any]]:
-    """The activations with weights and inputs moved by an ulp at random; none where nothing can be moved."""
+    """The activations with weights and inputs moved by an ulp at random; `NoRunError` where nothing can be moved."""
     rng = np.random.default_rng(0)
     model: Any = called.function.model if isinstance(called.function, Recorder) else called.function
     movable = hasattr(model, "get_weights") and hasattr(model, "set_weights")
     kept = model.get_weights() if movable else []
     arguments, keywords = called.arguments, called.keywords
     if not kept and not any(_is_floating(one) for one in (*arguments, *keywords.values())):
-        return []
+        raise NoRunError("it has no floating inputs or weights to move by an ulp")
     found = []
     try:
         for _ in range(runs):
@@ -155,6 +169,8 @@ def perturbed(called: Called, runs: int = 2) -> list[dict[str, Any]]:
             output = called.function(*given, **{name: _moved(one, rng) for name, one in keywords.items()})
             named = output if isinstance(output, Mapping) else {"output": output}
             found.append({str(name): as_numpy(one, name) for name, one in named.items()})
+    except Exception as error:  # whatever a user's model raises
+        raise NoRunError(f"moved by an ulp it fails with {_briefly(error)}") from error
     finally:
         if kept:
             model.set_weights(kept)
@@ -185,6 +201,7 @@ def _moved(value: Any, rng: np.random.Generator) -> Any:
 SAME = 1.0 / 16.0
 # Larger numbers, and the largest of a dtype, stand for infinities: masks are filled with them.
 HUGE = 1e30
+SIDES = ("the original", "the port")
 
 
 class Noise:
@@ -239,25 +256,36 @@ def _bounded(values: Array, most: float) -> Array:
     return np.where(np.abs(values) >= most, np.copysign(np.inf, values), values)
 
 
-def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, Any]]) -> Noise | None:
-    """The noise of two callables' activations, from the run of whichever can be made over; None where none can."""
+def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[Noise | None, str]:
+    """The noise of two callables' activations, from the run of whichever can be made over, and a sentence of it.
+
+    Where neither can, there is no noise, and the sentence says why.
+    """
     narrow = narrow_of(sides[1]) if not narrow_of(sides[0]) else ""
-    for side, words in enumerate(("the original", "the port")):
-        exact = again(called[side], "float64")
-        if exact is None:
+    reasons = []
+    for side, words in enumerate(SIDES):
+        try:
+            say(f"measuring noise: {words} in float64")
+            exact = again(called[side], "float64")
+            base = again(called[side], narrow) if narrow and side == 0 else None
+        except NoRunError as error:
+            reasons.append(f"{words}: {error}")
             continue
-        if not narrow or side == 1:
-            return Noise(f"{words} in float64", [exact], None, side)
-        base = again(called[side], narrow)
-        if base is not None:
-            return Noise(f"{words} in float64 and in {narrow}", [exact], base, side)
-    if narrow:
-        return None
-    for side, words in enumerate(("the original", "the port")):
-        runs = perturbed(called[side])
-        if runs:
-            return Noise(f"{words}, its weights and inputs moved by an ulp", runs, None, side)
-    return None
+        how = f"{words} in float64 and in {narrow}" if base else f"{words} in float64"
+        return _measured(Noise(how, [exact], base, side))
+    for side, words in enumerate(SIDES if not narrow else ()):
+        try:
+            say(f"measuring noise: {words}, moved by an ulp")
+            runs = perturbed(called[side])
+        except NoRunError as error:
+            reasons.append(f"{words}: {error}")
+            continue
+        return _measured(Noise(f"{words}, its weights and inputs moved by an ulp", runs, None, side))
+    return None, f"noise was not measured: {'; '.join(reasons)}"
+
+
+def _measured(noise: Noise) -> tuple[Noise, str]:
+    return noise, f"noise was measured by a run of {noise.how}"
 
 
 def narrow_of(activations: Mapping[str, Any]) -> str:

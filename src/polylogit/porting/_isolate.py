@@ -25,6 +25,7 @@ from polylogit.porting._compare import _SIDES as SIDES
 from polylogit.porting._compare import _Pairs, compare
 from polylogit.porting._diagnosis.evidence import Layer
 from polylogit.porting._match import Match, match
+from polylogit.porting._progress import steps
 from polylogit.porting._recorders import Recorder, record
 from polylogit.porting._report import Comparison
 from polylogit.porting._runs import FailedError, Runs
@@ -238,7 +239,7 @@ class _Isolating:
         rows: dict[int, tuple[int, Activation, str]] = {}
         held: Any = None
         half = next((one.dtype for one in run.points.values() if is_float(one) and one.dtype.itemsize == 2), None)
-        for order, point in enumerate(self._points(run, counterpart)):
+        for order, point in enumerate(steps(list(self._points(run, counterpart)), "comparing")):
             owner, where = self._owner(point, counterpart)
             if point in run.owners:
                 owner, where = run.owners[point], ""
@@ -272,6 +273,7 @@ class _Isolating:
                 for one in self.matches
             ),
             places={row.name: where for _, row, where in found if where and not row.verdict.agrees},
+            noise=f"noise was measured by a run of {noise.how}, module by module",
         )
 
     def _layer(self, point: Point) -> Layer | None:
@@ -372,7 +374,7 @@ class _Isolating:
         except ComparisonError:
             found = compare(*({"output": list(one.values())[-1]} for one in outputs))
         unmatched = self._unmatched(()) if self.reasons else found.unmatched
-        return Isolation(found.activations, unmatched, found.framework, whole=self.why)
+        return Isolation(found.activations, unmatched, found.framework, whole=self.why, noise=found.noise)
 
 
 def _stands_for_it(later: Activation, before: Activation) -> bool:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from polylogit import _page
-from polylogit._io import plain_json, write_whole
+from polylogit.porting._diagnosis.noise import LIMIT
+from polylogit.porting._figures import cause_as_dict, difference, figure, number, residuals, unit_of
 from polylogit.porting._results import Results
+from polylogit.porting._tree import LIMITS, reach, tree_of
+from polylogit.porting._written import Written
 
 if TYPE_CHECKING:
-    import os
-
-    from polylogit.porting._diagnosis.verdict import Diagnosis
     from polylogit.porting._results import Activation
 
 __all__ = ["Comparison"]
@@ -27,10 +26,12 @@ VERDICTS = {
     "disagrees": "The candidate does not agree with the reference.",
     "inconclusive": "Inconclusive: these outputs could not have differed (constant values, or gradients of zero).",
 }
+# What `isolate` finds besides: why the whole was compared, where modules go wrong, which were taken for each other.
+ISOLATED = ("whole", "places", "pairs")
 MOST_ROWS, MOST_COLUMNS = 5, 12
 
 
-class Comparison(Results):
+class Comparison(Written, Results):
     """What `compare` found.
 
     Attributes
@@ -41,6 +42,8 @@ class Comparison(Results):
         Activations that only one side has.
     framework : str
         The candidate's.
+    noise : str
+        How the noise of a right computation was measured, or why it was not.
     """
 
     def summary(self) -> str:
@@ -55,24 +58,18 @@ class Comparison(Results):
         count = len(self.activations)
         return f"<Comparison {self.status}: {count} activation{'s' if count != 1 else ''}{cause}>"
 
-    def _repr_html_(self) -> str:
-        """The verdict and the table, for notebooks."""
-        return _html(self, part=True)
+    def _as_dict(self) -> dict[str, Any]:
+        return _as_dict(self)
 
-    def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write the verdicts, without the arrays, as JSON; the file appears whole or not at all."""
-        write_whole(path, json.dumps(_as_dict(self), indent=2, allow_nan=False) + "\n")
-
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one self-contained page to look at; the file appears whole or not at all."""
-        write_whole(path, _html(self))
+    def _page(self, *, part: bool = False) -> str:
+        return _html(self, part=part)
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
 def _summary(comparison: Results) -> str:
-    lines = [VERDICTS[comparison.status], *_sides(comparison)]
+    lines = [VERDICTS[comparison.status], *_facts(comparison)]
     first, shown = comparison.first_divergence, comparison.diagnosed
     if first is not None:
         lines.append(f"first divergence: {first}")
@@ -80,35 +77,32 @@ def _summary(comparison: Results) -> str:
         lines.append(f"the cause shows in: {shown.name}")
     cause = comparison.cause
     if cause is not None:
-        lines += [f"cause: {cause.name}", f"  {cause.explanation}", f"  fix: {cause.fix}", f"  {_residuals(cause)}"]
+        lines += [
+            f"cause: {cause.name}",
+            f"  {cause.explanation}",
+            f"  fix: {cause.fix}",
+            f"  {residuals(cause, unit_of(shown))}",
+        ]
     for one in comparison.activations:
         name = one.name if one.candidate_name == one.name else f"{one.name} ({one.candidate_name} in the candidate)"
-        lines.append(f"{one.status:>12}  {name}: {_apart(one)}")
+        lines.append(f"{one.status:>12}  {name}: {difference(one)} apart, {figure(one)}")
     return "\n".join(lines)
 
 
-def _sides(comparison: Results) -> list[str]:
-    return [f"{side}: {source}" for side, source in zip(("reference", "candidate"), comparison.sources, strict=False)]
+def _facts(comparison: Results) -> list[str]:
+    """What was compared, and what its noise is known from."""
+    names = zip(("reference", "candidate"), comparison.sources, strict=False)
+    return [*(f"{side}: {source}" for side, source in names), *_noise(comparison)]
 
 
-def _apart(one: Activation) -> str:
-    """How far apart, and how many times what rounding takes."""
-    level, times = _number(one.verdict.agreement.level), one.verdict.times
-    return f"{level} apart" if math.isnan(times) else f"{level} apart, {_number(times)} times rounding"
-
-
-def _residuals(cause: Diagnosis) -> str:
-    if cause.name == "unknown":
-        tried = ", ".join(f"{one.name} {_number(one.residual)}" for one in cause.evidence)
-        return f"difference {_number(cause.difference)}; the nearest explanations leave {tried or 'nothing comparable'}"
-    text = f"difference {_number(cause.difference)}, {_number(cause.residual)} once the cause is undone"
-    if cause.runner_up is not None:
-        text += f"; undoing the runner-up, {cause.runner_up.name}, leaves {_number(cause.runner_up.residual)}"
-    return text
-
-
-def _number(value: float) -> str:
-    return f"{value:.2g}" if math.isfinite(value) else "∞"
+def _noise(comparison: Results) -> list[str]:
+    """How noise was measured, and of how many activations it was not."""
+    if not comparison.noise:
+        return []
+    forward = [one for one in comparison.activations if not one.gradient]
+    without = sum(math.isnan(one.verdict.times) for one in forward)
+    few = f"; it says nothing of {without} of {len(forward)} activations" if 0 < without < len(forward) else ""
+    return [f"{comparison.noise}{few}"]
 
 
 # --- JSON ------------------------------------------------------------------------------------------------------------
@@ -116,29 +110,19 @@ def _number(value: float) -> str:
 
 def _as_dict(comparison: Results) -> dict[str, Any]:
     """What the JSON file holds."""
-    whole = {
+    return {
         "schema": SCHEMA,
         "status": comparison.status,
         "agrees": comparison.agrees,
         "first_divergence": comparison.first_divergence,
         "framework": comparison.framework,
         "sources": comparison.sources,
-        "cause": None if comparison.cause is None else _cause(comparison.cause),
+        "noise": comparison.noise,
+        "cause": cause_as_dict(comparison.cause, unit_of(comparison.diagnosed)),
         "activations": [_activation(one) for one in comparison.activations],
         "unmatched": comparison.unmatched,
+        **{name: getattr(comparison, name) for name in ISOLATED if hasattr(comparison, name)},
     }
-    return dict(plain_json(whole))
-
-
-def _cause(cause: Diagnosis) -> dict[str, Any]:
-    found = {key: getattr(cause, key) for key in ("name", "explanation", "fix", "residual", "difference")}
-    parameters = {
-        key: value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
-        for key, value in cause.parameters.items()
-    }
-    runner_up = None if cause.runner_up is None else cause.runner_up._asdict()
-    evidence = [one._asdict() for one in cause.evidence]
-    return {**found, "runner_up": runner_up, "parameters": parameters, "evidence": evidence}
 
 
 def _activation(one: Activation) -> dict[str, Any]:
@@ -153,8 +137,11 @@ def _activation(one: Activation) -> dict[str, Any]:
         "dtype": one.reference.dtype.name,
         "candidate_dtype": one.candidate.dtype.name,
         "difference": found.level,
+        "difference_unit": unit_of(one),
         "largest_difference": found.peak,
         "times_rounding": None if math.isnan(one.verdict.times) else one.verdict.times,
+        "error": figure(one).value,
+        "error_unit": figure(one).unit,
         "cause": None if one.verdict.cause is None else one.verdict.cause.name,
     }
 
@@ -163,25 +150,27 @@ def _activation(one: Activation) -> dict[str, Any]:
 
 
 def _html(comparison: Results, *, part: bool = False) -> str:
-    """The diagnosis on top, the error of each activation drawn, the worst rows side by side."""
+    """The diagnosis on top, then the modules with the error of each drawn, the worst rows side by side."""
     failing = [one for one in comparison.activations if one.status == "disagrees"]
+    whole = getattr(comparison, "whole", "")
     return _page.render(
         "comparison.html.j2",
         part=part,
         comparison=comparison,
-        sides=_sides(comparison),
+        facts=[*_facts(comparison), *([f"Not in isolation, errors propagate: {whole}"] if whole else [])],
         verdict=VERDICTS[comparison.status],
         cause=comparison.cause,
-        residuals=_residuals(comparison.cause) if comparison.cause else "",
-        number=_number,
-        reach=_reach,
-        failing=[(one, _worst_rows(one)) for one in failing[:3]],
+        residuals=residuals(comparison.cause, unit_of(comparison.diagnosed)) if comparison.cause else "",
+        tree=tree_of(comparison),
+        places=getattr(comparison, "places", {}),
+        number=number,
+        figure=figure,
+        difference=difference,
+        reach=reach,
+        limits=LIMITS,
+        allowed=LIMIT,
+        failing=[] if part else [(one, _worst_rows(one)) for one in failing[:3]],
     )
-
-
-def _reach(value: float) -> float:
-    """How far a bar reaches: 0 at 1e-9 and 100 at 1, logarithmic."""
-    return round(min(100.0, max(0.5, (9.0 + math.log10(max(value, 1e-30))) / 9.0 * 100.0)), 1)
 
 
 def _worst_rows(one: Activation) -> list[dict[str, Any]]:

@@ -66,12 +66,15 @@ class Results:
         The candidate's.
     sources : tuple of str
         Where the two sides came from, the reference first, with the dates of files; empty where they were no files.
+    noise : str
+        How the noise of a right computation was measured, or why it was not.
     """
 
     activations: tuple[Activation, ...]
     unmatched: tuple[str, ...] = ()
     framework: str = "numpy"
     sources: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    noise: str = dataclasses.field(default="", kw_only=True)
 
     @property
     def status(self) -> str:

@@ -16,6 +16,7 @@ from polylogit.errors import ComparisonError
 from polylogit.porting._call import _arguments, _frameworks, _in_framework, as_numpy
 from polylogit.porting._compare import _SIDES as SIDES
 from polylogit.porting._exact import Noise, narrow_of
+from polylogit.porting._progress import say
 from polylogit.porting._trace import Point, Substitution, Trace, is_float, nudged
 from polylogit.porting._watch import softmaxes, watched
 
@@ -66,6 +67,7 @@ class Runs:
         model, what = self.sides[side], SIDES[side]
         if dtype:
             change = functools.partial(_in_dtype, dtype=dtype)
+        say(f"running {what}{f' in {dtype}' if dtype else ''}")
         arguments, keywords = _arguments(self.inputs[side])
         frameworks = [model.framework] if model.framework else list(_frameworks(model.function))
         failures: list[FailedError] = []

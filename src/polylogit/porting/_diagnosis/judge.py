@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polylogit.porting._diagnosis.agreement import Agreement, agreement, residual, rounding, unit_of
+from polylogit.porting._diagnosis.bounded import in_bounds
+from polylogit.porting._diagnosis.choice import CLEARLY, SEEN_THROUGH, clear_winner, named, nearest, unknown
 from polylogit.porting._diagnosis.evidence import KINDS
 from polylogit.porting._diagnosis.faults import FAULTS, GRADIENT_FAULTS
 from polylogit.porting._diagnosis.faults.backward import WRONG_BACKWARD
@@ -31,12 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["diagnose", "diagnose_gradient"]
 
-# The winner must leave so many times less than the runner-up, and than no explanation at all.
-CLEARLY = 3.0
 # In so many entries a fault that hides in noise shows as surely as in all.
 SEARCHED = 1 << 17
-# A fault too small to break the agreement is still named if it explains this much of what there is.
-SEEN_THROUGH = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +83,7 @@ def diagnose(evidence: Evidence, backend: Backend) -> Verdict:
             return Verdict(raw, True, None)
     else:
         tried = _try(evidence, FAULTS.values())
-    return Verdict(raw, False, _judge(evidence, raw, tried, backend))
+    return Verdict(raw, False, _judge(evidence, raw, tried, backend), bounds=in_bounds(evidence))
 
 
 def _raw(evidence: Evidence) -> Agreement:
@@ -183,33 +181,16 @@ def _judge(evidence: Evidence, raw: Agreement, tried: list[_Tried], backend: Bac
     for one in tried:
         best.setdefault(one.name, one)
     helpful = [one for one in best.values() if one.explains and (one.fault.small or one.clearly_below(raw.level))]
-    shown = tuple(RunnerUp(one.name, one.level) for one in sorted(best.values(), key=lambda one: one.level)[:5])
-    winner = _winner(helpful, evidence)
-    why = "nothing that is known explains the difference"
+    shown = nearest(best.values())
+    winner = clear_winner(helpful, evidence.precision.eps)
+    why = ""
     if winner is not None:
         second = _second_fault(evidence, winner)
         if not second:
-            rival = next((one for one in shown if one.name != winner.name), None)
-            parameters = winner.prediction.parameters
-            return winner.fault.diagnosis(
-                backend, parameters, winner.level, runner_up=rival, difference=raw.level, evidence=shown
-            )
+            return named(winner, winner.prediction.parameters, backend, raw.level, shown)
         why = f"{winner.name} leaves a difference that {second} would explain: more than one fault"
-    elif helpful:
-        why = f"{' and '.join(one.name for one in helpful)} explain it equally well"
     fix = "compare more activations, or pass inputs=: the first that differs is nearest to the fault"
-    runner_up = shown[0] if shown else None
-    return Diagnosis("unknown", f"The cause is unknown: {why}.", fix, raw.level, runner_up, raw.level, {}, shown)
-
-
-def _winner(helpful: list[_Tried], evidence: Evidence) -> _Tried | None:
-    """The one that leaves clearly less than all others that explain, its special cases set aside."""
-    for one in helpful:
-        level = CLEARLY * max(one.level, evidence.precision.eps)
-        rivals = [other for other in helpful if other is not one and other.name not in one.fault.dominates]
-        if all(one.name not in other.fault.dominates and other.level >= level for other in rivals):
-            return one
-    return None
+    return unknown(helpful, raw.level, shown, fix=fix, why=why)
 
 
 def _second_fault(evidence: Evidence, winner: _Tried) -> str:

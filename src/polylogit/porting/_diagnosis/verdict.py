@@ -63,3 +63,7 @@ class Verdict(NamedTuple):
     times: float = math.nan
     # It does not agree, and may still be the same function, less accurate.
     beyond: bool = False
+    # What its level is relative to, as `Evidence.measure`; empty where that is not known.
+    measure: str = ""
+    # The largest difference in bounds of the operation, where noise was not measured and an operation is known.
+    bounds: float = math.nan

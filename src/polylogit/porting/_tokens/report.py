@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from polylogit import _page
-from polylogit._io import plain_json, write_whole
+from polylogit.porting._figures import RELATIVE_TO, cause_as_dict, number, residuals, times
 from polylogit.porting._tokens.results import TokenResults
-
-if TYPE_CHECKING:
-    import os
-
-    from polylogit.porting._diagnosis.verdict import Diagnosis
+from polylogit.porting._written import Written
 
 __all__ = ["TokenComparison"]
 
@@ -37,7 +32,7 @@ MOST_PLACES = 10
 BINS = 41
 
 
-class TokenComparison(TokenResults):
+class TokenComparison(Written, TokenResults):
     __doc__ = (TokenResults.__doc__ or "").replace(", without the reports", "")
 
     def summary(self) -> str:
@@ -45,7 +40,7 @@ class TokenComparison(TokenResults):
         lines = [_sentence(self)]
         if self.cause is not None:
             lines += [f"cause: {self.cause.name}", f"  {self.cause.explanation}", f"  fix: {self.cause.fix}"]
-            lines.append(f"  {_residuals(self.cause)}")
+            lines.append(f"  {residuals(self.cause, RELATIVE_TO['log'])}")
         if self.hint and self.verdict == "different":
             lines.append(f"  {self.hint}")
         lines += [f"{name}: {value}" for name, value in _facts(self)]
@@ -58,38 +53,15 @@ class TokenComparison(TokenResults):
         cause = "" if self.cause is None else f", cause: {self.cause.name}"
         return f"<TokenComparison {self.verdict}: {self.counted} token{'s' if self.counted != 1 else ''}{cause}>"
 
-    def _repr_html_(self) -> str:
-        """The verdict and the measures, for notebooks."""
-        return _html(self, part=True)
+    def _as_dict(self) -> dict[str, Any]:
+        return _as_dict(self)
 
-    def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write the verdict and the measures, without the arrays, as JSON; the file appears whole or not at all."""
-        write_whole(path, json.dumps(_as_dict(self), indent=2, allow_nan=False) + "\n")
-
-    def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one self-contained page to look at; the file appears whole or not at all."""
-        write_whole(path, _html(self))
+    def _page(self, *, part: bool = False) -> str:
+        return _html(self, part=part)
 
 
 def _sentence(found: TokenResults) -> str:
-    return VERDICTS[found.verdict].format(times=_number(found.times), hint=found.hint)
-
-
-def _number(value: float) -> str:
-    if math.isnan(value):
-        return "NaN"
-    return f"{value:.3g}" if math.isfinite(value) else "∞" if value > 0 else "-∞"
-
-
-def _residuals(cause: Diagnosis) -> str:
-    text = f"difference {_number(cause.difference)}"
-    if cause.name == "unknown":
-        near = ", ".join(f"{one.name} {_number(one.residual)}" for one in cause.evidence)
-        return f"{text}; the nearest explanations leave {near or 'nothing comparable'}"
-    text += f", {_number(cause.residual)} once the cause is undone"
-    if cause.runner_up is not None:
-        text += f"; the runner-up, {cause.runner_up.name}, leaves {_number(cause.runner_up.residual)}"
-    return text
+    return VERDICTS[found.verdict].format(times=times(found.times), hint=found.hint)
 
 
 def _facts(found: TokenResults) -> list[tuple[str, str]]:
@@ -98,10 +70,10 @@ def _facts(found: TokenResults) -> list[tuple[str, str]]:
     weights += f"{found.effective_sample_size:.2%} of the tokens"
     facts = [
         ("tokens compared", f"{found.counted}, judged by {found.dtype}"),
-        ("bias (candidate - reference)", f"{_number(found.mean)} ± {_number(found.mean_error)} nats"),
-        ("mean absolute difference", f"{_number(found.mean_absolute)} nats"),
-        ("worst difference", f"{_number(found.worst)} nats at {_place(found.worst_position)}"),
-        (f"KL divergence ({found.kl_method})", f"{_number(found.kl)} nats a token"),
+        ("bias (candidate - reference)", f"{number(found.mean, 3)} ± {number(found.mean_error, 3)} nats"),
+        ("mean absolute difference", f"{number(found.mean_absolute, 3)} nats"),
+        ("worst difference", f"{number(found.worst, 3)} nats at {_place(found.worst_position)}"),
+        (f"KL divergence ({found.kl_method})", f"{number(found.kl, 3)} nats a token"),
         ("importance weights", weights),
     ]
     for what, places in (("outside the support", found.outside), ("NaN or +inf", found.invalid)):
@@ -121,7 +93,6 @@ def _places(positions: tuple[tuple[int, ...], ...]) -> str:
 
 
 def _as_dict(found: TokenResults) -> dict[str, Any]:
-    cause = found.cause
     whole: dict[str, Any] = {
         "schema": SCHEMA,
         "verdict": found.verdict,
@@ -129,24 +100,13 @@ def _as_dict(found: TokenResults) -> dict[str, Any]:
         "times": found.times,
         "hint": found.hint,
         "dtype": found.dtype,
-        "cause": None
-        if cause is None
-        else {
-            "name": cause.name,
-            "explanation": cause.explanation,
-            "fix": cause.fix,
-            "residual": cause.residual,
-            "difference": cause.difference,
-            "runner_up": None if cause.runner_up is None else cause.runner_up._asdict(),
-            "parameters": cause.parameters,
-            "evidence": [one._asdict() for one in cause.evidence],
-        },
+        "cause": cause_as_dict(found.cause, RELATIVE_TO["log"]),
     }
     for name in ("counted", "mean", "mean_error", "mean_absolute", "worst", "worst_position", "kl", "kl_method"):
         whole[name] = getattr(found, name)
     for name in ("weight_mean", "weight_largest", "effective_sample_size", "outside", "invalid", "unlisted"):
         whole[name] = getattr(found, name)
-    return dict(plain_json(whole))
+    return whole
 
 
 # --- HTML ------------------------------------------------------------------------------------------------------------
@@ -159,7 +119,7 @@ def _html(found: TokenResults, *, part: bool = False) -> str:
         look=LOOK[found.verdict],
         verdict=_sentence(found),
         cause=found.cause,
-        residuals=_residuals(found.cause) if found.cause else "",
+        residuals=residuals(found.cause, RELATIVE_TO["log"]) if found.cause else "",
         hint=found.hint if found.verdict == "different" else "",
         facts=_facts(found),
         bars=_bars(found),

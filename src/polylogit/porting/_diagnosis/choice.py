@@ -1,0 +1,81 @@
+"""The choice among explanations that were tried: the rule of both judges, that of activations and that of tokens.
+
+Knows how much each leaves, not how that was found.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from polylogit.porting._diagnosis.verdict import Diagnosis, RunnerUp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from polylogit._backends.base import Backend
+    from polylogit.porting._diagnosis.faults.fault import Fault
+
+__all__ = ["CLEARLY", "SEEN_THROUGH", "clear_winner", "named", "nearest", "unknown"]
+
+# The winner must leave so many times less than the runner-up, and than no explanation at all.
+CLEARLY = 3.0
+# A difference that would pass as noise has a cause if undoing it leaves so many times less.
+SEEN_THROUGH = 10.0
+SHOWN = 5
+
+
+class Tried(Protocol):
+    """A prediction and how well it explains."""
+
+    @property
+    def fault(self) -> Fault:
+        """What was undone."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def level(self) -> float:
+        """What it leaves."""
+        ...
+
+
+_One = TypeVar("_One", bound=Tried)
+
+
+def clear_winner(helpful: Sequence[_One], eps: float) -> _One | None:
+    """The one that leaves clearly less than all others that explain, its special cases set aside."""
+    for one in helpful:
+        level = CLEARLY * max(one.level, eps)
+        rivals = [other for other in helpful if other is not one and other.name not in one.fault.dominates]
+        if all(one.name not in other.fault.dominates and other.level >= level for other in rivals):
+            return one
+    return None
+
+
+def nearest(tried: Iterable[Tried]) -> tuple[RunnerUp, ...]:
+    """Those that leave least, for the report."""
+    return tuple(RunnerUp(one.name, one.level) for one in sorted(tried, key=lambda one: one.level)[:SHOWN])
+
+
+def named(
+    winner: Tried, parameters: dict[str, Any], backend: Backend, difference: float, shown: tuple[RunnerUp, ...]
+) -> Diagnosis:
+    """The diagnosis that a winner makes, in the words of a backend."""
+    rival = next((one for one in shown if one.name != winner.name), None)
+    return winner.fault.diagnosis(
+        backend, parameters, winner.level, runner_up=rival, difference=difference, evidence=shown
+    )
+
+
+def unknown(
+    helpful: Sequence[Tried], difference: float, shown: tuple[RunnerUp, ...], *, fix: str, why: str = ""
+) -> Diagnosis:
+    """The diagnosis where none wins, with the reason."""
+    if not why and helpful:
+        why = f"{' and '.join(one.name for one in helpful)} explain it equally well"
+    why = f"The cause is unknown: {why or 'nothing that is known explains the difference'}."
+    return Diagnosis("unknown", why, fix, difference, shown[0] if shown else None, difference, {}, shown)

@@ -1,0 +1,102 @@
+"""How far apart, as a number and its unit, in one wording for text, JSON and pages; and what reports say of a cause.
+
+Knows verdicts, not how they are found.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from polylogit.porting._diagnosis.agreement import Precision
+
+if TYPE_CHECKING:
+    from polylogit.porting._diagnosis.verdict import Diagnosis
+    from polylogit.porting._results import Activation
+
+__all__ = ["RELATIVE_TO", "Figure", "cause_as_dict", "difference", "figure", "number", "residuals", "times", "unit_of"]
+
+# What a difference is relative to, by how it was measured.
+RELATIVE_TO = {"": "", "relative": "of the value", "log": "of 1 + |value|", "scale": "of the scale"}
+
+
+class Figure(NamedTuple):
+    """How many times what rounding does."""
+
+    value: float
+    unit: str  # "times rounding" as it was measured, "bounds" of the operation, or "ulp" of the coarser dtype
+
+    def __str__(self) -> str:
+        return f"{times(self.value)} {self.unit}"
+
+
+def figure(one: Activation) -> Figure:
+    """How far a pair is apart, in the best unit that there is for it.
+
+    Of measured noise how many times that; of a softmax, log_softmax or sigmoid that differs, bounds at the worst entry;
+    otherwise the root mean square in units in the last place.
+    """
+    found = one.verdict
+    if not math.isnan(found.times):
+        return Figure(found.times, "times rounding")
+    if not math.isnan(found.bounds):
+        return Figure(found.bounds, "bounds")
+    eps = Precision.of(one.reference.dtype.name, one.candidate.dtype.name).eps
+    return Figure(found.agreement.level / eps, "ulp")
+
+
+def difference(one: Activation) -> str:
+    """The root mean square of the difference, with what it is relative to."""
+    level = one.verdict.agreement.level
+    return f"{number(level)} {unit_of(one)}".strip() if level and math.isfinite(level) else number(level)
+
+
+def number(value: float, digits: int = 2) -> str:
+    """So many digits."""
+    if math.isnan(value):
+        return "NaN"
+    return f"{value:.{digits}g}" if math.isfinite(value) else "∞" if value > 0 else "-∞"
+
+
+def times(value: float) -> str:
+    """Two digits, whole from ten on and without an exponent as long as it can be read."""
+    if not math.isfinite(value) or value < 10:
+        return number(value)
+    whole = float(f"{value:.1e}")
+    return f"{whole:,.0f}" if whole < 1e5 else f"{value:.1e}".replace("e+0", "e").replace("e+", "e")
+
+
+def unit_of(one: Activation | None) -> str:
+    """What the differences of a cause are relative to that shows in an activation."""
+    return "" if one is None else RELATIVE_TO[one.verdict.measure]
+
+
+# --- a cause ---------------------------------------------------------------------------------------------------------
+
+
+def residuals(cause: Diagnosis, unit: str) -> str:
+    """What is left once the cause is undone, and what other explanations leave."""
+    whole = f"difference {number(cause.difference)} {unit}"
+    if cause.name == "unknown":
+        tried = ", ".join(f"{one.name} {number(one.residual)}" for one in cause.evidence)
+        return f"{whole}; the nearest explanations leave {tried or 'nothing comparable'}"
+    text = f"{whole}, {number(cause.residual)} once the cause is undone"
+    if cause.runner_up is not None:
+        text += f"; undoing the runner-up, {cause.runner_up.name}, leaves {number(cause.runner_up.residual)}"
+    return text
+
+
+def cause_as_dict(cause: Diagnosis | None, unit: str) -> dict[str, Any] | None:
+    """What the JSON files hold of a cause."""
+    if cause is None:
+        return None
+    found = {key: getattr(cause, key) for key in ("name", "explanation", "fix", "residual", "difference")}
+    parameters = {
+        key: value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+        for key, value in cause.parameters.items()
+    }
+    runner_up = None if cause.runner_up is None else cause.runner_up._asdict()
+    evidence = [one._asdict() for one in cause.evidence]
+    return {**found, "unit": unit, "runner_up": runner_up, "parameters": parameters, "evidence": evidence}

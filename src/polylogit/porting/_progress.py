@@ -1,0 +1,82 @@
+"""What a comparison is doing: said to whoever listens, nobody by default; and a bar in a terminal that listens.
+
+Knows nothing of what is compared. rich is imported where a bar is drawn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import sys
+import threading
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from rich.console import Console
+
+    Listener = Callable[[str, int, int], None]  # what is done, how much of it, and of how much; 0 where not known
+
+__all__ = ["bar", "listening", "say", "steps"]
+
+_One = TypeVar("_One")
+_listener: contextvars.ContextVar[Listener | None] = contextvars.ContextVar("listener", default=None)
+
+# Seconds after which somebody who waits wants to know for what.
+PATIENCE = 2.0
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Have a function told what is done within."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def say(what: str, done: int = 0, of: int = 0) -> None:
+    """Tell the listener, if there is one."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(what, done, of)
+
+
+def steps(items: Collection[_One], what: str) -> Iterator[_One]:
+    """The items one by one, each told as it begins."""
+    for done, one in enumerate(items):
+        say(what, done, len(items))
+        yield one
+
+
+@contextlib.contextmanager
+def bar(to: Console | None = None, *, after: float = PATIENCE) -> Iterator[None]:
+    """Draw what is done within on standard error, once it takes longer; nothing where that is no terminal."""
+    if to is None and not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"), TimeElapsedColumn())
+    # Standard output belongs to the verdict, and to what models print.
+    drawn = Progress(*columns, console=to or Console(stderr=True), transient=True, redirect_stdout=False)
+    task = drawn.add_task("reading", total=None, count="")
+
+    def tell(what: str, done: int, of: int) -> None:
+        drawn.update(task, description=escape(what), completed=done, total=of or None, count=f"{done}/{of}" * bool(of))
+
+    timer = threading.Timer(after, drawn.start)
+    timer.daemon = True
+    timer.start()
+    try:
+        with listening(tell):
+            yield
+    finally:
+        timer.cancel()
+        timer.join()
+        if drawn.live.is_started:
+            drawn.stop()

@@ -1,0 +1,36 @@
+"""What a report of a comparison is written as: JSON, a page, a part of a notebook. What stands in it, others say."""
+
+from __future__ import annotations
+
+import abc
+import json
+from typing import TYPE_CHECKING, Any
+
+from polylogit._io import plain_json, write_whole
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["Written"]
+
+
+class Written(abc.ABC):
+    """A result that says what its reports hold."""
+
+    @abc.abstractmethod
+    def _as_dict(self) -> dict[str, Any]: ...
+
+    @abc.abstractmethod
+    def _page(self, *, part: bool = False) -> str: ...
+
+    def _repr_html_(self) -> str:
+        """The verdict and what was measured, for notebooks."""
+        return self._page(part=True)
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write what was found, without the arrays, as JSON; the file appears whole or not at all."""
+        write_whole(path, json.dumps(plain_json(self._as_dict()), indent=2, allow_nan=False) + "\n")
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write one self-contained page to look at; the file appears whole or not at all."""
+        write_whole(path, self._page())
