@@ -465,7 +465,7 @@ def _from_exact(exact: dict[Point, Array], side: int, at: Point, here: Array, th
 def _measured(row: Activation, distance: float, noise: float) -> Verdict:
     """The verdict on a pair, given how far it is apart and how far rounding alone takes it."""
     verdict, reference = row.verdict, row.reference
-    eps = Precision.of(reference.dtype.name, row.candidate.dtype.name).eps
+    eps = Precision.of(*row.dtypes).eps
     noise = max(noise, eps * _distance(reference, np.zeros_like(reference)))
     beyond = distance > BEYOND * noise
     if beyond != verdict.agrees or not verdict.agreement.level < FAR:
