@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from polylogit.errors import ComparisonError
-from polylogit.porting._align import align, alike, can_correspond
+from polylogit.porting._align import align
+from polylogit.porting._alike import alike, can_correspond
 from polylogit.porting._call import Called, as_numpy, backend_of, call
 from polylogit.porting._diagnosis.agreement import Agreement, Precision, residual
 from polylogit.porting._diagnosis.evidence import Evidence
 from polylogit.porting._diagnosis.gradients import GradientEvidence
 from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
-from polylogit.porting._diagnosis.pieces import pieces, wide
+from polylogit.porting._diagnosis.pieces import PIECE, pieces, wide
 from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
 from polylogit.porting._exact import Noise, noise_of
 from polylogit.porting._report import Comparison
@@ -235,7 +236,7 @@ class _Pairs:
             vacuous = _vacuous(r, c)
             self.last = evidence if again is None else None
         if verdict.agrees:
-            here = _Values(name, r.shape, r if again is None else again)
+            here = _Values(name, r.shape, r if again is None or r.size <= PIECE else again)
             self.agreed, self.earlier = [*self.agreed[-2:], here], [*self.earlier[1 - EARLIER :], here]
         found = Activation.of(names, (r, c), again, verdict, vacuous, gradient)
         if again is not None and found.status == "disagrees" and self._disagreeing < DRAWN:

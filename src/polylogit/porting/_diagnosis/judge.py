@@ -35,7 +35,7 @@ __all__ = ["diagnose", "diagnose_gradient"]
 # The winner must leave so many times less than the runner-up, and than no explanation at all.
 CLEARLY = 3.0
 # A fault that hides in noise shows in so many entries, of so many rows, as surely as in all: a likelihood ratio that
-# counts as evidence needs fewer than a hundred. What shows there is looked for again in all, or in enough for a verdict.
+# counts as evidence needs fewer than a hundred. What shows there is looked for in all, or in enough for a verdict.
 SEARCHED, ROWS, ENOUGH = 1 << 14, 16, 1 << 17
 # Below so many eps only what is proven by itself is told from rounding.
 LAST_DIGITS = 4.0
