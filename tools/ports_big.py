@@ -8,6 +8,7 @@ over layers, or, for a fault, more from one activation on. ``python tools/ports_
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import subprocess
 import sys
@@ -92,6 +93,7 @@ def measured(name: str, count: int) -> dict[str, Any]:
                 porting.save(path, side)
             del sides, pair, values, side
             porting.compare_files(*(_first(path) for path in paths))
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed is no room for what follows
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before, start, used = _peak(), time.monotonic(), time.process_time()
         found = porting.compare_files(*map(str, paths)) if suffix else porting.compare(*sides)

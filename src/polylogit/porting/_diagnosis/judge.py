@@ -15,7 +15,7 @@ import numpy as np
 
 from polylogit.porting._diagnosis.agreement import Agreement, agreement, within_rounding
 from polylogit.porting._diagnosis.evidence import KINDS
-from polylogit.porting._diagnosis.faults import FAULTS, GRADIENT_FAULTS
+from polylogit.porting._diagnosis.faults import FAMILIES, FAULTS, GRADIENT_FAULTS
 from polylogit.porting._diagnosis.faults.backward import WRONG_BACKWARD
 from polylogit.porting._diagnosis.noise import BEYOND, LEFT, LIMIT
 from polylogit.porting._diagnosis.pieces import some_rows
@@ -37,10 +37,16 @@ CLEARLY = 3.0
 # A fault that hides in noise shows in so many entries, of so many rows, as surely as in all: a likelihood ratio that
 # counts as evidence needs fewer than a hundred. What shows there is looked for in all, or in enough for a verdict.
 SEARCHED, ROWS, ENOUGH = 1 << 14, 16, 1 << 17
+# Of these families a fault does to each row what it does to any: what is far from explaining some of them explains no
+# more of all.
+BY_ROWS = {name for family in ("functions", "logits", "epsilons", "precision") for name in FAMILIES[family]}
 # Below so many eps only what is proven by itself is told from rounding.
 LAST_DIGITS = 4.0
 # A fault too small to break the agreement is still named if it explains this much of what there is.
 SEEN_THROUGH = 10.0
+
+
+_NOTHING = np.empty(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +100,7 @@ def diagnose(evidence: Evidence, backend: Backend, *, causes: bool = True) -> Ve
         return Verdict(raw, False, None)
     if not raw.agrees:
         evidence = evidence.widened()
-        tried = _try(evidence, FAULTS.values())
+        tried = _explanations(evidence)
     return Verdict(raw, False, _judge(evidence, raw, tried, backend))
 
 
@@ -147,8 +153,24 @@ def _by_measured_noise(evidence: Evidence, measured: Measured, backend: Backend,
     evidence = dataclasses.replace(
         evidence.widened(), precision=precision._replace(noise=noise, measured=True), measured=None
     )
-    cause = _judge(evidence, raw, _try(evidence, FAULTS.values()), backend)
+    cause = _judge(evidence, raw, _explanations(evidence), backend)
     return Verdict(raw, False, cause, times, cause.name == "unknown" and times <= BEYOND)
+
+
+def _explanations(evidence: Evidence) -> list[_Tried]:
+    """All predictions, the best first; in a large array those that some of the rows rule out, for these rows alone."""
+    r = evidence.reference
+    places = some_rows(r.shape, evidence.axes, ENOUGH)
+    some = evidence.widened(places)
+    if 2 * some.reference.size > r.size:
+        return _try(evidence, FAULTS.values())
+    earlier = [(name, one[places]) for name, one in evidence.earlier if one.shape == r.shape]
+    some = dataclasses.replace(some, earlier=earlier)
+    level = _raw(some).level
+    tried = _try(some, (fault for name, fault in FAULTS.items() if name in BY_ROWS))
+    near = {one.name for one in tried if one.explains or one.clearly_below(level)}
+    rest = [fault for name, fault in FAULTS.items() if name not in BY_ROWS or name in near]
+    return sorted([*_try(evidence, rest), *(one for one in tried if one.name not in near)], key=lambda one: one.rank)
 
 
 def _try(evidence: Evidence, faults: Iterable[Fault], *, reshaped: bool = False) -> list[_Tried]:
@@ -176,7 +198,10 @@ def _tried(fault: Fault, prediction: Prediction, evidence: Evidence) -> _Tried:
         constraints = evidence.rows if evidence.is_distribution and not prediction.measure else 0
     # Data must be left after what was fitted and what is bound anyway.
     enough = left.counted - constraints - prediction.free >= (3 if prediction.free else 2)
-    return _Tried(fault, prediction, left, prediction.proven or (enough and left.agrees))
+    explains = prediction.proven or (enough and left.agrees)
+    if not explains:  # its arrays are not asked for again
+        prediction = dataclasses.replace(prediction, expected=_NOTHING, observed=_NOTHING)
+    return _Tried(fault, prediction, left, explains)
 
 
 def _sees_through(one: _Tried, raw: Agreement, evidence: Evidence) -> bool:
