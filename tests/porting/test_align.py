@@ -10,7 +10,8 @@ import pytest
 
 from polylogit.errors import ComparisonError
 from polylogit.porting import compare
-from polylogit.porting._align import align, alike, can_correspond
+from polylogit.porting._align import align
+from polylogit.porting._alike import alike, can_correspond
 
 RNG = np.random.default_rng(0)
 

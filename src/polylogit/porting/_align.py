@@ -14,26 +14,15 @@ import numpy as np
 
 from polylogit import convert
 from polylogit.errors import ComparisonError
+from polylogit.porting._alike import can_correspond, squeezed
+from polylogit.porting._names import is_aside, is_output, is_tap_or_output, operation_of, softmax_call, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Alignment", "align", "alike", "can_correspond"]
-
-# A softmax call as the recorders name it.
-_TAP = re.compile(
-    r"(?:(?P<part>.+):)?(?P<call>(?P<operation>softmax|log_softmax|sigmoid):\d+\.(?P<what>scores|weights))"
-)
-# What follows a part's path: its inputs, what it computes before its activation, its second call, an entry of a tuple.
-_SUFFIX = re.compile(r"(:input|:linear|#\d|\[)")
-# What a part returns is matched by itself; these are there for whoever asks for them.
-_ASIDE = (":input", ":linear")
-# A score from here on is a mask's fill: those in use are -1e4, -1e9, the smallest number of a dtype, and -inf.
-_FILL = -9e3
-# A mask covers more of an array than a massive activation does, which is one channel or two.
-LEAST_MASKED = 0.05
+__all__ = ["Alignment", "align"]
 
 
 class Alignment(NamedTuple):
@@ -82,7 +71,7 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
     chosen = _chosen(found, dict(names or {}))
     if not names and len(left) == len(right) == 1:
         found.match(zip(left, right, strict=True))
-    found.match((name, name) for name in left if not _operation(name) and not _is_aside(name))
+    found.match((name, name) for name in left if not operation_of(name) and not is_aside(name))
     _match_softmax(found)
     _match_renamed(found, _without_first)
     _match_prefixed(found)
@@ -98,12 +87,8 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
         )
         raise ComparisonError(message)
     pairs = [(name, found.pairs[name]) for name in left if name in found.pairs]
-    unmatched = tuple(name for name in (*found.left_over(), *found.right_over()) if not _is_aside(name))
+    unmatched = tuple(name for name in (*found.left_over(), *found.right_over()) if not is_aside(name))
     return Alignment(_without_repeats(found, pairs, chosen), unmatched)
-
-
-def _is_aside(name: str) -> bool:
-    return any(word in name for word in _ASIDE)
 
 
 class _Side:
@@ -124,12 +109,14 @@ class _Side:
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a value."""
         if name not in self._shapes:
-            self._shapes[name] = tuple(np.shape(self._values[name]))
+            # A file knows them without its arrays being read.
+            known = getattr(self._values, "shape", None)
+            self._shapes[name] = known(name) if callable(known) else tuple(np.shape(self._values[name]))
         return self._shapes[name]
 
     def size(self, name: str) -> tuple[int, ...]:
         """The shape without axes of size one."""
-        return _squeezed(self.shape(name))
+        return squeezed(self.shape(name))
 
     def identity(self, name: str) -> int | str:
         """The same for two names of one object; what is read anew each time is no object."""
@@ -191,18 +178,13 @@ def _chosen(found: _Matches, names: dict[str, str]) -> set[str]:
         raise ComparisonError(message)
     found.match(exact.items())
     for name in found.left:  # further calls of the part, and the entries of its tuple
-        base, suffix = _split(name)
-        if base in exact and suffix and not _is_aside(suffix):
+        base, suffix = split(name)
+        if base in exact and suffix and not is_aside(suffix):
             found.match([(name, exact[base] + suffix)])
     for pattern, other in names.items():
         if pattern not in exact:
             found.match(_by_pattern(found.left, pattern, other))
     return set(exact)
-
-
-def _split(name: str) -> tuple[str, str]:
-    place = _SUFFIX.search(name)
-    return (name[: place.start()], name[place.start() :]) if place else (name, "")
 
 
 def _by_pattern(left: Iterable[str], pattern: str, other: str) -> list[tuple[str, str]]:
@@ -217,7 +199,7 @@ def _by_pattern(left: Iterable[str], pattern: str, other: str) -> list[tuple[str
     pairs = []
     for name in left:
         match = form.fullmatch(name)
-        if match and (_is_aside(pattern) or not _is_aside(name)):
+        if match and (is_aside(pattern) or not is_aside(name)):
             runs = (*match.groups(), "")
             pairs.append((name, "".join(itertools.chain(*zip(filled, runs, strict=True)))))
     return pairs
@@ -230,7 +212,7 @@ def _match_softmax(found: _Matches) -> None:
     """Softmax calls by their numbers, if both sides have as many, each of a fitting shape."""
     for operation in ("softmax", "log_softmax", "sigmoid"):
         mine, theirs = (
-            {_tap(name)["call"]: name for name in _calls(side, operation)} for side in (found.left, found.right)
+            {softmax_call(name)["call"]: name for name in _calls(side, operation)} for side in (found.left, found.right)
         )
         if set(mine) == set(theirs) and all(found.can_correspond(name, theirs[call]) for call, name in mine.items()):
             found.match((name, theirs[call]) for call, name in mine.items())
@@ -257,34 +239,25 @@ def _match_softmax_by_part(found: _Matches) -> None:
 
 def _entry(found: _Matches, part: str) -> str:
     """The candidate's name for a part that returns a tuple."""
-    return _split(found.pairs.get(f"{part}[0]", part))[0]
+    return split(found.pairs.get(f"{part}[0]", part))[0]
 
 
 def _by_part(names: Iterable[str]) -> dict[tuple[str, str], list[str]]:
     found: dict[tuple[str, str], list[str]] = {}
     for name in names:
-        tap = _tap(name)
-        found.setdefault((tap["part"] or "", tap["what"]), []).append(name)
+        call = softmax_call(name)
+        found.setdefault((call["part"] or "", call["what"]), []).append(name)
     return found
 
 
 def _calls(names: Iterable[str], operation: str) -> list[str]:
-    return [name for name in names if _operation(name) == operation]
-
-
-def _tap(name: str) -> Mapping[str, str]:
-    match = _TAP.fullmatch(name)
-    return match.groupdict() if match else {}
-
-
-def _operation(name: str) -> str:
-    return _tap(name).get("operation", "")
+    return [name for name in names if operation_of(name) == operation]
 
 
 def _match_renamed(found: _Matches, rename: Callable[[str], str]) -> None:
     """What is left, by names after a change that may make two names one on neither side."""
     mine, theirs = (
-        [name for name in names if not _operation(name) and not _is_aside(name)]
+        [name for name in names if not operation_of(name) and not is_aside(name)]
         for names in (found.left_over(), found.right_over())
     )
     there = {rename(name): name for name in theirs}
@@ -323,7 +296,7 @@ def _without_first(name: str) -> str:
 def _match_prefixed(found: _Matches) -> None:
     """One side may have its model within another, as ``bert.encoder`` against ``encoder``."""
     for rest, flip in ((found.right_over(), False), (found.left_over(), True)):
-        over = [name for name in rest if not _is_aside(name)]
+        over = [name for name in rest if not is_aside(name)]
         roots = {name.partition(".")[0] for name in over if "." in name and not name.startswith("output")}
         others = found.right if flip else found.left
         counts = {root: sum(_without_root(name, root) in others for name in over) for root in roots}
@@ -347,16 +320,12 @@ def _without_root(name: str, root: str) -> str:
 
 def _match_outputs(found: _Matches) -> None:
     """The outputs of the models, where one calls them otherwise: a single one by its shape, several in order."""
-    mine, theirs = ([name for name in over if _is_output(name)] for over in (found.left_over(), found.right_over()))
+    mine, theirs = ([name for name in over if is_output(name)] for over in (found.left_over(), found.right_over()))
     if len(mine) == 1 or len(theirs) == 1:
         same = [(a, b) for a in mine for b in theirs if found.left.size(a) == found.right.size(b)]
         found.match(same if len(same) == 1 else [])
     else:
         _match_sequence(found, mine, theirs)
-
-
-def _is_output(name: str) -> bool:
-    return re.match(r"output($|[.\[#])", name) is not None
 
 
 def _match_by_order(found: _Matches) -> None:
@@ -366,7 +335,7 @@ def _match_by_order(found: _Matches) -> None:
     if 2 * agreed >= min(len(mine), len(theirs)):
         return
     places = {name: index for index, name in enumerate(found.right)}
-    anchors = [(name, found.pairs[name]) for name in found.left if name in found.pairs and not _is_output(name)]
+    anchors = [(name, found.pairs[name]) for name in found.left if name in found.pairs and not is_output(name)]
     order = [places[other] for _, other in anchors]
     if order != sorted(order):
         return
@@ -383,7 +352,7 @@ def _parts(side: _Side) -> list[str]:
     seen: set[int | str] = set()
     found = []
     for name in side:
-        if _is_aside(name) or _operation(name) or _is_output(name) or side.identity(name) in seen:
+        if is_aside(name) or operation_of(name) or is_output(name) or side.identity(name) in seen:
             continue
         seen.add(side.identity(name))
         found.append(name)
@@ -428,101 +397,13 @@ def _without_repeats(found: _Matches, pairs: list[tuple[str, str]], chosen: set[
     for name, other in pairs:
         same.setdefault((found.left.identity(name), found.right.identity(other)), []).append((name, other))
     first = {
-        group[0]: next((pair for pair in group if not _is_tap_or_output(pair[0])), group[0]) for group in same.values()
+        group[0]: next((pair for pair in group if not is_tap_or_output(pair[0])), group[0]) for group in same.values()
     }
     shown = set(first.values())
     kept = []
     for pair in pairs:
         if pair in first:
             kept.append(first[pair])
-        elif pair not in shown and (pair[0] in chosen or _is_output(pair[0])):
+        elif pair not in shown and (pair[0] in chosen or is_output(pair[0])):
             kept.append(pair)
     return kept
-
-
-def _is_tap_or_output(name: str) -> bool:
-    return bool(_operation(name)) or _is_output(name)
-
-
-def can_correspond(r: tuple[int, ...], c: tuple[int, ...]) -> bool:
-    """Whether some fault turns an array of one shape into one of the other."""
-    if r == c:
-        return True
-    size, other = (int(np.prod(shape, dtype=np.int64)) for shape in (r, c))
-    if not size or not other:
-        return False
-    return (
-        sorted(_squeezed(r)) == sorted(_squeezed(c))  # transposed
-        or (max(size, other) == 2 * min(size, other) and 2 in (*r, *c))  # one column for two
-        or any(_squeezed(r[:axis] + r[axis + 1 :]) == _squeezed(c) for axis in range(len(r)))  # indices
-    )
-
-
-def _squeezed(shape: Iterable[int]) -> tuple[int, ...]:
-    return tuple(int(size) for size in shape if size != 1)
-
-
-def alike(name: str, r: Array, c: Array) -> tuple[Array, Array]:
-    """Two arrays without the differences that come from how frameworks keep them, and mean nothing.
-
-    Axes of size one; a batch of equal entries kept once, as position embeddings are; channels first or last within a
-    model; and what a mask puts into scores.
-    """
-    if r.ndim != c.ndim and _squeezed(r.shape) == _squeezed(c.shape):
-        c = c.reshape(r.shape)
-    if r.shape != c.shape:
-        if _is_batch_of(r.shape, c.shape):
-            c = np.broadcast_to(c, r.shape)
-        elif _is_batch_of(c.shape, r.shape):
-            r = np.broadcast_to(r, c.shape)
-        elif r.ndim == c.ndim > 2 and not _is_output(name):
-            moved = (np.moveaxis(c, *axes) for axes in ((-1, 1), (1, -1)))
-            c = next((one for one in moved if one.shape == r.shape), c)
-    if _operation(name) and name.endswith(".scores"):
-        return masked_alike(r, c)
-    if r.shape == c.shape and (fills := _fills(r, c)) is not None:
-        return tuple(np.where(fills, -np.inf, one).astype(one.dtype) for one in (r, c))  # type: ignore[return-value]
-    return r, c
-
-
-def _fills(r: Array, c: Array) -> Any:
-    """What a mask put into both, if they are scores that somebody has recorded under another name.
-
-    One number and whatever was added to it, at many entries, a thousand times as large as all others: beside it the
-    others would be lost. A massive activation is in few channels.
-    """
-    if r.ndim < 2 or not r.size or "f" not in r.dtype.kind + c.dtype.kind or r.min() > _FILL:
-        return None
-    fills = (r <= _FILL) & (c <= _FILL)
-    if fills.mean() < LEAST_MASKED or fills.all():
-        return None
-    for one in (r, c):
-        others, finite = one[~fills], one[fills & np.isfinite(one)]
-        if finite.size:
-            largest = float(np.max(np.abs(others), initial=0.0, where=np.isfinite(others)))
-            low, high = float(finite.min()), float(finite.max())
-            if -high < 1e3 * largest or high - low > 4 * (largest - low * float(np.finfo(one.dtype).eps)):
-                return None
-    return fills
-
-
-def _is_batch_of(whole: tuple[int, ...], one: tuple[int, ...]) -> bool:
-    return len(whole) > 2 and one in (whole[1:], (1, *whole[1:]))
-
-
-def masked_alike(r: Array, c: Array) -> tuple[Array, Array]:
-    """Two arrays of scores without what a mask put there, which says nothing of the scores.
-
-    What both mask is -inf on both, whatever the fills; what one masks has the value of the other on both, since whether
-    it is masked shows in the weights.
-    """
-    if r.shape != c.shape or "f" not in r.dtype.kind + c.dtype.kind:
-        return r, c
-    here, there = r <= _FILL, c <= _FILL
-    both = here & there
-    if not (here | there).any():
-        return r, c
-    return (
-        np.where(both, -np.inf, np.where(here, c, r)).astype(r.dtype),
-        np.where(both, -np.inf, np.where(there, r, c)).astype(c.dtype),
-    )

@@ -7,27 +7,31 @@ of how causes are found, nor of reports but their class.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from polylogit.errors import ComparisonError
-from polylogit.porting._align import align, alike, can_correspond
+from polylogit.porting._align import align
+from polylogit.porting._alike import alike, can_correspond
 from polylogit.porting._call import Called, as_numpy, backend_of, call
 from polylogit.porting._diagnosis.agreement import Agreement, Precision, residual
 from polylogit.porting._diagnosis.evidence import Evidence, Layer
-from polylogit.porting._diagnosis.glance import glance
 from polylogit.porting._diagnosis.gradients import GradientEvidence
 from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
+from polylogit.porting._diagnosis.pieces import PIECE, pieces, wide
 from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
 from polylogit.porting._exact import Noise, noise_of
 from polylogit.porting._progress import say, steps
 from polylogit.porting._report import Comparison
-from polylogit.porting._results import Activation
+from polylogit.porting._results import DRAWN, FEW, Activation
+from polylogit.porting._rows import worst_rows
 
 if TYPE_CHECKING:
     from polylogit._backends.base import Backend
+    from polylogit.porting._results import Again
 
     Array = np.ndarray[Any, Any]
 
@@ -81,6 +85,8 @@ def compare(
 
     Notes
     -----
+    Only the first four that differ have their causes looked for; what is computed from them differs as well.
+
     There is no tolerance to set. Of two callables, one is run once more in float64: the other agrees if it is at most 8
     times as far from the exact values as rounding takes the first one. What float64 cannot be had of has its weights
     and inputs moved by an ulp instead. Arrays say nothing of their noise: they agree within the error bounds of the
@@ -105,13 +111,15 @@ def compare(
     left, right = _named(reference, "reference"), _named(candidate, "candidate")
     pairs, unmatched = align(left, right, names)
     backend = backend_of(right[list(right)[-1]])
-    judged = _Pairs(backend, _logits(called), alone=len(pairs) == 1)
-    judged.glances = not called
+    judged = _Pairs(backend, _logits(called), alone=len(pairs) == 1, named=FEW)
     noise = "noise was not measured: arrays and files say nothing of theirs"
     if called:
         judged.noise, noise = noise_of(called, (left, right))
+    # What is read anew each time is not kept.
+    streamed = not (called or (isinstance(left, dict) and isinstance(right, dict)))
     for name, other in steps(pairs, "comparing"):
-        judged.add(name, other, left[name], right[other])
+        again = functools.partial(_both, (left, right), (name, other)) if streamed else None
+        judged.add(name, other, left[name], right[other], again)
     if called and cotangent is not None:
         judged.add_gradient(called, cotangent)
     return Comparison(tuple(judged.activations), unmatched, backend.name, noise=noise)
@@ -159,62 +167,104 @@ def _named(side: Any, what: str) -> Mapping[str, Any]:
 # --- judging pair by pair --------------------------------------------------------------------------------------------
 
 
-class _Pairs:
-    """Collects the verdicts, and the activations that may be the logits of later ones."""
+def _both(sides: tuple[Mapping[str, Any], Mapping[str, Any]], names: tuple[str, str]) -> tuple[Array, Array]:
+    """A pair of activations as it is compared."""
+    return _aligned(names, *(side[name] for side, name in zip(sides, names, strict=True)))
 
-    def __init__(self, backend: Backend, logits: Array | None, *, alone: bool) -> None:
-        self.backend, self.alone = backend, alone
-        self.agreed = [] if logits is None else [logits]  # the latest may be the logits of the next
+
+def _aligned(names: tuple[str, str], reference: Any, candidate: Any) -> tuple[Array, Array]:
+    r, c = as_numpy(reference, f"reference {names[0]!r}"), as_numpy(candidate, f"candidate {names[1]!r}")
+    return alike(names[0], r, c)
+
+
+class _Values(NamedTuple):
+    """The reference's values of one activation, kept or read again."""
+
+    name: str
+    shape: tuple[int, ...]
+    values: Array | Again
+
+    def read(self) -> Array:
+        return self.values()[0] if callable(self.values) else self.values
+
+
+class _Earlier(Sequence[Any]):
+    """Names and values of earlier activations, which are read when they are asked for."""
+
+    def __init__(self, kept: list[_Values]) -> None:
+        self._kept = kept
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._kept[place].name, self._kept[place].read()
+
+
+class _Pairs:
+    """Collects the verdicts, and the activations that may be the logits of later ones.
+
+    Of differing activations, at most `named` have their causes looked for; all by default.
+    """
+
+    def __init__(self, backend: Backend, logits: Array | None, *, alone: bool, named: float = np.inf) -> None:
+        self.backend, self.alone, self.named = backend, alone, named
+        # Those on which both sides agree, the latest last: the last few may be the logits of the next.
+        self.agreed = [] if logits is None else [_Values("inputs", logits.shape, logits)]
         self.activations: list[Activation] = []
-        self.earlier: list[tuple[str, Array]] = []
+        self.earlier: list[_Values] = []
         self.last: Evidence | None = None
         self.noise: Noise | None = None
         self.layer: Layer | None = None  # that the next pair comes from, where it is known
-        self.glances = False  # whether arrays that agree to the last digits need no more than that
 
-    def add(self, name: str, other: str, reference: Any, candidate: Any) -> None:
-        """Judge one pair."""
-        r, c = as_numpy(reference, f"reference {name!r}"), as_numpy(candidate, f"candidate {other!r}")
-        r, c = alike(name, r, c)
+    def add(self, name: str, other: str, reference: Any, candidate: Any, again: Again | None = None) -> None:
+        """Judge one pair; where it can be read again, its values are not kept."""
+        names = name, other
+        r, c = _aligned(names, reference, candidate)
         if self.alone:
             _check_shapes(r, c, name)
         elif not can_correspond(r.shape, c.shape):
-            self.activations.append(Activation(name, other, r, c, _incomparable(r, c)))
+            self.activations.append(Activation.of(names, (r, c), again, _incomparable(r, c)))
             return
         dtypes = (r.dtype.name, c.dtype.name)
         precision, gradient = Precision.of(*dtypes), _is_gradient(name)
-        seen = glance(r, c, precision.floor) if self.glances and not gradient else None
-        if seen is not None:
-            self._agreed(name, r)
-            self.activations.append(Activation(name, other, r, c, Verdict(seen[0], True, None), seen[1]))
-            return
-        here, there = r.astype(np.float64), c.astype(np.float64)
         if gradient and r.shape == c.shape:
-            evidence = GradientEvidence(here, there, precision)
-            verdict = diagnose_gradient(evidence, self.backend)._replace(measure="scale")
-            vacuous = not here.any() and not there.any()
+            verdict = diagnose_gradient(GradientEvidence(r, c, precision), self.backend)._replace(measure="scale")
+            vacuous = not r.any() and not c.any()
         else:
-            logits = self._logits_for(here, precision)
-            self.last = Evidence(here, there, precision, logits, dtypes, earlier=tuple(self.earlier), layer=self.layer)
+            find = functools.partial(self._logits_for, precision, r.shape)
+            earlier = _Earlier(self.earlier)
+            evidence = Evidence(r, c, precision, None, dtypes, earlier=earlier, layer=self.layer, find_logits=find)
             if self.noise is not None:
-                measured = self.noise.of((name, other), (here, there), self.last.measure, precision)
-                self.last = dataclasses.replace(self.last, measured=measured)
-            verdict = diagnose(self.last, self.backend)._replace(measure=self.last.measure)
-            vacuous = _vacuous(here, there)
+                measured = self.noise.of(names, (wide(r), wide(c)), evidence.measure, precision)
+                evidence = dataclasses.replace(evidence, measured=measured)
+            causes = sum(one.verdict.cause is not None for one in self.activations) < self.named
+            verdict = diagnose(evidence, self.backend, causes=causes)._replace(measure=evidence.measure)
+            vacuous = _vacuous(r, c)
+            self.last = evidence if again is None else None
         if verdict.agrees:
-            self._agreed(name, r)
-        self.activations.append(Activation(name, other, r, c, verdict, vacuous, gradient))
+            here = _Values(name, r.shape, r if again is None or r.size <= PIECE else again)
+            self.agreed, self.earlier = [*self.agreed[-2:], here], [*self.earlier[1 - EARLIER :], here]
+        found = Activation.of(names, (r, c), again, verdict, vacuous, gradient)
+        if again is not None and found.status == "disagrees" and self._disagreeing < DRAWN:
+            found = dataclasses.replace(found, worst=worst_rows(r, c))
+        self.activations.append(found)
 
-    def _agreed(self, name: str, r: Array) -> None:
-        self.agreed = [*self.agreed[-2:], r]
-        self.earlier = [*self.earlier[1 - EARLIER :], (name, r)]
+    @property
+    def _disagreeing(self) -> int:
+        return sum(one.status == "disagrees" for one in self.activations)
 
-    def _logits_for(self, r: Array, precision: Precision) -> Array | None:
-        """The latest activation on which both sides agree, if the reference is a function of it as of logits."""
-        for values in reversed(self.agreed):
-            if values.shape == r.shape and np.isfinite(values).any():
-                logits = values.astype(np.float64)
-                if _are_logits(logits, r, precision):
+    def _logits_for(self, precision: Precision, shape: tuple[int, ...], r: Array, places: Any) -> Array | None:
+        """The latest activation on which both sides agree, if the reference is a function of it as of logits.
+
+        At some places of the reference, which has this shape and these values there.
+        """
+        if Evidence(r, r, precision).kind == "logits":
+            return None
+        for one in reversed(self.agreed):
+            if one.shape == shape:
+                logits = wide(one.read()[places])
+                if np.isfinite(logits).any() and _are_logits(logits, r, precision):
                     return logits
         return None
 
@@ -223,18 +273,19 @@ class _Pairs:
         r, c = (as_numpy(one.gradient, f"{what}'s gradient") for one, what in zip(called, _SIDES, strict=True))
         _check_shapes(r, c, "gradient")
         output, last = self.activations[-1], self.last
-        g = np.broadcast_to(as_numpy(cotangent, "cotangent=").astype(np.float64), output.reference.shape)
+        g = np.broadcast_to(as_numpy(cotangent, "cotangent=").astype(np.float64), output.shapes[0])
         precision = Precision.of(r.dtype.name, c.dtype.name)
         there = c.astype(np.float64)
         evidence = GradientEvidence(
             r.astype(np.float64), there, precision, slopes=lambda: called[1].slopes(there, g), cotangent=g
         )
         if last is not None:
-            y = last.candidate if last.candidate.shape == g.shape else None
+            y = wide(last.candidate) if last.candidate.shape == g.shape else None
             evidence = dataclasses.replace(evidence, output=y, kind=last.kind, axes=last.axes)
         verdict = diagnose_gradient(evidence, self.backend, forward_agrees=output.verdict.agrees)
         verdict = verdict._replace(measure="scale")
-        self.activations.append(Activation("gradient", "gradient", r, c, verdict, evidence.vacuous, True))
+        names = "gradient", "gradient"
+        self.activations.append(Activation.of(names, (r, c), None, verdict, evidence.vacuous, True))
 
 
 def _is_gradient(name: str) -> bool:
@@ -264,13 +315,20 @@ def _vacuous(r: Array, c: Array) -> bool:
     """Whether agreement could not have failed: nothing finite to compare, or one value all over."""
     if r.shape != c.shape:
         return False
-    finite = np.isfinite(r)
-    if not finite.any():
-        return True
-    if r.size == 1:
-        return False
-    values = r[finite], c[np.isfinite(c)]
-    return all(one.size and np.ptp(one) <= 1e-12 * np.max(np.abs(one)) for one in values)
+    constant = [_is_constant(one) for one in (r, c)]
+    return constant[0] is None or (r.size > 1 and all(constant))
+
+
+def _is_constant(values: Array) -> bool | None:
+    """Whether what is finite is one value all over; None where nothing is."""
+    low, high = np.inf, -np.inf
+    for place in pieces(values.shape):
+        one = wide(values[place])
+        one = one[np.isfinite(one)]
+        low, high = float(np.min(one, initial=low)), float(np.max(one, initial=high))
+        if high - low > 1e-12 * max(abs(low), abs(high)):
+            return False
+    return True if low <= high else None
 
 
 def _are_logits(x: Array, r: Array, precision: Precision) -> bool:

@@ -44,7 +44,7 @@ def load(source: str | os.PathLike[str]) -> Any:
     -------
     ndarray, mapping of str to ndarray, or callable
         A mapping has the order in which the arrays were written, as far as the file has kept it, and reads each array
-        when it is asked for, except of .pt.
+        when it is asked for.
 
     Raises
     ------

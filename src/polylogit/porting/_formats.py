@@ -33,8 +33,12 @@ ORDER = "polylogit.order"
 class Arrays(Mapping[str, Any]):
     """The arrays of a file by name; each is read anew whenever it is asked for, and not kept."""
 
-    def __init__(self, path: Path, names: list[str], read: Callable[[str], Any]) -> None:
-        self._path, self._names, self._read = path, dict.fromkeys(names), read
+    def __init__(self, path: Path, shapes: dict[str, tuple[int, ...]], read: Callable[[str], Any]) -> None:
+        self._path, self._names, self._read = path, shapes, read
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of an array, which is not read for that."""
+        return self._names[name]
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._names:
@@ -91,24 +95,27 @@ def _npz(path: Path) -> Arrays:
         others = [name for name in names if not name.endswith(".npy")]
         if others:
             raise ValueError(f"it holds {others[0]!r}, which is not an array")
-        for name in names:
-            _check_header(archive, name)
+        # In the order of the archive, which is that in which they were written.
+        shapes = {name.removesuffix(".npy"): _checked_shape(archive, name) for name in names}
 
     def read(name: str) -> Any:
         with np.load(path, allow_pickle=False) as arrays:
             return arrays[name]
 
-    # In the order of the archive, which is that in which they were written.
-    return Arrays(path, [name.removesuffix(".npy") for name in names], read)
+    return Arrays(path, shapes, read)
 
 
-def _check_header(archive: zipfile.ZipFile, name: str) -> None:
-    """That an array of an archive can be read, from its first bytes alone."""
+def _checked_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """The shape of an array of an archive, and that it can be read, from its first bytes alone."""
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version in headers and headers[version](file)[2].hasobject:
+        if version not in headers:
+            raise ValueError(f"{name!r} is of version {version}, which holds named fields and no plain numbers")
+        shape, _, dtype = headers[version](file)
+        if dtype.hasobject:
             raise ValueError(f"{name!r} holds pickled objects")
+        return tuple(shape)
 
 
 def _safetensors(path: Path) -> Arrays:
@@ -121,8 +128,8 @@ def _safetensors(path: Path) -> Arrays:
             return file.get_tensor(name)
 
     with library.safe_open(path, framework="numpy") as file:
-        names = list(file.keys())
-    return Arrays(path, _in_order(path, names), read)
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in _in_order(path, list(file.keys()))}
+    return Arrays(path, shapes, read)
 
 
 def _in_order(path: Path, names: list[str]) -> list[str]:
@@ -139,12 +146,15 @@ def _in_order(path: Path, names: list[str]) -> list[str]:
 
 def _torch(path: Path) -> Any:
     torch = _needed("torch", 'pip install "polylogit[torch]"')
-    found = torch.load(path, map_location="cpu", weights_only=True)
+    # Mapped where the file's format allows it: what is not looked at is not read, and what was, may be dropped again.
+    found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     if isinstance(found, torch.Tensor):
         return convert(found.detach(), "numpy")
     if not isinstance(found, Mapping):
         raise ValueError(f"it holds a {type(found).__name__}, and not a tensor or a dict of tensors")
-    return {name: convert(one.detach(), "numpy") for name, one in _tensors(found, torch.Tensor)}
+    tensors = dict(_tensors(found, torch.Tensor))
+    shapes = {name: tuple(one.shape) for name, one in tensors.items()}
+    return Arrays(path, shapes, lambda name: convert(tensors[name].detach(), "numpy"))
 
 
 def _tensors(found: Mapping[Any, Any], tensor: type, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -159,13 +169,13 @@ def _tensors(found: Mapping[Any, Any], tensor: type, path: str = "") -> Iterator
 def _hdf5(path: Path) -> Arrays:
     h5py = _needed("h5py", 'pip install "polylogit[hdf5]"')
     with h5py.File(path, "r") as file:
-        names = list(_datasets(h5py, file["/"], ""))
+        shapes = {name: tuple(file[name].shape) for name in _datasets(h5py, file["/"], "")}
 
     def read(name: str) -> Any:
         with h5py.File(path, "r") as file:
             return file[name][()]
 
-    return Arrays(path, names, read)
+    return Arrays(path, shapes, read)
 
 
 def _datasets(h5py: Any, group: Any, path: str) -> Iterator[str]:

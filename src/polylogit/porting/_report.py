@@ -10,7 +10,7 @@ import numpy as np
 from polylogit import _page
 from polylogit.porting._diagnosis.noise import LIMIT
 from polylogit.porting._figures import cause_as_dict, difference, figure, number, residuals, unit_of
-from polylogit.porting._results import Results
+from polylogit.porting._results import DRAWN, Results
 from polylogit.porting._tree import LIMITS, reach, tree_of
 from polylogit.porting._written import Written
 
@@ -28,7 +28,6 @@ VERDICTS = {
 }
 # What `isolate` finds besides: why the whole was compared, where modules go wrong, which were taken for each other.
 ISOLATED = ("whole", "places", "pairs")
-MOST_ROWS, MOST_COLUMNS = 5, 12
 
 
 class Comparison(Written, Results):
@@ -132,10 +131,10 @@ def _activation(one: Activation) -> dict[str, Any]:
         "candidate_name": one.candidate_name,
         "status": one.status,
         "gradient": one.gradient,
-        "shape": one.reference.shape,
-        "candidate_shape": one.candidate.shape,
-        "dtype": one.reference.dtype.name,
-        "candidate_dtype": one.candidate.dtype.name,
+        "shape": one.shapes[0],
+        "candidate_shape": one.shapes[1],
+        "dtype": one.dtypes[0],
+        "candidate_dtype": one.dtypes[1],
         "difference": found.level,
         "difference_unit": unit_of(one),
         "largest_difference": found.peak,
@@ -169,40 +168,26 @@ def _html(comparison: Results, *, part: bool = False) -> str:
         reach=reach,
         limits=LIMITS,
         allowed=LIMIT,
-        failing=[] if part else [(one, _worst_rows(one)) for one in failing[:3]],
+        failing=[] if part else [(one, _worst_rows(one)) for one in failing[:DRAWN]],
     )
 
 
 def _worst_rows(one: Activation) -> list[dict[str, Any]]:
     """The rows (along the last axis) that differ most, with what to show of them."""
-    if one.reference.shape != one.candidate.shape or not one.reference.size:
-        return []
-    r = one.reference.astype(np.float64).reshape(-1, one.reference.shape[-1] if one.reference.ndim else 1)
-    c = one.candidate.astype(np.float64).reshape(r.shape)
-    with np.errstate(all="ignore"):
-        difference = np.where((r == c) | (np.isnan(r) & np.isnan(c)), 0.0, np.abs(c - r))
-        difference = np.nan_to_num(difference, nan=np.inf)
-        worst = np.argsort(-difference.max(axis=1), kind="stable")[:MOST_ROWS]
     rows = []
-    for index in worst:
-        if not difference[index].any():
-            continue
-        columns = np.sort(np.argsort(-difference[index], kind="stable")[:MOST_COLUMNS])
-        top = difference[index][np.isfinite(difference[index])].max(initial=0.0) or 1.0
-        place = np.unravel_index(int(index), one.reference.shape[:-1]) if one.reference.ndim > 1 else ()
+    for row in one.rows:
+        top = row.difference[np.isfinite(row.difference)].max(initial=0.0) or 1.0
         cells = [
             {
-                "column": int(column),
-                "reference": f"{r[index, column]:.5g}",
-                "candidate": f"{c[index, column]:.5g}",
-                "heat": round(min(1.0, float(difference[index, column]) / top), 3),
+                "column": column,
+                "reference": f"{r:.5g}",
+                "candidate": f"{c:.5g}",
+                "heat": round(min(1.0, float(difference) / top), 3),
             }
-            for column in columns
+            for column, r, c, difference in zip(row.columns, *row[2:5], strict=True)
         ]
-        apart = [float(one) > 0.01 * top for one in difference[index][columns]]
-        worst_column = int(np.argmax(difference[index][columns]))
-        places = [int(column) for column in columns]
-        drawn = _page.picture(r[index][columns].tolist(), c[index][columns].tolist(), apart, worst_column, places)
-        where = ", ".join(str(int(part)) for part in place)
-        rows.append({"place": where, "cells": cells, "of": r.shape[1], "drawn": drawn})
+        apart = [float(one) > 0.01 * top for one in row.difference]
+        worst = int(np.argmax(row.difference))
+        drawn = _page.picture(row.reference.tolist(), row.candidate.tolist(), apart, worst, list(row.columns))
+        rows.append({"place": ", ".join(map(str, row.place)), "cells": cells, "of": row.of, "drawn": drawn})
     return rows

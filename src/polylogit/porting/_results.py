@@ -5,14 +5,23 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from polylogit.porting._rows import worst_rows
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
+    from polylogit.porting._rows import Row
 
     Array = np.ndarray[Any, Any]
+    Again = Callable[[], tuple[Array, Array]]
 
-__all__ = ["Activation", "Results"]
+__all__ = ["DRAWN", "FEW", "Activation", "Results"]
+
+# Of so many activations that differ the worst rows are shown.
+DRAWN = 3
 
 # What a fault has changed shows at once, and what it has changed in turn soon shows nothing but a difference.
 FEW = 4
@@ -26,23 +35,51 @@ class Activation:
     ----------
     name, candidate_name : str
         What it is called on the two sides.
-    reference, candidate : ndarray
-        Their values.
+    values : tuple of ndarray, or callable
+        The reference's and the candidate's; or what reads them again, so that those of a file are not kept.
+    shapes, dtypes : tuple
+        The reference's and the candidate's, the dtypes by name.
     verdict : Verdict
         Whether they agree, how far they are apart, and the cause.
     vacuous : bool
         Agreement would mean nothing: both are constant, empty, or a gradient of zero.
     gradient : bool
         It is a gradient.
+    worst : tuple of Row, optional
+        The rows that differ most, where `values` are not kept.
     """
 
     name: str
     candidate_name: str
-    reference: Array
-    candidate: Array
+    values: tuple[Array, Array] | Callable[[], tuple[Array, Array]]
     verdict: Verdict
     vacuous: bool = False
     gradient: bool = False
+    _: dataclasses.KW_ONLY
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    dtypes: tuple[str, str]
+    worst: tuple[Row, ...] | None = None
+
+    @classmethod
+    def of(cls, names: tuple[str, str], pair: tuple[Array, Array], again: Again | None, *found: Any) -> Activation:
+        """A pair that was judged; where it can be read again, its values are not kept."""
+        (r, c), values = pair, pair if again is None else again
+        return cls(*names, values, *found, shapes=(r.shape, c.shape), dtypes=(r.dtype.name, c.dtype.name))
+
+    @property
+    def reference(self) -> Array:
+        """The reference's values; those of a file are read again."""
+        return (self.values() if callable(self.values) else self.values)[0]
+
+    @property
+    def candidate(self) -> Array:
+        """The candidate's values; those of a file are read again."""
+        return (self.values() if callable(self.values) else self.values)[1]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows that differ most, the worst first."""
+        return worst_rows(self.reference, self.candidate) if self.worst is None else self.worst
 
     @property
     def status(self) -> str:

@@ -5,12 +5,13 @@ logarithms one relative to ``1 + |r|``, and everything else (logits, hidden acti
 scale of the whole array, since sums cancel. Two arrays agree when each difference is within the bounds of
 `polylogit._spec.bounds`, or when the differences look like noise: small, and without outliers.
 
-Plain NumPy in float64; knows nothing of frameworks, faults and reports.
+Plain NumPy in float64, a piece at a time; knows nothing of frameworks, faults and reports.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,13 +19,24 @@ import numpy as np
 from polylogit._spec import bounds
 from polylogit._spec.dtypes import DTYPES, Finfo, finfo
 from polylogit._spec.formulas import exp, log
+from polylogit.porting._diagnosis.pieces import PIECE, pieces, wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polylogit._spec.formulas import Array, Axes
 
-__all__ = ["NOISE_LIMIT", "Agreement", "OutputRows", "Precision", "agreement", "residual", "rounding", "unit_of"]
+__all__ = [
+    "NOISE_LIMIT",
+    "Agreement",
+    "OutputRows",
+    "Precision",
+    "agreement",
+    "residual",
+    "rounding",
+    "unit_of",
+    "within_rounding",
+]
 
 # Where noise was not measured, a difference up to this, in the units above, may be noise if it looks like noise: a
 # model adds rounding errors of its own before the output. Rounding to float16 makes 2e-4, which must be seen.
@@ -77,19 +89,30 @@ class Agreement(NamedTuple):
     agrees: bool  # the differences are noise (small, and without outliers), or each is within what rounding may do
 
 
+class Whole(NamedTuple):
+    """What a piece of an array does not show of the array."""
+
+    size: int  # entries
+    scale: float = 0.0  # root mean square of what is finite
+    length: int = 1  # of a row
+    top: float | None = None  # the largest probability of the row, where a piece is a part of one
+
+
 # --- what rounding may do --------------------------------------------------------------------------------------------
 
 
 class OutputRows:
     """The rows of an output as the bounds of `polylogit._spec` take them, in place of exact values.
 
-    `values` are probabilities or their logarithms, normalised over `axes`, or sigmoids with no axes.
+    `values` are probabilities or their logarithms, normalised over `axes`, or sigmoids with no axes; `whole` describes
+    the row of which they are a part, if they are one.
     """
 
-    def __init__(self, values: Array, axes: Axes, *, logarithms: bool = False) -> None:
+    def __init__(self, values: Array, axes: Axes, *, logarithms: bool = False, whole: Whole | None = None) -> None:
         self._shape, self._axes = values.shape, axes
+        self._top = None if whole is None else whole.top
         laid = self._laid = self.lay(values)
-        self.length = laid.shape[-1] if axes else 1
+        self.length = whole.length if whole is not None else laid.shape[-1] if axes else 1
         self.probabilities, self.log_probabilities = _Value(exp(laid) if logarithms else laid), _Value(laid)
         self.slopes = _Value(laid * (1.0 - laid))
         self.x = laid if axes else laid - 0.5  # of logits, the bounds of elements ask the sign alone
@@ -101,7 +124,7 @@ class OutputRows:
             y = np.where(np.isfinite(self.probabilities.hi), self.probabilities.hi, 0.0)
             if not self._axes:
                 return np.maximum(0.0, log((1.0 - y) / y))
-            return -log(y / np.max(y, axis=-1, keepdims=True, initial=0.0))
+            return -log(y / (np.max(y, axis=-1, keepdims=True, initial=0.0) if self._top is None else self._top))
 
     def mean_size(self, values: Array, weight: Array | float = 1.0) -> Array:
         """As `polylogit._spec.exact.Rows.mean_size`."""
@@ -131,43 +154,51 @@ class _Value(NamedTuple):
     hi: Array
 
 
-def rounding(expected: Array, measure: str, precision: Precision, axes: Axes) -> Array:
-    """The largest difference that rounding alone makes between two right outputs, entry by entry."""
+def rounding(expected: Array, measure: str, precision: Precision, axes: Axes, *, whole: Whole | None = None) -> Array:
+    """The largest difference that rounding alone makes between two right outputs, entry by entry.
+
+    Of a piece of an output, `whole` describes the output.
+    """
     if measure == "relative":
         formula = bounds.softmax if axes else bounds.sigmoid
-        return OutputRows(expected, axes).bound(formula, precision)
+        return OutputRows(expected, axes, whole=whole if axes else None).bound(formula, precision)
     if measure == "log":
         axes = axes or tuple(range(expected.ndim))
-        return OutputRows(expected, axes, logarithms=True).bound(bounds.log_softmax, precision)
+        return OutputRows(expected, axes, logarithms=True, whole=whole).bound(bounds.log_softmax, precision)
     # An operation that is not known: what a sum of so many terms loses, besides a few roundings before and after it.
-    units = 8.0 + bounds.additions(expected.size)
-    return np.asarray(precision.slack * precision.eps * units * unit_of(expected, measure, precision.floor))
+    units = 8.0 + bounds.additions(expected.size if whole is None else whole.size)
+    unit = unit_of(expected, measure, precision.floor, scale=None if whole is None else whole.scale)
+    return np.asarray(precision.slack * precision.eps * units * unit)
 
 
 # --- differences -----------------------------------------------------------------------------------------------------
 
 
-def unit_of(expected: Array, measure: str, floor: float, finite: Any = None) -> Array:
-    """The size in which a difference from each entry is measured; `finite` are the entries that set the scale."""
+def unit_of(expected: Array, measure: str, floor: float, finite: Any = None, *, scale: float | None = None) -> Array:
+    """The size in which a difference from each entry is measured.
+
+    `finite` are the entries that set the scale; of a piece of an array, that of the whole is given.
+    """
     finite = np.isfinite(expected) if finite is None else finite
     size = np.abs(np.where(finite, expected, 0.0))
     if measure == "relative":
         return np.maximum(size, floor)
     if measure == "log":
         return 1.0 + size
-    scale = np.sqrt(np.mean(size[finite] ** 2)) if finite.any() else 0.0
+    if scale is None:
+        scale = np.sqrt(np.mean(size[finite] ** 2)) if finite.any() else 0.0
     unit = np.sqrt(size**2 + scale**2)
     return np.where(unit > 0, unit, 1.0)
 
 
-def residual(expected: Array, observed: Array, measure: str, floor: float) -> Array:
+def residual(expected: Array, observed: Array, measure: str, floor: float, *, scale: float | None = None) -> Array:
     """The difference of each entry in units of its kind; infinite where NaN or infinities do not match by position."""
     finite = np.isfinite(expected) & np.isfinite(observed)
     with np.errstate(all="ignore"):
         difference = observed - expected
         if measure == "relative":
             difference = np.where(np.maximum(np.abs(expected), np.abs(observed)) <= 2 * floor, 0.0, difference)
-        result = difference / unit_of(expected, measure, floor, finite)
+        result = difference / unit_of(expected, measure, floor, finite, scale=scale)
     same = (np.isnan(expected) & np.isnan(observed)) | (expected == observed)
     return np.where(finite, result, np.where(same, 0.0, np.inf))
 
@@ -182,26 +213,67 @@ def agreement(
     free: int = 0,
     gain: float | None = None,
 ) -> Agreement:
-    """Whether two arrays of one shape agree, in units of `measure` ("relative", "log" or "scale").
+    """Whether two arrays agree, in units of `measure` ("relative", "log" or "scale").
 
-    `axes` are those normalised over, for the bound; `free` is how many numbers were fitted to make the two alike, and
-    `gain` by how much the way from one to the other amplifies noise (None for the two as they are).
+    Both have one shape and any dtypes. `axes` are those normalised over, for the bound; `free` is how many numbers were
+    fitted to make the two alike, and `gain` by how much the way from one to the other amplifies noise (None for the two
+    as they are).
     """
-    errors = np.abs(residual(expected, observed, measure, precision.floor))
-    counted = int(np.isfinite(expected).sum())
-    if not errors.size:
+    if not expected.size:
         return Agreement(0.0, 0.0, 0, True)
-    peak = float(np.max(errors))
-    level = float(np.sqrt(np.sum(errors**2) / max(1, counted - free))) if np.isfinite(peak) else np.inf
-    # Exact zeros on both sides make no noise.
-    active = max(1, int(((expected != 0) | (observed != 0)).sum()))
+    scale = _scale(expected, observed) if measure == "scale" else 0.0
+    counted = nonzero = 0
+    peak = total = 0.0
+    for place in pieces(expected.shape):
+        here, there = wide(expected[place]), wide(observed[place])
+        errors = residual(here, there, measure, precision.floor, scale=scale)
+        counted += int(np.isfinite(here).sum())
+        # Exact zeros on both sides make no noise.
+        nonzero += int(((here != 0) | (there != 0)).sum())
+        peak = max(peak, float(np.max(np.abs(errors, out=errors))))
+        total += float(np.sum(np.square(errors, out=errors)))
+    level = math.sqrt(total / max(1, counted - free)) if math.isfinite(peak) else math.inf
+    active = max(1, nonzero)
     limit = max(precision.noise, precision.eps)
     if gain is not None:
         # What explains a difference may leave a little more, and few entries may be noisier than many.
-        limit *= 1.25 * gain * (1.0 + 2.0 / np.sqrt(active))
-    typical = level * np.sqrt(errors.size / active)
+        limit *= 1.25 * gain * (1.0 + 2.0 / math.sqrt(active))
+    typical = level * math.sqrt(expected.size / active)
     agrees = typical <= limit and peak <= max(PEAK_OVER_LEVEL * typical, limit / PEAK_OVER_LEVEL)
-    if not agrees and np.isfinite(peak) and not (precision.measured and measure == "scale"):
-        allowed = rounding(expected, measure, precision, axes)
-        agrees = np.all((errors == 0) | (errors * unit_of(expected, measure, precision.floor) <= allowed))
-    return Agreement(level, peak, counted, bool(agrees))
+    if not agrees and math.isfinite(peak) and not (precision.measured and measure == "scale"):
+        agrees = within_rounding(expected, observed, measure, precision, axes, scale)
+    return Agreement(level, peak, counted, agrees)
+
+
+def _scale(expected: Array, observed: Array) -> float:
+    """The root mean square of the entries that are finite on both sides."""
+    total, count = 0.0, 0
+    for place in pieces(expected.shape):
+        here = wide(expected[place])
+        here = here[np.isfinite(here) & np.isfinite(wide(observed[place]))]
+        total, count = total + float(np.sum(np.square(here))), count + here.size
+    return math.sqrt(total / count) if count else 0.0
+
+
+def within_rounding(
+    expected: Array, observed: Array, measure: str, precision: Precision, axes: Axes, scale: float = 0.0
+) -> bool:
+    """Whether each difference is at most what rounding makes there; both have one shape and the same infinities."""
+    length = math.prod(expected.shape[axis] for axis in axes) if axes else expected.size
+    for place in pieces(expected.shape, axes if measure == "relative" else ()):
+        here, there = expected[place], observed[place]
+        # A row that is longer than a piece is cut, and its largest entry kept for all of its parts.
+        long = here.size > PIECE
+        top = max(_largest(wide(here[part])) for part in pieces(here.shape)) if long else None
+        whole = Whole(expected.size, scale, length, top)
+        for part in pieces(here.shape):
+            one, other = wide(here[part]), wide(there[part])
+            errors = np.abs(residual(one, other, measure, precision.floor, scale=scale))
+            errors *= unit_of(one, measure, precision.floor, scale=scale)
+            if np.any((errors != 0) & (errors > rounding(one, measure, precision, axes, whole=whole))):
+                return False
+    return True
+
+
+def _largest(values: Array) -> float:
+    return float(np.max(values, initial=0.0, where=np.isfinite(values)))

@@ -14,9 +14,10 @@ import numpy as np
 
 from polylogit._spec import bounds
 from polylogit._spec.formulas import FORMULAS, exp, log
+from polylogit.porting._diagnosis.pieces import PIECE, extremes, some_rows, sums, wide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from polylogit._spec.formulas import Array, Axes
     from polylogit.porting._diagnosis.agreement import Precision
@@ -53,7 +54,10 @@ class Layer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evidence:
-    """A reference and a candidate in float64, and what the reference's values show it to be."""
+    """A reference and a candidate, and what the reference's values show it to be.
+
+    The two may be of any dtypes where they are compared, and are in float64 where causes are looked for; see `widened`.
+    """
 
     reference: Array
     candidate: Array
@@ -63,10 +67,26 @@ class Evidence:
     # The pair is what another fault has left; a fault that fits a number for each row would explain any noise there.
     remainder: bool = False
     # Names and values of what the reference computed shortly before, where both sides agree; the latest last.
-    earlier: tuple[tuple[str, Array], ...] = ()
+    earlier: Sequence[tuple[str, Array]] = ()
+    # Finds the logits for these places of the reference, which are given in float64; None if none are known.
+    find_logits: Callable[[Array, Any], Array | None] | None = None
     measured: Measured | None = None  # how far right computations of this activation are from exact values
     layer: Layer | None = None  # that both come from, where it is known
     _computed: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
+
+    def widened(self, places: Any = ...) -> Evidence:
+        """In float64 and with the logits, or the same of some places alone, without what was computed before."""
+        here, there = (np.asarray(one[places], np.float64) for one in (self.reference, self.candidate))
+        if self.find_logits is not None:
+            logits = self.find_logits(here, places)
+        elif places is ... or self.logits is None:
+            logits = self.logits
+        else:
+            logits = self.logits[places] if self.logits.shape == self.reference.shape else None
+        earlier, layer = (self.earlier, self.layer) if places is ... else ((), None)
+        return dataclasses.replace(
+            self, reference=here, candidate=there, logits=logits, earlier=earlier, layer=layer, find_logits=None
+        )
 
     def once(self, compute: Callable[[Evidence], Any]) -> Any:
         """What a function makes of this evidence, computed on the first call alone."""
@@ -77,12 +97,12 @@ class Evidence:
     @functools.cached_property
     def kind(self) -> str:
         """What the reference holds, a key of `KINDS`."""
-        r = self.reference[np.isfinite(self.reference) | np.isneginf(self.reference)]
-        if not r.size:
+        low, high = extremes(self.reference)
+        if low > high:
             return "logits"
-        if r.min() >= 0 and r.max() <= 1 + self._tolerance:
-            return "probabilities" if self._normalized(self.reference) else "sigmoids"
-        if r.max() <= self._tolerance and self._normalized(exp(self.reference)):
+        if low >= 0 and high <= 1 + self._tolerance:
+            return "probabilities" if next(self._normalized(self.reference), None) else "sigmoids"
+        if high <= self._tolerance and next(self._normalized(self.reference, exp), None):
             return "log-probabilities"
         return "logits"
 
@@ -94,7 +114,7 @@ class Evidence:
     def axes(self) -> Axes:
         """The axes over which the reference is normalised; for other kinds the last one, of classes."""
         if self.is_distribution:
-            return self._normalized(exp(self.reference) if self.as_log else self.reference)[0]
+            return next(self._normalized(self.reference, exp if self.as_log else wide))
         return (self.reference.ndim - 1,) if self.reference.ndim else ()
 
     @property
@@ -160,17 +180,27 @@ class Evidence:
 
     def candidate_axes(self) -> list[Axes]:
         """The sets of axes over which the candidate is normalised, if it is of the reference's kind."""
-        return self._normalized(exp(self.log_candidate))
+        return list(self._normalized(self.log_candidate, exp))
 
-    def _normalized(self, p: Array) -> list[Axes]:
+    def _normalized(self, values: Array, function: Callable[[Array], Array] = wide) -> Iterator[Axes]:
         """Sets of axes over which all rows with any mass sum to one, the likeliest first."""
-        found = []
-        for subset in _subsets([axis for axis in range(p.ndim) if p.shape[axis] > 1]):
-            with np.errstate(all="ignore"):
-                sums = np.sum(p, axis=subset)
-            sums = sums[np.isfinite(sums) & (sums != 0)]
-            if sums.size and np.all(np.abs(sums - 1) <= self._tolerance):
-                found.append(subset)
+        for subset in _subsets([axis for axis in range(values.ndim) if values.shape[axis] > 1]):
+            some = values[some_rows(values.shape, subset, PIECE)]
+            # Most sets are out of the question after a few rows.
+            if some.size < values.size and self._sum_to_one(sums(some, subset, function)) is False:
+                continue
+            if self._sum_to_one(sums(values, subset, function)):
+                yield subset
+
+    def _sum_to_one(self, totals: Iterator[Array]) -> bool | None:
+        """Whether these sums are one, those of nothing set aside; None where there are no others."""
+        found = None
+        with np.errstate(all="ignore"):
+            for total in totals:
+                told = total[np.isfinite(total) & (total != 0)]
+                if not np.all(np.abs(told - 1) <= self._tolerance):
+                    return False
+                found = True if told.size else found
         return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from polylogit._spec.formulas import FORMULAS
 from polylogit.porting._diagnosis.agreement import Agreement, OutputRows, Precision, agreement
 from polylogit.porting._diagnosis.evidence import KINDS
+from polylogit.porting._diagnosis.pieces import mean_square, wide
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +31,10 @@ CANCELLED = 8.0
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GradientEvidence:
-    """Two gradients in float64, and where known what they belong to."""
+    """Two gradients, and where known what they belong to, in float64.
+
+    The two may be of any dtypes where they are compared, and are in float64 where causes are looked for.
+    """
 
     reference: Array
     candidate: Array
@@ -40,6 +45,10 @@ class GradientEvidence:
     axes: Axes = (-1,)
     # Derivatives of the candidate's function by differences, and by its gradient, in some directions.
     slopes: Callable[[], tuple[Array, Array]] | None = None
+
+    def widened(self) -> GradientEvidence:
+        """In float64."""
+        return dataclasses.replace(self, reference=wide(self.reference), candidate=wide(self.candidate))
 
     @property
     def vacuous(self) -> bool:
@@ -56,6 +65,7 @@ class GradientEvidence:
         """Whether two gradients agree, once each entry is allowed the rounding of the sum that it is left over from."""
         slack = self._rounding
         if slack is not None and slack.shape == a.shape:
+            a, b = wide(a), wide(b)
             b = b - np.clip(np.nan_to_num(b - a), -slack, slack)
         return agreement(a, b, "scale", self.precision, free=free)
 
@@ -89,4 +99,4 @@ class GradientEvidence:
 
 
 def _rms(values: Array) -> float:
-    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
+    return math.sqrt(mean_square(values))

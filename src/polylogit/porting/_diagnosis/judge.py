@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polylogit.porting._diagnosis.agreement import Agreement, agreement, residual, rounding, unit_of
+from polylogit.porting._diagnosis.agreement import Agreement, agreement, within_rounding
 from polylogit.porting._diagnosis.bounded import in_bounds
 from polylogit.porting._diagnosis.choice import CLEARLY, SEEN_THROUGH, clear_winner, named, nearest, unknown
 from polylogit.porting._diagnosis.evidence import KINDS
-from polylogit.porting._diagnosis.faults import FAULTS, GRADIENT_FAULTS
+from polylogit.porting._diagnosis.faults import FAMILIES, FAULTS, GRADIENT_FAULTS
 from polylogit.porting._diagnosis.faults.backward import WRONG_BACKWARD
 from polylogit.porting._diagnosis.noise import BEYOND, LEFT, LIMIT
+from polylogit.porting._diagnosis.pieces import some_rows
 from polylogit.porting._diagnosis.verdict import Diagnosis, RunnerUp, Verdict
 
 if TYPE_CHECKING:
@@ -33,8 +34,17 @@ if TYPE_CHECKING:
 
 __all__ = ["diagnose", "diagnose_gradient"]
 
-# In so many entries a fault that hides in noise shows as surely as in all.
-SEARCHED = 1 << 17
+# A fault that hides in noise shows in so many entries, of so many rows, as surely as in all: a likelihood ratio that
+# counts as evidence needs fewer than a hundred. What shows there is looked for in all, or in enough for a verdict.
+SEARCHED, ROWS, ENOUGH = 1 << 14, 16, 1 << 17
+# Of these families a fault does to each row what it does to any: what is far from explaining some of them explains no
+# more of all.
+BY_ROWS = {name for family in ("functions", "logits", "epsilons", "precision") for name in FAMILIES[family]}
+# Below so many eps only what is proven by itself is told from rounding.
+LAST_DIGITS = 4.0
+
+
+_NOTHING = np.empty(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,26 +73,32 @@ class _Tried:
 
 
 @np.errstate(all="ignore")  # NaN and infinities are data here
-def diagnose(evidence: Evidence, backend: Backend) -> Verdict:
-    """Whether the candidate agrees with the reference, and if it does not, the cause, mended in its backend's words."""
+def diagnose(evidence: Evidence, backend: Backend, *, causes: bool = True) -> Verdict:
+    """Whether the candidate agrees with the reference, and if it does not, the cause, mended in its backend's words.
+
+    Without `causes` a difference is not explained, and no array is copied whole.
+    """
     r, c = evidence.reference, evidence.candidate
     if not r.size or not c.size:
         return Verdict(Agreement(0.0, 0.0, 0, True), r.shape == c.shape, None)
     if r.shape != c.shape:
         raw = Agreement(math.inf, math.inf, c.size, False)
+        if not causes:
+            return Verdict(raw, False, None)
+        evidence = evidence.widened()
         return Verdict(raw, False, _judge(evidence, raw, _try(evidence, FAULTS.values(), reshaped=True), backend))
     if evidence.measured is not None:
-        return _by_measured_noise(evidence, evidence.measured, backend)
+        return _by_measured_noise(evidence, evidence.measured, backend, causes=causes)
     raw = _raw(evidence)
     if raw.agrees:
-        few = _thinned(evidence)
-        tried = _hidden(few, raw if few is evidence else _raw(few))
-        if tried and few is not evidence:
-            tried = _hidden(evidence, raw)
+        evidence, tried = _hidden(evidence, raw, causes=causes)
         if not tried:
             return Verdict(raw, True, None)
-    else:
-        tried = _try(evidence, FAULTS.values())
+    if not causes:
+        return Verdict(raw, False, None)
+    if not raw.agrees:
+        evidence = evidence.widened()
+        tried = _explanations(evidence)
     return Verdict(raw, False, _judge(evidence, raw, tried, backend), bounds=in_bounds(evidence))
 
 
@@ -91,48 +107,68 @@ def _raw(evidence: Evidence) -> Agreement:
     return agreement(r, c, evidence.measure, evidence.precision, evidence.normalized_axes)
 
 
-def _hidden(evidence: Evidence, raw: Agreement) -> list[_Tried]:
-    """Faults that explain a difference that would otherwise pass as noise."""
-    tried = _try(evidence, (fault for fault in FAULTS.values() if not fault.obvious))
-    return [one for one in tried if _sees_through(one, raw, evidence)]
+def _hidden(evidence: Evidence, raw: Agreement, *, causes: bool) -> tuple[Evidence, list[_Tried]]:
+    """Faults that explain a difference that would otherwise pass as noise, and the evidence of that.
+
+    They are looked for in some of the rows, and where they show there, in all if they are to be named.
+    """
+    size = evidence.reference.size
+    for most in (SEARCHED, size if causes else ENOUGH):
+        some = _some_of(evidence, most)
+        difference = raw if some.reference.size == size else _raw(some)
+        told = difference.level > LAST_DIGITS * evidence.precision.eps and difference.counted >= 5
+        faults = (fault for fault in FAULTS.values() if not fault.obvious and (told or fault.small))
+        tried = [one for one in _try(some, faults) if _sees_through(one, difference, some)]
+        if not tried or some.reference.size == size:
+            break
+    return some, tried
 
 
-def _thinned(evidence: Evidence) -> Evidence:
-    """Some of the rows of a large array, evenly spaced: what hides in noise hides in all of them."""
+def _some_of(evidence: Evidence, most: int) -> Evidence:
+    """Evenly spaced rows of a large array: what hides in noise hides in all of them."""
     r = evidence.reference
-    rows = [axis for axis in range(r.ndim) if axis not in evidence.axes]
-    if r.size <= SEARCHED or not rows:
-        return evidence
-    steps, size = [1] * r.ndim, r.size
-    for axis in sorted(rows, key=lambda one: -r.shape[one]):
-        steps[axis] = min(r.shape[axis], -(-size // SEARCHED))
-        size = -(-size // steps[axis])
-    some = tuple(slice(None, None, step) for step in steps)
-    logits = evidence.logits
-    if logits is not None:
-        logits = logits[some] if logits.shape == r.shape else None
-    return dataclasses.replace(
-        evidence, reference=r[some], candidate=evidence.candidate[some], logits=logits, earlier=()
-    )
+    if r.size <= most:
+        return evidence.widened()
+    # Of a single row that need not sum to one, some of the entries.
+    whole = evidence.axes if evidence.is_distribution or evidence.rows > 1 else ()
+    return evidence.widened(some_rows(r.shape, whole, max(most, min(ENOUGH, ROWS * evidence.classes))))
 
 
-def _by_measured_noise(evidence: Evidence, measured: Measured, backend: Backend) -> Verdict:
+def _by_measured_noise(evidence: Evidence, measured: Measured, backend: Backend, *, causes: bool) -> Verdict:
     """The same where a run in float64 says what noise there is."""
     r, c, measure, precision = evidence.reference, evidence.candidate, evidence.measure, evidence.precision
     times = measured.times(measure, precision)
-    raw = agreement(r, c, measure, precision, evidence.normalized_axes)
     within = times <= LIMIT
     if not within and KINDS[evidence.kind].operation:
         # An operation alone is right within its bound, however lucky the other side was.
-        errors = np.abs(residual(r, c, measure, precision.floor)) * unit_of(r, measure, precision.floor)
-        within = bool(np.all((errors == 0) | (errors <= rounding(r, measure, precision, evidence.normalized_axes))))
-    raw = raw._replace(agrees=within)
+        within = within_rounding(r, c, measure, precision, evidence.normalized_axes)
+    raw = _raw(evidence)._replace(agrees=within)
     if within:
         return Verdict(raw, True, None, times)
+    if times > BEYOND and not causes:
+        return Verdict(raw, False, None, times)
     noise = LEFT * measured.level(measure, precision)
-    evidence = dataclasses.replace(evidence, precision=precision._replace(noise=noise, measured=True), measured=None)
-    cause = _judge(evidence, raw, _try(evidence, FAULTS.values()), backend)
+    evidence = dataclasses.replace(
+        evidence.widened(), precision=precision._replace(noise=noise, measured=True), measured=None
+    )
+    cause = _judge(evidence, raw, _explanations(evidence), backend)
     return Verdict(raw, False, cause, times, cause.name == "unknown" and times <= BEYOND)
+
+
+def _explanations(evidence: Evidence) -> list[_Tried]:
+    """All predictions, the best first; in a large array those that some of the rows rule out, for these rows alone."""
+    r = evidence.reference
+    places = some_rows(r.shape, evidence.axes, ENOUGH)
+    some = evidence.widened(places)
+    if 2 * some.reference.size > r.size:
+        return _try(evidence, FAULTS.values())
+    earlier = [(name, one[places]) for name, one in evidence.earlier if one.shape == r.shape]
+    some = dataclasses.replace(some, earlier=earlier)
+    level = _raw(some).level
+    tried = _try(some, (fault for name, fault in FAULTS.items() if name in BY_ROWS))
+    near = {one.name for one in tried if one.explains or one.clearly_below(level)}
+    rest = [fault for name, fault in FAULTS.items() if name not in BY_ROWS or name in near]
+    return sorted([*_try(evidence, rest), *(one for one in tried if one.name not in near)], key=lambda one: one.rank)
 
 
 def _try(evidence: Evidence, faults: Iterable[Fault], *, reshaped: bool = False) -> list[_Tried]:
@@ -160,14 +196,17 @@ def _tried(fault: Fault, prediction: Prediction, evidence: Evidence) -> _Tried:
         constraints = evidence.rows if evidence.is_distribution and not prediction.measure else 0
     # Data must be left after what was fitted and what is bound anyway.
     enough = left.counted - constraints - prediction.free >= (3 if prediction.free else 2)
-    return _Tried(fault, prediction, left, prediction.proven or (enough and left.agrees))
+    explains = prediction.proven or (enough and left.agrees)
+    if not explains:  # its arrays are not asked for again
+        prediction = dataclasses.replace(prediction, expected=_NOTHING, observed=_NOTHING)
+    return _Tried(fault, prediction, left, explains)
 
 
 def _sees_through(one: _Tried, raw: Agreement, evidence: Evidence) -> bool:
     """Whether a prediction explains a difference that would otherwise pass as noise."""
     if one.prediction.proven and one.fault.small:
         return True
-    if not one.explains or raw.level <= 4 * evidence.precision.eps or raw.counted < 5:
+    if not one.explains or raw.level <= LAST_DIGITS * evidence.precision.eps or raw.counted < 5:
         return False
     if one.fault.small:
         # A likelihood ratio: these are expected to hide in noise of their own size.
@@ -224,6 +263,7 @@ def diagnose_gradient(evidence: GradientEvidence, backend: Backend, *, forward_a
     raw = evidence.difference
     if raw.agrees or evidence.vacuous:
         return Verdict(raw, True, None)
+    evidence = evidence.widened()
     if not forward_agrees and evidence.consistent() is not False:
         return Verdict(raw, False, None)
     for fault in GRADIENT_FAULTS.values() if forward_agrees else (WRONG_BACKWARD,):

@@ -66,7 +66,9 @@ def _product_alone(evidence: Evidence) -> Evidence | None:
     if found is None or not found.rest.any():
         return None
     candidate = evidence.candidate[found.seen] - found.rest
-    return dataclasses.replace(evidence, reference=found.values, candidate=candidate, logits=None, earlier=())
+    return dataclasses.replace(
+        evidence, reference=found.values, candidate=candidate, logits=None, find_logits=None, earlier=()
+    )
 
 
 def also_of_the_product(predict: Predict) -> Predict:

@@ -1,0 +1,109 @@
+"""Two arrays as they are compared: which shapes may stand for each other, and what in them means nothing.
+
+Plain NumPy; knows no framework.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from polylogit.porting._names import is_output, operation_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["alike", "can_correspond", "squeezed"]
+
+# A score from here on is a mask's fill: those in use are -1e4, -1e9, the smallest number of a dtype, and -inf.
+_FILL = -9e3
+# A mask covers more of an array than a massive activation does, which is one channel or two.
+LEAST_MASKED = 0.05
+
+
+def can_correspond(r: tuple[int, ...], c: tuple[int, ...]) -> bool:
+    """Whether some fault turns an array of one shape into one of the other."""
+    if r == c:
+        return True
+    size, other = (int(np.prod(shape, dtype=np.int64)) for shape in (r, c))
+    if not size or not other:
+        return False
+    return (
+        sorted(squeezed(r)) == sorted(squeezed(c))  # transposed
+        or (max(size, other) == 2 * min(size, other) and 2 in (*r, *c))  # one column for two
+        or any(squeezed(r[:axis] + r[axis + 1 :]) == squeezed(c) for axis in range(len(r)))  # indices
+    )
+
+
+def squeezed(shape: Iterable[int]) -> tuple[int, ...]:
+    """A shape without axes of size one."""
+    return tuple(int(size) for size in shape if size != 1)
+
+
+def alike(name: str, r: Array, c: Array) -> tuple[Array, Array]:
+    """Two arrays without the differences that come from how frameworks keep them, and mean nothing.
+
+    Axes of size one; a batch of equal entries kept once, as position embeddings are; channels first or last within a
+    model; and what a mask puts into scores.
+    """
+    if r.ndim != c.ndim and squeezed(r.shape) == squeezed(c.shape):
+        c = c.reshape(r.shape)
+    if r.shape != c.shape:
+        if _is_batch_of(r.shape, c.shape):
+            c = np.broadcast_to(c, r.shape)
+        elif _is_batch_of(c.shape, r.shape):
+            r = np.broadcast_to(r, c.shape)
+        elif r.ndim == c.ndim > 2 and not is_output(name):
+            moved = (np.moveaxis(c, *axes) for axes in ((-1, 1), (1, -1)))
+            c = next((one for one in moved if one.shape == r.shape), c)
+    if operation_of(name) and name.endswith(".scores"):
+        return _masked_alike(r, c)
+    if r.shape == c.shape and (fills := _fills(r, c)) is not None:
+        return tuple(np.where(fills, -np.inf, one).astype(one.dtype) for one in (r, c))  # type: ignore[return-value]
+    return r, c
+
+
+def _fills(r: Array, c: Array) -> Any:
+    """What a mask put into both, if they are scores that somebody has recorded under another name.
+
+    One number and whatever was added to it, at many entries, a thousand times as large as all others: beside it the
+    others would be lost. A massive activation is in few channels.
+    """
+    if r.ndim < 2 or not r.size or "f" not in r.dtype.kind + c.dtype.kind or r.min() > _FILL:
+        return None
+    fills = (r <= _FILL) & (c <= _FILL)
+    if fills.mean() < LEAST_MASKED or fills.all():
+        return None
+    for one in (r, c):
+        others, finite = one[~fills], one[fills & np.isfinite(one)]
+        if finite.size:
+            largest = float(np.max(np.abs(others), initial=0.0, where=np.isfinite(others)))
+            low, high = float(finite.min()), float(finite.max())
+            if -high < 1e3 * largest or high - low > 4 * (largest - low * float(np.finfo(one.dtype).eps)):
+                return None
+    return fills
+
+
+def _is_batch_of(whole: tuple[int, ...], one: tuple[int, ...]) -> bool:
+    return len(whole) > 2 and one in (whole[1:], (1, *whole[1:]))
+
+
+def _masked_alike(r: Array, c: Array) -> tuple[Array, Array]:
+    """Two arrays of scores without what a mask put there, which says nothing of the scores.
+
+    What both mask is -inf on both, whatever the fills; what one masks has the value of the other on both, since whether
+    it is masked shows in the weights.
+    """
+    if r.shape != c.shape or "f" not in r.dtype.kind + c.dtype.kind:
+        return r, c
+    here, there = r <= _FILL, c <= _FILL
+    both = here & there
+    if not (here | there).any():
+        return r, c
+    return (
+        np.where(both, -np.inf, np.where(here, c, r)).astype(r.dtype),
+        np.where(both, -np.inf, np.where(there, r, c)).astype(c.dtype),
+    )

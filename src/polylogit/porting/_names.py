@@ -1,0 +1,52 @@
+"""The names under which recorders keep activations: softmax calls, outputs, inputs, entries of a tuple."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["is_aside", "is_output", "is_tap_or_output", "operation_of", "softmax_call", "split"]
+
+# A softmax call as the recorders name it.
+_TAP = re.compile(
+    r"(?:(?P<part>.+):)?(?P<call>(?P<operation>softmax|log_softmax|sigmoid):\d+\.(?P<what>scores|weights))"
+)
+# What follows a part's path: its inputs, what it computes before its activation, its second call, an entry of a tuple.
+_SUFFIX = re.compile(r"(:input|:linear|#\d|\[)")
+# What a part returns is matched by itself; these are there for whoever asks for them.
+_ASIDE = (":input", ":linear")
+
+
+def is_aside(name: str) -> bool:
+    """Whether this is there for whoever asks for it."""
+    return any(word in name for word in _ASIDE)
+
+
+def split(name: str) -> tuple[str, str]:
+    """A part's path, and what follows it."""
+    place = _SUFFIX.search(name)
+    return (name[: place.start()], name[place.start() :]) if place else (name, "")
+
+
+def softmax_call(name: str) -> Mapping[str, str]:
+    """What a name says of a softmax call; nothing if it is of none."""
+    match = _TAP.fullmatch(name)
+    return match.groupdict() if match else {}
+
+
+def operation_of(name: str) -> str:
+    """The operation whose call this is of; empty if it is of none."""
+    return softmax_call(name).get("operation", "")
+
+
+def is_output(name: str) -> bool:
+    """Whether this is what the model returns."""
+    return re.match(r"output($|[.\[#])", name) is not None
+
+
+def is_tap_or_output(name: str) -> bool:
+    """Whether this is of no part of the model."""
+    return bool(operation_of(name)) or is_output(name)
