@@ -15,7 +15,13 @@ from polylogit.porting import compare, record
 
 torch.manual_seed(0)
 config = transformers.GPT2Config(
-    n_layer=4, n_head=4, n_embd=64, vocab_size=100, initializer_range=0.15, scale_attn_by_inverse_layer_idx=True
+    vocab_size=100,
+    n_embd=64,
+    n_layer=4,
+    n_head=4,
+    initializer_range=0.15,
+    scale_attn_by_inverse_layer_idx=True,
+    use_cache=False,
 )
 original = transformers.GPT2LMHeadModel._from_config(config, attn_implementation="eager").eval()
 with tempfile.TemporaryDirectory() as folder:
@@ -23,7 +29,7 @@ with tempfile.TemporaryDirectory() as folder:
     port = transformers.FlaxGPT2LMHeadModel.from_pretrained(folder, from_pt=True)
 
 tokens = torch.randint(100, (4, 12))
-inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "use_cache": False}
+inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
 
 print(compare(original, port, inputs=inputs))
 

@@ -168,8 +168,10 @@ def outputs(original: Any, port: Any) -> None:
 def recorded(original: Any, port: Any) -> None:
     """With all activations: the first that differs, and why."""
     found = compare(record(original), record(port), inputs=sentences())
-    differ = sum(one.status == "disagrees" for one in found.activations)
-    print(f"{differ} of {len(found.activations)} activations differ, first {found.first_divergence}")
+    states = [one.status for one in found.activations]
+    print(
+        f"{len(states) - states.count('agrees')} of {len(states)} activations differ\nfirst: {found.first_divergence}"
+    )
     print(f"{found.cause.name}: {found.cause.explanation}\nfix: {found.cause.fix}")
 
 

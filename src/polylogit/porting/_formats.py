@@ -249,7 +249,7 @@ def _tflite(path: Path) -> Any:
 
 
 def _names_before_conversion(interpreter: Any) -> dict[int, str]:
-    """What inputs and outputs were called in the model that was converted, by index; files without a signature lack it."""
+    """What inputs and outputs were called in the model that was converted, by index; nothing without a signature."""
     if len(interpreter.get_signature_list()) != 1:
         return {}
     signature = interpreter.get_signature_runner()
