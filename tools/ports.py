@@ -141,9 +141,7 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
         found["recorded"] = _ask(recorded)
         if hasattr(porting, "isolate"):
             candidate = port.recorded(porting.record)
-            found["isolated"] = _ask(
-                lambda: porting.isolate(reference, candidate, more, names=None if head else port.names)
-            )
+            found["isolated"] = _ask(lambda: porting.isolate(reference, candidate, more, names=names or None))
     return found
 
 
