@@ -85,12 +85,15 @@ def to_onnx(model: Any, path: Path, *inputs: str) -> None:
 # --- TFLite ----------------------------------------------------------------------------------------------------------
 
 
-def to_tflite(model: Any, path: Path, *, mask: bool = True, quantized: bool = False) -> None:
-    """The model by way of transformers' class for TensorFlow; of 8 bits are the weights alone."""
-    import tensorflow as tf
+def to_tensorflow(model: Any, folder: Path) -> Any:
+    """The model in TensorFlow, by transformers' own conversion."""
+    model.save_pretrained(folder)
+    return transformers.TFBertForSequenceClassification.from_pretrained(folder, from_pt=True)
 
-    model.save_pretrained(path.parent)
-    port = transformers.TFBertForSequenceClassification.from_pretrained(path.parent, from_pt=True)
+
+def to_tflite(port: Any, path: Path, *, mask: bool = True, quantized: bool = False) -> None:
+    """A model of TensorFlow; of 8 bits are the weights alone."""
+    import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec((None, 12), tf.int32, name=name) for name in sentences()])
     def serve(input_ids: Any, attention_mask: Any) -> Any:
@@ -123,7 +126,7 @@ def softmaxes(path: Path) -> Any:
             interpreter.set_tensor(inputs[name]["index"], value.astype("int32"))
         interpreter.invoke()
         nodes = [one for one in interpreter.get_tensor_details() if one["name"].endswith("/Softmax")]
-        found = {one["name"]: interpreter.get_tensor(one["index"]) for one in nodes}
+        found = {one["name"].partition("/")[2]: interpreter.get_tensor(one["index"]) for one in nodes}
         return {**found, "output": interpreter.get_tensor(output["index"])}
 
     return call
@@ -134,7 +137,7 @@ def softmaxes(path: Path) -> Any:
 NAMES = {"output.logits": "output"}  # one tensor has no name of its own
 SOFTMAXES = NAMES | {
     f"bert.encoder.layer.{layer}.attention.self:softmax:{layer + 1}.weights": (
-        f"tf_bert_for_sequence_classification/bert/encoder/layer_._{layer}/attention/self/Softmax"
+        f"bert/encoder/layer_._{layer}/attention/self/Softmax"
     )
     for layer in range(2)
 }
@@ -167,9 +170,10 @@ def main() -> None:
         print(compare(original, load(folder / "masked.onnx"), inputs=inputs))
         told(compare(record(original), record(str(folder / "masked.onnx")), inputs=inputs, names=NAMES))
 
-        to_tflite(original, folder / "alone.tflite", mask=False)
-        to_tflite(original, folder / "masked.tflite")
-        to_tflite(original, folder / "eight.tflite", quantized=True)
+        port = to_tensorflow(original, folder)
+        to_tflite(port, folder / "alone.tflite", mask=False)
+        to_tflite(port, folder / "masked.tflite")
+        to_tflite(port, folder / "eight.tflite", quantized=True)
         print("\n[TFLite, without the mask]")
         told(compare(original, load(folder / "alone.tflite"), inputs=inputs))
         print("\n[TFLite, softmax nodes]")

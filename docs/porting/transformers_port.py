@@ -159,6 +159,8 @@ def to_keras(model: Any, causal: bool = True, approximate: bool = True) -> Any:
 
 # --- comparing -------------------------------------------------------------------------------------------------------
 
+NAMES = {"transformer.h.*": "h_*"}  # what Keras calls a layer; a port without such names is compared by the original's
+
 
 def outputs(original: Any, port: Any) -> None:
     """In one line."""
@@ -167,7 +169,7 @@ def outputs(original: Any, port: Any) -> None:
 
 def recorded(original: Any, port: Any) -> None:
     """With all activations: the first that differs, and why."""
-    found = compare(record(original), record(port), inputs=sentences())
+    found = compare(record(original), record(port), inputs=sentences(), names=NAMES)
     states = [one.status for one in found.activations]
     print(
         f"{len(states) - states.count('agrees')} of {len(states)} activations differ\nfirst: {found.first_divergence}"
