@@ -233,7 +233,7 @@ def _tflite(path: Path) -> Any:
         warnings.simplefilter("ignore")  # TensorFlow's own interpreter says that the other one is to be used
         interpreter = _interpreter()(model_path=str(path))
     names = _names_before_conversion(interpreter)
-    inputs = {names.get(one["index"], one["name"]): one for one in interpreter.get_input_details()}
+    inputs = {names.get(one["index"], str(one["name"])): one for one in interpreter.get_input_details()}
 
     def run(values: dict[str, Array]) -> dict[str, Any]:
         for name, value in values.items():
@@ -242,7 +242,7 @@ def _tflite(path: Path) -> Any:
         for name, value in values.items():
             interpreter.set_tensor(inputs[name]["index"], value)
         interpreter.invoke()
-        indices = {names.get(one["index"], one["name"]): one["index"] for one in interpreter.get_output_details()}
+        indices = {names.get(one["index"], str(one["name"])): one["index"] for one in interpreter.get_output_details()}
         return {name: interpreter.get_tensor(index) for name, index in indices.items()}
 
     return _Session({name: np.dtype(one["dtype"]).name for name, one in inputs.items()}, run)
