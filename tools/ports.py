@@ -33,6 +33,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shlex
 import sys
 import time
 import traceback
@@ -344,7 +345,7 @@ def _stored(path: Path | None, what: str, found: list[Any]) -> None:
 def _command(arguments: list[str]) -> str:
     """How it was called, without the file, which is wherever the caller likes."""
     at = arguments.index("--json")
-    return " ".join(arguments[:at] + arguments[at + 2 :])
+    return shlex.join(arguments[:at] + arguments[at + 2 :])
 
 
 if __name__ == "__main__":
