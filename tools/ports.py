@@ -14,7 +14,7 @@ same model: a fault that leaves the port less than 8 times as far from it as the
 
 From a checkout: ``PYTHONPATH=src python tools/ports.py --model bert -v``. With ``--drop`` the few activations whose
 shape or layout differs by design (ViT's patches, T5's position biases) are left out. `ports_page` makes a page of what
-``--json`` stored.
+``--json`` stored; its first lines have the commands.
 
 What is counted. *Noticed*: the comparison does not agree. *Module right*: the first divergence is inside the fault's
 module or in the same part (attention, mlp, norm, embeddings, head) of the same layer, see `ports_models.same_module`.
@@ -33,6 +33,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shlex
 import sys
 import time
 import traceback
@@ -62,54 +63,11 @@ from ports_models import (  # noqa: E402
     Torch,
     inputs,
     original,
-    same_module,
     with_weights,
 )
+from ports_rows import EFFECT, Row, Said  # noqa: E402
 
-EFFECT = 8.0  # a port that is less than so many times farther from float64 than the original has no fault
-
-
-@dataclasses.dataclass
-class Said:
-    """What one comparison said of one port."""
-
-    status: str = ""  # "agrees", "disagrees", "inconclusive", or "failed" where it raised
-    first: str = ""
-    cause: str = ""
-    explanation: str = ""
-    activations: int = 0
-    differ: int = 0  # of them
-    seconds: float = 0.0
-
-    @property
-    def noticed(self) -> bool:
-        return self.status == "disagrees"
-
-
-@dataclasses.dataclass
-class Row:
-    """One port and all that was said of it."""
-
-    model: str
-    port: str
-    fault: str
-    causes: list[str]
-    within: str
-    times: float  # farther from float64 than the original, at the outputs
-    kind: str = "fault"  # or "right"
-    impossible: str = ""  # why the port could not be made
-    said: dict[str, Said] = dataclasses.field(default_factory=dict)
-
-    def module_right(self, way: str) -> bool:
-        said = self.said[way]
-        return said.noticed and same_module(self.model.partition(",")[0], said.first, self.within)
-
-    def cause_right(self, way: str) -> bool:
-        return self.said[way].cause in self.causes
-
-    def wrong_name(self, way: str) -> bool:
-        return self.said[way].cause not in ("", "unknown", *self.causes)
-
+from polylogit.conformance._machine import machine  # noqa: E402
 
 # --- one port --------------------------------------------------------------------------------------------------------
 
@@ -167,7 +125,7 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
     if port.record_inputs is not None:
         more = {**given, **port.record_inputs} | ({} if head else {"output_attentions": True})
     last = "output" if head else "output.logits"
-    names = {last: last, **({} if head else port.names)}
+    names = {} if head else port.names
 
     def outputs() -> Any:
         return porting.compare(reference, port.outputs, inputs=given)
@@ -176,7 +134,7 @@ def ways(name: str, reference: Any, port: Any, given: dict[str, Any], *, drop: b
         candidate = port.recorded(porting.record)
         if drop:
             candidate = _without(candidate, one.other_shapes)
-        return porting.compare(porting.record(reference), candidate, inputs=more, names=names)
+        return porting.compare(porting.record(reference), candidate, inputs=more, names={last: last, **names})
 
     found = {}
     with port.broken(), torch.no_grad():
@@ -382,7 +340,14 @@ def _stored(path: Path | None, what: str, found: list[Any]) -> None:
     if path is not None:
         packages = ("torch", "transformers", "flax", "jax", "tensorflow", "keras", "onnxruntime", "numpy")
         versions = {package: importlib.metadata.version(package) for package in packages}
-        path.write_text(json.dumps({what: found, "versions": versions}, indent=1))
+        about = {"versions": versions, "machine": machine(), "command": _command(sys.argv[1:])}
+        path.write_text(json.dumps({what: found, **about}, indent=1))
+
+
+def _command(arguments: list[str]) -> str:
+    """How it was called, without the file, which is wherever the caller likes."""
+    at = arguments.index("--json")
+    return shlex.join(arguments[:at] + arguments[at + 2 :])
 
 
 if __name__ == "__main__":

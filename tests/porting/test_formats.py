@@ -218,6 +218,21 @@ def test_a_tflite_model_is_a_callable(folder: Any) -> None:
     assert compare_files("polylogit:softmax", "a.tflite", inputs="x.npy").agrees
 
 
+@pytest.mark.requires("tensorflow")
+def test_a_tflite_model_takes_and_returns_what_it_did_before_it_was_converted(folder: Any) -> None:
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 5], tf.float32, name=name) for name in ("scores", "mask")])  # type: ignore[untyped-decorator]
+    def function(scores: Any, mask: Any) -> Any:
+        return {"weights": tf.nn.softmax(scores - mask), "rest": scores + mask}
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], tf.Module())
+    (folder / "a.tflite").write_bytes(converter.convert())
+    found = load("a.tflite")(mask=0 * X, scores=X)
+    assert set(found) == {"weights", "rest"}
+    assert np.array_equal(found["rest"], X.astype(np.float32))
+
+
 # --- what is missing -------------------------------------------------------------------------------------------------
 
 

@@ -242,7 +242,8 @@ def _tflite(path: Path) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TensorFlow's own interpreter says that the other one is to be used
         interpreter = _interpreter()(model_path=str(path))
-    inputs = {one["name"]: one for one in interpreter.get_input_details()}
+    names = _names_before_conversion(interpreter)
+    inputs = {names.get(one["index"], str(one["name"])): one for one in interpreter.get_input_details()}
 
     def run(values: dict[str, Array]) -> dict[str, Any]:
         for name, value in values.items():
@@ -251,9 +252,19 @@ def _tflite(path: Path) -> Any:
         for name, value in values.items():
             interpreter.set_tensor(inputs[name]["index"], value)
         interpreter.invoke()
-        return {one["name"]: interpreter.get_tensor(one["index"]) for one in interpreter.get_output_details()}
+        indices = {names.get(one["index"], str(one["name"])): one["index"] for one in interpreter.get_output_details()}
+        return {name: interpreter.get_tensor(index) for name, index in indices.items()}
 
     return _Session({name: np.dtype(one["dtype"]).name for name, one in inputs.items()}, run)
+
+
+def _names_before_conversion(interpreter: Any) -> dict[int, str]:
+    """What inputs and outputs were called in the model that was converted, by index; nothing without a signature."""
+    if len(interpreter.get_signature_list()) != 1:
+        return {}
+    signature = interpreter.get_signature_runner()
+    details = (*signature.get_input_details().items(), *signature.get_output_details().items())
+    return {one["index"]: name for name, one in details}
 
 
 def _interpreter() -> Any:
