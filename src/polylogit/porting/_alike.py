@@ -72,8 +72,10 @@ def _fills(r: Array, c: Array) -> Any:
     One number and whatever was added to it, at many entries, a thousand times as large as all others: beside it the
     others would be lost. A massive activation is in few channels.
     """
-    if r.ndim < 2 or not r.size or "f" not in r.dtype.kind + c.dtype.kind or r.min() > _FILL:
+    if r.ndim < 2 or not r.size or "f" not in r.dtype.kind + c.dtype.kind:
         return None
+    if all(np.min(one, initial=0.0, where=one > -np.inf) > _FILL for one in (r, c)):
+        return None  # none, or -inf, which hides nothing
     fills = (r <= _FILL) & (c <= _FILL)
     if fills.mean() < LEAST_MASKED or fills.all():
         return None
