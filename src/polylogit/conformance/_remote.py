@@ -110,7 +110,7 @@ class RemoteImplementation(Subject):
         self.backend = RemoteBackend(*(facts[name] for name in names), *lists, *said)
         self.name = f"{self.backend.name}+{kernel['name']}"
         self.on_numpy, self.layouts = bool(facts["on_numpy"]), tuple(facts["layouts"])
-        self._kept, self._declined = frozenset(facts["kept"]), dict(offered["declined"])
+        self._lacking, self._declined = dict(facts["lacking"]), dict(offered["declined"])
         self.offers_axis, self.offers_where = bool(offered["offers_axis"]), bool(offered["offers_where"])
         self.offers_dtype, self.default_axis = bool(offered["offers_dtype"]), bool(offered["default_axis"])
         self.default_vjp_axis, self.axis_name = bool(offered["default_vjp_axis"]), str(offered["axis_name"])
@@ -118,9 +118,9 @@ class RemoteImplementation(Subject):
 
     # --- facts -------------------------------------------------------------------------------------------------
 
-    def keeps(self, dtype: Finfo) -> bool:
-        """Whether the framework has arrays of this dtype here."""
-        return dtype.name in self._kept
+    def lacks(self, dtype: Finfo) -> str:
+        """Why the framework has no arrays of this dtype here; empty if it has."""
+        return str(self._lacking.get(dtype.name, ""))
 
     def declines(self, dtype: Finfo) -> str:
         """Why a universal function cannot take this dtype; empty if it can."""
