@@ -29,7 +29,8 @@ def exp(x: mx.array) -> mx.array:
     y = mx.full(r.shape, 1 / math.factorial(_DEGREE), dtype=mx.float64)
     for power in range(_DEGREE - 1, -1, -1):
         y = y * r + 1 / math.factorial(power)
-    k = mx.where(mx.isnan(x), 0, k).astype(mx.int64)
+    # MLX follows what a function with derivatives of its own is made of, and cannot differentiate bits.
+    k = mx.stop_gradient(mx.where(mx.isnan(x), 0, k).astype(mx.int64))
     half = k // 2  # a power of two that float64 has, where 2^k may be none
     y = y * _power_of_two(half) * _power_of_two(k - half)
     return mx.where(mx.isnan(x), x, mx.where(x > 709.9, math.inf, y))
