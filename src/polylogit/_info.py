@@ -24,7 +24,7 @@ class BackendInfo:
     Attributes
     ----------
     name : str
-        As in ``backend=name``.
+        As in ``backend=name``; "name of package" for a plug-in that cannot be used.
     installed : bool
         Whether its framework can be found; nothing is imported to tell.
     version : str or None
@@ -34,7 +34,7 @@ class BackendInfo:
     reason : str or None
         Why it is unavailable, where it is.
     install : str
-        The command that installs it.
+        The command that installs it; of a plug-in that cannot be used, the one that takes it away.
     """
 
     name: str
@@ -46,6 +46,9 @@ class BackendInfo:
 
 
 def _version(specification: Specification) -> str | None:
+    backend = registry.loaded(specification.name)
+    if backend is not None and backend.version:
+        return backend.version
     for distribution in specification.distributions:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(distribution)
@@ -70,6 +73,8 @@ def _findable(package: str) -> bool:
 def backends() -> tuple[BackendInfo, ...]:
     """Every known backend: whether it is installed, its version, whether it is loaded. Imports none of them.
 
+    A plug-in that cannot be used, say because its name is taken, comes last, with the reason.
+
     Returns
     -------
     tuple of BackendInfo
@@ -81,4 +86,10 @@ def backends() -> tuple[BackendInfo, ...]:
     ['numpy', 'torch', 'tensorflow', 'jax']
     """
     registry.scan_entry_points()
-    return tuple(_information(specification) for specification in registry.SPECIFICATIONS.values())
+    return (
+        *(_information(specification) for specification in registry.SPECIFICATIONS.values()),
+        *(
+            BackendInfo(f"{name} of {distribution}", False, None, False, reason, f"pip uninstall {distribution}")
+            for (name, distribution), reason in registry.LEFT_OUT.items()
+        ),
+    )

@@ -75,6 +75,7 @@ class _Answers:
         bare = Implementation(backend, header["operation"], device=header["device"])
         return {
             "name": backend.name,
+            "version": backend.version,
             "differentiates": backend.differentiates,
             "always_compiles": backend.always_compiles,
             "slow_compilers": list(backend.slow_compilers),

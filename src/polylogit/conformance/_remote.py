@@ -45,6 +45,7 @@ class RemoteBackend:
     """What a backend in another process is called and declares; see `polylogit.extend.Backend`."""
 
     name: str
+    version: str
     differentiates: bool
     always_compiles: str
     slow_compilers: tuple[str, ...]
@@ -104,7 +105,7 @@ class RemoteImplementation(Subject):
         self._load = {"operation": operation, "device": device, "backend": backend, **what}
         self._process: _Process | None = None
         facts, offered = self._start()
-        names = ("name", "differentiates", "always_compiles")
+        names = ("name", "version", "differentiates", "always_compiles")
         lists = (tuple(facts[name]) for name in ("slow_compilers", "compilers", "devices"))
         said = (dict(facts[name]) for name in ("capabilities", "spelling"))
         self.backend = RemoteBackend(*(facts[name] for name in names), *lists, *said)
