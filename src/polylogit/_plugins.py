@@ -53,10 +53,14 @@ def unfit(brought: Any, name: str) -> str:
     if not (isinstance(brought, type) and issubclass(brought, Backend)):
         return f"{brought!r} is no subclass of polylogit.extend.Backend"
     if missing := sorted(brought.__abstractmethods__):
-        return f"its class {brought.__qualname__} lacks {', '.join(missing)}; `help(polylogit.extend.Backend)` says each"
+        return (
+            f"its class {brought.__qualname__} lacks {', '.join(missing)}; `help(polylogit.extend.Backend)` says each"
+        )
     called = getattr(brought, "name", None)
     if called != name:
-        return f"its class {brought.__qualname__} has name = {called!r} and is registered as {name!r}; make them the same"
+        return (
+            f"its class {brought.__qualname__} has name = {called!r} and is registered as {name!r}; make them the same"
+        )
     return ""
 
 

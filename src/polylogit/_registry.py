@@ -198,7 +198,9 @@ def scan_entry_points() -> None:
     if not _scanned:
         from importlib.metadata import entry_points  # takes longer than the rest of polylogit
 
-        found = [(one.name, one.dist.name if one.dist else "", one.value) for one in entry_points(group=ENTRY_POINT_GROUP)]
+        found = [
+            (one.name, one.dist.name if one.dist else "", one.value) for one in entry_points(group=ENTRY_POINT_GROUP)
+        ]
         for name, distribution, target in sorted(found):  # so that it does not depend on the order on the disk
             _enter(name, distribution, target)
         _scanned = True

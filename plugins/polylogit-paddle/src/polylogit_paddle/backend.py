@@ -168,7 +168,9 @@ class PaddleBackend(Backend):
         array = host_array(value)
         own = _DTYPES.get(array.dtype.name)
         if own is None:
-            message = f"Paddle has no tensors of dtype {array.dtype.name}; cast the array first, for example to float32."
+            message = (
+                f"Paddle has no tensors of dtype {array.dtype.name}; cast the array first, for example to float32."
+            )
             raise DTypeError(message)
         if target is None and not (hasattr(value, "dtype") or holds_numpy(value)) and own == paddle.float64:
             target = _Primitives.default_float()
@@ -259,7 +261,7 @@ def _place(device: Any) -> Any:
         return paddle.CPUPlace()
     if kind == "gpu" and paddle.is_compiled_with_cuda():
         return paddle.CUDAPlace(int(index or 0))
-    message = f"device={device!r} is none of Paddle's here; pass for example \"cpu\"."
+    message = f'device={device!r} is none of Paddle\'s here; pass for example "cpu".'
     raise ConversionError(message)
 
 
