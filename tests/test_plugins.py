@@ -1,4 +1,4 @@
-"""Backends of other packages: one that is broken, incomplete, greedy or called like another is named and harms nobody."""
+"""Backends of other packages: broken, incomplete, greedy ones, or called like another, are named and harm nobody."""
 
 from __future__ import annotations
 

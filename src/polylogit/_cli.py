@@ -1,4 +1,4 @@
-"""The command line, with click: ``polylogit backends | conform | check | replay | audit | compare | compare-tokens``.
+"""The command line, with click: the commands of ``polylogit``.
 
 Exit status 0 agrees, 1 disagrees, 2 usage, 3 inconclusive. Knows the public functions of the kit and of the porting
 tools, and imports either only when its command runs.
@@ -16,6 +16,7 @@ import click
 import polylogit as library
 from polylogit._info import backends as installed
 from polylogit._operations import listed
+from polylogit._outline import new_backend
 from polylogit.errors import PolylogitError
 
 if TYPE_CHECKING:
@@ -150,6 +151,9 @@ def backends() -> None:
                 status = f"[red]{escape(str(error))}[/]"
         table.add_row(info.name, info.version or "", status, devices)
     console().print(table)
+
+
+polylogit.command()(_usage(new_backend))
 
 
 @polylogit.command()

@@ -20,8 +20,8 @@ class UnfitError(Exception):
     """What a package brings is no backend; says why."""
 
 
-# The top-level package that defines the arrays -> what the framework is called, and its plug-in in the folder `plugins`
-# of polylogit's sources; empty where nobody has written one.
+# The top-level package that defines the arrays -> what the framework is called, and its plug-in in the folder
+# `plugins` of polylogit's sources; empty where nobody has written one.
 _FRAMEWORKS = {
     "mlx": ("MLX", "polylogit-mlx"),
     "paddle": ("PaddlePaddle", "polylogit-paddle"),

@@ -1,7 +1,7 @@
 """The exponential and the logarithm in float64, of which MLX computes no more than float32's digits.
 
-MLX adds, multiplies and divides in float64 as it should. The exponential is that of a number within half a logarithm of 2
-around 0, by its series, and a power of two made from its bits; the logarithm is MLX's own, improved by one step of
+MLX adds, multiplies and divides in float64 as it should. The exponential is that of a number within half a logarithm of
+2 around 0, by its series, and a power of two made from its bits; the logarithm is MLX's own, improved by one step of
 Halley's method, which triples its digits.
 """
 
