@@ -18,8 +18,8 @@ __all__ = ["new_backend"]
 
 _TEMPLATES = Path(__file__).parent / "templates" / "new_backend"
 _FILES = {
-    "pyproject.toml": "pyproject.toml",
-    "README.md": "README.md",
+    "pyproject.toml.txt": "pyproject.toml",
+    "README.md.txt": "README.md",
     "__init__.py.txt": "src/polylogit_{name}/__init__.py",
     "backend.py.txt": "src/polylogit_{name}/backend.py",
     "test_conform.py.txt": "tests/test_conform.py",

@@ -1,8 +1,8 @@
 """softmax and log_softmax along the last axis, and sigmoid, each with its derivatives, in float32 or float64.
 
-Paddle's own clip the distance to the maximum at 64, lose NaN in long rows and have no second derivative. What is taken
-from Paddle here are elementwise functions, a maximum and sums of a few terms; every function says what its derivative is,
-made of these functions again, so that it can be differentiated again. Knows Paddle, and nothing of polylogit.
+Paddle's own clip the distance to the maximum at 64 and have no second derivative. What is taken from Paddle here are
+elementwise functions, a maximum and sums of a few terms; every function says what its derivative is, made of these
+functions again, so that it can be differentiated again. Knows Paddle, and nothing of polylogit.
 """
 
 from __future__ import annotations
