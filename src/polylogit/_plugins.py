@@ -20,8 +20,8 @@ class UnfitError(Exception):
     """What a package brings is no backend; says why."""
 
 
-# The top-level package that defines the arrays -> what the framework is called, and its plug-in in the folder
-# `plugins` of polylogit's sources; empty where nobody has written one.
+# The top-level package that defines the arrays -> what the framework is called, and its plug-in in the folder `plugins`
+# of polylogit's sources; empty where nobody has.
 _FRAMEWORKS = {
     "mlx": ("MLX", "polylogit-mlx"),
     "paddle": ("PaddlePaddle", "polylogit-paddle"),
@@ -33,7 +33,7 @@ _FRAMEWORKS = {
 
 
 def hint(roots: Iterable[str]) -> str:
-    """How to have a framework served whose plug-in is missing; empty where none of these packages is known to be one."""
+    """How to have a framework served whose plug-in is missing; empty where none of these packages is a known one."""
     for root in roots:
         title, package = _FRAMEWORKS.get(root, ("", ""))
         if package:

@@ -5,10 +5,10 @@ import math
 import mlx.core as mx
 import numpy as np
 import pytest
+from polylogit_mlx import double
 
 import polylogit
 from polylogit import conformance, errors
-from polylogit_mlx import double
 
 
 def test_every_case_of_level_quick_agrees_with_exact_values():
