@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
 from polylogit._cli import polylogit
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def write(*arguments: str) -> tuple[int, str]:

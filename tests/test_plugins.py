@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
 import sys
 import types
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,6 +21,8 @@ from polylogit.extend import Backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+ROOT = Path(__file__).resolve().parents[1]
 
 pytestmark = pytest.mark.usefixtures("registry_kept")
 
@@ -222,10 +226,24 @@ class TestAKnownFrameworkWithoutItsPlugin:
         assert f"{module}.{name}" in str(refused.value)
 
     def test_the_command_names_a_folder_that_is_there(self) -> None:
-        from pathlib import Path
-
         from polylogit._plugins import _FRAMEWORKS
 
-        plugins = Path(__file__).parents[1] / "plugins"
+        plugins = ROOT / "plugins"
         for _, package in _FRAMEWORKS.values():
             assert not package or (plugins / package / "pyproject.toml").is_file()
+
+
+def test_a_framework_that_ends_its_process_is_a_line_of_polylogit_backends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from polylogit._info import tried
+
+    (tmp_path / "ends_it_all.py").write_text("import os\nos._exit(7)\n")
+    info = tmp_path / "ends_it_all-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ends-it-all\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[polylogit.backends]\nends_it_all = ends_it_all:Backend\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *filter(None, sys.path)]))
+    found = tried(["ends_it_all", "numpy"])
+    assert "status 7" in found["ends_it_all"]["error"]
+    assert (found["numpy"]["error"], found["numpy"]["devices"]) == ("", "cpu")

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from polylogit import _registry as registry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from polylogit._registry import Specification
 
-__all__ = ["BackendInfo", "backends"]
+__all__ = ["BackendInfo", "backends", "tried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +95,39 @@ def backends() -> tuple[BackendInfo, ...]:
             for (name, distribution), reason in registry.LEFT_OUT.items()
         ),
     )
+
+
+# What a process prints of one backend, as a line of JSON.
+_SAYING = """
+import json, sys, polylogit
+said = dict.fromkeys(("error", "version", "engine", "devices"), "")
+try:
+    backend = polylogit.get_backend(sys.argv[1])
+    said.update(version=backend.version, engine=backend.engine, devices=", ".join(backend.devices()))
+except polylogit.errors.PolylogitError as error:
+    said["error"] = str(error)
+print(json.dumps(said))
+"""
+
+
+def tried(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What each backend says of itself: its error, version, engine and devices.
+
+    Each is imported in a process of its own, all at once: some frameworks end the process where another is loaded.
+    """
+    import json
+    import subprocess
+
+    def begun(name: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", _SAYING, name]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    found = {}
+    for name, process in {name: begun(name) for name in names}.items():
+        printed, _ = process.communicate()
+        lines = printed.splitlines()
+        if process.returncode == 0 and lines:
+            found[name] = dict(json.loads(lines[-1]))
+        else:
+            found[name] = {"error": f"its process ended with status {process.returncode} when it was imported"}
+    return found
