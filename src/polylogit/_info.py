@@ -51,7 +51,12 @@ def _version(specification: Specification) -> str | None:
     backend = registry.loaded(specification.name)
     if backend is not None and backend.version:
         return backend.version
-    for distribution in specification.distributions:
+    named = specification.distributions
+    if (
+        specification.brought_by
+    ):  # a plug-in: its framework may be installed under another name
+        named = (*importlib.metadata.packages_distributions().get(specification.name, ()), *named)
+    for distribution in named:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(distribution)
     return None

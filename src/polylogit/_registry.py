@@ -250,7 +250,9 @@ def _load(name: str) -> Backend:
         reason = FAILURES[name] if unusable else f"importing {specification.package!r} failed with {FAILURES[name]}"
         brought_by, remedy = specification.brought_by, f"Install or repair it with `{specification.install}`"
         if brought_by:
-            remedy = f"Repair the package {brought_by}, or take it away with `pip uninstall {brought_by}`"
+            missing = error.name if isinstance(error, ModuleNotFoundError) else ""
+            remedy = f"Install what brings the module {missing!r}" if missing else f"Repair the package {brought_by}"
+            remedy += f", or take {brought_by} away with `pip uninstall {brought_by}`"
         elif unusable:
             remedy = f"Repair {specification.target}"
         message = f"backend {name!r} cannot be used: {reason}. {remedy}; the other backends still work."
