@@ -52,9 +52,7 @@ def _version(specification: Specification) -> str | None:
     if backend is not None and backend.version:
         return backend.version
     named = specification.distributions
-    if (
-        specification.brought_by
-    ):  # a plug-in: its framework may be installed under another name
+    if specification.brought_by:  # a plug-in: its framework may be installed under another name
         named = (*importlib.metadata.packages_distributions().get(specification.name, ()), *named)
     for distribution in named:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
