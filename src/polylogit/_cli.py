@@ -1,4 +1,4 @@
-"""The command line, with click: ``polylogit backends | conform | check | replay | audit | compare | compare-tokens``.
+"""The command line, with click: the commands of ``polylogit``.
 
 Exit status 0 agrees, 1 disagrees, 2 usage, 3 inconclusive. Knows the public functions of the kit and of the porting
 tools, and imports either only when its command runs.
@@ -15,7 +15,9 @@ import click
 
 import polylogit as library
 from polylogit._info import backends as installed
+from polylogit._info import tried
 from polylogit._operations import listed
+from polylogit._outline import new_backend
 from polylogit.errors import PolylogitError
 
 if TYPE_CHECKING:
@@ -139,17 +141,16 @@ def backends() -> None:
     from polylogit.conformance._reports.terminal import console
 
     table = Table("backend", "version", "status", "devices")
+    found = tried([info.name for info in installed() if info.installed])
     for info in installed():
-        status, devices = escape(f"{info.reason}; {info.install}"), ""
-        if info.installed:
-            try:
-                backend = library.get_backend(info.name)
-                devices = ", ".join(backend.devices())
-                status = "[green]works[/]" + (f" ({escape(backend.engine)})" if backend.engine else "")
-            except PolylogitError as error:
-                status = f"[red]{escape(str(error))}[/]"
-        table.add_row(info.name, info.version or "", status, devices)
+        said = found.get(info.name, {"error": f"{info.reason}; {info.install}"})
+        works = "[green]works[/]" + (f" ({escape(said['engine'])})" if said.get("engine") else "")
+        status = "[red]" * info.installed + escape(said["error"]) if said["error"] else works
+        table.add_row(info.name, said.get("version") or info.version or "", status, said.get("devices", ""))
     console().print(table)
+
+
+polylogit.command()(_usage(new_backend))
 
 
 @polylogit.command()

@@ -228,6 +228,7 @@ def _lend(node: Any, source: Backend | None) -> Loan:
             source = registry.owner_of(type(node))
         except UnsupportedArrayError:
             remedy = "pass arrays of a known framework, or containers of them; see polylogit.register_backend"
+            remedy = registry.missing_plugin(type(node)) or remedy
             raise no_values(node, "no array, and no container that is known", remedy) from None
     return source.lend(node)
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from polylogit import _registry as registry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from polylogit._registry import Specification
 
-__all__ = ["BackendInfo", "backends"]
+__all__ = ["BackendInfo", "backends", "tried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class BackendInfo:
     Attributes
     ----------
     name : str
-        As in ``backend=name``.
+        As in ``backend=name``; "name of package" for a plug-in that cannot be used.
     installed : bool
         Whether its framework can be found; nothing is imported to tell.
     version : str or None
@@ -34,7 +36,7 @@ class BackendInfo:
     reason : str or None
         Why it is unavailable, where it is.
     install : str
-        The command that installs it.
+        The command that installs it; of a plug-in that cannot be used, the one that takes it away.
     """
 
     name: str
@@ -46,7 +48,13 @@ class BackendInfo:
 
 
 def _version(specification: Specification) -> str | None:
-    for distribution in specification.distributions:
+    backend = registry.loaded(specification.name)
+    if backend is not None and backend.version:
+        return backend.version
+    named = specification.distributions
+    if specification.brought_by:  # a plug-in: its framework may be installed under another name
+        named = (*importlib.metadata.packages_distributions().get(specification.name, ()), *named)
+    for distribution in named:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(distribution)
     return None
@@ -70,6 +78,8 @@ def _findable(package: str) -> bool:
 def backends() -> tuple[BackendInfo, ...]:
     """Every known backend: whether it is installed, its version, whether it is loaded. Imports none of them.
 
+    A plug-in that cannot be used, say because its name is taken, comes last, with the reason.
+
     Returns
     -------
     tuple of BackendInfo
@@ -81,4 +91,46 @@ def backends() -> tuple[BackendInfo, ...]:
     ['numpy', 'torch', 'tensorflow', 'jax']
     """
     registry.scan_entry_points()
-    return tuple(_information(specification) for specification in registry.SPECIFICATIONS.values())
+    return (
+        *(_information(specification) for specification in registry.SPECIFICATIONS.values()),
+        *(
+            BackendInfo(f"{name} of {distribution}", False, None, False, reason, f"pip uninstall {distribution}")
+            for (name, distribution), reason in registry.LEFT_OUT.items()
+        ),
+    )
+
+
+# What a process prints of one backend, as a line of JSON.
+_SAYING = """
+import json, sys, polylogit
+said = dict.fromkeys(("error", "version", "engine", "devices"), "")
+try:
+    backend = polylogit.get_backend(sys.argv[1])
+    said.update(version=backend.version, engine=backend.engine, devices=", ".join(backend.devices()))
+except polylogit.errors.PolylogitError as error:
+    said["error"] = str(error)
+print(json.dumps(said))
+"""
+
+
+def tried(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What each backend says of itself: its error, version, engine and devices.
+
+    Each is imported in a process of its own, all at once: some frameworks end the process where another is loaded.
+    """
+    import json
+    import subprocess
+
+    def begun(name: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", _SAYING, name]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    found = {}
+    for name, process in {name: begun(name) for name in names}.items():
+        printed, _ = process.communicate()
+        lines = printed.splitlines()
+        if process.returncode == 0 and lines:
+            found[name] = dict(json.loads(lines[-1]))
+        else:
+            found[name] = {"error": f"its process ended with status {process.returncode} when it was imported"}
+    return found

@@ -13,6 +13,7 @@ import contextvars
 import sys
 
 from polylogit._operations import OPERATIONS
+from polylogit._plugins import UnfitError, claimed, hint, unfit
 from polylogit.errors import (
     BackendUnavailableError,
     UnknownBackendError,
@@ -58,7 +59,7 @@ PYTHON_TYPES = (bool, int, float, complex, list, tuple, range)
 class Specification:
     """What is known of a backend before it is imported."""
 
-    __slots__ = ("distributions", "install", "name", "package", "roots", "target", "trees")
+    __slots__ = ("brought_by", "distributions", "install", "name", "package", "roots", "target", "trees")
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class Specification:
         distributions: tuple[str, ...],
         install: str,
         trees: bool = False,
+        brought_by: str | None = None,
     ) -> None:
         self.name = name
         self.target = target  # "module:Class"
@@ -77,6 +79,8 @@ class Specification:
         self.distributions = distributions  # under which names its version may be found
         self.install = install
         self.trees = trees  # whether it may know containers that Python does not; see `Backend.flatten`
+        # What is installed with pip and brings it; "" for one that was registered by a call, None for polylogit's own.
+        self.brought_by = brought_by
 
 
 def _built_in(
@@ -113,6 +117,7 @@ _ARRAY_API = Specification(
 
 _INSTANCES: dict[str, Backend] = {}
 FAILURES: dict[str, str] = {}  # name -> why its import failed, for `backends`
+LEFT_OUT: dict[tuple[str, str], str] = {}  # (name, distribution) of an entry point that is not used -> why
 OVERRIDES: dict[tuple[str, str], list[Override]] = {}
 
 _default_backend: contextvars.ContextVar[str] = contextvars.ContextVar("polylogit_default_backend", default="numpy")
@@ -147,6 +152,10 @@ def register_backend(name: str, target: str, /, *, modules: tuple[str, ...] = ()
 
     A package does the same for all its users through the entry-point group ``polylogit.backends``.
     """
+    _register(name, target, modules, "")
+
+
+def _register(name: str, target: str, modules: tuple[str, ...], distribution: str) -> None:
     module, colon, cls = target.partition(":")
     if not (module and colon and cls.isidentifier()):
         message = (
@@ -155,7 +164,10 @@ def register_backend(name: str, target: str, /, *, modules: tuple[str, ...] = ()
         raise UnknownBackendError(message)
     package = module.partition(".")[0]
     roots = tuple(dict.fromkeys((name, package, *modules)))
-    SPECIFICATIONS[name] = Specification(name, target, roots, package, (package, name), f"pip install {package}", True)
+    # A plug-in is called after its framework, whose version is the one that matters.
+    known_as = (name, distribution, package) if distribution else (name, package)
+    install = f"pip install {distribution or package}"
+    SPECIFICATIONS[name] = Specification(name, target, roots, package, known_as, install, True, distribution)
     _forget(name)
 
 
@@ -186,10 +198,30 @@ def scan_entry_points() -> None:
     if not _scanned:
         from importlib.metadata import entry_points  # takes longer than the rest of polylogit
 
-        for entry_point in entry_points(group=ENTRY_POINT_GROUP):
-            if entry_point.name not in SPECIFICATIONS:
-                register_backend(entry_point.name, entry_point.value)
+        found = [
+            (one.name, one.dist.name if one.dist else "", one.value) for one in entry_points(group=ENTRY_POINT_GROUP)
+        ]
+        for name, distribution, target in sorted(found):  # so that it does not depend on the order on the disk
+            _enter(name, distribution, target)
         _scanned = True
+
+
+def _enter(name: str, distribution: str, target: str) -> None:
+    """Register what an entry point names, or keep why it is left out: a mistake there is nobody else's."""
+    taken = _ARRAY_API if name == _ARRAY_API.name else SPECIFICATIONS.get(name)
+    if taken is not None:
+        if taken.target != target and taken.brought_by != "":  # what the user registered is meant to replace it
+            owner = taken.brought_by or "polylogit itself"
+            LEFT_OUT[name, distribution] = (
+                f"{distribution} brings a backend called {name!r}, and {owner} has that name already; it needs another"
+            )
+        return
+    try:
+        _register(name, target, (), distribution)
+    except UnknownBackendError:
+        LEFT_OUT[name, distribution] = (
+            f'{distribution} names {target!r} as its backend; the entry point has to be of the form "module:Class"'
+        )
 
 
 def _load(name: str) -> Backend:
@@ -203,23 +235,44 @@ def _load(name: str) -> Backend:
     if specification is None:
         message = f"backend {name!r} is not registered; known are {', '.join(SPECIFICATIONS)}. Register it with "
         message += f'polylogit.register_backend({name!r}, "module:Class") or install the package that brings it.'
-        raise UnknownBackendError(message)
+        told = [why for (left_out, _), why in LEFT_OUT.items() if left_out == name] or [hint((name,))]
+        raise UnknownBackendError(message + "".join(f" {one}." for one in told if one))
     module, _, cls = specification.target.partition(":")
     import importlib  # as above
 
     try:
-        made: Backend = getattr(importlib.import_module(module), cls)()
+        brought = getattr(importlib.import_module(module), cls)
+        made = brought() if specification.brought_by is None else _examined(brought, name)
     except Exception as error:
         # Any exception: a broken framework fails its import in whatever way it likes.
-        FAILURES[name] = f"{type(error).__name__}: {error}"
-        message = (
-            f"backend {name!r} cannot be used: importing {specification.package!r} failed with "
-            f"{FAILURES[name]}. Install or repair it with `{specification.install}`; the other backends still work."
-        )
+        unusable = isinstance(error, UnfitError)
+        FAILURES[name] = str(error) if unusable else f"{type(error).__name__}: {error}"
+        reason = FAILURES[name] if unusable else f"importing {specification.package!r} failed with {FAILURES[name]}"
+        brought_by, remedy = specification.brought_by, f"Install or repair it with `{specification.install}`"
+        if brought_by:
+            missing = error.name if isinstance(error, ModuleNotFoundError) else ""
+            remedy = f"Install what brings the module {missing!r}" if missing else f"Repair the package {brought_by}"
+            remedy += f", or take {brought_by} away with `pip uninstall {brought_by}`"
+        elif unusable:
+            remedy = f"Repair {specification.target}"
+        message = f"backend {name!r} cannot be used: {reason}. {remedy}; the other backends still work."
         raise BackendUnavailableError(message, name=specification.package) from error
     FAILURES.pop(name, None)
     # A second thread may have been as quick; all use the one that was published first.
     return _INSTANCES.setdefault(name, made)
+
+
+def _examined(brought: Any, name: str) -> Backend:
+    """The backend that a plug-in brings, if it is one."""
+    if problem := unfit(brought, name):
+        raise UnfitError(problem)
+    made: Backend = brought()
+    others = [(cls, owner.name) for cls, owner in list(_OWNERS.items()) if owner.name != name]
+    if "numpy" in sys.modules:
+        others.append((sys.modules["numpy"].ndarray, "numpy"))
+    if problem := claimed(made, [*((cls, "Python") for cls in (object, *PYTHON_TYPES)), *others]):
+        raise UnfitError(problem)
+    return made
 
 
 def get_backend(name_or_array: Any, /) -> Backend:
@@ -298,6 +351,11 @@ class use_backend:  # noqa: N801  a context manager, spelled like the function i
         _default_backend.reset(self._tokens.pop())
 
 
+def loaded(name: str) -> Backend | None:
+    """The backend of that name, if it is in use in this process."""
+    return _INSTANCES.get(name)
+
+
 def is_known(name: str) -> bool:
     """Whether a backend of that name is registered, as far as is known without reading the entry points."""
     return name in SPECIFICATIONS or name == _ARRAY_API.name
@@ -306,7 +364,17 @@ def is_known(name: str) -> bool:
 # --- from a type to its implementation -------------------------------------------------------------------------------
 
 
+def missing_plugin(cls: type) -> str:
+    """How to have a type of a known framework served, where nothing that is installed serves that framework."""
+    roots = [root for root in _roots(cls) if not any(root in one.roots for one in SPECIFICATIONS.values())]
+    return hint(roots)
+
+
 def _unsupported(cls: type) -> UnsupportedArrayError:
+    if missing := missing_plugin(cls):
+        name = f"{cls.__module__}.{cls.__qualname__}"
+        message = f"an object of the type {name}: {missing}. Or convert it first, for example with numpy.asarray."
+        return UnsupportedArrayError(message)
     message = (
         f"an object of the type {cls.__module__}.{cls.__qualname__} is no array that polylogit knows; it takes the "
         f"arrays of {', '.join(SPECIFICATIONS)}, Python numbers and nested sequences of them. Convert it first, for "
@@ -315,10 +383,14 @@ def _unsupported(cls: type) -> UnsupportedArrayError:
     return UnsupportedArrayError(message)
 
 
+def _roots(cls: type) -> Iterator[str]:
+    """The top-level packages that define a class and its bases, nearest first."""
+    yield from dict.fromkeys(str(base.__module__).partition(".")[0] for base in cls.__mro__)
+
+
 def _candidates(cls: type) -> Iterator[str]:
     """The backends whose imported packages define a class in the inheritance of `cls`, nearest first."""
-    roots = dict.fromkeys(str(base.__module__).partition(".")[0] for base in cls.__mro__)
-    for root in roots:
+    for root in _roots(cls):
         if root in sys.modules:
             for specification in list(SPECIFICATIONS.values()):
                 if root in specification.roots:
@@ -336,7 +408,11 @@ def with_trees() -> Iterator[Backend]:
     """The backends that may know containers of their own, as far as their packages are imported."""
     for specification in list(SPECIFICATIONS.values()):
         if specification.trees and specification.package in sys.modules:
-            yield _load(specification.name)
+            try:
+                yield _load(specification.name)
+            except BackendUnavailableError:
+                if specification.brought_by is None:
+                    raise
 
 
 def owner_of(cls: type) -> Backend:
@@ -355,16 +431,23 @@ def owner_of(cls: type) -> Backend:
 
 
 def _find_owner(cls: type) -> Backend:
+    broken: BackendUnavailableError | None = None
     for attempt in ("known", "entry points"):
         if attempt == "entry points":
             if _scanned:
                 break
             scan_entry_points()
         for name in _candidates(cls):
-            backend = _load(name)
+            try:
+                backend = _load(name)
+            except BackendUnavailableError as error:  # a base of the type may be another's, who serves it
+                broken = broken or error
+                continue
             if backend.owns(cls):
                 return backend
-    if hasattr(cls, "__array_namespace__"):
+    if broken is not None:
+        raise broken
+    if hasattr(cls, "__array_namespace__") and not missing_plugin(cls):
         return _load(_ARRAY_API.name)
     raise _unsupported(cls)
 

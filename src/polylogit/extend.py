@@ -5,9 +5,17 @@ Public names of private modules, and nothing else. See "Add a backend" in the do
 
 from __future__ import annotations
 
-from polylogit._backends.base import Backend, Loan, frozen, host_array, no_values, overlaps, unknown_dtype
+from polylogit._backends.base import Backend, Loan, frozen, holds_numpy, host_array, no_values, overlaps, unknown_dtype
+from polylogit._backends.closed_forms import closed_form_jvp, closed_form_vjp
 from polylogit._backends.rows import Primitives, along_axes, elementwise, floating
-from polylogit._contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
+from polylogit._contract import (
+    check_floating,
+    check_logits_dtype,
+    check_mask,
+    check_mask_shape,
+    normalize_axis,
+    wrong_direction,
+)
 
 __all__ = [
     "Backend",
@@ -18,12 +26,16 @@ __all__ = [
     "check_logits_dtype",
     "check_mask",
     "check_mask_shape",
+    "closed_form_jvp",
+    "closed_form_vjp",
     "elementwise",
     "floating",
     "frozen",
+    "holds_numpy",
     "host_array",
     "no_values",
     "normalize_axis",
     "overlaps",
     "unknown_dtype",
+    "wrong_direction",
 ]

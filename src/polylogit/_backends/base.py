@@ -109,6 +109,8 @@ class Backend(ABC):
     wraps_containers : bool
         Whether its own dicts, lists and tuples are Python's, wrapped to track the attributes of a model; `convert`
         makes plain ones of them.
+    version : str
+        That of the framework, for reports; by default what the installed package of its name says.
     namespace : str
         The module that has NumPy's functions under their names, for the forms of the conformance kit; empty for none.
     spelling : dict of str to str
@@ -121,6 +123,7 @@ class Backend(ABC):
     writable: ClassVar[bool] = True
     any_byte_order: ClassVar[bool] = False
     wraps_containers: ClassVar[bool] = False
+    version: ClassVar[str] = ""
     namespace: ClassVar[str] = ""
     spelling: ClassVar[dict[str, str]] = {}
 
@@ -235,8 +238,8 @@ class Backend(ABC):
         return ("float64", "float32", "float16")
 
     def dtype_name(self, x: Any) -> str:
-        """The dtype of an array as a plain name such as "float32"."""
-        return str(x.dtype)
+        """The dtype of an array as a plain name such as "float32", also where it calls itself ``mlx.core.float32``."""
+        return str(x.dtype).rpartition(".")[2]
 
     def capabilities(self) -> dict[str, str]:
         """What the framework says of the processor and of its own switches, for reports; values as it spells them."""

@@ -110,6 +110,7 @@ def run(
         for job in present:
             report.results.extend(sorted(job.results, key=lambda one: _place(one.id)))
             report.environment["capabilities"][job.backend] = job.capabilities
+            _set_version(report, job)
         _count(report, present)
     else:
         asked = Selection(**selection)
@@ -201,6 +202,12 @@ def _environment(level: str, seed: int, infos: Iterable[Any] = ()) -> dict[str, 
         "backends": {info.name: info.version for info in infos if info.installed},
         "capabilities": {},
     }
+
+
+def _set_version(report: Report, job: _runner.Job) -> None:
+    """That of the framework, where the package that was found is a plug-in with a version of its own."""
+    if job.version:
+        report.environment["backends"][job.backend] = job.version
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -367,6 +374,7 @@ def check(
             raise ConformanceError(job.refusal)
         report.results.extend(job.results)
         capabilities[backend] = job.capabilities
+        _set_version(report, job)
         _count(report, [job])
     else:
         found = implementation_of(backend, operation, given, vjp, name, device)

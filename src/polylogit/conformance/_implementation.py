@@ -110,14 +110,21 @@ class Implementation(Subject):
         strided = hasattr(self.backend.asarray(np.zeros(1, np.float32), device=self.device), "stride")
         return tuple(VIEWS) if strided else ()
 
-    def keeps(self, dtype: Finfo) -> bool:
-        """Whether the framework has arrays of this dtype here (JAX without x64 has no float64)."""
-        if dtype.name not in self.backend.dtypes():
-            return False
+    def lacks(self, dtype: Finfo) -> str:
+        """Why the framework has no arrays of this dtype here (JAX without x64 has no float64). Empty if it has."""
+        backend, wanted = self.backend, dtype.name
+        if wanted not in backend.dtypes():
+            return f"{backend.name} has no {wanted} arrays here"
         try:
-            return bool(self.backend.dtype_name(self.array(np.ones(1), dtype.name)) == dtype.name)
-        except Exception:  # noqa: BLE001  whatever the framework raises, it has none
-            return False
+            made = backend.dtype_name(self.array(np.ones(1), wanted))
+        except Exception as error:  # noqa: BLE001  whatever the framework raises, it has none
+            return f"{backend.name} makes no {wanted} array here: {type(error).__name__}: {error}"
+        if made == wanted:
+            return ""
+        return (
+            f"{backend.name} was asked for {wanted} and made an array whose dtype Backend.dtype_name calls {made!r}; "
+            f"it has to be {wanted!r}, or else not be among Backend.dtypes"
+        )
 
     def declines(self, dtype: Finfo) -> str:
         """Why a universal function cannot take this dtype: it has no loop for it. Empty if it can."""

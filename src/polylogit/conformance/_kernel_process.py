@@ -75,6 +75,7 @@ class _Answers:
         bare = Implementation(backend, header["operation"], device=header["device"])
         return {
             "name": backend.name,
+            "version": backend.version,
             "differentiates": backend.differentiates,
             "always_compiles": backend.always_compiles,
             "slow_compilers": list(backend.slow_compilers),
@@ -84,7 +85,7 @@ class _Answers:
             "spelling": backend.spelling,
             "on_numpy": bare.on_numpy,
             "layouts": list(bare.layouts),
-            "kept": [name for name, dtype in DTYPES.items() if bare.keeps(dtype)],
+            "lacking": {name: said for name, dtype in DTYPES.items() if (said := bare.lacks(dtype))},
         }, []
 
     def _of_kernel(self, header: dict[str, Any], _: list[Array]) -> tuple[dict[str, Any], list[Array]]:

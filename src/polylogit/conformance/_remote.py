@@ -45,6 +45,7 @@ class RemoteBackend:
     """What a backend in another process is called and declares; see `polylogit.extend.Backend`."""
 
     name: str
+    version: str
     differentiates: bool
     always_compiles: str
     slow_compilers: tuple[str, ...]
@@ -104,13 +105,13 @@ class RemoteImplementation(Subject):
         self._load = {"operation": operation, "device": device, "backend": backend, **what}
         self._process: _Process | None = None
         facts, offered = self._start()
-        names = ("name", "differentiates", "always_compiles")
+        names = ("name", "version", "differentiates", "always_compiles")
         lists = (tuple(facts[name]) for name in ("slow_compilers", "compilers", "devices"))
         said = (dict(facts[name]) for name in ("capabilities", "spelling"))
         self.backend = RemoteBackend(*(facts[name] for name in names), *lists, *said)
         self.name = f"{self.backend.name}+{kernel['name']}"
         self.on_numpy, self.layouts = bool(facts["on_numpy"]), tuple(facts["layouts"])
-        self._kept, self._declined = frozenset(facts["kept"]), dict(offered["declined"])
+        self._lacking, self._declined = dict(facts["lacking"]), dict(offered["declined"])
         self.offers_axis, self.offers_where = bool(offered["offers_axis"]), bool(offered["offers_where"])
         self.offers_dtype, self.default_axis = bool(offered["offers_dtype"]), bool(offered["default_axis"])
         self.default_vjp_axis, self.axis_name = bool(offered["default_vjp_axis"]), str(offered["axis_name"])
@@ -118,9 +119,9 @@ class RemoteImplementation(Subject):
 
     # --- facts -------------------------------------------------------------------------------------------------
 
-    def keeps(self, dtype: Finfo) -> bool:
-        """Whether the framework has arrays of this dtype here."""
-        return dtype.name in self._kept
+    def lacks(self, dtype: Finfo) -> str:
+        """Why the framework has no arrays of this dtype here; empty if it has."""
+        return str(self._lacking.get(dtype.name, ""))
 
     def declines(self, dtype: Finfo) -> str:
         """Why a universal function cannot take this dtype; empty if it can."""

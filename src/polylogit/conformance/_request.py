@@ -162,8 +162,12 @@ class Subject(ABC):
         """The answer for the array of the first request, asked before and holding the second's values now."""
 
     @abstractmethod
+    def lacks(self, dtype: Finfo) -> str:
+        """Why the framework has no arrays of this dtype here (JAX without x64 has no float64). Empty if it has."""
+
     def keeps(self, dtype: Finfo) -> bool:
-        """Whether the framework has arrays of this dtype here (JAX without x64 has no float64)."""
+        """Whether it has."""
+        return not self.lacks(dtype)
 
     @abstractmethod
     def declines(self, dtype: Finfo) -> str:

@@ -166,10 +166,7 @@ def not_served(
     """Why a dtype is not asked for, if it is not."""
     implementation, dtype = setting.implementation, setting.dtype
     result = result_of(setting, "dtypes", "served", Comparison("unsupported"))
-    if not implementation.keeps(dtype):
-        result.message = f"{implementation.backend.name} has no {dtype.name} arrays here"
-        return result
-    if said := implementation.declines(dtype):
+    if said := implementation.lacks(dtype) or implementation.declines(dtype):
         result.message = said
         return result
     if implementation.given_up:  # its cases are only counted

@@ -72,6 +72,7 @@ class Job:
     listed: list[str] = field(default_factory=list)
     refusal: str = ""
     capabilities: dict[str, str] = field(default_factory=dict)
+    version: str = ""  # as the backend itself says, which knows its framework's
     ran: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
@@ -298,6 +299,7 @@ class _Process:
         phases = {"start": "importing", "ready": "running", "end": "done", "refused": "done", "error": "done"}
         self._phase = phases.get(kind, self._phase)
         job.capabilities.update(event.get("capabilities", {}))
+        job.version = event.get("version") or job.version
         job.listed.extend(event.get("ids", ()))
         if kind == "ready":
             job._ready = job._ready or time.monotonic()

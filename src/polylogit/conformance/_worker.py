@@ -63,7 +63,7 @@ def _run(job: dict[str, Any], send: Callable[..., None]) -> None:
     backend = polylogit.get_backend(job["backend"])
     level, seed, checks, device = (job[name] for name in ("level", "seed", "checks", "device"))
     backend.prepare(device)
-    send("ready", devices=list(backend.devices()), capabilities=backend.capabilities())
+    send("ready", devices=list(backend.devices()), capabilities=backend.capabilities(), version=backend.version)
     if job["counting"]:
         implementations = [implementation_of(job["backend"], name, device=device) for name in job["operations"]]
         send("total", of=count_cases(implementations, level, seed, None, checks, _asked(job, send)[0]))
@@ -108,7 +108,7 @@ def _judge(job: dict[str, Any], send: Callable[..., None]) -> None:
 
         implementation.conventions.update(kernel["conventions"])
         backend = implementation.backend
-        send("ready", devices=list(backend.devices()), capabilities=backend.capabilities())
+        send("ready", devices=list(backend.devices()), capabilities=backend.capabilities(), version=backend.version)
         asked, begin = _asked(job, send)
         if job["counting"]:
             told = _asked(job, send)[0]

@@ -1,0 +1,1 @@
+"""MLX arrays in polylogit; nothing is imported before one of them arrives."""

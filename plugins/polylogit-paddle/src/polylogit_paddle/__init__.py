@@ -1,0 +1,1 @@
+"""PaddlePaddle tensors in polylogit; nothing is imported before one of them arrives."""

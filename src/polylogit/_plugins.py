@@ -1,0 +1,76 @@
+"""Backends that other packages bring: what can be wrong with one, and which frameworks have one.
+
+A plug-in is held against what every backend has to be before it serves anything, so that one that is broken, incomplete
+or greedy is named, with its package, and nobody else notices. Knows frameworks by name alone, and imports none.
+"""
+
+from __future__ import annotations
+
+from polylogit.errors import PolylogitError
+
+TYPE_CHECKING = False  # as in polylogit._registry
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+__all__ = ["UnfitError", "claimed", "hint", "unfit"]
+
+
+class UnfitError(Exception):
+    """What a package brings is no backend; says why."""
+
+
+# The top-level package that defines the arrays -> what the framework is called, and its plug-in in the folder `plugins`
+# of polylogit's sources; empty where nobody has.
+_FRAMEWORKS = {
+    "mlx": ("MLX", "polylogit-mlx"),
+    "paddle": ("PaddlePaddle", "polylogit-paddle"),
+    "tinygrad": ("tinygrad", ""),
+    "pytensor": ("PyTensor", ""),
+    "mindspore": ("MindSpore", ""),
+    "oneflow": ("OneFlow", ""),
+}
+
+
+def hint(roots: Iterable[str]) -> str:
+    """How to have a framework served whose plug-in is missing; empty where none of these packages is a known one."""
+    for root in roots:
+        title, package = _FRAMEWORKS.get(root, ("", ""))
+        if package:
+            return (
+                f"{title} is served by the plug-in {package}, which is not installed; in a checkout of polylogit, "
+                f"`pip install ./plugins/{package}` installs it"
+            )
+        if title:
+            return f"{title} has no plug-in yet; `polylogit new-backend {root}` writes the outline of one"
+    return ""
+
+
+def unfit(brought: Any, name: str) -> str:
+    """Why what a package brings as the backend `name` cannot be one, as a clause; empty where it can."""
+    from polylogit._backends.base import Backend  # imports more than a look-up that hits needs
+
+    if not (isinstance(brought, type) and issubclass(brought, Backend)):
+        return f"{brought!r} is no subclass of polylogit.extend.Backend"
+    if missing := sorted(brought.__abstractmethods__):
+        return (
+            f"its class {brought.__qualname__} lacks {', '.join(missing)}; `help(polylogit.extend.Backend)` says each"
+        )
+    called = getattr(brought, "name", None)
+    if called != name:
+        return (
+            f"its class {brought.__qualname__} has name = {called!r} and is registered as {name!r}; make them the same"
+        )
+    return ""
+
+
+def claimed(backend: Any, types: Iterable[tuple[type, str]]) -> str:
+    """Which type of somebody else's a backend says it owns, as a clause; empty where it keeps to its own."""
+    for cls, owner in types:
+        try:
+            owns = backend.owns(cls)
+        except PolylogitError:
+            continue  # it refuses the type
+        if owns:
+            return f"it claims {cls.__module__}.{cls.__qualname__}, which is {owner}'s; its `owns` has to be narrower"
+    return ""
