@@ -83,15 +83,15 @@ DTYPES = (np.float32, np.float16, ml_dtypes.bfloat16)
 @pytest.mark.parametrize("noise", [1e-7, 1e-5, 1e-3])
 def test_pieces_and_the_whole_agree(kind: str, dtype: Any, noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
     x = HIDDEN[:2, :50].astype(np.float64)
-    sides = [KINDS[kind](one).astype(dtype) for one in (x, x + noise * RNG.standard_normal(x.shape))]
-    precision = Precision.of(sides[0].dtype.name)
+    r, c = (KINDS[kind](one).astype(dtype) for one in (x, x + noise * RNG.standard_normal(x.shape)))
+    precision = Precision.of(r.dtype.name)
     found = []
     for size in (1 << 10, 1 << 20):
         monkeypatch.setattr(pieces, "PIECE", size)
         monkeypatch.setattr(agreement, "PIECE", size)
-        evidence = Evidence(*sides, precision)
-        apart = agreement.agreement(*sides, evidence.measure, precision, evidence.normalized_axes)
-        within = agreement.within_rounding(*sides, evidence.measure, precision, evidence.normalized_axes, 1.0)
+        evidence = Evidence(r, c, precision)
+        apart = agreement.agreement(r, c, evidence.measure, precision, evidence.normalized_axes)
+        within = agreement.within_rounding(r, c, evidence.measure, precision, evidence.normalized_axes, 1.0)
         found.append((evidence.kind, evidence.axes, apart.agrees, apart.counted, apart.peak, within, apart.level))
     assert found[0][:4] == found[1][:4]
     assert found[0][4:] == pytest.approx(found[1][4:])  # the scale is a sum of many
