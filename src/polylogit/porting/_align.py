@@ -110,7 +110,7 @@ class _Side:
         """The shape of a value."""
         if name not in self._shapes:
             # A file knows them without its arrays being read.
-            known = getattr(self._values, "shape", None)
+            known: Any = getattr(self._values, "shape", None)
             self._shapes[name] = known(name) if callable(known) else tuple(np.shape(self._values[name]))
         return self._shapes[name]
 
