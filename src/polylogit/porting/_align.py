@@ -110,8 +110,9 @@ class _Side:
         """The shape of a value."""
         if name not in self._shapes:
             # A file knows them without its arrays being read.
-            known = getattr(self._values, "shape", None)
-            self._shapes[name] = known(name) if callable(known) else tuple(np.shape(self._values[name]))
+            values: Any = self._values
+            known = callable(getattr(values, "shape", None))
+            self._shapes[name] = tuple(values.shape(name) if known else np.shape(values[name]))
         return self._shapes[name]
 
     def size(self, name: str) -> tuple[int, ...]:

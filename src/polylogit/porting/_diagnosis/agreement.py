@@ -186,8 +186,8 @@ def unit_of(expected: Array, measure: str, floor: float, finite: Any = None, *, 
     if measure == "log":
         return 1.0 + size
     if scale is None:
-        scale = np.sqrt(np.mean(size[finite] ** 2)) if finite.any() else 0.0
-    unit = np.sqrt(size**2 + scale**2)
+        scale = float(np.sqrt(np.mean(size[finite] ** 2))) if finite.any() else 0.0
+    unit = np.sqrt(size**2 + scale * scale)
     return np.where(unit > 0, unit, 1.0)
 
 

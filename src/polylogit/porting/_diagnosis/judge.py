@@ -89,7 +89,7 @@ def diagnose(evidence: Evidence, backend: Backend, *, causes: bool = True) -> Ve
         return Verdict(raw, False, _judge(evidence, raw, _try(evidence, FAULTS.values(), reshaped=True), backend))
     if evidence.measured is not None:
         return _by_measured_noise(evidence, evidence.measured, backend, causes=causes)
-    raw = _raw(evidence)
+    raw, tried = _raw(evidence), list[_Tried]()
     if raw.agrees:
         evidence, tried = _hidden(evidence, raw, causes=causes)
         if not tried:
