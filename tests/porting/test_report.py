@@ -22,7 +22,6 @@ from polylogit.porting import compare
 from polylogit.porting._figures import Figure, figure, times
 from polylogit.porting._isolate import Isolation, Pair
 from polylogit.porting._progress import bar, listening, say, steps
-from polylogit.porting._results import Activation
 from polylogit.porting._tree import Node, reach, tree_of
 
 RNG = np.random.default_rng(0)
@@ -112,7 +111,7 @@ def test_names_without_parts_make_a_table_and_no_tree(tmp_path: Any) -> None:
 
 def test_the_model_itself_is_one_row() -> None:
     (row,) = compare(X, X).activations
-    named = Activation("(v2.1 of it)", "it", row.reference, row.candidate, row.verdict)
+    named = dataclasses.replace(row, name="(v2.1 of it)", candidate_name="it")
     found = Isolation((*compare(model(1), model(1)).activations, named))
     assert nodes_of(found)["(v2.1 of it)"].row is named
 

@@ -43,7 +43,7 @@ def figure(one: Activation) -> Figure:
         return Figure(found.times, "times rounding")
     if not math.isnan(found.bounds):
         return Figure(found.bounds, "bounds")
-    eps = Precision.of(one.reference.dtype.name, one.candidate.dtype.name).eps
+    eps = Precision.of(*one.dtypes).eps
     return Figure(found.agreement.level / eps, "ulp")
 
 
