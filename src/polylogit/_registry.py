@@ -58,7 +58,7 @@ PYTHON_TYPES = (bool, int, float, complex, list, tuple, range)
 class Specification:
     """What is known of a backend before it is imported."""
 
-    __slots__ = ("distributions", "install", "name", "package", "roots", "target", "trees")
+    __slots__ = ("arguments", "distributions", "install", "name", "package", "roots", "target", "trees")
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class Specification:
         distributions: tuple[str, ...],
         install: str,
         trees: bool = False,
+        arguments: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.target = target  # "module:Class"
@@ -77,6 +78,7 @@ class Specification:
         self.distributions = distributions  # under which names its version may be found
         self.install = install
         self.trees = trees  # whether it may know containers that Python does not; see `Backend.flatten`
+        self.arguments = arguments  # what the class is made with
 
 
 def _built_in(
@@ -110,6 +112,9 @@ _ARRAY_API = Specification(
     ("array-api-compat",),
     'pip install "polylogit[array-api]"',
 )
+
+# ``array_api:MODULE`` is that backend with a library in which to make arrays: for the kit, and for ``backend=``.
+NAMESPACE = f"{_ARRAY_API.name}:"
 
 _INSTANCES: dict[str, Backend] = {}
 FAILURES: dict[str, str] = {}  # name -> why its import failed, for `backends`
@@ -192,14 +197,33 @@ def scan_entry_points() -> None:
         _scanned = True
 
 
+def specification_of(name: str) -> Specification | None:
+    """What is known of a backend by its name; None where nothing is."""
+    if name in SPECIFICATIONS:
+        return SPECIFICATIONS[name]
+    if name == _ARRAY_API.name:
+        return _ARRAY_API
+    if name.startswith(NAMESPACE):
+        module = name.removeprefix(NAMESPACE)
+        package = module.partition(".")[0]
+        for known in SPECIFICATIONS.values():
+            if package in known.roots:
+                message = f"backend={name!r}: {package} has a backend, {known.name!r}; write that name instead."
+                raise UnknownBackendError(message)
+        named = (package, package.replace("_", "-"))
+        return Specification(
+            name, _ARRAY_API.target, (), package, named, f"pip install {named[-1]}", arguments=(module,)
+        )
+    scan_entry_points()
+    return SPECIFICATIONS.get(name)
+
+
 def _load(name: str) -> Backend:
     """The backend of that name, imported if need be."""
     backend = _INSTANCES.get(name)
     if backend is not None:
         return backend
-    if name not in SPECIFICATIONS and name != _ARRAY_API.name:
-        scan_entry_points()
-    specification = _ARRAY_API if name == _ARRAY_API.name else SPECIFICATIONS.get(name)
+    specification = specification_of(name)
     if specification is None:
         message = f"backend {name!r} is not registered; known are {', '.join(SPECIFICATIONS)}. Register it with "
         message += f'polylogit.register_backend({name!r}, "module:Class") or install the package that brings it.'
@@ -208,7 +232,9 @@ def _load(name: str) -> Backend:
     import importlib  # as above
 
     try:
-        made: Backend = getattr(importlib.import_module(module), cls)()
+        made: Backend = getattr(importlib.import_module(module), cls)(*specification.arguments)
+    except UnknownBackendError:  # a wrong name, as against a framework that is broken
+        raise
     except Exception as error:
         # Any exception: a broken framework fails its import in whatever way it likes.
         FAILURES[name] = f"{type(error).__name__}: {error}"
@@ -228,8 +254,9 @@ def get_backend(name_or_array: Any, /) -> Backend:
     Parameters
     ----------
     name_or_array : str or array
-        ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"`` or a registered name (its framework is imported), or any
-        array. Python numbers and sequences belong to the default backend; see `use_backend`.
+        ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"`` or a registered name (its framework is imported),
+        ``"array_api:MODULE"`` for a library of the array API standard, or any array. Python numbers and sequences
+        belong to the default backend; see `use_backend`.
 
     Returns
     -------
@@ -285,12 +312,12 @@ class use_backend:  # noqa: N801  a context manager, spelled like the function i
         if not isinstance(name, str):
             message = f'use_backend was given {name!r}; pass the name of a backend, for example "torch".'
             raise UnknownBackendError(message)
-        self._backend = _load(name)
+        self._name, self._backend = name, _load(name)
         self._tokens: list[contextvars.Token[str]] = []
 
     def __enter__(self) -> Backend:
         """The backend."""
-        self._tokens.append(_default_backend.set(self._backend.name))
+        self._tokens.append(_default_backend.set(self._name))
         return self._backend
 
     def __exit__(self, *_: object) -> None:
@@ -364,8 +391,8 @@ def _find_owner(cls: type) -> Backend:
             backend = _load(name)
             if backend.owns(cls):
                 return backend
-    if hasattr(cls, "__array_namespace__"):
-        return _load(_ARRAY_API.name)
+    if hasattr(cls, "__array_namespace__") and (backend := _load(_ARRAY_API.name)).owns(cls):
+        return backend
     raise _unsupported(cls)
 
 
