@@ -113,6 +113,12 @@ _ARRAY_API = Specification(
     'pip install "polylogit[array-api]"',
 )
 
+# Containers of other frameworks' arrays: found and asked for by name as backends are, and no frameworks of their own,
+# so that neither the list of backends nor the kit goes through them.
+CONTAINERS: dict[str, Specification] = {
+    specification.name: specification for specification in (_built_in("dask", "DaskBackend"),)
+}
+
 # ``array_api:MODULE`` is that backend with a library in which to make arrays: for the kit, and for ``backend=``.
 NAMESPACE = f"{_ARRAY_API.name}:"
 
@@ -201,12 +207,14 @@ def specification_of(name: str) -> Specification | None:
     """What is known of a backend by its name; None where nothing is."""
     if name in SPECIFICATIONS:
         return SPECIFICATIONS[name]
+    if name in CONTAINERS:
+        return CONTAINERS[name]
     if name == _ARRAY_API.name:
         return _ARRAY_API
     if name.startswith(NAMESPACE):
         module = name.removeprefix(NAMESPACE)
         package = module.partition(".")[0]
-        for known in SPECIFICATIONS.values():
+        for known in (*SPECIFICATIONS.values(), *CONTAINERS.values()):
             if package in known.roots:
                 message = f"backend={name!r}: {package} has a backend, {known.name!r}; write that name instead."
                 raise UnknownBackendError(message)
@@ -327,7 +335,7 @@ class use_backend:  # noqa: N801  a context manager, spelled like the function i
 
 def is_known(name: str) -> bool:
     """Whether a backend of that name is registered, as far as is known without reading the entry points."""
-    return name in SPECIFICATIONS or name == _ARRAY_API.name
+    return name in SPECIFICATIONS or name in CONTAINERS or name == _ARRAY_API.name
 
 
 # --- from a type to its implementation -------------------------------------------------------------------------------
@@ -347,7 +355,7 @@ def _candidates(cls: type) -> Iterator[str]:
     roots = dict.fromkeys(str(base.__module__).partition(".")[0] for base in cls.__mro__)
     for root in roots:
         if root in sys.modules:
-            for specification in list(SPECIFICATIONS.values()):
+            for specification in (*SPECIFICATIONS.values(), *CONTAINERS.values()):
                 if root in specification.roots:
                     yield specification.name
 
