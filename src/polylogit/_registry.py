@@ -113,10 +113,22 @@ _ARRAY_API = Specification(
     'pip install "polylogit[array-api]"',
 )
 
+
+def _container(name: str, target: str, package: str, extra: str) -> Specification:
+    target = f"polylogit._containers.{target}"
+    return Specification(name, target, (name,), package, (name,), f'pip install "polylogit[{extra}]"')
+
+
 # Containers of other frameworks' arrays: found and asked for by name as backends are, and no frameworks of their own,
 # so that neither the list of backends nor the kit goes through them.
 CONTAINERS: dict[str, Specification] = {
-    specification.name: specification for specification in (_built_in("dask", "DaskBackend"),)
+    specification.name: specification
+    for specification in (
+        _built_in("dask", "DaskBackend"),
+        _container("xarray", "labelled:XarrayBackend", "xarray", "xarray"),
+        _container("pandas", "tables:PandasBackend", "narwhals", "dataframes"),
+        _container("polars", "tables:PolarsBackend", "narwhals", "dataframes"),
+    )
 }
 
 # ``array_api:MODULE`` is that backend with a library in which to make arrays: for the kit, and for ``backend=``.

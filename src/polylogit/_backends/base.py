@@ -109,6 +109,8 @@ class Backend(ABC):
     wraps_containers : bool
         Whether its own dicts, lists and tuples are Python's, wrapped to track the attributes of a model; `convert`
         makes plain ones of them.
+    takes_numpy_masks : bool
+        Whether ``where=`` may be a NumPy array, which goes by position where the logits have labels.
     namespace : str
         The module that has NumPy's functions under their names, for the forms of the conformance kit; empty for none.
     spelling : dict of str to str
@@ -121,6 +123,7 @@ class Backend(ABC):
     writable: ClassVar[bool] = True
     any_byte_order: ClassVar[bool] = False
     wraps_containers: ClassVar[bool] = False
+    takes_numpy_masks: ClassVar[bool] = False
     namespace: ClassVar[str] = ""
     spelling: ClassVar[dict[str, str]] = {}
 

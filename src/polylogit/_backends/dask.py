@@ -1,13 +1,12 @@
 """Dask: arrays larger than memory, in chunks along any axis, the normalised one too; everything stays lazy.
 
-Where an axis is split, each chunk gives its maximum and its sum of exponentials, which a tree of Dask's own merges; then
-every chunk is divided by what came out. No chunk is joined to another and none is rechunked. Blocks are NumPy's, and
+Where an axis is split, each chunk gives its maximum and its sum of exponentials, which a tree of Dask's own merges;
+then every chunk is divided by what came out. No chunk is joined to another and none is rechunked. Blocks are NumPy's, and
 computed in float64. This module may know Dask, NumPy and the shared rules.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import math
 from typing import TYPE_CHECKING, Any
@@ -64,12 +63,12 @@ def _merged(maxima: Any, sums: Any, axes: tuple[int, ...]) -> Any:
 
 
 @_quiet
-def _state_of(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:  # noqa: ARG001  as Dask calls it, always True
+def _state_of(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     return _merged(x.astype(np.float64), None, axis)
 
 
 @_quiet
-def _merge(states: Any, axis: tuple[int, ...], keepdims: bool) -> Any:  # noqa: ARG001  likewise
+def _merge(states: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     return _merged(states["max"], states["sum"], axis)
 
 
@@ -103,7 +102,7 @@ def _logistic(x: Any, sign: float, result: Any) -> Any:
     return (np.where(values < 0, e, 1.0) / (1.0 + e)).astype(result)
 
 
-def _sum_of(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:  # noqa: ARG001  as Dask calls it, always True
+def _sum_of(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
     return _sum(x, axis)
 
 
@@ -150,7 +149,7 @@ def _computes(layer: Any) -> bool:
 
 def _sizes(shape: tuple[Any, ...]) -> tuple[Any, ...]:
     """A shape with None for sizes that are not known, as the shared rules have it; Dask says NaN."""
-    return tuple(None if size != size else size for size in shape)  # noqa: PLR0124  NaN
+    return tuple(None if size != size else size for size in shape)
 
 
 def _aligned(array: Any, x: Any) -> Any:
@@ -297,7 +296,7 @@ class DaskBackend(Backend):
         rows = _Rows(x, (), None, dtype)
         return rows.logistic(1.0, rows.result)
 
-    def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:  # noqa: ARG002  there is one
+    def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """A Dask array on these values, in chunks of Dask's choice."""
         array = value if isinstance(value, da.Array) else host_array(value)
         array = array if dtype is None else array.astype(_dtype(dtype))
@@ -315,7 +314,7 @@ class DaskBackend(Backend):
         more = ("bfloat16",) if importlib.util.find_spec("ml_dtypes") is not None else ()
         return ("float64", "float32", "float16", *more)
 
-    def prepare(self, device: str | None) -> None:  # noqa: ARG002  there is one
+    def prepare(self, device: str | None) -> None:
         """Every axis in three chunks, so that the kit sees what is split; in one thread, as it has many processes."""
         self._pieces = 3
         dask.config.set(scheduler="synchronous")
