@@ -35,9 +35,11 @@ class Rows(Protocol):
 
     def softmax(self) -> tuple[Any, Any]:
         """The probabilities, and the logarithms of them."""
+        raise NotImplementedError
 
     def sigmoid(self) -> tuple[Any, Any]:
         """The probabilities of x and of -x."""
+        raise NotImplementedError
 
 
 # --- operation -> f(rows) -> (pullback of a cotangent, pushforward of a tangent) -------------------------------------

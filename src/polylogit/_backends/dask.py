@@ -1,8 +1,8 @@
 """Dask: arrays larger than memory, in chunks along any axis, the normalised one too; everything stays lazy.
 
-Where an axis is split, each chunk gives its maximum and its sum of exponentials, which a tree of Dask's own merges;
-then every chunk is divided by what came out. No chunk is joined to another and none is rechunked. Blocks are NumPy's, and
-computed in float64. This module may know Dask, NumPy and the shared rules.
+Where an axis is split, each chunk gives its maximum and its sum of exponentials, which a tree of Dask's own merges, and
+is then divided by what came out. No chunk is joined to another and none is rechunked. Blocks are NumPy's, computed in
+float64. This module may know Dask, NumPy and the shared rules.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import importlib.util
 import math
 from typing import TYPE_CHECKING, Any
 
-import dask
 import dask.array as da
+import dask.config
 import numpy as np
 from dask.blockwise import Blockwise
 from dask.graph_manipulation import clone
@@ -302,7 +302,7 @@ class DaskBackend(Backend):
         array = array if dtype is None else array.astype(_dtype(dtype))
         if isinstance(array, da.Array):
             return array
-        chunks = tuple(max(1, -(-size // self._pieces)) for size in array.shape) if self._pieces else "auto"
+        chunks: Any = tuple(max(1, -(-size // self._pieces)) for size in array.shape) if self._pieces else "auto"
         return da.from_array(array, chunks=chunks)
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:

@@ -27,7 +27,7 @@ _NAMED_AXES = {"index": 0, "columns": 1}
 class _Tables(Container):
     """One library's series and frames."""
 
-    implementation_: ClassVar[nw.Implementation]
+    implementation_: ClassVar[Any]
     remedy: ClassVar[str]
 
     def owns(self, cls: type) -> bool:
@@ -95,8 +95,11 @@ class _Tables(Container):
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """The values, as one array; NaN where they are missing."""
         if len(x.shape) == 1:
-            return nw.from_native(x, series_only=True).to_numpy().copy()
-        return nw.from_native(self._plainly_named(x), eager_only=True).to_numpy().copy()
+            found: Any = nw.from_native(x, series_only=True)
+        else:
+            found = nw.from_native(self._plainly_named(x), eager_only=True)
+        values: np.ndarray[Any, Any] = found.to_numpy().copy()
+        return values
 
     def _plainly_named(self, x: Any) -> Any:
         return x
