@@ -170,6 +170,20 @@ class TestGraphs:
         np.testing.assert_allclose(y.compute(), 1 / 12)
         assert len(calls) == (8 if twice else 4)
 
+    @pytest.mark.parametrize("inline", [True, False])
+    def test_read_files_twice(self, inline: bool) -> None:
+        class File:
+            shape, dtype, ndim, reads = (12,), np.dtype(float), 1, 0
+
+            def __getitem__(self, part: object) -> np.ndarray:
+                File.reads += 1
+                return np.zeros(self.shape)[part]
+
+        y = polylogit.softmax(da.from_array(File(), chunks=3, inline_array=inline))
+        File.reads = 0
+        np.testing.assert_allclose(y.compute(), 1 / 12)
+        assert File.reads == 8
+
     def test_do_not_repeat_what_needed_other_chunks(self) -> None:
         calls: list[int] = []
         x = counted(calls)

@@ -142,9 +142,10 @@ def _read_again(x: Any) -> Any:
 
 
 def _computes(layer: Any) -> bool:
-    """Whether a layer's first task calls something, rather than holding data or standing for a result."""
-    first = next(iter(layer.values()))
-    return callable(getattr(first, "func", None))
+    """Whether a layer without a source makes its chunks or reads them from a file, rather than holding them."""
+    first = next(iter(layer.values()), None)
+    in_a_file = hasattr(first, "shape") and not isinstance(first, (np.ndarray, np.generic))
+    return in_a_file or callable(getattr(first, "func", None))
 
 
 def _sizes(shape: tuple[Any, ...]) -> tuple[Any, ...]:
