@@ -113,9 +113,9 @@ def draw(measured: dict[str, list[dict[str, float]]]) -> None:
     import matplotlib.pyplot as plt
 
     mpl.use("svg")
-    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "dask", "font.size": 9})
     for suffix, style in (("", "default"), ("-dark", "dark_background")):
         with plt.style.context(style):
+            plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "dask", "font.size": 9})
             figure, axes = plt.subplots(figsize=(6.6, 3.6), layout="constrained")
             for name, points in measured.items():
                 axes.loglog([one["length"] for one in points], [one["MiB"] for one in points], "o-", label=name)
