@@ -15,7 +15,7 @@ import click
 
 import polylogit as library
 from polylogit._info import backends as installed
-from polylogit._info import tried
+from polylogit._info import information, tried
 from polylogit._operations import listed
 from polylogit._outline import new_backend
 from polylogit.errors import PolylogitError
@@ -155,6 +155,9 @@ polylogit.command()(_usage(new_backend))
 
 @polylogit.command()
 @click.option("--backend", "names", multiple=True, help="A backend to run; all that are installed by default.")
+@click.option(
+    "--namespace", "namespaces", multiple=True, metavar="MODULE", help="A library of the array API standard to run."
+)
 @click.option("--operation", "operations", multiple=True, help="An operation to run; all by default.")
 @click.option("--require", multiple=True, metavar="NAME", help="A backend without which the run is inconclusive.")
 @click.option("--list", "listing", is_flag=True, help="Print the ids of the cases, a line each, and run none.")
@@ -162,6 +165,7 @@ polylogit.command()(_usage(new_backend))
 @_usage
 def conform(
     names: tuple[str, ...],
+    namespaces: tuple[str, ...],
     operations: tuple[OperationName, ...],
     require: tuple[str, ...],
     listing: bool,
@@ -171,14 +175,14 @@ def conform(
     from polylogit import conformance
     from polylogit.conformance._reports.terminal import Live
 
+    names += tuple(f"array_api:{module}" for module in namespaces)
     if listing:
         asked = {name: options[name] for name in ("level", "device", "seed")}
         click.echo("\n".join(conformance.cases([*names, *require] or None, operations or None, **asked)))
         return
 
-    known = [info.name for info in installed() if info.installed]
-    chosen = list(dict.fromkeys([*(names or known), *require]))
-    with Live([name for name in chosen if name in known]) as live:
+    chosen = dict.fromkeys([*(names or [info.name for info in installed()]), *require])
+    with Live([name for name in chosen if (info := information(name)) and info.installed]) as live:
         report = conformance.run(
             names or None,
             operations or None,

@@ -84,7 +84,7 @@ def mask_of(backend: Backend, where: Any, *, convert_numpy: bool) -> Any:
     if type(where) in PYTHON_TYPES:
         return python_array(backend, where)
     source = owner(type(where))
-    if source.name == backend.name:
+    if source.name == backend.name or (source.name == "numpy" and backend.takes_numpy_masks):
         return where
     if convert_numpy and source.name == "numpy":
         return backend.asarray(where)

@@ -71,6 +71,12 @@ def _information(specification: Specification) -> BackendInfo:
     return BackendInfo(name, installed, _version(specification), loaded, reason, specification.install)
 
 
+def information(name: str) -> BackendInfo | None:
+    """The line of one backend, those that `backends` does not list included; None where nothing is known of it."""
+    specification = registry.specification_of(name)
+    return None if specification is None else _information(specification)
+
+
 def _findable(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 

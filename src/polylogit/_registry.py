@@ -59,7 +59,7 @@ PYTHON_TYPES = (bool, int, float, complex, list, tuple, range)
 class Specification:
     """What is known of a backend before it is imported."""
 
-    __slots__ = ("brought_by", "distributions", "install", "name", "package", "roots", "target", "trees")
+    __slots__ = ("arguments", "brought_by", "distributions", "install", "name", "package", "roots", "target", "trees")
 
     def __init__(
         self,
@@ -71,6 +71,7 @@ class Specification:
         install: str,
         trees: bool = False,
         brought_by: str | None = None,
+        arguments: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.target = target  # "module:Class"
@@ -81,6 +82,7 @@ class Specification:
         self.trees = trees  # whether it may know containers that Python does not; see `Backend.flatten`
         # What is installed with pip and brings it; "" for one that was registered by a call, None for polylogit's own.
         self.brought_by = brought_by
+        self.arguments = arguments  # what the class is made with
 
 
 def _built_in(
@@ -114,6 +116,27 @@ _ARRAY_API = Specification(
     ("array-api-compat",),
     'pip install "polylogit[array-api]"',
 )
+
+
+def _container(name: str, target: str, package: str, extra: str) -> Specification:
+    target = f"polylogit._containers.{target}"
+    return Specification(name, target, (name,), package, (name,), f'pip install "polylogit[{extra}]"')
+
+
+# Containers of other frameworks' arrays: found and asked for by name as backends are, and no frameworks of their own,
+# so that neither the list of backends nor the kit goes through them.
+CONTAINERS: dict[str, Specification] = {
+    specification.name: specification
+    for specification in (
+        _built_in("dask", "DaskBackend"),
+        _container("xarray", "labelled:XarrayBackend", "xarray", "xarray"),
+        _container("pandas", "tables:PandasBackend", "narwhals", "dataframes"),
+        _container("polars", "tables:PolarsBackend", "narwhals", "dataframes"),
+    )
+}
+
+# ``array_api:MODULE`` is that backend with a library in which to make arrays: for the kit, and for ``backend=``.
+NAMESPACE = f"{_ARRAY_API.name}:"
 
 _INSTANCES: dict[str, Backend] = {}
 FAILURES: dict[str, str] = {}  # name -> why its import failed, for `backends`
@@ -224,14 +247,35 @@ def _enter(name: str, distribution: str, target: str) -> None:
         )
 
 
+def specification_of(name: str) -> Specification | None:
+    """What is known of a backend by its name; None where nothing is."""
+    if name in SPECIFICATIONS:
+        return SPECIFICATIONS[name]
+    if name in CONTAINERS:
+        return CONTAINERS[name]
+    if name == _ARRAY_API.name:
+        return _ARRAY_API
+    if name.startswith(NAMESPACE):
+        module = name.removeprefix(NAMESPACE)
+        package = module.partition(".")[0]
+        for known in (*SPECIFICATIONS.values(), *CONTAINERS.values()):
+            if package in known.roots:
+                message = f"backend={name!r}: {package} has a backend, {known.name!r}; write that name instead."
+                raise UnknownBackendError(message)
+        named = (package, package.replace("_", "-"))
+        return Specification(
+            name, _ARRAY_API.target, (), package, named, f"pip install {named[-1]}", arguments=(module,)
+        )
+    scan_entry_points()
+    return SPECIFICATIONS.get(name)
+
+
 def _load(name: str) -> Backend:
     """The backend of that name, imported if need be."""
     backend = _INSTANCES.get(name)
     if backend is not None:
         return backend
-    if name not in SPECIFICATIONS and name != _ARRAY_API.name:
-        scan_entry_points()
-    specification = _ARRAY_API if name == _ARRAY_API.name else SPECIFICATIONS.get(name)
+    specification = specification_of(name)
     if specification is None:
         message = f"backend {name!r} is not registered; known are {', '.join(SPECIFICATIONS)}. Register it with "
         message += f'polylogit.register_backend({name!r}, "module:Class") or install the package that brings it.'
@@ -242,7 +286,11 @@ def _load(name: str) -> Backend:
 
     try:
         brought = getattr(importlib.import_module(module), cls)
-        made = brought() if specification.brought_by is None else _examined(brought, name)
+        made: Backend = (
+            brought(*specification.arguments) if specification.brought_by is None else _examined(brought, name)
+        )
+    except UnknownBackendError:  # a wrong name, as against a framework that is broken
+        raise
     except Exception as error:
         # Any exception: a broken framework fails its import in whatever way it likes.
         unusable = isinstance(error, UnfitError)
@@ -281,8 +329,9 @@ def get_backend(name_or_array: Any, /) -> Backend:
     Parameters
     ----------
     name_or_array : str or array
-        ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"`` or a registered name (its framework is imported), or any
-        array. Python numbers and sequences belong to the default backend; see `use_backend`.
+        ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"`` or a registered name (its framework is imported),
+        ``"array_api:MODULE"`` for a library of the array API standard, or any array. Python numbers and sequences
+        belong to the default backend; see `use_backend`.
 
     Returns
     -------
@@ -338,12 +387,12 @@ class use_backend:  # noqa: N801  a context manager, spelled like the function i
         if not isinstance(name, str):
             message = f'use_backend was given {name!r}; pass the name of a backend, for example "torch".'
             raise UnknownBackendError(message)
-        self._backend = _load(name)
+        self._name, self._backend = name, _load(name)
         self._tokens: list[contextvars.Token[str]] = []
 
     def __enter__(self) -> Backend:
         """The backend."""
-        self._tokens.append(_default_backend.set(self._backend.name))
+        self._tokens.append(_default_backend.set(self._name))
         return self._backend
 
     def __exit__(self, *_: object) -> None:
@@ -358,7 +407,7 @@ def loaded(name: str) -> Backend | None:
 
 def is_known(name: str) -> bool:
     """Whether a backend of that name is registered, as far as is known without reading the entry points."""
-    return name in SPECIFICATIONS or name == _ARRAY_API.name
+    return name in SPECIFICATIONS or name in CONTAINERS or name == _ARRAY_API.name
 
 
 # --- from a type to its implementation -------------------------------------------------------------------------------
@@ -392,7 +441,7 @@ def _candidates(cls: type) -> Iterator[str]:
     """The backends whose imported packages define a class in the inheritance of `cls`, nearest first."""
     for root in _roots(cls):
         if root in sys.modules:
-            for specification in list(SPECIFICATIONS.values()):
+            for specification in (*SPECIFICATIONS.values(), *CONTAINERS.values()):
                 if root in specification.roots:
                     yield specification.name
 
@@ -447,8 +496,12 @@ def _find_owner(cls: type) -> Backend:
                 return backend
     if broken is not None:
         raise broken
-    if hasattr(cls, "__array_namespace__") and not missing_plugin(cls):
-        return _load(_ARRAY_API.name)
+    if (
+        hasattr(cls, "__array_namespace__")
+        and not missing_plugin(cls)
+        and (backend := _load(_ARRAY_API.name)).owns(cls)
+    ):
+        return backend
     raise _unsupported(cls)
 
 

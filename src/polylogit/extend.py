@@ -6,7 +6,7 @@ Public names of private modules, and nothing else. See "Add a backend" in the do
 from __future__ import annotations
 
 from polylogit._backends.base import Backend, Loan, frozen, holds_numpy, host_array, no_values, overlaps, unknown_dtype
-from polylogit._backends.closed_forms import closed_form_jvp, closed_form_vjp
+from polylogit._backends.by_numpy import closed_form_jvp, closed_form_vjp
 from polylogit._backends.rows import Primitives, along_axes, elementwise, floating
 from polylogit._contract import (
     check_floating,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import array_api_strict as xp
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import polylogit
-from polylogit import errors
+from polylogit import conformance, errors
+from polylogit._backends.array_api import _Rows
+from polylogit._cli import polylogit as commands
 from polylogit._spec.bounds import additions
 
 OPERATIONS = ("softmax", "log_softmax", "sigmoid")
@@ -104,7 +107,74 @@ class TestDerivatives:
             polylogit.vjp(polylogit.softmax, xp.zeros(2))[1](xp.zeros(3))
 
 
+class TestNamedByItsModule:
+    """``array_api:MODULE``: the same backend, with a library in which to make arrays."""
+
+    def test_the_kit_agrees(self) -> None:
+        report = conformance.run(["array_api:array_api_strict"], ["log_softmax"], level="quick")
+        assert report.status == 0
+        assert {result.dtype for result in report.results if result.verdict == "passed"} == {"float32", "float64"}
+
+    def test_the_command_line_lists_the_cases(self) -> None:
+        listed = CliRunner().invoke(
+            commands, ["conform", "--namespace", "array_api_strict", "--level", "quick", "--list"]
+        )
+        assert "array_api:array_api_strict/sigmoid/values/float64/" in listed.output
+
+    def test_numbers_and_arrays_are_served(self) -> None:
+        here = {"backend": "array_api:array_api_strict"}
+        assert values(polylogit.softmax([0.0, 0.0], **here)).tolist() == [0.5, 0.5]
+        assert values(polylogit.softmax(xp.zeros(2), where=xp.asarray([True, False]), **here)).tolist() == [1.0, 0.0]
+        with polylogit.use_backend(here["backend"]):
+            assert isinstance(polylogit.sigmoid(0.0), type(xp.zeros(1)))
+
+    def test_a_framework_with_a_backend_is_named_by_that(self) -> None:
+        with pytest.raises(errors.UnknownBackendError, match="write that name"):
+            polylogit.get_backend("array_api:numpy")
+
+    def test_a_module_without_such_arrays_is_refused(self) -> None:
+        with pytest.raises(errors.UnknownBackendError, match="name a library whose own arrays"):
+            polylogit.get_backend("array_api:array_api_compat.numpy")
+
+    def test_a_missing_library_says_so(self) -> None:
+        report = conformance.run(["array_api:no_such_library"])
+        assert [result.verdict for result in report.results] == ["missing"]
+
+
+class TestUnknownSizes:
+    @pytest.fixture
+    def lazy(self, monkeypatch: pytest.MonkeyPatch, x: np.ndarray) -> object:
+        """`x` where the backend sees no sizes; the library itself goes on knowing them."""
+        monkeypatch.setattr(_Rows, "sizes_known", staticmethod(lambda _: False))
+        return xp.asarray(x)
+
+    @pytest.mark.parametrize("axis", [-1, 0, None, (0, 2), ()])
+    @pytest.mark.parametrize("operation", ["softmax", "log_softmax"])
+    def test_give_the_values_of_numpy(self, operation: str, axis: object, lazy: object, x: np.ndarray) -> None:
+        function = getattr(polylogit, operation)
+        np.testing.assert_allclose(values(function(lazy, axis)), function(x, axis), rtol=1e-14, atol=1e-14)
+        mask = np.random.default_rng(1).random((4, 1)) > 0.5
+        masked = values(function(lazy, axis, where=xp.asarray(mask)))
+        np.testing.assert_allclose(masked, function(x, axis, where=mask), rtol=1e-14, atol=1e-14)
+
+    def test_give_the_derivatives_of_numpy(self, lazy: object, x: np.ndarray) -> None:
+        slope = polylogit.vjp(polylogit.log_softmax, lazy, axis=(0, 1))[1](lazy)
+        np.testing.assert_allclose(
+            values(slope), polylogit.vjp(polylogit.log_softmax, x, axis=(0, 1))[1](x), rtol=1e-12
+        )
+
+
 class TestBadInput:
+    def test_sparse_arrays_are_refused(self) -> None:
+        class Sparse:
+            nnz = 1
+
+            def __array_namespace__(self) -> object:
+                return xp
+
+        with pytest.raises(errors.UnsupportedArrayError, match="todense"):
+            polylogit.softmax(Sparse())
+
     def test_complex_logits_and_integer_dtypes_are_refused(self) -> None:
         with pytest.raises(errors.DTypeError, match="complex128"):
             polylogit.softmax(xp.asarray([1j]))

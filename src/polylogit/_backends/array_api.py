@@ -2,12 +2,14 @@
 
 Nothing is known of such a library beyond the standard, so nothing is left to it but elementwise functions and short
 sums: 32 bits and fewer are computed in float64, long rows are added up in chunks, and derivatives are the closed
-forms. This module may know the standard (through array-api-compat) and the shared rules, and no library.
+forms. Where a size is not known (the standard allows None in a shape) nothing is reshaped and sums are the library's.
+This module may know the standard (through array-api-compat) and the shared rules, and no library.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,9 @@ import array_api_compat
 import numpy as np
 
 from polylogit._backends.base import Backend, host_array
+from polylogit._backends.closed_forms import closed_form, like
 from polylogit._backends.rows import Primitives, checked, dtypes
-from polylogit._contract import wrong_direction
-from polylogit._operations import OPERATIONS
-from polylogit.errors import DifferentiationError, DTypeError
+from polylogit.errors import DTypeError, UnknownBackendError, UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # (docs/contract.md) allows a level of them.
 _CHUNK = 32
 
+
+_OTHER_DTYPES = ("bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 
 # Libraries made of NumPy warn where the contract asks for a NaN.
 _quiet = np.errstate(all="ignore")
@@ -65,44 +68,64 @@ def _primitives(xp: Any) -> type[Primitives]:
 
 
 class _Rows:
-    """Logits with the normalised axes joined into the last, in the precision to compute in, and the way back."""
+    """Logits with the normalised axes joined into the last, in the precision to compute in, and the way back.
+
+    Where a size is not known they stay where they are, in `along`.
+    """
 
     def __init__(self, x: Any, axis: Any, where: Any, dtype: Any) -> None:
         self.xp = xp = array_api_compat.array_namespace(x)
         primitives = _primitives(xp)
         self.result, self.compute = dtypes(primitives, x.dtype, dtype)
         self.shape, self.axes = x.shape, checked(primitives, x, axis, where)
+        self.known = self.sizes_known(x)
+        self.along: Any = -1 if self.known else self.axes
         others = [one for one in range(x.ndim) if one not in self.axes]
         self.order = (*others, *self.axes)
         self.x = self.take(x)
         self.mask = None
         if where is not None:
-            self.mask = self._joined(xp.broadcast_to(where, x.shape))
+            same = xp.broadcast_to(where, x.shape) if self.known else where & xp.ones_like(x, dtype=xp.bool)
+            self.mask = self._joined(same)
+
+    @staticmethod
+    def sizes_known(x: Any) -> bool:
+        """Whether every size is a number; the standard allows None, for those that are known when a graph runs."""
+        return None not in x.shape
 
     def take(self, array: Any) -> Any:
         """An array of the logits' shape, as `x` is held here."""
         return self.xp.astype(self._joined(array), self.compute)
 
     def _joined(self, array: Any) -> Any:
+        if not self.known:
+            return array
         moved = self.xp.permute_dims(array, self.order)
         kept = moved.shape[: moved.ndim - len(self.axes)]
         return self.xp.reshape(moved, (*kept, math.prod(moved.shape[len(kept) :])))
 
     def give(self, rows: Any) -> Any:
         """The way back: the logits' shape, the dtype of the result."""
+        if not self.known:
+            return self.xp.astype(rows, self.result)
         moved = self.xp.reshape(rows, tuple(self.shape[one] for one in self.order))
         back = tuple(self.order.index(one) for one in range(len(self.order)))
         return self.xp.astype(self.xp.permute_dims(moved, back), self.result)
 
+    def _reduced(self, function: Callable[..., Any], values: Any) -> Any:
+        """`values` reduced along the rows; keeps the axes. What is a row of its own is that already."""
+        return values if self.along == () else function(values, axis=self.along, keepdims=True)
+
     def sum(self, values: Any) -> Any:
-        """The sums along the rows, in chunks of chunks; keeps the axis."""
+        """The sums along the rows, in chunks of chunks where their length is known; keeps the axis."""
         xp = self.xp
-        while (length := values.shape[-1]) > _CHUNK:
+        while self.known and (length := values.shape[-1]) > _CHUNK:
             chunks = -(-length // _CHUNK)
-            rest = xp.zeros((*values.shape[:-1], chunks * _CHUNK - length), dtype=values.dtype)
-            padded = xp.concat([values, rest], axis=-1)
-            values = xp.sum(xp.reshape(padded, (*values.shape[:-1], chunks, _CHUNK)), axis=-1)
-        return xp.sum(values, axis=-1, keepdims=True)
+            if missing := chunks * _CHUNK - length:
+                rest = xp.zeros((*values.shape[:-1], missing), dtype=values.dtype)
+                values = xp.concat([values, rest], axis=-1)
+            values = xp.sum(xp.reshape(values, (*values.shape[:-1], chunks, _CHUNK)), axis=-1)
+        return self._reduced(xp.sum, values)
 
     def masked(self, values: Any, fill: float) -> Any:
         """`values` with `fill` where an entry takes no part."""
@@ -112,16 +135,15 @@ class _Rows:
 
     def softmax(self) -> tuple[Any, Any]:
         """The probabilities, and the logarithms of them."""
-        if self.x.shape[-1] == 0:
+        if self.known and self.x.shape[-1] == 0:
             return self.x, self.x
         xp, x = self.xp, self.x
         if self.mask is not None:
             # A row with no entry left is filled with zeros: no NaN arises.
-            some = xp.any(self.mask, axis=-1, keepdims=True)
-            zero = xp.zeros(some.shape, dtype=x.dtype)
-            fill = xp.broadcast_to(xp.where(some, xp.full_like(zero, -math.inf), zero), x.shape)
-            x = xp.where(self.mask, x, fill)
-        shifted = x - xp.max(x, axis=-1, keepdims=True)
+            some = self._reduced(xp.any, self.mask)
+            zero = xp.zeros_like(some, dtype=x.dtype)
+            x = xp.where(self.mask, x, xp.where(some, xp.full_like(zero, -math.inf), zero))
+        shifted = x - self._reduced(xp.max, x)
         e = xp.exp(shifted)
         total = self.sum(e)
         return self.masked(e / total, 0.0), self.masked(shifted - xp.log(total), -math.inf)
@@ -134,78 +156,40 @@ class _Rows:
         return self.xp.where(negative, small, large), self.xp.where(negative, large, small)
 
 
-# --- derivatives by the closed forms: operation -> f(rows) -> (pullback of a cotangent, pushforward of a tangent) ----
-
-
-def _softmax_derivatives(rows: _Rows) -> tuple[Any, Any]:
-    y, _ = rows.softmax()
-
-    def both(g: Any) -> Any:
-        return y * (g - rows.sum(y * g))
-
-    return both, both
-
-
-def _log_softmax_derivatives(rows: _Rows) -> tuple[Any, Any]:
-    y, _ = rows.softmax()
-    return (
-        lambda g: rows.masked(rows.masked(g, 0.0) - y * rows.sum(rows.masked(g, 0.0)), 0.0),
-        lambda t: rows.masked(t - rows.sum(y * t), 0.0),
-    )
-
-
-def _sigmoid_derivatives(rows: _Rows) -> tuple[Any, Any]:
-    y, complement = rows.sigmoid()
-    return (lambda g: g * y * complement), (lambda t: t * y * complement)
-
-
-# The Hessian of <g, f(x)> is symmetric, so that vjp and jvp of the gradient are one function: f(rows, g) -> (v -> Hv).
-
-
-def _softmax_second(rows: _Rows, g: Any) -> Any:
-    y, _ = rows.softmax()
-
-    def second(v: Any) -> Any:
-        dy = y * (v - rows.sum(y * v))
-        return dy * (g - rows.sum(g * y)) - y * rows.sum(g * dy)
-
-    return second
-
-
-def _log_softmax_second(rows: _Rows, g: Any) -> Any:
-    y, _ = rows.softmax()
-    total = rows.sum(rows.masked(g, 0.0))
-    return lambda v: -(y * (v - rows.sum(y * v))) * total
-
-
-def _sigmoid_second(rows: _Rows, g: Any) -> Any:
-    y, complement = rows.sigmoid()
-    return lambda v: g * v * y * complement * (complement - y)
-
-
-_FIRST = {
-    "softmax": _softmax_derivatives,
-    "log_softmax": _log_softmax_derivatives,
-    "sigmoid": _sigmoid_derivatives,
-}
-_SECOND = {
-    "softmax": _softmax_second,
-    "log_softmax": _log_softmax_second,
-    "sigmoid": _sigmoid_second,
-}
-
-
-# --- the backend -----------------------------------------------------------------------------------------------------
-
-
 class ArrayApiBackend(Backend):
-    """The array API standard; see `polylogit.extend.Backend`."""
+    """The array API standard; see `polylogit.extend.Backend`.
+
+    Parameters
+    ----------
+    module : str, optional
+        A library, in which to make arrays; without it there are none but those that arrive.
+    """
 
     name = "array_api"
     differentiates = False
 
+    def __init__(self, module: str = "") -> None:
+        self._library = None
+        if module:
+            made = importlib.import_module(module).zeros(1)
+            home = type(made).__module__.partition(".")[0] == module.partition(".")[0]
+            if not (home and self.owns(type(made))):
+                message = (
+                    f"backend='array_api:{module}': {module}.zeros(1) is a {type(made).__module__}."
+                    f"{type(made).__qualname__}; name a library whose own arrays have __array_namespace__, for example "
+                    "array_api:array_api_strict."
+                )
+                raise UnknownBackendError(message)
+            self._library = array_api_compat.array_namespace(made)
+
     def owns(self, cls: type) -> bool:
-        """Whatever names its namespace."""
+        """Whatever names its namespace; of sparse arrays nobody knows what an absent entry is."""
+        if hasattr(cls, "nnz"):
+            message = (
+                f"{cls.__module__}.{cls.__qualname__} is sparse: an absent entry is a logit of 0 to one reader and no "
+                "entry to another. Pass x.todense(), and where an absent entry takes no part where= besides."
+            )
+            raise UnsupportedArrayError(message)
         return hasattr(cls, "__array_namespace__")
 
     @_quiet
@@ -227,58 +211,46 @@ class ArrayApiBackend(Backend):
         return rows.give(rows.sigmoid()[0])
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        """Refused but for arrays: the standard is no library, so there is none in which to make one."""
-        if hasattr(value, "__array_namespace__") and not isinstance(value, np.ndarray):
+        """As the library does. Without one refused but for arrays: the standard is no library."""
+        xp = self._library
+        if xp is None and hasattr(value, "__array_namespace__") and not isinstance(value, np.ndarray):
             xp = array_api_compat.array_namespace(value)
-            target = getattr(xp, dtype, dtype) if isinstance(dtype, str) else dtype
-            return xp.asarray(value, dtype=target, device=device)
-        host_array(value)
-        message = (
-            "backend 'array_api' cannot tell which library to make an array in; make it with that library's asarray."
-        )
-        raise DTypeError(message)
+        if xp is None or not hasattr(value, "__array_namespace__"):
+            value = host_array(value)
+        if xp is None:
+            message = (
+                "backend 'array_api' cannot tell which library to make an array in; make it with that library's "
+                'asarray, or name the library: backend="array_api:MODULE".'
+            )
+            raise DTypeError(message)
+        target = getattr(xp, dtype, dtype) if isinstance(dtype, str) else dtype
+        return xp.asarray(value, dtype=target, device=device)
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
-        """See `Backend.to_numpy`."""
-        return np.from_dlpack(array_api_compat.to_device(x, "cpu")).copy()
+        """See `Backend.to_numpy`; by DLPack, or where a library does not offer it as NumPy reads the array."""
+        try:
+            return np.from_dlpack(array_api_compat.to_device(x, "cpu")).copy()
+        except (AttributeError, BufferError, TypeError, ValueError):
+            return np.array(x.unwrap_numpy() if hasattr(x, "unwrap_numpy") else x)
+
+    def dtype_name(self, x: Any) -> str:
+        """See `Backend.dtype_name`: the name that the standard has for it."""
+        xp = array_api_compat.array_namespace(x)
+        named = (one for one in (*self.dtypes(), *_OTHER_DTYPES) if getattr(xp, one, None) == x.dtype)
+        return next(named, str(x.dtype))
 
     @_quiet
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """By the closed forms."""
-        rows, (pull, _) = _closed_form(function, x, kwargs)
-        return function(x, **kwargs), lambda cotangent: rows.give(pull(_like(rows, cotangent, "cotangent")))
+        rows, (pull, _) = closed_form(_Rows, function, x, kwargs)
+        return function(x, **kwargs), lambda cotangent: rows.give(pull(like(rows, cotangent, "cotangent")))
 
     @_quiet
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """By the closed forms."""
-        rows, (_, push) = _closed_form(function, x, kwargs)
-        return function(x, **kwargs), rows.give(push(_like(rows, tangent, "tangent")))
+        rows, (_, push) = closed_form(_Rows, function, x, kwargs)
+        return function(x, **kwargs), rows.give(push(like(rows, tangent, "tangent")))
 
     def dtypes(self) -> tuple[str, ...]:
-        """The floating dtypes of the standard."""
+        """The real floating dtypes of the standard."""
         return ("float64", "float32")
-
-
-def _closed_form(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[_Rows, tuple[Any, Any]]:
-    second = hasattr(function, "__polylogit_gradient__")
-    operation = function.operation if second else function
-    options = function.kwargs if second else kwargs
-    name = getattr(operation, "__polylogit_operation__", None)
-    if name not in _FIRST:
-        message = (
-            f"{function!r} cannot be differentiated on arrays of the array API standard, which has no autodiff; pass "
-            f"polylogit.{', '.join(_FIRST)} or a polylogit.gradient of them."
-        )
-        raise DifferentiationError(message)
-    axis = options.get("axis", -1) if OPERATIONS[name].takes_axis else ()
-    rows = _Rows(x, axis, options.get("where"), options.get("dtype"))
-    if not second:
-        return rows, _FIRST[name](rows)
-    both = _SECOND[name](rows, _like(rows, function.cotangent, "cotangent"))
-    return rows, (both, both)
-
-
-def _like(rows: _Rows, given: Any, argument: str) -> Any:
-    if given.shape != rows.shape:
-        raise wrong_direction(argument, given.shape, rows.shape, f"{rows.xp.__name__}.broadcast_to")
-    return rows.take(given)

@@ -111,6 +111,8 @@ class Backend(ABC):
         makes plain ones of them.
     version : str
         That of the framework, for reports; by default what the installed package of its name says.
+    takes_numpy_masks : bool
+        Whether ``where=`` may be a NumPy array, which goes by position where the logits have labels.
     namespace : str
         The module that has NumPy's functions under their names, for the forms of the conformance kit; empty for none.
     spelling : dict of str to str
@@ -124,6 +126,7 @@ class Backend(ABC):
     any_byte_order: ClassVar[bool] = False
     wraps_containers: ClassVar[bool] = False
     version: ClassVar[str] = ""
+    takes_numpy_masks: ClassVar[bool] = False
     namespace: ClassVar[str] = ""
     spelling: ClassVar[dict[str, str]] = {}
 

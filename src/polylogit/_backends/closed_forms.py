@@ -1,85 +1,132 @@
-"""Derivatives of polylogit's own operations for arrays that no framework differentiates: by the closed forms, on NumPy.
+"""Derivatives by the closed forms, for backends whose arrays have no autodiff of their own.
 
-A backend whose framework has no autodiff, or none that was tried yet, hands its `vjp` and `jvp` over to these and says
-``differentiates = False``. The arrays are copied to the host and back. Knows the backend of NumPy, and no framework.
+A backend brings its rows: logits in the precision to compute in, with `sum`, `masked`, `softmax` and `sigmoid` on
+them. Knows those names, the rules of `polylogit._contract`, and no framework.
 """
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from polylogit._contract import wrong_direction
+from polylogit._operations import OPERATIONS
+from polylogit.errors import DifferentiationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from polylogit._backends.base import Backend, Pullback
-
-__all__ = ["closed_form_jvp", "closed_form_vjp"]
+__all__ = ["closed_form", "like"]
 
 
-@functools.cache
-def _numpy() -> Backend:
-    from polylogit._backends.numpy import NumpyBackend  # loads its kernels
+class Rows(Protocol):
+    """What is asked of a backend's rows; `xp` is the library, `shape` that of the logits."""
 
-    return NumpyBackend()
+    xp: Any
+    shape: tuple[Any, ...]
 
+    def take(self, array: Any) -> Any:
+        """An array of the logits' shape, as the rows are held."""
 
-def closed_form_vjp(
-    backend: Backend, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]
-) -> tuple[Any, Pullback]:
-    """What `Backend.vjp` returns, for one of polylogit's operations or a `polylogit.gradient` of one."""
-    y = function(x, **kwargs)
-    _, pull = _numpy().vjp(_on_numpy(backend, function), _floating(backend, x, y), _plain(backend, kwargs))
+    def sum(self, values: Any) -> Any:
+        """The sums along the rows; keeps the axes."""
 
-    def pullback(cotangent: Any) -> Any:
-        return _back(backend, pull(_direction(backend, cotangent, y, "cotangent")), y, x)
+    def masked(self, values: Any, fill: float) -> Any:
+        """`values` with `fill` where an entry takes no part."""
 
-    return y, pullback
+    def softmax(self) -> tuple[Any, Any]:
+        """The probabilities, and the logarithms of them."""
+        raise NotImplementedError
 
-
-def closed_form_jvp(
-    backend: Backend, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]
-) -> tuple[Any, Any]:
-    """What `Backend.jvp` returns, likewise."""
-    y = function(x, **kwargs)
-    along = _direction(backend, tangent, x, "tangent")
-    function = _on_numpy(backend, function)
-    _, out = _numpy().jvp(function, _floating(backend, x, y), along, _plain(backend, kwargs))
-    return y, _back(backend, out, y, y)
+    def sigmoid(self) -> tuple[Any, Any]:
+        """The probabilities of x and of -x."""
+        raise NotImplementedError
 
 
-def _on_numpy(backend: Backend, function: Any) -> Any:
-    """A gradient holds a cotangent, and maybe a mask, of the backend's; the operations are for every array."""
-    if not getattr(function, "__polylogit_gradient__", False):
-        return function
-    cotangent = backend.to_numpy(function.cotangent)
-    return type(function)(function.operation, cotangent, _plain(backend, function.kwargs))
+# --- operation -> f(rows) -> (pullback of a cotangent, pushforward of a tangent) -------------------------------------
 
 
-def _plain(backend: Backend, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Masks as NumPy's arrays, and the dtype by its name."""
-    plain = {name: backend.to_numpy(value) if backend.owns(type(value)) else value for name, value in kwargs.items()}
-    given = plain.get("dtype")
-    if given is not None and not isinstance(given, (str, type)):
-        plain["dtype"] = str(given).rpartition(".")[2]
-    return plain
+def _softmax_derivatives(rows: Rows) -> tuple[Any, Any]:
+    y, _ = rows.softmax()
+
+    def both(g: Any) -> Any:
+        return y * (g - rows.sum(y * g))
+
+    return both, both
 
 
-def _floating(backend: Backend, x: Any, y: Any) -> Any:
-    """Integers in the dtype in which the backend computed them; what is floating as it is."""
-    values = backend.to_numpy(x)
-    return values.astype(backend.to_numpy(y).dtype) if values.dtype.kind in "biu" else values
+def _log_softmax_derivatives(rows: Rows) -> tuple[Any, Any]:
+    y, _ = rows.softmax()
+    return (
+        lambda g: rows.masked(rows.masked(g, 0.0) - y * rows.sum(rows.masked(g, 0.0)), 0.0),
+        lambda t: rows.masked(t - rows.sum(y * t), 0.0),
+    )
 
 
-def _direction(backend: Backend, given: Any, like: Any, argument: str) -> Any:
-    if tuple(given.shape) != tuple(like.shape):
-        raise wrong_direction(argument, given.shape, like.shape, "numpy.broadcast_to")
-    return backend.to_numpy(given)
+def _sigmoid_derivatives(rows: Rows) -> tuple[Any, Any]:
+    y, complement = rows.sigmoid()
+    return (lambda g: g * y * complement), (lambda t: t * y * complement)
 
 
-def _back(backend: Backend, values: Any, y: Any, like: Any) -> Any:
-    """An array of the backend's, in the dtype of `like`, or of the result where that is no floating one."""
-    whole = backend.to_numpy(like).dtype.kind in "biu"
-    return backend.asarray(values, dtype=backend.dtype_name(y if whole else like))
+# The Hessian of <g, f(x)> is symmetric, so that vjp and jvp of the gradient are one function: f(rows, g) -> (v -> Hv).
+
+
+def _softmax_second(rows: Rows, g: Any) -> Any:
+    y, _ = rows.softmax()
+
+    def second(v: Any) -> Any:
+        dy = y * (v - rows.sum(y * v))
+        return dy * (g - rows.sum(g * y)) - y * rows.sum(g * dy)
+
+    return second
+
+
+def _log_softmax_second(rows: Rows, g: Any) -> Any:
+    y, _ = rows.softmax()
+    total = rows.sum(rows.masked(g, 0.0))
+    return lambda v: -(y * (v - rows.sum(y * v))) * total
+
+
+def _sigmoid_second(rows: Rows, g: Any) -> Any:
+    y, complement = rows.sigmoid()
+    return lambda v: g * v * y * complement * (complement - y)
+
+
+_FIRST = {
+    "softmax": _softmax_derivatives,
+    "log_softmax": _log_softmax_derivatives,
+    "sigmoid": _sigmoid_derivatives,
+}
+_SECOND = {
+    "softmax": _softmax_second,
+    "log_softmax": _log_softmax_second,
+    "sigmoid": _sigmoid_second,
+}
+
+
+def closed_form(
+    make: Callable[..., Rows], function: Any, x: Any, kwargs: dict[str, Any]
+) -> tuple[Any, tuple[Any, Any]]:
+    """The rows, ``make(x, axis, where, dtype)``, with the pullback and the pushforward of a function on them."""
+    second = hasattr(function, "__polylogit_gradient__")
+    operation = function.operation if second else function
+    options = function.kwargs if second else kwargs
+    name = getattr(operation, "__polylogit_operation__", None)
+    if name not in _FIRST:
+        message = (
+            f"{function!r} cannot be differentiated on a {type(x).__module__}.{type(x).__qualname__}, which has no "
+            f"autodiff; pass polylogit.{', '.join(_FIRST)} or a polylogit.gradient of them."
+        )
+        raise DifferentiationError(message)
+    axis = options.get("axis", -1) if OPERATIONS[name].takes_axis else ()
+    rows = make(x, axis, options.get("where"), options.get("dtype"))
+    if not second:
+        return rows, _FIRST[name](rows)
+    both = _SECOND[name](rows, like(rows, function.cotangent, "cotangent"))
+    return rows, (both, both)
+
+
+def like(rows: Rows, given: Any, argument: str) -> Any:
+    """A tangent or cotangent as the rows are held; refused unless it has the shape of the logits."""
+    if given.shape != rows.shape:
+        raise wrong_direction(argument, given.shape, rows.shape, f"{rows.xp.__name__}.broadcast_to")
+    return rows.take(given)

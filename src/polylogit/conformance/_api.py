@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import polylogit
 from polylogit.__about__ import __version__
 from polylogit._info import backends as installed
+from polylogit._info import information
 from polylogit._spec.dtypes import DTYPES, dtypes_named
 from polylogit._spec.operations import DEFINITIONS, definition
 from polylogit.conformance import _cross_backend, _runner, _xfail
@@ -60,6 +61,7 @@ def run(
     ----------
     backends : iterable of str, optional
         Their names; all that are known by default, of which those not installed are reported as missing.
+        ``"array_api:MODULE"`` is a library of the array API standard that needs no backend of its own.
     operations : iterable of str, optional
         All by default.
     level : {"quick", "full"}, optional
@@ -100,7 +102,7 @@ def run(
     present = [job for job in jobs if known[job.backend].installed]
     if isolate:
         with TemporaryDirectory(prefix="polylogit-") as folder:
-            folders = {job.backend: Path(folder, job.backend) for job in present}
+            folders = {job.backend: Path(folder, str(place)) for place, job in enumerate(present)}
             for job in present:
                 job.selection = selection
                 folders[job.backend].mkdir()
@@ -186,9 +188,12 @@ def _jobs(
     known = {info.name: info for info in installed()}
     names = list(dict.fromkeys([*(known if backends is None else backends), *required]))
     for name in names:
-        if name not in known:
+        if name in known:
+            continue
+        if (info := information(name)) is None:
             message = f"backend {name!r} is not registered; known are {', '.join(known)}."
             raise UnknownBackendError(message)
+        known[name] = info
     return known, [_runner.Job(name, chosen, level, seed, device) for name in names]
 
 

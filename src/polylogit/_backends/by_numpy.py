@@ -1,0 +1,85 @@
+"""Derivatives of polylogit's own operations for arrays that no framework differentiates: by the closed forms, on NumPy.
+
+A backend whose framework has no autodiff, or none that was tried yet, hands its `vjp` and `jvp` over to these and says
+``differentiates = False``. The arrays are copied to the host and back. Knows the backend of NumPy, and no framework.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+from polylogit._contract import wrong_direction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit._backends.base import Backend, Pullback
+
+__all__ = ["closed_form_jvp", "closed_form_vjp"]
+
+
+@functools.cache
+def _numpy() -> Backend:
+    from polylogit._backends.numpy import NumpyBackend  # loads its kernels
+
+    return NumpyBackend()
+
+
+def closed_form_vjp(
+    backend: Backend, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]
+) -> tuple[Any, Pullback]:
+    """What `Backend.vjp` returns, for one of polylogit's operations or a `polylogit.gradient` of one."""
+    y = function(x, **kwargs)
+    _, pull = _numpy().vjp(_on_numpy(backend, function), _floating(backend, x, y), _plain(backend, kwargs))
+
+    def pullback(cotangent: Any) -> Any:
+        return _back(backend, pull(_direction(backend, cotangent, y, "cotangent")), y, x)
+
+    return y, pullback
+
+
+def closed_form_jvp(
+    backend: Backend, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]
+) -> tuple[Any, Any]:
+    """What `Backend.jvp` returns, likewise."""
+    y = function(x, **kwargs)
+    along = _direction(backend, tangent, x, "tangent")
+    function = _on_numpy(backend, function)
+    _, out = _numpy().jvp(function, _floating(backend, x, y), along, _plain(backend, kwargs))
+    return y, _back(backend, out, y, y)
+
+
+def _on_numpy(backend: Backend, function: Any) -> Any:
+    """A gradient holds a cotangent, and maybe a mask, of the backend's; the operations are for every array."""
+    if not getattr(function, "__polylogit_gradient__", False):
+        return function
+    cotangent = backend.to_numpy(function.cotangent)
+    return type(function)(function.operation, cotangent, _plain(backend, function.kwargs))
+
+
+def _plain(backend: Backend, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Masks as NumPy's arrays, and the dtype by its name."""
+    plain = {name: backend.to_numpy(value) if backend.owns(type(value)) else value for name, value in kwargs.items()}
+    given = plain.get("dtype")
+    if given is not None and not isinstance(given, (str, type)):
+        plain["dtype"] = str(given).rpartition(".")[2]
+    return plain
+
+
+def _floating(backend: Backend, x: Any, y: Any) -> Any:
+    """Integers in the dtype in which the backend computed them; what is floating as it is."""
+    values = backend.to_numpy(x)
+    return values.astype(backend.to_numpy(y).dtype) if values.dtype.kind in "biu" else values
+
+
+def _direction(backend: Backend, given: Any, like: Any, argument: str) -> Any:
+    if tuple(given.shape) != tuple(like.shape):
+        raise wrong_direction(argument, given.shape, like.shape, "numpy.broadcast_to")
+    return backend.to_numpy(given)
+
+
+def _back(backend: Backend, values: Any, y: Any, like: Any) -> Any:
+    """An array of the backend's, in the dtype of `like`, or of the result where that is no floating one."""
+    whole = backend.to_numpy(like).dtype.kind in "biu"
+    return backend.asarray(values, dtype=backend.dtype_name(y if whole else like))

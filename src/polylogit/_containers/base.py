@@ -1,0 +1,94 @@
+"""What the containers share: unpack, call the public function on what is inside, pack again.
+
+A container brings `axes`, `apply` and what every backend has. Knows the public functions, and no library.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from polylogit._backends.base import Backend
+from polylogit._derivatives import gradient, jvp, vjp
+from polylogit._functions import log_softmax, sigmoid, softmax
+from polylogit._operations import OPERATIONS
+from polylogit.errors import DifferentiationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from polylogit._backends.base import Pullback
+
+__all__ = ["Container"]
+
+
+class Container(Backend):
+    """Containers of another backend's arrays, whose labels the result has too."""
+
+    differentiates = False
+    takes_numpy_masks = True
+
+    @abstractmethod
+    def axes(self, x: Any, axis: Any) -> Any:
+        """``axis=`` with numbers in the place of names."""
+
+    @abstractmethod
+    def apply(self, inner: Callable[..., Any], x: Any, others: dict[str, Any]) -> Any:
+        """``inner(values, **others)`` with the labels of `x`; the others are unpacked too, and fit it."""
+
+    def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+        """See `polylogit.softmax`."""
+        return self._call(softmax, x, axis=axis, where=where, dtype=dtype)
+
+    def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+        """See `polylogit.log_softmax`."""
+        return self._call(log_softmax, x, axis=axis, where=where, dtype=dtype)
+
+    def sigmoid(self, x: Any, dtype: Any = None) -> Any:
+        """See `polylogit.sigmoid`."""
+        return self._call(sigmoid, x, dtype=dtype)
+
+    def _call(self, function: Callable[..., Any], x: Any, **options: Any) -> Any:
+        plain, others = self._split(x, options)
+        return self.apply(lambda values, **inside: function(values, **plain, **inside), x, others)
+
+    def _split(self, x: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What goes to every array as it is, and what is a container itself."""
+        given = {name: value for name, value in options.items() if value is not None or name == "axis"}
+        others = {"where": given.pop("where")} if "where" in given else {}
+        if "axis" in given:
+            given["axis"] = self.axes(x, given["axis"])
+        return given, others
+
+    def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
+        """Of polylogit's own operations, by what is inside."""
+        derivative = self._derivative(function, x, kwargs, lambda f, values, g, given: vjp(f, values, **given)[1](g))
+        return function(x, **kwargs), derivative
+
+    def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Of polylogit's own operations, by what is inside."""
+        derivative = self._derivative(function, x, kwargs, lambda f, values, t, given: jvp(f, values, t, **given)[1])
+        return function(x, **kwargs), derivative(tangent)
+
+    def _derivative(
+        self, function: Any, x: Any, kwargs: dict[str, Any], way: Callable[..., Any]
+    ) -> Callable[[Any], Any]:
+        second = hasattr(function, "__polylogit_gradient__")
+        operation, options = (function.operation, function.kwargs) if second else (function, kwargs)
+        if getattr(operation, "__polylogit_operation__", None) not in OPERATIONS:
+            message = (
+                f"{function!r} cannot be differentiated on a {type(x).__module__}.{type(x).__qualname__}; pass "
+                f"polylogit.{', '.join(OPERATIONS)} or a polylogit.gradient of them, or the array inside."
+            )
+            raise DifferentiationError(message)
+        plain, others = self._split(x, options)
+        if second:
+            others["cotangent"] = function.cotangent
+
+        def inner(values: Any, direction: Any, cotangent: Any = None, **inside: Any) -> Any:
+            given = {**plain, **inside}
+            if second:
+                return way(gradient(operation, cotangent, **given), values, direction, {})
+            return way(operation, values, direction, given)
+
+        return lambda direction: self.apply(inner, x, {"direction": direction, **others})

@@ -1,0 +1,100 @@
+"""xarray's DataArray and Dataset, by its own `apply_ufunc`: an axis may be called by its name.
+
+What is inside may be any array that polylogit serves, Dask's too. This module may know xarray.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+
+from polylogit._backends.base import host_array
+from polylogit._coerce import backend_of, mask_of
+from polylogit._containers.base import Container
+from polylogit.errors import AxisError, MaskError, UnsupportedArrayError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+__all__ = ["XarrayBackend"]
+
+
+class XarrayBackend(Container):
+    """xarray; see `polylogit.extend.Backend`."""
+
+    name = "xarray"
+
+    def owns(self, cls: type) -> bool:
+        """Its arrays, alone or several in a Dataset."""
+        if not issubclass(cls, (xr.DataArray, xr.Dataset)):
+            message = f"{cls.__module__}.{cls.__qualname__} is no DataArray and no Dataset; pass one of those."
+            raise UnsupportedArrayError(message)
+        return True
+
+    def axes(self, x: Any, axis: Any) -> Any:
+        """The numbers of named dimensions; of a Dataset the names as they are, since each variable has its own."""
+        if isinstance(x, xr.Dataset) or axis is None:
+            return axis
+        if isinstance(axis, (tuple, list)):
+            return tuple(self.axes(x, one) for one in axis)
+        if not isinstance(axis, str):
+            return axis
+        if axis not in x.dims:
+            message = f"axis={axis!r} names no dimension of the array {x.name!r}, which has {x.dims}; pass one of them."
+            raise AxisError(message)
+        return x.dims.index(axis)
+
+    def _call(self, function: Callable[..., Any], x: Any, **options: Any) -> Any:
+        if isinstance(x, xr.DataArray):
+            return super()._call(function, x, **options)
+        where = options.pop("where", None)
+
+        def of(variable: Any) -> Any:
+            mask = where[variable.name] if isinstance(where, xr.Dataset) else where
+            return self._call(function, variable, **options, **({} if where is None else {"where": mask}))
+
+        return x.map(of)
+
+    def apply(self, inner: Callable[..., Any], x: Any, others: dict[str, Any]) -> Any:
+        """See `Container.apply`."""
+        if isinstance(x, xr.Dataset):
+            message = "a Dataset is differentiated variable by variable; pass each DataArray of it."
+            raise UnsupportedArrayError(message)
+        labelled = [self._fitting(x, name, other) for name, other in others.items()]
+
+        def with_names(values: Any, *arrays: Any) -> Any:
+            inside = dict(zip(others, arrays, strict=True))
+            if "where" in inside:  # xarray mixes NumPy's masks with whatever a variable holds
+                inside["where"] = mask_of(backend_of(values), inside["where"], convert_numpy=True)
+            return inner(values, **inside)
+
+        try:
+            made = xr.apply_ufunc(with_names, x, *labelled, dask="allowed")
+        except xr.AlignmentError as error:
+            message = f"{', '.join(others)}: the coordinates are not those of x ({error}); align them first."
+            raise MaskError(message) from error
+        return made.rename(x.name)
+
+    def _fitting(self, x: Any, name: str, other: Any) -> Any:
+        """A mask or a direction without what would be added to the result: dimensions, coordinates of its own."""
+        if not isinstance(other, xr.DataArray):
+            return other
+        if not set(other.dims) <= set(x.dims):
+            message = f"{name}= has the dimensions {other.dims}, which are not all among {x.dims} of the logits; "
+            raise MaskError(message + "select or rename them first.")
+        return other.reset_coords(drop=True)
+
+    def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        """A DataArray without names."""
+        return xr.DataArray(host_array(value) if dtype is None else host_array(value).astype(dtype))
+
+    def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
+        """The values, computed if need be."""
+        if isinstance(x, xr.Dataset):
+            message = "a Dataset is no single array; pass a variable of it, or its to_dataarray()."
+            raise UnsupportedArrayError(message)
+        found: np.ndarray[Any, Any] = x.to_numpy().copy()
+        return found

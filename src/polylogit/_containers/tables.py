@@ -1,0 +1,129 @@
+"""Series and data frames of pandas and polars, by narwhals: computed on NumPy's arrays, with the labels kept.
+
+A frame is an array of two dimensions, its rows the first. What is missing is NaN. This module may know narwhals, and
+the labels that only pandas has.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import narwhals as nw
+
+from polylogit._backends.base import host_array
+from polylogit._containers.base import Container
+from polylogit.errors import AxisError, MaskError, UnsupportedArrayError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+
+__all__ = ["PandasBackend", "PolarsBackend"]
+
+_NAMED_AXES = {"index": 0, "columns": 1}
+
+
+class _Tables(Container):
+    """One library's series and frames."""
+
+    implementation_: ClassVar[Any]
+    remedy: ClassVar[str]
+
+    def owns(self, cls: type) -> bool:
+        """Its eager series and frames."""
+        native = self.implementation_.to_native_namespace()
+        if not issubclass(cls, (native.Series, native.DataFrame)):
+            message = f"{cls.__module__}.{cls.__qualname__} is neither a series nor a data frame; {self.remedy}."
+            raise UnsupportedArrayError(message)
+        return True
+
+    def axes(self, x: Any, axis: Any) -> Any:
+        """The numbers of "index" and "columns"; a series has one dimension, whatever it is called."""
+        if isinstance(axis, (tuple, list)):
+            return tuple(self.axes(x, one) for one in axis)
+        if not isinstance(axis, str):
+            return axis
+        if _NAMED_AXES.get(axis, x.ndim if hasattr(x, "ndim") else 2) >= len(x.shape):
+            message = f"axis={axis!r} is no dimension of a {type(x).__qualname__}; pass axis=-1"
+            raise AxisError(message + (', "index" or "columns".' if len(x.shape) == 2 else ' or "index".'))
+        return _NAMED_AXES[axis]
+
+    def apply(self, inner: Callable[..., Any], x: Any, others: dict[str, Any]) -> Any:
+        """See `Container.apply`."""
+        inside = {name: self._fitting(x, name, other) for name, other in others.items()}
+        return self._like(x, inner(self.to_numpy(x), **inside))
+
+    def _fitting(self, x: Any, name: str, other: Any) -> Any:
+        """The values of a mask or a direction; labels are compared, and nothing is aligned silently."""
+        native = self.implementation_.to_native_namespace()
+        if not isinstance(other, (native.Series, native.DataFrame)):
+            return other
+        if x.shape != other.shape:
+            message = (
+                f"{name}= is a {type(other).__qualname__} of the shape {other.shape}, and the logits are a "
+                f"{type(x).__qualname__} of the shape {x.shape}; give it that shape, or pass {name}.to_numpy() to have "
+                "it broadcast by position."
+            )
+            raise MaskError(message)
+        for axis in ("index", "columns"):
+            if hasattr(x, axis) and list(getattr(x, axis)) != list(getattr(other, axis)):
+                message = (
+                    f"the {axis} of {name}= is not that of the logits; bring it in their order, for example with "
+                    f"{name}.reindex({axis}=x.{axis}), or pass {name}.to_numpy() to go by position."
+                )
+                raise MaskError(message)
+        return self.to_numpy(other)
+
+    def _like(self, x: Any, values: np.ndarray[Any, Any]) -> Any:
+        if len(x.shape) == 1:
+            return nw.new_series(x.name, values, backend=self.implementation_).to_native()
+        names = [str(place) for place in range(x.shape[1])]  # what narwhals takes; columns may be called anything
+        made = nw.from_numpy(values, schema=names, backend=self.implementation_).to_native()
+        made.columns = x.columns
+        return made
+
+    def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
+        """A series, or a frame of what has two dimensions."""
+        array = host_array(value) if dtype is None else host_array(value).astype(dtype)
+        native = self.implementation_.to_native_namespace()
+        if array.ndim not in (1, 2):
+            message = f"an array of {array.ndim} dimensions is neither a series nor a data frame; reshape it first."
+            raise UnsupportedArrayError(message)
+        return native.Series(array) if array.ndim == 1 else native.DataFrame(array)
+
+    def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
+        """The values, as one array; NaN where they are missing."""
+        if len(x.shape) == 1:
+            found: Any = nw.from_native(x, series_only=True)
+        else:
+            found = nw.from_native(self._plainly_named(x), eager_only=True)
+        values: np.ndarray[Any, Any] = found.to_numpy().copy()
+        return values
+
+    def _plainly_named(self, x: Any) -> Any:
+        return x
+
+
+class PandasBackend(_Tables):
+    """pandas; see `polylogit.extend.Backend`."""
+
+    name = "pandas"
+    implementation_ = nw.Implementation.PANDAS
+    remedy = "pass its to_series() or to_frame()"
+
+    def _like(self, x: Any, values: np.ndarray[Any, Any]) -> Any:
+        made = super()._like(x, values)
+        made.index = x.index
+        return made
+
+    def _plainly_named(self, x: Any) -> Any:
+        return x.set_axis([str(place) for place in range(x.shape[1])], axis="columns")
+
+
+class PolarsBackend(_Tables):
+    """polars; see `polylogit.extend.Backend`."""
+
+    name = "polars"
+    implementation_ = nw.Implementation.POLARS
+    remedy = "call collect() on a lazy frame first"
