@@ -76,6 +76,7 @@ SPELLING = {
     "no second sigmoid": "p = x  # it has been through sigmoid already",
     "no dropout": "p = 0  # no dropout when comparing",
     "attached": "y, pullback = polylogit.vjp(polylogit.softmax, x)",
+    "split rows": "gather them first",
     "import": "",
     "array": "",
     "pullback": "",
@@ -109,6 +110,8 @@ class Backend(ABC):
     wraps_containers : bool
         Whether its own dicts, lists and tuples are Python's, wrapped to track the attributes of a model; `convert`
         makes plain ones of them.
+    names_axes : bool
+        Whether a mapped function may name an axis over which a row goes on: the operations then take ``axis_name=``.
     namespace : str
         The module that has NumPy's functions under their names, for the forms of the conformance kit; empty for none.
     spelling : dict of str to str
@@ -121,6 +124,7 @@ class Backend(ABC):
     writable: ClassVar[bool] = True
     any_byte_order: ClassVar[bool] = False
     wraps_containers: ClassVar[bool] = False
+    names_axes: ClassVar[bool] = False
     namespace: ClassVar[str] = ""
     spelling: ClassVar[dict[str, str]] = {}
 

@@ -333,6 +333,7 @@ class TensorflowBackend(Backend):
         "norm epsilon": "keras.layers.LayerNormalization(epsilon=epsilon)  # the original's; the default is 1e-3",
         "layout": "x = tf.transpose(x, {back})",
         "heads": "x = tf.reshape(x, [*x.shape[:-1], {heads}, {size}])  # heads first, then their size",
+        "split rows": "make one of them, with tf.experimental.dtensor.pack(shards, layout)",
         "import": "import tensorflow as tf",
         "array": "tf.constant({values}, dtype=tf.{dtype})",
         "no second softmax": (

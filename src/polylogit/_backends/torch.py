@@ -335,6 +335,7 @@ class TorchBackend(Backend):
         "no second softmax": "return x  # nn.Softmax follows already; nn.CrossEntropyLoss takes logits",
         "no second sigmoid": "torch.nn.functional.binary_cross_entropy_with_logits(x, y)  # and no sigmoid before it",
         "no dropout": "model.eval()",
+        "split rows": "make one of them, with torch.distributed.tensor.DTensor.from_local(x, mesh, [Shard(axis)])",
         "import": "import torch",
         "array": "torch.tensor({values}, dtype=torch.{dtype})",
         "pullback": "torch.autograd.grad(inputs=x.requires_grad_(), outputs={call}, grad_outputs=g)[0]",
