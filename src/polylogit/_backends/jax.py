@@ -135,7 +135,7 @@ def _sealed(x: Any) -> Any:
     return x + lax.stop_gradient(lax.min(lax.abs(x), jnp.zeros((), x.dtype)))
 
 
-# --- rows that go on over the named axes of a mapped function ----------------------------------------------------------
+# --- rows that go on over the named axes of a mapped function --------------------------------------------------------
 
 
 def _across(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, axis_name: Any) -> Any:
