@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from polylogit.errors import UnknownBackendError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["ENGINES", "sharded_results"]
+__all__ = ["ENGINES", "sharded_results", "split_subject"]
 
 ENGINES = tuple(
     sorted(path.stem for path in (Path(__file__).parent / "engines").glob("*.py") if path.stem != "__init__")
@@ -35,7 +36,9 @@ def sharded_results(backends: Iterable[str] | None, parts: Sequence[int], level:
     results = []
     for name in ENGINES if backends is None else backends:
         if name not in ENGINES:
-            message = f"{name!r} has no arrays that are split over devices here; those that do are {', '.join(ENGINES)}."
+            message = (
+                f"{name!r} has no arrays that are split over devices here; those that do are {', '.join(ENGINES)}."
+            )
             raise UnknownBackendError(message)
         if not known[name].installed:
             message = f"{known[name].reason or 'not installed'}; install it with: {known[name].install}"
@@ -47,12 +50,18 @@ def sharded_results(backends: Iterable[str] | None, parts: Sequence[int], level:
     return results
 
 
+def split_subject(subject: str) -> tuple[str, int] | None:
+    """The backend and the number of parts of a subject of these results; None for any other."""
+    found = re.fullmatch(r"(\w+)\+(\d+) parts", subject)
+    return None if found is None else (found[1], int(found[2]))
+
+
 def _asked(name: str, parts: int, level: str) -> list[Result]:
     engine: Any = importlib.import_module(f"polylogit.conformance._sharded.engines.{name}")
     environment = {**os.environ, **_QUIET, **engine.environment(parts)}
     command = [sys.executable, "-m", "polylogit.conformance._sharded.worker", name, str(parts)]
     with tempfile.TemporaryDirectory(prefix="polylogit-", ignore_cleanup_errors=True) as folder:
-        errors = [tempfile.TemporaryFile() for _ in range(parts if engine.RANKS else 1)]
+        errors = [Path(folder, f"errors-{rank}").open("w+b") for rank in range(parts if engine.RANKS else 1)]
         processes = [
             subprocess.Popen([*command, str(rank), folder, level], env=environment, stdout=file, stderr=file)
             for rank, file in enumerate(errors)
