@@ -1,10 +1,10 @@
 """PyTorch's DTensor: each rank computes on its own shard, and what a split row needs of the others is two numbers.
 
-Where an axis that is normalised is split, the ranks agree on the maximum of each row and on the sum of its exponentials,
-by two all-reduces of one number a row; everything else is local, and the result is split as the logits are. Where none
-is, nothing is exchanged. DTensor's own rules for ``log_softmax`` would gather the row, and under ``loss_parallel`` give
-it a derivative that is right for one loss alone (pytorch#190746). This module may know PyTorch and the shared rules; it
-is imported when a DTensor arrives.
+Where an axis that is normalised is split, the ranks agree on the maximum of each row and on the sum of its
+exponentials, by two all-reduces of one number a row; everything else is local, and the result is split as the logits
+are. Where none is, nothing is exchanged. DTensor's own rules for ``log_softmax`` would gather the row, and under
+``loss_parallel`` give it a derivative that is right for one loss alone (pytorch#190746). This module may know PyTorch
+and the shared rules; it is imported when a DTensor arrives.
 """
 
 # What the framework says of its own types is incomplete, and pyright takes it at its word.
@@ -64,9 +64,9 @@ def _check_mask(where: Any, x: DTensor) -> None:
         return
     what = "a DTensor of another mesh" if isinstance(where, DTensor) else f"a {type(where).__name__} that is none"
     message = (
-        f"x is a DTensor and where= is {what}; which part of it belongs to which shard is not known. Distribute it first: "
-        "torch.distributed.tensor.distribute_tensor(where, x.device_mesh, placements), with x.placements for a mask "
-        "of the same shape or [Replicate()] * x.device_mesh.ndim."
+        f"x is a DTensor and where= is {what}; which part of it belongs to which shard is not known. Distribute it "
+        "first: torch.distributed.tensor.distribute_tensor(where, x.device_mesh, placements), with x.placements for a "
+        "mask of the same shape or [Replicate()] * x.device_mesh.ndim."
     )
     raise MaskError(message)
 

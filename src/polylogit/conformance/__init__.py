@@ -1,8 +1,8 @@
 """The conformance kit: whether an implementation of softmax, log_softmax or sigmoid is right, gradients included.
 
-`run` examines registered backends, `sharded` their arrays in parts, `check` a callable of one's own; each
-returns a `Report`. `audit` examines a test: what it would let through. Needs the extra ``conformance``; nothing of it is
-imported before it is used.
+`run` examines registered backends, `sharded` their arrays in parts, `check` a callable of one's own; each returns a
+`Report`. `audit` examines a test: what it would let through. Needs the extra ``conformance``; nothing of it is imported
+before it is used.
 """
 
 from __future__ import annotations

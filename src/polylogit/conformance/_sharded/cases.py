@@ -168,13 +168,14 @@ def judged(question: Question, outcome: Outcome) -> Comparison:
     taken = np.ones_like(x, dtype=bool) if mask is None else mask
     rows, direction = np.where(taken, x, -np.inf), np.where(taken, direction, 0.0)
     rows, taken, direction, got = (_rows(one, question.axes) for one in (rows, taken, direction, outcome.values))
-    known = exact(right.exact, rows)
-    if question.check == "values":
-        value, bound, zero_below = right.value(known), right.bound(known, dtype), bounds.flushable(dtype)
-    else:
-        part: Any = getattr(right, question.check)
-        value, bound = part.value(known, direction), part.bound(known, dtype, direction)
-        zero_below = bounds.gradient_flushable(dtype)
+    with np.errstate(all="ignore"):
+        known = exact(right.exact, rows)
+        if question.check == "values":
+            value, bound, zero_below = right.value(known), right.bound(known, dtype), bounds.flushable(dtype)
+        else:
+            part: Any = getattr(right, question.check)
+            value, bound = part.value(known, direction), part.bound(known, dtype, direction)
+            zero_below = bounds.gradient_flushable(dtype)
     # Of a masked entry and of a row that has none it is known what they are, whatever the arithmetic; of a row that is
     # undefined too.
     high, low = (np.broadcast_to(one, rows.shape).copy() for one in value)

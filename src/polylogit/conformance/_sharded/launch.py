@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,25 +61,25 @@ def _asked(name: str, parts: int, level: str) -> list[Result]:
     engine: Any = importlib.import_module(f"polylogit.conformance._sharded.engines.{name}")
     environment = {**os.environ, **_QUIET, **engine.environment(parts)}
     command = [sys.executable, "-m", "polylogit.conformance._sharded.worker", name, str(parts)]
-    with tempfile.TemporaryDirectory(prefix="polylogit-", ignore_cleanup_errors=True) as folder:
-        errors = [Path(folder, f"errors-{rank}").open("w+b") for rank in range(parts if engine.RANKS else 1)]
+    ranks = range(parts if engine.RANKS else 1)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="polylogit-", ignore_cleanup_errors=True)))
+        errors = [stack.enter_context((folder / f"errors-{rank}").open("w+b")) for rank in ranks]
         processes = [
-            subprocess.Popen([*command, str(rank), folder, level], env=environment, stdout=file, stderr=file)
+            subprocess.Popen([*command, str(rank), str(folder), level], env=environment, stdout=file, stderr=file)
             for rank, file in enumerate(errors)
         ]
         ended = _wait(processes)
-        path = Path(folder, "results-0")
+        path = folder / "results-0"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         results = [Result(**json.loads(line)) for line in lines]
         for rank, (process, file) in enumerate(zip(processes, errors, strict=True)):
             if process.returncode or not ended:
                 what = cause(process.returncode) if ended else f"did not end within {_LIMIT:g} s"
                 last = f" after {results[-1].id}" if results else ""
-                said = {"message": f"rank {rank} {what}{last}", "details": {"stderr": tail(file)}}
+                said: dict[str, Any] = {"message": f"rank {rank}: {what}{last}", "details": {"stderr": tail(file)}}
                 results.append(Result(f"{name}+{parts} parts", verdict="crashed" if ended else "timeout", **said))
                 break
-        for file in errors:
-            file.close()
     return results
 
 
