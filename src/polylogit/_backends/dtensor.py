@@ -132,7 +132,7 @@ def _shifted(x: torch.Tensor, mask: torch.Tensor | None, axis: int, groups: Grou
     return x - _reduced(top, dist.ReduceOp.MAX, groups)
 
 
-class _Softmax(torch.autograd.Function):
+class _Softmax(torch.autograd.Function):  # type: ignore[misc]
     """Of a shard; what is saved to differentiate is the result alone."""
 
     @staticmethod
@@ -148,12 +148,12 @@ class _Softmax(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, cotangent: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, cotangent: torch.Tensor) -> Any:
         (y,) = ctx.saved_tensors
         return y * (cotangent - _Sum.apply(cotangent * y, ctx.axis, ctx.groups)), None, None, None
 
 
-class _LogSoftmax(torch.autograd.Function):
+class _LogSoftmax(torch.autograd.Function):  # type: ignore[misc]
     """Likewise."""
 
     @staticmethod
@@ -170,14 +170,14 @@ class _LogSoftmax(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, cotangent: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, cotangent: torch.Tensor) -> Any:
         y, mask = ctx.saved_tensors
         if mask is not None:
             cotangent = torch.where(mask, cotangent, 0.0)
         return cotangent - y.exp() * _Sum.apply(cotangent, ctx.axis, ctx.groups), None, None, None
 
 
-class _Sum(torch.autograd.Function):
+class _Sum(torch.autograd.Function):  # type: ignore[misc]
     """The sum of whole rows, on every rank; differentiable, for second derivatives."""
 
     @staticmethod
@@ -186,11 +186,11 @@ class _Sum(torch.autograd.Function):
         return _sum(x, axis, groups)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, cotangent: torch.Tensor) -> Any:
         return _Everywhere.apply(cotangent, ctx.groups).expand(ctx.shape), None, None
 
 
-class _Everywhere(torch.autograd.Function):
+class _Everywhere(torch.autograd.Function):  # type: ignore[misc]
     """The sum over ranks, which is its own transpose."""
 
     @staticmethod
@@ -199,7 +199,7 @@ class _Everywhere(torch.autograd.Function):
         return _reduced(x.clone(), dist.ReduceOp.SUM, groups)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, cotangent: torch.Tensor) -> Any:
         return _Everywhere.apply(cotangent, ctx.groups), None
 
 

@@ -9,6 +9,7 @@ import importlib
 import json
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from polylogit.conformance._sharded.cases import judged, questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from polylogit.conformance._sharded.cases import Question
 
 SAID = ("verdict", "error", "message", "details", "length", "distance", "cases", "finding")
 
@@ -29,12 +32,21 @@ def _tried(function: Callable[[], Comparison]) -> Comparison:
         return Comparison("failed", message=f"raised {type(error).__name__}: {error}"[:600])
 
 
+def _answer(engine: Any, question: Question, dimensions: int, judge: Callable[[Any, Any], Comparison]) -> Comparison:
+    return judge(question, engine.answer(question, dimensions))
+
+
+def _shown(fact: Callable[[], str]) -> Comparison:
+    wrong = fact()
+    return Comparison("failed", message=wrong) if wrong else Comparison()
+
+
 def main(name: str, parts: int, rank: int, folder: Path, level: str) -> None:
     """Ask everything; see the module."""
     engine: Any = importlib.import_module(f"polylogit.conformance._sharded.engines.{name}").Engine(rank, parts, folder)
     subject = f"{name}+{parts} parts"
     # The others take part in every exchange, and the first has all of the answer.
-    judge = judged if rank == 0 else lambda *_: Comparison()
+    judge: Callable[[Any, Any], Comparison] = judged if rank == 0 else (lambda *_: Comparison())
     with (folder / f"results-{rank}").open("w", encoding="utf-8") as file:
 
         def write(operation: str, check: str, dtype: str, case: str, found: Comparison) -> None:
@@ -48,12 +60,12 @@ def main(name: str, parts: int, rank: int, folder: Path, level: str) -> None:
             for question in questions(dimensions, level):
                 if not question.whole_parts and not engine.uneven:
                     continue
-                found = _tried(lambda q=question, d=dimensions: judge(q, engine.answer(q, d)))
+                found = _tried(partial(_answer, engine, question, dimensions, judge))
                 if found.verdict == "failed" and (reason := engine.gaps.get((question.check, question.case))):
                     found = Comparison("unsupported", message=f"{reason}: {found.message}")
                 write(question.operation, question.check, question.dtype, question.case, found)
         for case, fact in engine.facts(level):
-            found = _tried(lambda fact=fact: Comparison("failed", message=wrong) if (wrong := fact()) else Comparison())
+            found = _tried(partial(_shown, fact))
             write("softmax", "sharded", "float32", case, found)
     engine.close()
 

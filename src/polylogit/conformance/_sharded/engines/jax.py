@@ -88,17 +88,13 @@ class Engine:
         names = {NAMES[index] for index, one in enumerate(question.split) if one in question.axes}
         spec, options = self._spec(question), {"axis_name": tuple(sorted(names))}
 
+        def inside(x: Any, direction: Any, where: Any = None) -> Any:
+            return _asked(question, x, where, direction, options)
+
         def call(x: Any, where: Any, direction: Any) -> Any:
-            if where is None:
-                inside, given = (lambda x, g: _asked(question, x, None, g, options)), (x, direction)
-            else:
-                inside, given = (lambda x, m, g: _asked(question, x, m, g, options)), (x, where, direction)
+            given = (x, direction) if where is None else (x, direction, where)
             mapped = self.jax.shard_map(
-                inside,
-                mesh=self.mesh[dimensions],
-                in_specs=(spec,) * len(given),
-                out_specs=spec,
-                check_vma=check_vma,
+                inside, mesh=self.mesh[dimensions], in_specs=(spec,) * len(given), out_specs=spec, check_vma=check_vma
             )
             return mapped(*given)
 
