@@ -8,7 +8,8 @@ and the shared rules; it is imported when a DTensor arrives.
 """
 
 # What the framework says of its own types is incomplete, and pyright takes it at its word.
-# pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false
+# pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false, reportReturnType=false
+# pyright: reportIncompatibleMethodOverride=false
 
 from __future__ import annotations
 
