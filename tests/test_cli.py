@@ -119,6 +119,7 @@ def test_backends_are_listed():
         ("conform", "--backend", "nonesuch"),
         ("conform", "--backend", "numpy", "--operation", "hardmax"),
         ("conform", "--level", "middling"),
+        ("conform", "--sharded", "--operation", "softmax"),
         ("replay", "no/such"),
         ("check", "nomodule:f", "--operation", "softmax"),
     ],

@@ -161,6 +161,15 @@ polylogit.command()(_usage(new_backend))
 @click.option("--operation", "operations", multiple=True, help="An operation to run; all by default.")
 @click.option("--require", multiple=True, metavar="NAME", help="A backend without which the run is inconclusive.")
 @click.option("--list", "listing", is_flag=True, help="Print the ids of the cases, a line each, and run none.")
+@click.option("--sharded", is_flag=True, help="Examine arrays that are split over devices and processes instead.")
+@click.option(
+    "--parts",
+    multiple=True,
+    type=click.IntRange(2),
+    default=(2, 4),
+    show_default=True,
+    help="With --sharded: into how many, in turn.",
+)
 @_common
 @_usage
 def conform(
@@ -169,11 +178,20 @@ def conform(
     operations: tuple[OperationName, ...],
     require: tuple[str, ...],
     listing: bool,
+    sharded: bool,
+    parts: tuple[int, ...],
     **options: Any,
 ) -> None:
     """Compare every backend with exact values, each in a process of its own."""
     from polylogit import conformance
     from polylogit.conformance._reports.terminal import Live
+
+    if sharded:
+        if given := [name for name in (*_CHOICE, "device", "seed") if options[name]] + ["operation"] * bool(operations):
+            message = f"--sharded asks the same of all engines; leave out --{given[0].replace('_', '-')}."
+            raise click.UsageError(message)
+        judging = {name: options[name] for name in ("level", "expected_failures", "strict")}
+        _finish(conformance.sharded([*names, *require] or None, parts=parts, **judging), options)
 
     names += tuple(f"array_api:{module}" for module in namespaces)
     if listing:

@@ -6,7 +6,7 @@ They are converted or refused by one rule, whatever the backend. Knows the regis
 from __future__ import annotations
 
 from polylogit._registry import PYTHON_TYPES, SPECIFICATIONS, default_backend, get_backend, owner, owner_of
-from polylogit.errors import MixedBackendsError, UnknownBackendError
+from polylogit.errors import AxisError, MixedBackendsError, UnknownBackendError
 
 TYPE_CHECKING = False  # as in polylogit._registry
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from polylogit._backends.base import Backend
 
-__all__ = ["backend_named", "backend_of", "mask_of", "moved", "python_array"]
+__all__ = ["backend_named", "backend_of", "check_axis_name", "mask_of", "moved", "python_array"]
 
 
 def _leaf_types(value: Any) -> Iterator[type]:
@@ -93,3 +93,13 @@ def mask_of(backend: Backend, where: Any, *, convert_numpy: bool) -> Any:
         f'Convert the mask first: polylogit.convert(where, "{backend.name}").'
     )
     raise MixedBackendsError(message)
+
+
+def check_axis_name(backend: Backend, axis_name: Any) -> None:
+    """Refuse ``axis_name=`` where the framework has no axes with names."""
+    if not backend.names_axes:
+        message = (
+            f"axis_name={axis_name!r} was given with an array of {backend.name}, which has no mapped axes with names. "
+            f"Leave axis_name out; for rows that are split over devices: {backend.spell('split rows')}."
+        )
+        raise AxisError(message)

@@ -6,7 +6,7 @@ This module knows no backend and imports no framework, NumPy included.
 
 from __future__ import annotations
 
-from polylogit._coerce import backend_named, backend_of, mask_of, moved, python_array
+from polylogit._coerce import backend_named, backend_of, check_axis_name, mask_of, moved, python_array
 from polylogit._operations import OPERATIONS
 from polylogit._registry import (
     OVERRIDES,
@@ -35,12 +35,16 @@ _SIGMOID = TABLES["sigmoid"]
 
 @overload
 def softmax(
-    x: Python, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None
+    x: Python, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None, axis_name: Any = None
 ) -> NumpyArray: ...
 @overload
-def softmax(x: ArrayT, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None) -> ArrayT: ...
+def softmax(
+    x: ArrayT, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None, axis_name: Any = None
+) -> ArrayT: ...
 @overload
-def softmax(x: Any, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: AnyBackend) -> Any: ...
+def softmax(
+    x: Any, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: AnyBackend, axis_name: Any = None
+) -> Any: ...
 def softmax(
     x: Any,
     /,
@@ -49,6 +53,7 @@ def softmax(
     where: Any = None,
     dtype: Any = None,
     backend: AnyBackend | None = None,
+    axis_name: Any = None,
 ) -> Any:
     r"""Exponentials of the logits over their sum along an axis: probabilities.
 
@@ -67,6 +72,9 @@ def softmax(
         A floating dtype (of the framework, of NumPy, or its name): the result has it, and is computed in at least it.
     backend : str, optional
         On which backend to run; NumPy arrays, numbers and sequences are converted to it.
+    axis_name : str or tuple of str, optional
+        JAX, inside ``shard_map``, ``pmap`` or ``vmap`` with names: over which of them a row goes on. `x` is then the
+        part that lies here, and nothing but a maximum and a sum for each row is exchanged.
 
     Returns
     -------
@@ -77,7 +85,8 @@ def softmax(
     Raises
     ------
     AxisError, AxisTypeError
-        For an axis out of range or given twice; for a bool or a float.
+        For an axis out of range or given twice; for a bool or a float. For an `axis_name` that is not bound here, or
+        with arrays of a framework that has no such names.
     DTypeError
         For complex, string or object logits, a `dtype` that is not floating, or a mask that is not bool.
     MaskError
@@ -109,25 +118,27 @@ def softmax(
     array([[0.119, 0.269],
            [0.881, 0.731]])
     """
-    if where is None and dtype is None and backend is None:
+    if where is None and dtype is None and backend is None and axis_name is None:
         try:
             implementation = _SOFTMAX[type(x)]
         except KeyError:
             implementation = RESOLVED["softmax", publish(type(x))]
         return implementation(x, axis)
-    return _general("softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend)
+    return _general("softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend, axis_name)
 
 
 @overload
 def log_softmax(
-    x: Python, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None
+    x: Python, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None, axis_name: Any = None
 ) -> NumpyArray: ...
 @overload
 def log_softmax(
-    x: ArrayT, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None
+    x: ArrayT, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None, axis_name: Any = None
 ) -> ArrayT: ...
 @overload
-def log_softmax(x: Any, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: AnyBackend) -> Any: ...
+def log_softmax(
+    x: Any, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: AnyBackend, axis_name: Any = None
+) -> Any: ...
 def log_softmax(
     x: Any,
     /,
@@ -136,6 +147,7 @@ def log_softmax(
     where: Any = None,
     dtype: Any = None,
     backend: AnyBackend | None = None,
+    axis_name: Any = None,
 ) -> Any:
     r"""Logarithm of softmax, computed without taking the logarithm of a small number.
 
@@ -153,6 +165,8 @@ def log_softmax(
         A floating dtype: the result has it, and is computed in at least it.
     backend : str, optional
         On which backend to run.
+    axis_name : str or tuple of str, optional
+        JAX, inside a mapped function: over which of its axes a row goes on; as for `softmax`.
 
     Returns
     -------
@@ -176,13 +190,13 @@ def log_softmax(
     >>> log_softmax(np.array([0.0, 0.0, -1000.0])).round(4).tolist()
     [-0.6931, -0.6931, -1000.6931]
     """
-    if where is None and dtype is None and backend is None:
+    if where is None and dtype is None and backend is None and axis_name is None:
         try:
             implementation = _LOG_SOFTMAX[type(x)]
         except KeyError:
             implementation = RESOLVED["log_softmax", publish(type(x))]
         return implementation(x, axis)
-    return _general("log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend)
+    return _general("log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend, axis_name)
 
 
 @overload
@@ -231,8 +245,8 @@ def sigmoid(x: Any, /, *, dtype: Any = None, backend: AnyBackend | None = None) 
     return _general("sigmoid", x, {"dtype": dtype}, backend)
 
 
-def _general(operation: str, x: Any, arguments: dict[str, Any], backend: Any) -> Any:
-    """Serve a call with a mask, a dtype or a named backend; `arguments` are passed on by keyword."""
+def _general(operation: str, x: Any, arguments: dict[str, Any], backend: Any, axis_name: Any = None) -> Any:
+    """Serve a call with a mask, a dtype, a named backend or a named axis; `arguments` are passed on by keyword."""
     if backend is not None:
         serving = backend_named(backend)
         x = moved(serving, x, "x")
@@ -244,6 +258,9 @@ def _general(operation: str, x: Any, arguments: dict[str, Any], backend: Any) ->
     if where is not None:
         arguments["where"] = mask_of(serving, where, convert_numpy=backend is not None)
     original = getattr(serving, operation)
+    if axis_name is not None:  # a registered function does not know of the rest of its row
+        check_axis_name(serving, axis_name)
+        return original(x, **arguments, axis_name=axis_name)
     overrides = OVERRIDES.get((operation, serving.name))
     return (overrides[-1].adapt(original) if overrides else original)(x, **arguments)
 

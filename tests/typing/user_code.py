@@ -21,6 +21,7 @@ def arrays(x: NDArray[np.float32], tensor: torch.Tensor, array: jax.Array) -> No
     assert_type(polylogit.softmax(x, axis=(0, 1), where=x > 0), NDArray[np.float32])
     assert_type(polylogit.log_softmax(tensor, 0, dtype=torch.float64), torch.Tensor)
     assert_type(polylogit.sigmoid(array), jax.Array)
+    assert_type(polylogit.softmax(array, axis_name="vocabulary"), jax.Array)
 
 
 def numbers_and_sequences() -> float:

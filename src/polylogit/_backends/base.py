@@ -76,6 +76,7 @@ SPELLING = {
     "no second sigmoid": "p = x  # it has been through sigmoid already",
     "no dropout": "p = 0  # no dropout when comparing",
     "attached": "y, pullback = polylogit.vjp(polylogit.softmax, x)",
+    "split rows": "gather them first",
     "import": "",
     "array": "",
     "pullback": "",
@@ -113,6 +114,8 @@ class Backend(ABC):
         That of the framework, for reports; by default what the installed package of its name says.
     takes_numpy_masks : bool
         Whether ``where=`` may be a NumPy array, which goes by position where the logits have labels.
+    names_axes : bool
+        Whether a mapped function may name an axis over which a row goes on: the operations then take ``axis_name=``.
     namespace : str
         The module that has NumPy's functions under their names, for the forms of the conformance kit; empty for none.
     spelling : dict of str to str
@@ -127,6 +130,7 @@ class Backend(ABC):
     wraps_containers: ClassVar[bool] = False
     version: ClassVar[str] = ""
     takes_numpy_masks: ClassVar[bool] = False
+    names_axes: ClassVar[bool] = False
     namespace: ClassVar[str] = ""
     spelling: ClassVar[dict[str, str]] = {}
 

@@ -116,9 +116,9 @@ def _eager_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None)
     if where is None and dtype is None and type(axis) is int and axis == -1 and x.dtype in _NATIVE:
         try:
             y = gen_nn_ops.softmax(x)
-        except tf.errors.OpError:  # a 0-d tensor or, with oneDNN, one of more than five dimensions
+            values = y.numpy()  # the tensor's own memory
+        except tf.errors.OpError:  # a 0-d tensor; with oneDNN, one of more than five dimensions; one split over devices
             return softmax(x)
-        values = y.numpy()  # the tensor's own memory
         # oneDNN's kernel keeps a NaN and an infinity to its own index; the sum of squares, the quickest there is, finds
         # either. The other kernel gives 0.99999994 for a row of one.
         flat = values.ravel()
@@ -333,6 +333,7 @@ class TensorflowBackend(Backend):
         "norm epsilon": "keras.layers.LayerNormalization(epsilon=epsilon)  # the original's; the default is 1e-3",
         "layout": "x = tf.transpose(x, {back})",
         "heads": "x = tf.reshape(x, [*x.shape[:-1], {heads}, {size}])  # heads first, then their size",
+        "split rows": "make one of them, with tf.experimental.dtensor.pack(shards, layout)",
         "import": "import tensorflow as tf",
         "array": "tf.constant({values}, dtype=tf.{dtype})",
         "no second softmax": (
@@ -353,6 +354,12 @@ class TensorflowBackend(Backend):
             if issubclass(cls, container):
                 message = f"a tf.{cls.__name__} is not one array, and its rows are not served; pass {remedy} instead."
                 raise UnsupportedArrayError(message)
+        if issubclass(cls, tf.distribute.DistributedValues) and not issubclass(cls, tf.Variable):
+            message = (
+                f"a {cls.__name__} is one tensor for each replica; call inside the function that they run, for example "
+                "strategy.run(polylogit.softmax, (x,))."
+            )
+            raise UnsupportedArrayError(message)
         return issubclass(cls, (tf.Tensor, tf.Variable, tf.__internal__.types.Tensor))
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:

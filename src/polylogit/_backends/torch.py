@@ -305,6 +305,20 @@ _AT_ONCE = {
 }
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
+# The types whose tensors lie in shards on several ranks -> the module that serves them, imported when one arrives.
+_SHARDED: dict[type, Any] = {}
+
+
+def _wherever(operation: _Operation) -> Callable[..., Any]:
+    """An operation on whatever tensors; plain ones have come here with a mask, a dtype or a named backend."""
+
+    def call(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+        if (sharded := _SHARDED.get(type(x))) is not None:
+            return sharded.on_shards(_primitives(x), operation.normalised, operation.masked, x, axis, where, dtype)
+        return _along_axes(operation, x, axis, where, dtype)
+
+    return call
+
 
 class TorchBackend(Backend):
     """PyTorch; see `polylogit.extend.Backend`."""
@@ -335,18 +349,23 @@ class TorchBackend(Backend):
         "no second softmax": "return x  # nn.Softmax follows already; nn.CrossEntropyLoss takes logits",
         "no second sigmoid": "torch.nn.functional.binary_cross_entropy_with_logits(x, y)  # and no sigmoid before it",
         "no dropout": "model.eval()",
+        "split rows": "make one of them, with torch.distributed.tensor.DTensor.from_local(x, mesh, [Shard(axis)])",
         "import": "import torch",
         "array": "torch.tensor({values}, dtype=torch.{dtype})",
         "pullback": "torch.autograd.grad(inputs=x.requires_grad_(), outputs={call}, grad_outputs=g)[0]",
         "attached": "y = model(x)  # without .detach(), torch.no_grad() and .numpy() on the way",
     }
 
-    softmax = staticmethod(softmax)
-    log_softmax = staticmethod(log_softmax)
+    softmax = staticmethod(_wherever(_SOFTMAX))
+    log_softmax = staticmethod(_wherever(_LOG_SOFTMAX))
     sigmoid = staticmethod(sigmoid)
 
     def owns(self, cls: type) -> bool:
         """Tensors and all that derives from them."""
+        if any((base.__module__, base.__name__) == ("torch.distributed.tensor", "DTensor") for base in cls.__mro__):
+            from polylogit._backends import dtensor  # loads what few need
+
+            _SHARDED[cls] = dtensor
         return issubclass(cls, torch.Tensor)
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
@@ -423,7 +442,10 @@ class TorchBackend(Backend):
             raise unknown_dtype("torch", name) from error
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
-        """By ``torch.func.vjp``."""
+        """By ``torch.func.vjp``; of tensors in shards, by the tape."""
+        if (sharded := _SHARDED.get(type(x))) is not None:
+            of_shards: tuple[Any, Pullback] = sharded.vjp(function, floating(_Primitives, x), kwargs)
+            return of_shards
         y, pull = torch.func.vjp(lambda x: function(x, **kwargs), floating(_Primitives, x))
 
         def pullback(cotangent: Any) -> Any:
@@ -432,8 +454,11 @@ class TorchBackend(Backend):
         return y, pullback
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        """By ``torch.func.jvp``, forward mode."""
+        """By ``torch.func.jvp``, forward mode; of tensors in shards, twice by the tape."""
         x = floating(_Primitives, x)
+        if (sharded := _SHARDED.get(type(x))) is not None:
+            of_shards: tuple[Any, Any] = sharded.jvp(function, x, tangent, kwargs)
+            return of_shards
         if not compiler.is_compiling():
             _load_forward_mode()
         y, tangent_out = torch.func.jvp(lambda x: function(x, **kwargs), (x,), (self._like(tangent, x, "tangent"),))

@@ -1,7 +1,8 @@
 """The conformance kit: whether an implementation of softmax, log_softmax or sigmoid is right, gradients included.
 
-`run` examines registered backends, `check` a callable of one's own; both return a `Report`. `audit` examines a test:
-what it would let through. Needs the extra ``conformance``; nothing of it is imported before it is used.
+`run` examines registered backends, `sharded` their arrays in parts, `check` a callable of one's own; each returns a
+`Report`. `audit` examines a test: what it would let through. Needs the extra ``conformance``; nothing of it is imported
+before it is used.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polylogit.conformance._api import cases, check, replay, run, search, verify_implementation
+    from polylogit.conformance._api import cases, check, replay, run, search, sharded, verify_implementation
     from polylogit.conformance._audit import Audit, Outcome, audit, drawing
     from polylogit.conformance._report import Report
     from polylogit.conformance._results import Result
@@ -27,6 +28,7 @@ __all__ = [
     "replay",
     "run",
     "search",
+    "sharded",
     "verify_implementation",
 ]
 

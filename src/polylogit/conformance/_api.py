@@ -1,4 +1,4 @@
-"""`run`, `cases`, `check`, `search` and `replay`: what `polylogit.conformance` offers, put together from the parts."""
+"""`run`, `sharded`, `cases`, `check`, `search`, `replay`: what `polylogit.conformance` offers, put together."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from polylogit.conformance._results import SEARCH, Result, held_to
 from polylogit.conformance._run_checks import count_cases, run_checks
 from polylogit.conformance._search import replayed
 from polylogit.conformance._selection import Selection
+from polylogit.conformance._sharded.launch import sharded_results, split_subject
 from polylogit.errors import ConformanceError, UnknownBackendError
 
 if TYPE_CHECKING:
@@ -122,6 +123,48 @@ def run(
                 implementation = implementation_of(job.backend, operation, device=device)
                 report.results.extend(run_checks(implementation, level, seed, selection=asked))
         _count(report, [asked])
+    return _finished(report, expected_failures, strict, start)
+
+
+def sharded(
+    backends: Iterable[BackendName] | None = None,
+    *,
+    level: Level = "full",
+    parts: Sequence[int] = (2, 4),
+    expected_failures: Any = None,
+    strict: bool = False,
+) -> Report:
+    """Examine arrays that are split over devices and processes, on every engine that has them.
+
+    PyTorch's DTensor over as many processes as parts, JAX's arrays over as many devices (by what JAX does itself, and
+    inside ``shard_map``), TensorFlow's layouts over as many logical devices. Besides values and derivatives each case
+    asks that the result be split as the logits are, and that no row be gathered; what is exchanged and the memory that
+    a part takes are in the details of the results.
+
+    Parameters
+    ----------
+    backends : iterable of str, optional
+        Their names; all that have split arrays by default, of which those not installed are reported as missing.
+    level : {"quick", "full"}, optional
+        How many cases.
+    parts : sequence of int, optional
+        Into how many parts an array is split, in turn.
+    expected_failures, strict
+        As in `run`.
+
+    Returns
+    -------
+    Report
+    """
+    check_level(level)
+    if not parts or any(isinstance(one, bool) or not isinstance(one, int) or one < 2 for one in parts):
+        message = f"parts={parts!r}: an array is split into two parts or more; pass for example parts=(2, 4)."
+        raise ConformanceError(message)
+    start = time.monotonic()
+    results = sharded_results(backends, parts, level)
+    names = {result.subject.partition("+")[0] for result in results}
+    report = Report(results, environment=_environment(level, 0, [one for one in installed() if one.name in names]))
+    report.environment["options"] = {"sharded": list(parts)}
     return _finished(report, expected_failures, strict, start)
 
 
@@ -496,6 +539,13 @@ def replay_in_full(
     """As `replay`, and the numbers themselves; None where the case is no single call that went wrong."""
     body, at, seed = identifier.rpartition("@")
     parts = (body if at else identifier).split("/")
+    if (asked := split_subject(parts[0])) is not None:
+        report = Report(sharded_results(asked[:1], asked[1:]), environment=_environment("full", 0))
+        report.results = [one for one in report.results if one.id == identifier]
+        if not report.results:
+            message = f"{identifier!r} names no case; copy an id from a report made by this version of polylogit."
+            raise ConformanceError(message)
+        return report, None
     if len(parts) != 5 or parts[2] not in (*CHECKS, SEARCH) or not (seed.isdigit() or not at):
         message = f"{identifier!r} is no id of a case; ids look like numpy/softmax/values/float32/n17."
         raise ConformanceError(message)

@@ -17,7 +17,20 @@ if TYPE_CHECKING:
 
     from polylogit.conformance._results import Result, Results
 
-__all__ = ["Window", "computed", "of_storage", "others", "replay_command", "shares", "window"]
+__all__ = ["EXCHANGE", "Window", "computed", "exchanges", "of_storage", "others", "replay_command", "shares", "window"]
+
+EXCHANGE = ("subject", "operation", "case", "bytes exchanged", "memory beyond the part", "part")
+
+
+def exchanges(report: Results) -> list[tuple[str, ...]]:
+    """What parts of arrays exchanged and what memory they took, a row a case; none where nothing was split."""
+    rows = []
+    for one in report.results:
+        measured = [one.details.get(name) for name in EXCHANGE[3:]]
+        if measured[0] is not None or measured[1] is not None:
+            numbers = ["" if size is None else f"{size:,}" for size in measured]
+            rows.append((one.subject, one.operation, f"{one.check}: {one.case}", *numbers))
+    return rows
 
 
 def replay_command(identifier: str) -> str:

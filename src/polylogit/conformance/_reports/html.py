@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from polylogit import _page
 from polylogit.conformance._grouping import grouped
 from polylogit.conformance._numbers import times
-from polylogit.conformance._reports import computed, of_storage, replay_command, shares, window
+from polylogit.conformance._reports import EXCHANGE, computed, exchanges, of_storage, replay_command, shares, window
 from polylogit.conformance._results import BAD, DISAGREES, STATUS
 from polylogit.conformance._verdict import sentence
 
@@ -50,6 +50,8 @@ def render(report: Results) -> str:
         charts=charts,
         colours=colours,
         agreement=_agreement(report),
+        exchange=EXCHANGE,
+        exchanges=exchanges(report),
         verdicts=report.counts,
         replay=replay_command,
         part=False,

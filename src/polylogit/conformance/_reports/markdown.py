@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from polylogit.conformance._grouping import grouped
-from polylogit.conformance._reports import computed, of_storage, replay_command, shares
+from polylogit.conformance._reports import EXCHANGE, computed, exchanges, of_storage, replay_command, shares
 from polylogit.conformance._results import BAD, FINDINGS
 from polylogit.conformance._verdict import counted, sentence
 
@@ -51,6 +51,9 @@ def render(report: Results) -> str:
         "",
         "Numbers are the worst error as a fraction of its bound." + (f" Measured on {place}." if place else ""),
     ]
+    if rows := exchanges(report):
+        lines += ["", f"| {' | '.join(EXCHANGE)} |", "|---" * len(EXCHANGE) + "|"]
+        lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
     lines += [""]
     for group in groups[:_SHOWN]:
         lines += _group(group)

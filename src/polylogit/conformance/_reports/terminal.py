@@ -12,7 +12,16 @@ from rich.table import Table
 
 from polylogit.conformance._grouping import grouped
 from polylogit.conformance._numbers import times
-from polylogit.conformance._reports import computed, of_storage, others, replay_command, shares, window
+from polylogit.conformance._reports import (
+    EXCHANGE,
+    computed,
+    exchanges,
+    of_storage,
+    others,
+    replay_command,
+    shares,
+    window,
+)
 from polylogit.conformance._results import BAD, DISAGREES, FINDINGS
 from polylogit.conformance._verdict import counted, sentence
 
@@ -133,6 +142,7 @@ def show(report: Results, to: Console | None = None) -> None:
     out = to or console()
     _matrix(report, report.subjects, out)
     _pairs(report, out)
+    _exchanges(report, out)
     for result in report.results:
         if result.verdict == "missing":
             out.print(f"[yellow]missing[/]  {result.subject}: {escape(result.message)}")
@@ -198,6 +208,18 @@ def _pairs(report: Results, out: Console) -> None:
         ulp = f"{worst['ulp']:.3g}" if key[1] == "values" else ""
         table.add_row(key[0], key[1], key[2], names, ulp, f"{worst['absolute']:.2e}")
     out.print(table)
+
+
+def _exchanges(report: Results, out: Console) -> None:
+    rows = exchanges(report)
+    if rows:
+        out.print("bytes that a part gives to one exchange, and that it takes beyond the logits that it has:")
+        table = Table()
+        for heading in EXCHANGE:
+            table.add_column(heading, justify="right" if heading in EXCHANGE[3:] else "left")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        out.print(table)
 
 
 def _groups(groups: Sequence[Group], out: Console) -> None:
