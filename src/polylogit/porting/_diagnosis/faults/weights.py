@@ -88,6 +88,7 @@ def _shown(x: Array, y: Array, weights: list[Array], evidence: Evidence) -> _Lin
         if inputs is None:
             if weight.shape[1:] != y.shape[1:] or not 0 <= x.min() <= x.max() < len(weight):
                 continue
+            used: Any
             used, places = np.unique(x, return_inverse=True)  # the table may be large
             layouts: list[tuple[Any, Array]] = [(places, weight[used].astype(np.float64))]
         else:
