@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from polylogit.porting import compare, record
+from polylogit.porting import compare, isolate, record
 
 X = np.random.default_rng(3).normal(size=(4, 6)).astype(np.float32)
 W = {name: np.random.default_rng(seed).normal(size=(6, 6)).astype(np.float32) for seed, name in enumerate("qk")}
@@ -94,3 +94,8 @@ def test_a_fault_is_in_the_part_that_has_it() -> None:
     found = compare(record(original), record(without_bias), inputs=X)
     assert found.first_divergence == "block.key"
     assert found.cause.name == "missing-bias"
+    # Its parts cannot be called by themselves: the run of the whole says as much.
+    whole = isolate(original, record(without_bias), torch.tensor(X))
+    assert (whole.first_divergence, whole.cause.name) == ("block.key", "missing-bias")
+    assert whole.whole
+    assert "isolat" in whole.summary()

@@ -363,18 +363,21 @@ class _Isolating:
         return tuple(dict.fromkeys(lines))
 
     def whole(self) -> Isolation:
-        """Compare all activations that both have under one name, as `compare` does, or the outputs alone."""
-        outputs = [
-            call(_recorded(one), given, what).output
-            for one, given, what in zip(self.runs.models, self.runs.inputs, SIDES, strict=True)
-        ]
+        """Compare all activations that correspond, as `compare` does, or the outputs alone."""
+        recorders, given = [_recorded(one) for one in self.runs.models], self.runs.inputs
         names = {here: there for here, there in self.names.items() if there and "*" not in here}
         try:
-            found = compare(*outputs, names=names | {"output": "output"})
+            if given[0] is given[1]:
+                found = compare(*recorders, inputs=given[0], names=names)
+            else:
+                found = compare(*self._outputs(recorders), names=names)
         except ComparisonError:
-            found = compare(*({"output": list(one.values())[-1]} for one in outputs))
+            found = compare(*({"output": list(one.values())[-1]} for one in self._outputs(recorders)))
         unmatched = self._unmatched(()) if self.reasons else found.unmatched
         return Isolation(found.activations, unmatched, found.framework, whole=self.why, noise=found.noise)
+
+    def _outputs(self, recorders: list[Recorder]) -> list[Any]:
+        return [call(*one).output for one in zip(recorders, self.runs.inputs, SIDES, strict=True)]
 
 
 def _stands_for_it(later: Activation, before: Activation) -> bool:
