@@ -72,6 +72,21 @@ def test_the_first_activation_that_differs_is_named_and_diagnosed() -> None:
     assert found.cause.name == "scaled-logits"
 
 
+def test_a_fault_between_two_parts_is_found_in_what_goes_into_the_second() -> None:
+    rng = np.random.default_rng(4)
+    hidden, weight = rng.normal(size=(40, 24)).astype(np.float32), rng.normal(size=(24, 8)).astype(np.float32)
+    sides = []
+    for activation in (lambda x: x * (x > 0), lambda x: x * polylogit.sigmoid(x)):
+        between = activation(hidden)
+        sides.append({"fc1": hidden, "fc2:input": between, "fc2": between @ weight, "output": between @ weight})
+    found = compare(*sides)
+    assert (found.first_divergence, found.cause.name) == ("fc2:input", "wrong-activation")
+    assert [one.name for one in found.activations] == ["fc1", "fc2:input", "fc2", "output"]
+    # Where the part itself is at fault, what goes into it is no row of the report.
+    other = {**sides[0], "fc2": hidden @ weight, "output": hidden @ weight}
+    assert [one.name for one in compare(sides[0], other).activations] == ["fc1", "fc2", "output"]
+
+
 def test_names_map_the_reference_to_the_candidate() -> None:
     found = compare({"a": X, "p": P}, {"b": X, "q": P, "more": X}, names={"a": "b", "p": "q"})
     assert found.agrees

@@ -70,7 +70,8 @@ def compare(
         The candidate's names for activations that the reference names differently; in a pattern such as
         ``{"h.*": "block_*"}`` each ``*`` stands for one run of characters. All others are paired by equal names,
         softmax calls by their numbers, and where few names agree, by order and shape if that leaves no choice. What
-        only one side has is listed in ``unmatched``; inputs of parts are compared only if they are named here.
+        only one side has is listed in ``unmatched``; inputs of parts are compared only if they are named here, and those
+        of the first part that differs where its own values tell no cause.
 
     Returns
     -------
@@ -120,6 +121,10 @@ def compare(
     for name, other in steps(pairs, "comparing"):
         again = functools.partial(_both, (left, right), (name, other)) if streamed else None
         judged.add(name, other, left[name], right[other], again)
+        behind = f"{name}:input", f"{other}:input"
+        if judged.unexplained and behind[0] in left and behind[1] in right and behind not in pairs:
+            again = functools.partial(_both, (left, right), behind) if streamed else None
+            judged.look_behind(behind, (left[behind[0]], right[behind[1]]), again)
     if called and cotangent is not None:
         judged.add_gradient(called, cotangent)
     return Comparison(tuple(judged.activations), unmatched, backend.name, noise=noise)
@@ -249,6 +254,22 @@ class _Pairs:
         if again is not None and found.status == "disagrees" and self._disagreeing < DRAWN:
             found = dataclasses.replace(found, worst=worst_rows(r, c))
         self.activations.append(found)
+
+    @property
+    def unexplained(self) -> bool:
+        """Whether the latest is the first that differs, and its cause is unknown."""
+        last = self.activations[-1]
+        cause = last.verdict.cause
+        first = last.status == "disagrees" and self._disagreeing == 1
+        return first and cause is not None and cause.name == "unknown"
+
+    def look_behind(self, names: tuple[str, str], pair: tuple[Any, Any], again: Again | None) -> None:
+        """Judge what went into the part that differs first: a fault between two parts shows there alone."""
+        kept, last = self.activations, self.last
+        self.activations = []
+        self.add(*names, *pair, again)
+        found, self.last = self.activations, last
+        self.activations = [*kept[:-1], *(one for one in found if one.status == "disagrees"), kept[-1]]
 
     @property
     def _disagreeing(self) -> int:
