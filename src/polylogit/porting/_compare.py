@@ -70,8 +70,8 @@ def compare(
         The candidate's names for activations that the reference names differently; in a pattern such as
         ``{"h.*": "block_*"}`` each ``*`` stands for one run of characters. All others are paired by equal names,
         softmax calls by their numbers, and where few names agree, by order and shape if that leaves no choice. What
-        only one side has is listed in ``unmatched``; inputs of parts are compared only if they are named here, and those
-        of the first part that differs where its own values tell no cause.
+        only one side has is listed in ``unmatched``; inputs of parts are compared only if they are named here, and
+        those of the first part that differs where its own values tell no cause.
 
     Returns
     -------
