@@ -37,6 +37,7 @@ class Setting:
     environment: dict[str, str] = field(default_factory=dict)
     engine: str = ""  # of the NumPy backend, where its kernels were built
     needs: tuple[str, ...] = ()  # one of these, of NumPy's names, without which the processor cannot do it
+    framework: str = ""  # the one for which it differs from the settings before it; all by default
 
 
 WIDE = ("X86_V4", "AVX512")  # and what begins like them
@@ -63,6 +64,7 @@ SETTINGS = {
         {"ATEN_CPU_CAPABILITY": "avx2", "TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"},
         "avx2",
         ("X86_V3", "AVX2"),
+        "tensorflow",
     ),
 }
 
@@ -98,9 +100,11 @@ def run(name: str, setting: Setting, arguments: list[str]) -> bool:
     command = [
         *(sys.executable, "-m", "pytest", "-q", "-n", "2", "-m", "processor", "-p", "no:cacheprovider"),
         *marked(),
+        *(["-k", setting.framework] if setting.framework else []),
         *arguments,
     ]
     conform = [sys.executable, "-m", "polylogit", "conform", "--level", "quick"]
+    conform += ["--backend", setting.framework] if setting.framework else []
     start, good = time.monotonic(), True
     print(f"{name}: {setting.about}", flush=True)
     for one in (command, conform):
