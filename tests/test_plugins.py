@@ -195,6 +195,14 @@ def test_another_plugins_type_is_not_to_be_claimed(installed: Callable[..., None
         polylogit.get_backend("second")
 
 
+def test_a_backend_derived_from_numpys_gets_none_of_numpys_arrays() -> None:
+    x = np.array([1, 2], dtype=">f4")  # what the kernels leave to Python
+    Right()
+    assert isinstance(polylogit.softmax(x), np.ndarray)
+    with pytest.raises(errors.DTypeError):
+        polylogit.softmax(np.array(["a"]))
+
+
 class TestAKnownFrameworkWithoutItsPlugin:
     @staticmethod
     def array_of(module: str, name: str) -> Any:
