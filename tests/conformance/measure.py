@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from polylogit._spec.operations import DEFINITIONS
+from polylogit.conformance._checks import CHECKS
 from polylogit.conformance._implementation import implementation_of
 from polylogit.conformance._results import DISAGREES, held_to
 from polylogit.conformance._run_checks import run_checks
@@ -42,11 +43,14 @@ def tolerance_verdict(operation, implementation, vjp, dtypes):
 
 
 def first_failure(operation, implementation, vjp, backend="numpy", level="quick", *, rounded_once=False):
-    """What the kit finds wrong first, in the order of `conformance.check`; None where it finds nothing."""
-    for result in run_checks(implementation_of(backend, operation, implementation, vjp), level):
-        held_to(result, rounded_once=rounded_once)
-        if result.verdict in DISAGREES:
-            return result
+    """Something that the kit finds wrong; None where it finds nothing. Where there is a gradient, it is asked first."""
+    derivatives = ["vjp", "second order"]
+    rest = [name for name in CHECKS if name not in derivatives]
+    for checks in (derivatives, rest) if vjp is not None else (None,):
+        for result in run_checks(implementation_of(backend, operation, implementation, vjp), level, checks=checks):
+            held_to(result, rounded_once=rounded_once)
+            if result.verdict in DISAGREES:
+                return result
     return None
 
 
