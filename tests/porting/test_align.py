@@ -185,3 +185,20 @@ def test_what_is_read_anew_each_time_is_no_repeat() -> None:
 
     assert align(File(), File()).pairs == [("a", "a"), ("b", "b"), ("c", "c")]
     assert read == []
+
+
+def test_layers_that_are_listed_otherwise_are_the_same_under_another_root() -> None:
+    values = [RNG.standard_normal((2, 3)) for _ in range(4)]
+    torch = dict(
+        zip(
+            ("transformer.h.0.ln_1", "transformer.h.0.mlp", "transformer.h.1.ln_1", "transformer.h.1[0]"),
+            values,
+            strict=True,
+        )
+    )
+    for names in (("h_0.ln_1", "h_0.mlp", "h_1.ln_1", "h_1"), ("h/0/ln_1", "h/0/mlp", "h/1/ln_1", "h/1")):
+        other = dict(zip(names, values, strict=True))
+        assert align(torch, other).pairs == list(zip(torch, other, strict=True))
+        assert align(other, torch).pairs == list(zip(other, torch, strict=True))
+        without_root = {name.removeprefix("transformer."): value for name, value in torch.items()}
+        assert align(without_root, other).pairs == list(zip(without_root, other, strict=True))

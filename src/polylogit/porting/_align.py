@@ -74,6 +74,7 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
     found.match((name, name) for name in left if not operation_of(name) and not is_aside(name))
     _match_softmax(found)
     _match_renamed(found, _without_first)
+    _match_renamed(found, _spelled)
     _match_prefixed(found)
     _match_outputs(found)
     _match_by_order(found)
@@ -294,22 +295,25 @@ def _without_first(name: str) -> str:
     return name.removesuffix("[0]")
 
 
+def _spelled(name: str) -> str:
+    """Parts that are listed may be ``h_0`` or ``h.0``, and paths ``h/0``; one side may return a tuple of one."""
+    return re.sub(r"_(?=\d+(\W|$))", ".", _without_first(name).replace("/", "."))
+
+
 def _match_prefixed(found: _Matches) -> None:
     """One side may have its model within another, as ``bert.encoder`` against ``encoder``."""
     for rest, flip in ((found.right_over(), False), (found.left_over(), True)):
         over = [name for name in rest if not is_aside(name)]
         roots = {name.partition(".")[0] for name in over if "." in name and not name.startswith("output")}
-        others = found.right if flip else found.left
-        counts = {root: sum(_without_root(name, root) in others for name in over) for root in roots}
+        others = {_spelled(name): name for name in (found.right if flip else found.left) if not is_aside(name)}
+        counts = {root: sum(_spelled(_without_root(name, root)) in others for name in over) for root in roots}
         if not counts:
             continue
         best = max(sorted(counts), key=lambda root: counts[root])
         if counts[best] >= 2:
-            pairs = [(_without_root(name, best), name) for name in over if name.startswith(f"{best}.")]
-            pairs += [(f"{short}[0]", name) for short, name in pairs] + [
-                (_without_first(short), name) for short, name in pairs
-            ]
-            found.match((name, short) if flip else (short, name) for short, name in pairs)
+            shorts = [(_spelled(_without_root(name, best)), name) for name in over if name.startswith(f"{best}.")]
+            pairs = [(others[short], name) for short, name in shorts if short in others]
+            found.match((name, other) if flip else (other, name) for other, name in pairs)
 
 
 def _without_root(name: str, root: str) -> str:
