@@ -319,7 +319,9 @@ class JaxBackend(Backend):
             array = host_array(value)
             value = array if hasattr(value, "dtype") or holds_numpy(value) else value
             if array.dtype == np.longdouble and array.itemsize > 8:  # bytes
-                message = f"JAX has no dtype {array.dtype.name}; cast the array first, for example with .astype('float64')."
+                message = (
+                    f"JAX has no dtype {array.dtype.name}; cast the array first, for example with .astype('float64')."
+                )
                 raise DTypeError(message)
             if value is array and device is None and _crosses(array.dtype, target):
                 # jnp.array compiles a copy for every new shape, which takes longer than the copy. This one is nobody
