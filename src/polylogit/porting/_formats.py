@@ -121,8 +121,8 @@ def _checked_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
             raise ValueError(f"{name!r} says that it takes {said:,} bytes and takes {entry.file_size:,}")
         if said > _MOST_BYTES and said > _MOST_EXPANDED * entry.compress_size:
             raise ValueError(
-                f"{name!r} would expand from {entry.compress_size:,} to {said:,} bytes; beyond {_MOST_BYTES:,} an array "
-                f"may expand {_MOST_EXPANDED} times at most, so save it with numpy.savez, uncompressed"
+                f"{name!r} would expand from {entry.compress_size:,} to {said:,} bytes; beyond {_MOST_BYTES:,} an "
+                f"array may expand {_MOST_EXPANDED} times at most, so save it with numpy.savez, uncompressed"
             )
         return tuple(shape)
 
