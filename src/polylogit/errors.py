@@ -17,6 +17,7 @@ __all__ = [
     "MixedBackendsError",
     "PolylogitError",
     "RecordingWarning",
+    "TemperatureError",
     "UnknownBackendError",
     "UnknownOperationError",
     "UnsupportedArrayError",
@@ -48,6 +49,10 @@ class AxisTypeError(PolylogitError, TypeError):
 
 class MaskError(PolylogitError, ValueError):
     """The shape of ``where`` does not broadcast to the shape of the logits."""
+
+
+class TemperatureError(PolylogitError, ValueError):
+    """A temperature is not a positive finite number, or its shape does not broadcast to the shape of the logits."""
 
 
 class MixedBackendsError(PolylogitError, TypeError):

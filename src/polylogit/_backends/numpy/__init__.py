@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from polylogit._backends.base import Backend, Loan, host_array, no_values
+from polylogit._backends.base import Backend, Loan, host_array, no_values, seen_temperature
 from polylogit._backends.numpy import compiled, pure, threads
 from polylogit._contract import (
     check_floating,
     check_logits_dtype,
     check_mask,
     check_mask_shape,
+    check_temperature_shape,
+    constant_along,
     normalize_axis,
     wrong_direction,
 )
@@ -137,7 +139,9 @@ class _Problem:
     so that its pullback is its derivative along a direction.
     """
 
-    def __init__(self, operation: str, x: Any, axis: Any, where: Any, dtype: Any) -> None:
+    def __init__(
+        self, operation: str, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None
+    ) -> None:
         self.operation = operation
         self.array: AnyArray = np.asarray(x)
         kind = kind_of(self.array.dtype)
@@ -153,6 +157,39 @@ class _Problem:
         if OPERATIONS[operation].takes_axis:
             self.axes = normalize_axis(axis, self.array.ndim)
             self.mask = _mask(where, self.array.shape)
+        self.over: Any = None
+        if temperature is not None:
+            self._divide(temperature)
+
+    def _divide(self, temperature: Any) -> None:
+        """Go on with the logits over a temperature, in float64 at least.
+
+        Why the maximum is subtracted first, and why all is halved above 1, is in `polylogit._backends.rows.tempered`.
+        """
+        self.over = seen_temperature(temperature)
+        shape = np.shape(self.over)
+        check_temperature_shape(shape, self.array.shape)
+        self.work = np.promote_types(self.work, _FLOAT64)
+        if shape:
+            self.over = self.over.astype(self.work)
+        wide = self.array.astype(self.work)
+        with np.errstate(all="ignore"):
+            over = self.over
+            if OPERATIONS[self.operation].takes_axis and constant_along(shape, wide.ndim, self.axes):
+                seen = True if self.mask is None else self.mask
+                top = wide.max(axis=self.axes, keepdims=True, initial=-np.inf, where=seen)
+                top[top == -np.inf] = 0.0
+                if self.array.dtype.itemsize >= self.work.itemsize:  # others cannot overflow in it
+                    half = np.where(np.asarray(over) > 1.0, 0.5, 1.0)
+                    wide, top, over = wide * half, top * half, over * half
+                wide = np.subtract(wide, top, out=wide)
+            self.array = np.divide(wide, over, out=wide)
+
+    def _scaled(self, values: AnyArray, dtype: AnyDType) -> AnyArray:
+        """Gradients to the quotient as gradients to the logits; a tangent likewise."""
+        with np.errstate(all="ignore"):
+            made: AnyArray = (values / self.over).astype(dtype, copy=False)
+        return made
 
     def forward(self, kept: AnyArray | None = None, tangent: AnyArray | None = None) -> AnyArray:
         """The value and, into `kept`, what `pull` needs or the derivative along a tangent."""
@@ -180,12 +217,22 @@ class _Problem:
 
     def pull(self, cotangent: AnyArray, dtype: AnyDType | None = None) -> AnyArray:
         """The gradient of a cotangent, in the argument's dtype."""
-        return self.combine(_DERIVATIVES[self.operation].first, cotangent, dtype or self.given)
+        first, dtype = _DERIVATIVES[self.operation].first, dtype or self.given
+        if self.over is None:
+            return self.combine(first, cotangent, dtype)
+        return self._scaled(self.combine(first, cotangent, self.work), dtype)
 
     def second(self, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
         """The derivative of ``pull(cotangent)`` along a direction."""
+        second = _DERIVATIVES[self.operation].second
         with np.errstate(all="ignore"):
-            return _DERIVATIVES[self.operation].second(self, cotangent, direction, dtype)
+            if self.over is None:
+                return second(self, cotangent, direction, dtype)
+            return self._scaled(second(self, cotangent, self._scaled(direction, self.work), self.work), dtype)
+
+    def along(self, tangent: AnyArray) -> AnyArray:
+        """A direction of the logits, as one of what the operation is applied to."""
+        return tangent if self.over is None else self._scaled(tangent, self.work)
 
     def prepare_second(self) -> None:
         """Keep what `second` needs of the argument, which its owner may write to."""
@@ -241,6 +288,7 @@ class NumpyBackend(Backend):
     """NumPy arrays and scalars."""
 
     name: ClassVar[str] = "numpy"
+    takes_temperature: ClassVar[bool] = True
     differentiates: ClassVar[bool] = False
     any_byte_order: ClassVar[bool] = True
     namespace = "numpy"
@@ -273,17 +321,21 @@ class NumpyBackend(Backend):
 
     # --- the operations ----------------------------------------------------------------------------------------
 
-    def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    def softmax(
+        self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None
+    ) -> Any:
         """exp(x) over its sum along `axis`."""
-        return _wrap(x, _Problem("softmax", x, axis, where, dtype).forward())
+        return _wrap(x, _Problem("softmax", x, axis, where, dtype, temperature).forward())
 
-    def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    def log_softmax(
+        self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None
+    ) -> Any:
         """The logarithm of softmax, with relative accuracy near 0."""
-        return _wrap(x, _Problem("log_softmax", x, axis, where, dtype).forward())
+        return _wrap(x, _Problem("log_softmax", x, axis, where, dtype, temperature).forward())
 
-    def sigmoid(self, x: Any, dtype: Any = None) -> Any:
+    def sigmoid(self, x: Any, dtype: Any = None, temperature: Any = None) -> Any:
         """1 / (1 + exp(-x))."""
-        return _wrap(x, _Problem("sigmoid", x, None, None, dtype).forward())
+        return _wrap(x, _Problem("sigmoid", x, None, None, dtype, temperature).forward())
 
     # --- arrays in and out -------------------------------------------------------------------------------------
 
@@ -346,7 +398,9 @@ class NumpyBackend(Backend):
                 "For a function of your own pass an array of torch, jax or tensorflow."
             )
             raise DifferentiationError(message)
-        offers = {"axis": -1, "where": None, "dtype": None} if OPERATIONS[operation].takes_axis else {"dtype": None}
+        offers = {"dtype": None, "temperature": None}
+        if OPERATIONS[operation].takes_axis:
+            offers = {"axis": -1, "where": None, **offers}
         given = {key: value for key, value in kwargs.items() if key != "backend"}
         if unknown := given.keys() - offers.keys():
             message = (
@@ -390,7 +444,7 @@ class NumpyBackend(Backend):
         tangent = self._direction(tangent, problem.array.shape, "tangent")
         if outer is None:
             pushed = np.empty_like(problem.array, dtype=problem.result)
-            return _wrap(x, problem.forward(pushed, tangent)), _wrap(x, pushed)
+            return _wrap(x, problem.forward(pushed, problem.along(tangent))), _wrap(x, pushed)
         problem.linearize()
         problem.prepare_second()
         value = problem.pull(outer)
