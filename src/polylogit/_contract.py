@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["check_floating", "check_logits_dtype", "check_mask", "check_mask_shape", "normalize_axis"]
-__all__ += ["check_temperature_dtype", "check_temperature_shape", "check_temperature", "constant_along", "wrong_direction"]
+__all__ += [
+    "check_temperature_dtype",
+    "check_temperature_shape",
+    "check_temperature",
+    "constant_along",
+    "wrong_direction",
+]
 
 
 # The normal float64 numbers: below the smallest, processors may see 0.

@@ -268,16 +268,12 @@ def log_softmax(
 
 
 @overload
-def sigmoid(
-    x: Python, /, *, dtype: Any = None, temperature: Any = None, backend: None = None
-) -> NumpyArray: ...
+def sigmoid(x: Python, /, *, dtype: Any = None, temperature: Any = None, backend: None = None) -> NumpyArray: ...
 @overload
 def sigmoid(x: ArrayT, /, *, dtype: Any = None, temperature: Any = None, backend: None = None) -> ArrayT: ...
 @overload
 def sigmoid(x: Any, /, *, dtype: Any = None, temperature: Any = None, backend: AnyBackend) -> Any: ...
-def sigmoid(
-    x: Any, /, *, dtype: Any = None, temperature: Any = None, backend: AnyBackend | None = None
-) -> Any:
+def sigmoid(x: Any, /, *, dtype: Any = None, temperature: Any = None, backend: AnyBackend | None = None) -> Any:
     r"""Logistic function of each element.
 
     .. math:: y = 1 / (1 + \exp(-x))

@@ -170,9 +170,7 @@ def _sealed(x: Any) -> Any:
 # --- rows that go on over the named axes of a mapped function --------------------------------------------------------
 
 
-def _across(
-    operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any, axis_name: Any
-) -> Any:
+def _across(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any, axis_name: Any) -> Any:
     if temperature is not None:
         message = (
             "temperature= and axis_name= were given in one call, and a row that goes on over devices does not take "

@@ -108,9 +108,7 @@ def sigmoid(x: Any, dtype: Any = None, temperature: Any = None) -> Any:
     """See `polylogit.sigmoid`."""
     if dtype is None and temperature is None and x.dtype in _NATIVE:
         return gen_math_ops.sigmoid(x)
-    return elementwise(
-        _Primitives, gen_math_ops.sigmoid, tf.convert_to_tensor(x), dtype, _temperature(temperature)
-    )
+    return elementwise(_Primitives, gen_math_ops.sigmoid, tf.convert_to_tensor(x), dtype, _temperature(temperature))
 
 
 def _temperature(given: Any) -> Any:
@@ -144,9 +142,7 @@ def _eager_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = N
     return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
 
 
-def _along_axes(
-    operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None
-) -> Any:
+def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> Any:
     x = tf.convert_to_tensor(x)
     if where is not None:
         where = tf.convert_to_tensor(where)

@@ -186,9 +186,7 @@ def sigmoid(x: Any, dtype: Any = None, temperature: Any = None) -> Any:
     return elementwise(_primitives(x), torch.sigmoid, x, dtype, temperature)
 
 
-def _along_axes(
-    operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None
-) -> Any:
+def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> Any:
     plain = where is None and dtype is None and temperature is None
     if plain and x.dtype in _NATIVE and x.layout is torch.strided and type(axis) is int:
         ndim = x.ndim

@@ -37,15 +37,11 @@ class Container(Backend):
     def apply(self, inner: Callable[..., Any], x: Any, others: dict[str, Any]) -> Any:
         """``inner(values, **others)`` with the labels of `x`; the others are unpacked too, and fit it."""
 
-    def softmax(
-        self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None
-    ) -> Any:
+    def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
         """See `polylogit.softmax`."""
         return self._call(softmax, x, axis=axis, where=where, dtype=dtype, temperature=temperature)
 
-    def log_softmax(
-        self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None
-    ) -> Any:
+    def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
         """See `polylogit.log_softmax`."""
         return self._call(log_softmax, x, axis=axis, where=where, dtype=dtype, temperature=temperature)
 

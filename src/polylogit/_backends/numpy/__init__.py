@@ -139,9 +139,7 @@ class _Problem:
     so that its pullback is its derivative along a direction.
     """
 
-    def __init__(
-        self, operation: str, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None
-    ) -> None:
+    def __init__(self, operation: str, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> None:
         self.operation = operation
         self.array: AnyArray = np.asarray(x)
         kind = kind_of(self.array.dtype)
@@ -178,7 +176,7 @@ class _Problem:
             if OPERATIONS[self.operation].takes_axis and constant_along(shape, wide.ndim, self.axes):
                 seen = True if self.mask is None else self.mask
                 top = wide.max(axis=self.axes, keepdims=True, initial=-np.inf, where=seen)
-                top[top == -np.inf] = 0.0
+                top = np.where(top == -np.inf, 0.0, top)
                 if self.array.dtype.itemsize >= self.work.itemsize:  # others cannot overflow in it
                     half = np.where(np.asarray(over) > 1.0, 0.5, 1.0)
                     wide, top, over = wide * half, top * half, over * half
@@ -321,15 +319,11 @@ class NumpyBackend(Backend):
 
     # --- the operations ----------------------------------------------------------------------------------------
 
-    def softmax(
-        self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None
-    ) -> Any:
+    def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
         """exp(x) over its sum along `axis`."""
         return _wrap(x, _Problem("softmax", x, axis, where, dtype, temperature).forward())
 
-    def log_softmax(
-        self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None
-    ) -> Any:
+    def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
         """The logarithm of softmax, with relative accuracy near 0."""
         return _wrap(x, _Problem("log_softmax", x, axis, where, dtype, temperature).forward())
 
