@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["check_floating", "check_logits_dtype", "check_mask", "check_mask_shape", "normalize_axis"]
 __all__ += [
+    "check_temperature",
     "check_temperature_dtype",
     "check_temperature_shape",
-    "check_temperature",
     "constant_along",
     "wrong_direction",
 ]

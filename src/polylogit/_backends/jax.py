@@ -29,7 +29,6 @@ from polylogit._backends.rows import (
     dtypes,
     elementwise,
     floating,
-    tempered,
 )
 from polylogit._contract import wrong_direction
 from polylogit.errors import AxisError, ConversionError, DTypeError, UnsupportedArrayError

@@ -266,7 +266,7 @@ def _distances(primitives: type[Primitives], rows: Any, top: Any, temperature: A
 
 
 def quotient(primitives: type[Primitives], x: Any, temperature: Any) -> Any:
-    """``x / temperature``; to an array of temperatures a quotient that is infinite gives no derivative, rather than NaN.
+    """``x / temperature``; to temperatures in an array an infinite quotient gives no derivative, rather than NaN.
 
     The derivative is the quotient times what comes from above, which is 0 where the result is 0 or 1.
     """
