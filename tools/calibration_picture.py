@@ -28,8 +28,8 @@ THEMES = {
     },
 }  # fmt: skip
 DESCRIPTION = (
-    "Two reliability diagrams, accuracy against confidence. As trained, the points lie below the diagonal: the model is "
-    "surer than it is right. Over the temperature they lie along it."
+    "Two reliability diagrams, accuracy against confidence. As trained, the points lie below the diagonal: the model "
+    "is surer than it is right. Over the temperature they lie along it."
 )
 
 

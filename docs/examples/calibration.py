@@ -9,6 +9,7 @@ scikit-learn, nothing is downloaded.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ TRAINING, HELD_OUT = 200, 500  # images; the rest are for the test
 BINS = 10
 
 
+@functools.cache
 def logits_of_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Logits and labels of the images held out, and of those for the test."""
     digits = load_digits()
