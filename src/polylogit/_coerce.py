@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     from polylogit._backends.base import Backend
 
-__all__ = ["backend_named", "backend_of", "check_axis_name", "mask_of", "moved", "python_array", "temperature_of"]
+__all__ = [
+    "backend_named",
+    "backend_of",
+    "check_axis_name",
+    "check_out",
+    "mask_of",
+    "moved",
+    "python_array",
+    "temperature_of",
+]
 
 
 def _leaf_types(value: Any) -> Iterator[type]:
@@ -125,6 +134,24 @@ def temperature_of(backend: Backend, temperature: Any, *, convert_numpy: bool) -
         f'call takes one framework\'s. Convert it first: polylogit.convert(temperature, "{backend.name}").'
     )
     raise MixedBackendsError(message)
+
+
+def check_out(backend: Backend, out: Any) -> None:
+    """Refuse ``out=`` where the framework's arrays are not written to, or for another framework's."""
+    if not backend.takes_out:
+        message = (
+            f"out= was given with an array of {backend.name}, whose results are arrays of their own; leave it out and "
+            "use what is returned."
+        )
+        raise UnsupportedArrayError(message)
+    cls = type(out)
+    source = "Python" if cls in PYTHON_TYPES else owner(cls).name
+    if source != backend.name:
+        message = (
+            f"x is an array of {backend.name} and out= is one of {source}; pass an array of {backend.name}, for "
+            "example numpy.empty_like(x)."
+        )
+        raise MixedBackendsError(message)
 
 
 def check_axis_name(backend: Backend, axis_name: Any) -> None:

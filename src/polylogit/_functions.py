@@ -10,6 +10,7 @@ from polylogit._coerce import (
     backend_named,
     backend_of,
     check_axis_name,
+    check_out,
     mask_of,
     moved,
     python_array,
@@ -50,6 +51,7 @@ def softmax(
     where: Any = None,
     dtype: Any = None,
     temperature: Any = None,
+    out: Any = None,
     backend: None = None,
     axis_name: Any = None,
 ) -> NumpyArray: ...
@@ -62,6 +64,7 @@ def softmax(
     where: Any = None,
     dtype: Any = None,
     temperature: Any = None,
+    out: Any = None,
     backend: None = None,
     axis_name: Any = None,
 ) -> ArrayT: ...
@@ -74,6 +77,7 @@ def softmax(
     where: Any = None,
     dtype: Any = None,
     temperature: Any = None,
+    out: Any = None,
     backend: AnyBackend,
     axis_name: Any = None,
 ) -> Any: ...
@@ -85,6 +89,7 @@ def softmax(
     where: Any = None,
     dtype: Any = None,
     temperature: Any = None,
+    out: Any = None,
     backend: AnyBackend | None = None,
     axis_name: Any = None,
 ) -> Any:
@@ -106,6 +111,9 @@ def softmax(
     temperature : float or array, optional
         Positive; an array broadcasts to `x`. The logits are divided by it first, in a wider dtype where there is one:
         less than 1 sharpens, more flattens. It is differentiated too where it is a framework's own array.
+    out : array, optional
+        NumPy only: where to write the result, of its shape and dtype; it may be `x` itself or overlap it, and is
+        returned.
     backend : str, optional
         On which backend to run; NumPy arrays, numbers and sequences are converted to it.
     axis_name : str or tuple of str, optional
@@ -130,6 +138,8 @@ def softmax(
     TemperatureError
         For a temperature that is not positive and finite, as far as its value is known without asking a device, or
         whose shape does not broadcast to that of `x`.
+    OutputError
+        For an `out` of another shape, one that is read-only, or whose elements share memory.
     MixedBackendsError, UnsupportedArrayError
         For arrays of two frameworks in one call; for an object that no backend serves.
 
@@ -159,13 +169,20 @@ def softmax(
     >>> softmax(np.array([3.2, 5.1, 2.7]), temperature=2.0).round(5)
     array([0.22891, 0.59187, 0.17828])
     """
-    if where is None and dtype is None and temperature is None and backend is None and axis_name is None:
+    if (
+        where is None
+        and dtype is None
+        and temperature is None
+        and out is None
+        and backend is None
+        and axis_name is None
+    ):
         try:
             implementation = _SOFTMAX[type(x)]
         except KeyError:
             implementation = RESOLVED["softmax", publish(type(x))]
         return implementation(x, axis)
-    return _general("softmax", x, {"axis": axis, "where": where, "dtype": dtype}, temperature, backend, axis_name)
+    return _general("softmax", x, {"axis": axis, "where": where, "dtype": dtype}, temperature, out, backend, axis_name)
 
 
 @overload
@@ -177,6 +194,7 @@ def log_softmax(
     where: Any = None,
     dtype: Any = None,
     temperature: Any = None,
+    out: Any = None,
     backend: None = None,
     axis_name: Any = None,
 ) -> NumpyArray: ...
@@ -189,6 +207,7 @@ def log_softmax(
     where: Any = None,
     dtype: Any = None,
     temperature: Any = None,
+    out: Any = None,
     backend: None = None,
     axis_name: Any = None,
 ) -> ArrayT: ...
@@ -201,6 +220,7 @@ def log_softmax(
     where: Any = None,
     dtype: Any = None,
     temperature: Any = None,
+    out: Any = None,
     backend: AnyBackend,
     axis_name: Any = None,
 ) -> Any: ...
@@ -212,6 +232,7 @@ def log_softmax(
     where: Any = None,
     dtype: Any = None,
     temperature: Any = None,
+    out: Any = None,
     backend: AnyBackend | None = None,
     axis_name: Any = None,
 ) -> Any:
@@ -231,6 +252,8 @@ def log_softmax(
         A floating dtype: the result has it, and is computed in at least it.
     temperature : float or array, optional
         Positive; the logits are divided by it first, as for `softmax`.
+    out : array, optional
+        NumPy only: where to write the result; as for `softmax`.
     backend : str, optional
         On which backend to run.
     axis_name : str or tuple of str, optional
@@ -244,7 +267,8 @@ def log_softmax(
 
     Raises
     ------
-    AxisError, AxisTypeError, DTypeError, MaskError, TemperatureError, MixedBackendsError, UnsupportedArrayError
+    AxisError, AxisTypeError, DTypeError, MaskError, TemperatureError, OutputError, MixedBackendsError,
+    UnsupportedArrayError
         As `softmax`.
 
     See Also
@@ -258,22 +282,37 @@ def log_softmax(
     >>> log_softmax(np.array([0.0, 0.0, -1000.0])).round(4).tolist()
     [-0.6931, -0.6931, -1000.6931]
     """
-    if where is None and dtype is None and temperature is None and backend is None and axis_name is None:
+    if (
+        where is None
+        and dtype is None
+        and temperature is None
+        and out is None
+        and backend is None
+        and axis_name is None
+    ):
         try:
             implementation = _LOG_SOFTMAX[type(x)]
         except KeyError:
             implementation = RESOLVED["log_softmax", publish(type(x))]
         return implementation(x, axis)
-    return _general("log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, temperature, backend, axis_name)
+    return _general(
+        "log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, temperature, out, backend, axis_name
+    )
 
 
 @overload
-def sigmoid(x: Python, /, *, dtype: Any = None, temperature: Any = None, backend: None = None) -> NumpyArray: ...
+def sigmoid(
+    x: Python, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: None = None
+) -> NumpyArray: ...
 @overload
-def sigmoid(x: ArrayT, /, *, dtype: Any = None, temperature: Any = None, backend: None = None) -> ArrayT: ...
+def sigmoid(
+    x: ArrayT, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: None = None
+) -> ArrayT: ...
 @overload
-def sigmoid(x: Any, /, *, dtype: Any = None, temperature: Any = None, backend: AnyBackend) -> Any: ...
-def sigmoid(x: Any, /, *, dtype: Any = None, temperature: Any = None, backend: AnyBackend | None = None) -> Any:
+def sigmoid(x: Any, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: AnyBackend) -> Any: ...
+def sigmoid(
+    x: Any, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: AnyBackend | None = None
+) -> Any:
     r"""Logistic function of each element.
 
     .. math:: y = 1 / (1 + \exp(-x))
@@ -286,6 +325,8 @@ def sigmoid(x: Any, /, *, dtype: Any = None, temperature: Any = None, backend: A
         A floating dtype: the result has it, and is computed in at least it.
     temperature : float or array, optional
         Positive; the logits are divided by it first, as for `softmax`.
+    out : array, optional
+        NumPy only: where to write the result; as for `softmax`.
     backend : str, optional
         On which backend to run.
 
@@ -296,7 +337,7 @@ def sigmoid(x: Any, /, *, dtype: Any = None, temperature: Any = None, backend: A
 
     Raises
     ------
-    DTypeError, TemperatureError, MixedBackendsError, UnsupportedArrayError
+    DTypeError, TemperatureError, OutputError, MixedBackendsError, UnsupportedArrayError
         As `softmax`.
 
     Examples
@@ -306,17 +347,23 @@ def sigmoid(x: Any, /, *, dtype: Any = None, temperature: Any = None, backend: A
     >>> sigmoid(np.array([-np.inf, 0.0, np.inf]))
     array([0. , 0.5, 1. ])
     """
-    if dtype is None and temperature is None and backend is None:
+    if dtype is None and temperature is None and out is None and backend is None:
         try:
             implementation = _SIGMOID[type(x)]
         except KeyError:
             implementation = RESOLVED["sigmoid", publish(type(x))]
         return implementation(x)
-    return _general("sigmoid", x, {"dtype": dtype}, temperature, backend)
+    return _general("sigmoid", x, {"dtype": dtype}, temperature, out, backend)
 
 
 def _general(
-    operation: str, x: Any, arguments: dict[str, Any], temperature: Any, backend: Any, axis_name: Any = None
+    operation: str,
+    x: Any,
+    arguments: dict[str, Any],
+    temperature: Any,
+    out: Any,
+    backend: Any,
+    axis_name: Any = None,
 ) -> Any:
     """Serve a call with more than an axis; `arguments` are passed on by keyword."""
     if backend is not None:
@@ -332,10 +379,15 @@ def _general(
     original = getattr(serving, operation)
     if temperature is not None:
         arguments["temperature"] = temperature_of(serving, temperature, convert_numpy=backend is not None)
+    if out is not None:
+        check_out(serving, out)
+        arguments["out"] = out
     if axis_name is not None:
         check_axis_name(serving, axis_name)
         arguments["axis_name"] = axis_name
-    if temperature is not None or axis_name is not None:  # of these a registered function does not know
+    if (
+        temperature is not None or out is not None or axis_name is not None
+    ):  # of these a registered function does not know
         return original(x, **arguments)
     overrides = OVERRIDES.get((operation, serving.name))
     return (overrides[-1].adapt(original) if overrides else original)(x, **arguments)

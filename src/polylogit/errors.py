@@ -15,6 +15,7 @@ __all__ = [
     "DifferentiationError",
     "MaskError",
     "MixedBackendsError",
+    "OutputError",
     "PolylogitError",
     "RecordingWarning",
     "TemperatureError",
@@ -53,6 +54,10 @@ class MaskError(PolylogitError, ValueError):
 
 class TemperatureError(PolylogitError, ValueError):
     """A temperature is not a positive finite number, or its shape does not broadcast to the shape of the logits."""
+
+
+class OutputError(PolylogitError, ValueError):
+    """What was given as ``out`` cannot take the result: another shape, read-only, or elements that share memory."""
 
 
 class MixedBackendsError(PolylogitError, TypeError):

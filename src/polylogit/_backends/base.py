@@ -120,6 +120,8 @@ class Backend(ABC):
     takes_temperature : bool
         Whether the operations take ``temperature=``, a float or an array of the framework; see `along_axes` in
         `polylogit.extend`, which does.
+    takes_out : bool
+        Whether the operations take ``out=``, an array to write the result to.
     namespace : str
         The module that has NumPy's functions under their names, for the forms of the conformance kit; empty for none.
     spelling : dict of str to str
@@ -136,6 +138,7 @@ class Backend(ABC):
     takes_numpy_masks: ClassVar[bool] = False
     names_axes: ClassVar[bool] = False
     takes_temperature: ClassVar[bool] = False
+    takes_out: ClassVar[bool] = False
     namespace: ClassVar[str] = ""
     spelling: ClassVar[dict[str, str]] = {}
 

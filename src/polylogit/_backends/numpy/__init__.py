@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from polylogit._backends.base import Backend, Loan, host_array, no_values, seen_temperature
+from polylogit._backends.base import Backend, Loan, host_array, no_values, overlaps, seen_temperature
 from polylogit._backends.numpy import compiled, pure, threads
 from polylogit._contract import (
     check_floating,
@@ -31,6 +31,7 @@ from polylogit.errors import (
     ConversionError,
     DifferentiationError,
     DTypeError,
+    OutputError,
     UnsupportedArrayError,
 )
 
@@ -189,9 +190,38 @@ class _Problem:
             made: AnyArray = (values / self.over).astype(dtype, copy=False)
         return made
 
-    def forward(self, kept: AnyArray | None = None, tangent: AnyArray | None = None) -> AnyArray:
+    def into(self, out: AnyArray) -> AnyArray:
+        """The value, written to an array that may overlap what it is made of."""
+        self._check_out(out)
+        sources = [one for one in (self.array, self.mask) if one is not None]
+        if any(np.may_share_memory(out, one) for one in sources):
+            out[...] = self.forward()
+            return out
+        return self.forward(out=out)
+
+    def _check_out(self, out: AnyArray) -> None:
+        if out.dtype != self.result:
+            message = (
+                f"out= has dtype {out.dtype} and the result {self.result}; pass numpy.empty_like(x, "
+                f'dtype="{self.result}"), or ask for the other with dtype=out.dtype.'
+            )
+            raise DTypeError(message)
+        problem = ""
+        if out.shape != self.array.shape:
+            problem = f"has the shape {out.shape} and the result {self.array.shape}"
+        elif not out.flags.writeable:
+            problem = "is read-only"
+        elif overlaps(out):
+            problem = "has elements that share memory"
+        if problem:
+            raise OutputError(f"out= {problem}; pass an array of its own, for example numpy.empty_like(x).")
+
+    def forward(
+        self, kept: AnyArray | None = None, tangent: AnyArray | None = None, out: AnyArray | None = None
+    ) -> AnyArray:
         """The value and, into `kept`, what `pull` needs or the derivative along a tangent."""
-        out = np.empty_like(self.array, dtype=self.result)
+        if out is None:
+            out = np.empty_like(self.array, dtype=self.result)
         path = self._path(self.operation, *(one.dtype for one in (self.array, out, kept, tangent) if one is not None))
         path.forward(self.operation, self.array, out, self.axes, self.mask, self.work, kept, tangent)
         return out
@@ -236,6 +266,14 @@ class _Problem:
         """Keep what `second` needs of the argument, which its owner may write to."""
         if keeps := _DERIVATIVES[self.operation].keeps:
             self.slope = keeps(self.array, self.work)
+
+
+def _value(x: Any, problem: _Problem, out: Any) -> Any:
+    """The value of an operation: a new array, or what was given to take it."""
+    if out is None:
+        return _wrap(x, problem.forward())
+    problem.into(out)
+    return out
 
 
 def _softmax_second(at: _Problem, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
@@ -287,6 +325,7 @@ class NumpyBackend(Backend):
 
     name: ClassVar[str] = "numpy"
     takes_temperature: ClassVar[bool] = True
+    takes_out: ClassVar[bool] = True
     differentiates: ClassVar[bool] = False
     any_byte_order: ClassVar[bool] = True
     namespace = "numpy"
@@ -319,17 +358,21 @@ class NumpyBackend(Backend):
 
     # --- the operations ----------------------------------------------------------------------------------------
 
-    def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
+    def softmax(
+        self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None, out: Any = None
+    ) -> Any:
         """exp(x) over its sum along `axis`."""
-        return _wrap(x, _Problem("softmax", x, axis, where, dtype, temperature).forward())
+        return _value(x, _Problem("softmax", x, axis, where, dtype, temperature), out)
 
-    def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
+    def log_softmax(
+        self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None, out: Any = None
+    ) -> Any:
         """The logarithm of softmax, with relative accuracy near 0."""
-        return _wrap(x, _Problem("log_softmax", x, axis, where, dtype, temperature).forward())
+        return _value(x, _Problem("log_softmax", x, axis, where, dtype, temperature), out)
 
-    def sigmoid(self, x: Any, dtype: Any = None, temperature: Any = None) -> Any:
+    def sigmoid(self, x: Any, dtype: Any = None, temperature: Any = None, out: Any = None) -> Any:
         """1 / (1 + exp(-x))."""
-        return _wrap(x, _Problem("sigmoid", x, None, None, dtype, temperature).forward())
+        return _value(x, _Problem("sigmoid", x, None, None, dtype, temperature), out)
 
     # --- arrays in and out -------------------------------------------------------------------------------------
 
@@ -392,7 +435,7 @@ class NumpyBackend(Backend):
                 "For a function of your own pass an array of torch, jax or tensorflow."
             )
             raise DifferentiationError(message)
-        offers = {"dtype": None, "temperature": None}
+        offers: dict[str, Any] = {"dtype": None, "temperature": None}
         if OPERATIONS[operation].takes_axis:
             offers = {"axis": -1, "where": None, **offers}
         given = {key: value for key, value in kwargs.items() if key != "backend"}
