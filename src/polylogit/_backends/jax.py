@@ -126,7 +126,7 @@ def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any
     if temperature is None:
         return _compute(operation, x, where, axes, result, working, traced=isinstance(x, _Tracer))
     check_temperature(_Primitives, x, temperature)
-    return _compute_over(operation, x, where, axes, result, _Primitives.precise(working), temperature)
+    return _compute_over(operation, x, where, axes, result, working, temperature)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), static_argnames="traced", inline=True)
@@ -144,8 +144,8 @@ def _compute_over(
     operation: _Operation, x: Any, where: Any, axes: Any, result: Any, working: Any, temperature: Any
 ) -> Any:
     """The same over a temperature; what is divided is sealed too, as XLA makes a product of it."""
-    x = _sealed(x.astype(working))
-    over = jnp.asarray(temperature, working)
+    precise = _Primitives.precise(working)
+    x, over = _sealed(x.astype(precise)), jnp.asarray(temperature, precise)
 
     def normalised(rows: Any, axis: Any) -> Any:
         return operation.native(_sealed(rows), axis)

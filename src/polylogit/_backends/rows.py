@@ -157,9 +157,10 @@ def compute(
     with no entry left is filled with zeros: no NaN arises that a derivative could carry.
     """
     join, split, axis = primitives.moves(x, axes, where is not None)
-    rows = join(primitives.cast(x, working))
     if temperature is not None:
         normalised = tempered(primitives, normalised, x, axes, join, working, temperature)
+        working = primitives.precise(working)
+    rows = join(primitives.cast(x, working))
     if where is None:
         y = normalised(rows, axis)
     else:
@@ -184,7 +185,6 @@ def along_axes(
     axes = checked(primitives, x, axis, where)
     if temperature is not None:
         check_temperature(primitives, x, temperature)
-        working = primitives.precise(working)
     return compute(primitives, normalised, masked_value, x, where, axes, result, working, temperature)
 
 
@@ -196,10 +196,11 @@ def elementwise(
     if temperature is None:
         return primitives.cast(function(primitives.cast(x, working)), result)
     check_temperature(primitives, x, temperature)
-    working = primitives.precise(working)
+    precise = primitives.precise(working)
     if not isinstance(temperature, float):
-        temperature = primitives.cast(temperature, working)
-    return primitives.cast(function(quotient(primitives, primitives.cast(x, working), temperature)), result)
+        temperature = primitives.cast(temperature, precise)
+    over = quotient(primitives, primitives.cast(x, precise), temperature)
+    return primitives.cast(function(primitives.cast(over, working)), result)
 
 
 # --- temperatures ----------------------------------------------------------------------------------------------------
@@ -225,16 +226,16 @@ def tempered(
     working: Any,
     temperature: Any,
 ) -> Callable[[Any, Any], Any]:
-    """`normalised`, of rows that are divided by a temperature first.
+    """`normalised` in `working`, of rows that come in the precise dtype and are divided by a temperature first.
 
-    The quotient of two roundings is amplified by the exponential like any other distance: x / T is off by |x / T|
-    roundings, which may be more than all digits of a distance. So where a row has one temperature its maximum is
-    subtracted first, and a distance d is off by 2 d roundings: as the bounds allow, whatever the logits are.
-    Where a row has several there is nothing to subtract.
+    A rounded quotient x / T is off by |x / T| roundings, which may be more than all digits of a distance. So where a
+    row has one temperature its maximum is subtracted first. A distance d is then off by 2 d roundings, as the bounds
+    allow, or by those of the precise dtype and the one that makes it narrow. Where a row has several there is nothing
+    to subtract, and all stays precise.
     """
-    shared, shape = True, ()
+    shared, shape, precise = True, (), primitives.precise(working)
     if not isinstance(temperature, float):
-        temperature = primitives.cast(temperature, working)
+        temperature = primitives.cast(temperature, precise)
         shape, rank = temperature.shape, primitives.rank(x)
         known = primitives.rank(temperature) is not None
         shared = known and (not len(shape) or (rank is not None and constant_along(shape, rank, axes)))
@@ -242,17 +243,21 @@ def tempered(
             temperature = join(primitives.broadcast(temperature, x))
 
     def divided(rows: Any, axis: Any) -> Any:
-        over = temperature
-        if shared:
-            top = primitives.top(rows, axis)
-            rows, over = _distances(primitives, rows, primitives.where(top != -math.inf, top, 0.0), over)
-        return normalised(quotient(primitives, rows, over), axis)
+        if not shared:
+            return normalised(quotient(primitives, rows, temperature), axis)
+        top = primitives.top(rows, axis)
+        top = primitives.where(top != -math.inf, top, 0.0)
+        if working == precise:
+            distances = quotient(primitives, *_halved(primitives, rows, top, temperature))
+        else:
+            distances = quotient(primitives, rows - top, temperature)
+        return normalised(primitives.cast(distances, working), axis)
 
     return divided
 
 
-def _distances(primitives: type[Primitives], rows: Any, top: Any, temperature: Any) -> tuple[Any, Any]:
-    """Numerator and denominator of ``(rows - top) / temperature``.
+def _halved(primitives: type[Primitives], rows: Any, top: Any, temperature: Any) -> tuple[Any, Any]:
+    """Numerator and denominator of ``(rows - top) / temperature``, which the precise dtype is no wider than.
 
     Above 1, all three are halved, which is exact: the distance of two large logits may overflow where that over the
     temperature does not.

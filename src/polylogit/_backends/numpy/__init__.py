@@ -161,28 +161,36 @@ class _Problem:
             self._divide(temperature)
 
     def _divide(self, temperature: Any) -> None:
-        """Go on with the logits over a temperature, in float64 at least.
+        """Go on with the logits over a temperature, which are divided in float64 at least.
 
-        Why the maximum is subtracted first, and why all is halved above 1, is in `polylogit._backends.rows.tempered`.
+        Why the maximum is subtracted first, why all is halved above 1 and what may be narrow again, is in
+        `polylogit._backends.rows.tempered`.
         """
         self.over = seen_temperature(temperature)
-        shape = np.shape(self.over)
-        check_temperature_shape(shape, self.array.shape)
-        self.work = np.promote_types(self.work, _FLOAT64)
-        if shape:
-            self.over = self.over.astype(self.work)
-        wide = self.array.astype(self.work)
+        shape, x = np.shape(self.over), self.array
+        check_temperature_shape(shape, x.shape)
+        wide = np.promote_types(self.work, _FLOAT64)
+        over = self.over if not shape else self.over.astype(wide)
+        if OPERATIONS[self.operation].takes_axis and not constant_along(shape, x.ndim, self.axes):
+            self.work = wide
+        quotients = np.empty_like(x, dtype=self.work)
         with np.errstate(all="ignore"):
-            over = self.over
-            if OPERATIONS[self.operation].takes_axis and constant_along(shape, wide.ndim, self.axes):
-                seen = True if self.mask is None else self.mask
-                top = wide.max(axis=self.axes, keepdims=True, initial=-np.inf, where=seen)
-                top = np.where(top == -np.inf, 0.0, top)
-                if self.array.dtype.itemsize >= self.work.itemsize:  # others cannot overflow in it
+            if OPERATIONS[self.operation].takes_axis and constant_along(shape, x.ndim, self.axes):
+                top = self._top().astype(wide)
+                if self.work == wide:
                     half = np.where(np.asarray(over) > 1.0, 0.5, 1.0)
-                    wide, top, over = wide * half, top * half, over * half
-                wide = np.subtract(wide, top, out=wide)
-            self.array = np.divide(wide, over, out=wide)
+                    x, top, over = x * half, top * half, over * half
+                x = x.astype(wide)  # a copy; NumPy casts a piece at a time where it subtracts in another dtype
+                x -= top
+            np.divide(x, over, out=quotients, dtype=wide, casting="unsafe")
+        self.array = quotients
+
+    def _top(self) -> AnyArray:
+        """The largest entry of each row; 0 where that is -inf."""
+        x = self.array.astype(self.work, copy=False)
+        seen = {} if self.mask is None else {"where": self.mask}
+        top = x.max(axis=self.axes, keepdims=True, initial=-np.inf, **seen)
+        return np.where(top == -np.inf, 0.0, top)
 
     def _scaled(self, values: AnyArray, dtype: AnyDType) -> AnyArray:
         """Gradients to the quotient as gradients to the logits; a tangent likewise."""
