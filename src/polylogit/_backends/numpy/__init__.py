@@ -253,10 +253,10 @@ class _Problem:
 
     def pull(self, cotangent: AnyArray, dtype: AnyDType | None = None) -> AnyArray:
         """The gradient of a cotangent, in the argument's dtype."""
-        first, dtype = _DERIVATIVES[self.operation].first, dtype or self.given
+        first, made = _DERIVATIVES[self.operation].first, dtype or self.given
         if self.over is None:
-            return self.combine(first, cotangent, dtype)
-        return self._scaled(self.combine(first, cotangent, self.work), dtype)
+            return self.combine(first, cotangent, made)
+        return self._scaled(self.combine(first, cotangent, self.work), made)
 
     def second(self, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
         """The derivative of ``pull(cotangent)`` along a direction."""
