@@ -167,7 +167,7 @@ def softmax(
     array([[0.119, 0.269],
            [0.881, 0.731]])
     >>> softmax(np.array([3.2, 5.1, 2.7]), temperature=2.0).round(5)
-    array([0.22891, 0.59187, 0.17828])
+    array([0.22912, 0.59244, 0.17844])
     """
     if (
         where is None

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from polylogit._backends.base import Backend, Loan, host_array, no_values, overlaps, seen_temperature
+from polylogit._backends.base import Backend, Loan, host_array, no_values, overlaps
 from polylogit._backends.numpy import compiled, pure, threads
+from polylogit._backends.numpy.temperature import divided, quotients
 from polylogit._contract import (
     check_floating,
     check_logits_dtype,
     check_mask,
     check_mask_shape,
-    check_temperature_shape,
-    constant_along,
     normalize_axis,
     wrong_direction,
 )
@@ -158,45 +157,9 @@ class _Problem:
             self.mask = _mask(where, self.array.shape)
         self.over: Any = None
         if temperature is not None:
-            self._divide(temperature)
-
-    def _divide(self, temperature: Any) -> None:
-        """Go on with the logits over a temperature, which are divided in float64 at least.
-
-        Why the maximum is subtracted first, why all is halved above 1 and what may be narrow again, is in
-        `polylogit._backends.rows.tempered`.
-        """
-        self.over = seen_temperature(temperature)
-        shape, x = np.shape(self.over), self.array
-        check_temperature_shape(shape, x.shape)
-        wide = np.promote_types(self.work, _FLOAT64)
-        over = self.over if not shape else self.over.astype(wide)
-        if OPERATIONS[self.operation].takes_axis and not constant_along(shape, x.ndim, self.axes):
-            self.work = wide
-        quotients = np.empty_like(x, dtype=self.work)
-        with np.errstate(all="ignore"):
-            if OPERATIONS[self.operation].takes_axis and constant_along(shape, x.ndim, self.axes):
-                top = self._top().astype(wide)
-                if self.work == wide:
-                    half = np.where(np.asarray(over) > 1.0, 0.5, 1.0)
-                    x, top, over = x * half, top * half, over * half
-                x = x.astype(wide)  # a copy; NumPy casts a piece at a time where it subtracts in another dtype
-                x -= top
-            np.divide(x, over, out=quotients, dtype=wide, casting="unsafe")
-        self.array = quotients
-
-    def _top(self) -> AnyArray:
-        """The largest entry of each row; 0 where that is -inf."""
-        x = self.array.astype(self.work, copy=False)
-        seen = {} if self.mask is None else {"where": self.mask}
-        top = x.max(axis=self.axes, keepdims=True, initial=-np.inf, **seen)
-        return np.where(top == -np.inf, 0.0, top)
-
-    def _scaled(self, values: AnyArray, dtype: AnyDType) -> AnyArray:
-        """Gradients to the quotient as gradients to the logits; a tangent likewise."""
-        with np.errstate(all="ignore"):
-            made: AnyArray = (values / self.over).astype(dtype, copy=False)
-        return made
+            axes = self.axes if OPERATIONS[operation].takes_axis else None
+            self.array, self.over = quotients(self.array, temperature, axes, self.mask, self.work)
+            self.work = self.array.dtype
 
     def into(self, out: AnyArray) -> AnyArray:
         """The value, written to an array that may overlap what it is made of."""
@@ -256,7 +219,7 @@ class _Problem:
         first, made = _DERIVATIVES[self.operation].first, dtype or self.given
         if self.over is None:
             return self.combine(first, cotangent, made)
-        return self._scaled(self.combine(first, cotangent, self.work), made)
+        return divided(self.combine(first, cotangent, self.work), self.over, made)
 
     def second(self, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
         """The derivative of ``pull(cotangent)`` along a direction."""
@@ -264,11 +227,11 @@ class _Problem:
         with np.errstate(all="ignore"):
             if self.over is None:
                 return second(self, cotangent, direction, dtype)
-            return self._scaled(second(self, cotangent, self._scaled(direction, self.work), self.work), dtype)
+            return divided(second(self, cotangent, self.along(direction), self.work), self.over, dtype)
 
     def along(self, tangent: AnyArray) -> AnyArray:
         """A direction of the logits, as one of what the operation is applied to."""
-        return tangent if self.over is None else self._scaled(tangent, self.work)
+        return tangent if self.over is None else divided(tangent, self.over, self.work)
 
     def prepare_second(self) -> None:
         """Keep what `second` needs of the argument, which its owner may write to."""
