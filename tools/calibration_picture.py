@@ -42,7 +42,7 @@ def figure() -> Figure:
         seen = calibration.reliability(polylogit.softmax(test, temperature=value), labels)
         panels.append(
             Panel(
-                title=f"{name}: calibration error {seen.error:.1%}",
+                title=f"{name}: ECE {seen.ece:.1%}",
                 x=Axis("confidence", 0.0, 1.0, (0, 0.2, 0.4, 0.6, 0.8, 1.0)),
                 y=Axis("accuracy", 0.0, 1.0, (0, 0.2, 0.4, 0.6, 0.8, 1.0)),
                 lines=[[(float(x), float(y)) for x, y in zip(seen.confidence, seen.accuracy, strict=True)]],

@@ -1,8 +1,8 @@
 """Calibrate a classifier of handwritten digits by one temperature, and measure what that changes.
 
 A linear classifier is trained on a few of scikit-learn's digits until it knows them by heart, so that it is too sure of
-all others. One number repairs that: the temperature at which held-out images are least surprising. The data comes with
-scikit-learn, nothing is downloaded.
+all others. One number repairs that: the temperature at which the negative log-likelihood (NLL) of held-out images is least.
+The data comes with scikit-learn, nothing is downloaded.
 
     python docs/examples/calibration.py
 """
@@ -34,7 +34,7 @@ def logits_of_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return logits[:HELD_OUT], labels[:HELD_OUT], logits[HELD_OUT:], labels[HELD_OUT:]
 
 
-def surprise(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
+def nll(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
     """The mean negative log-likelihood of the labels."""
     log_probabilities = polylogit.log_softmax(logits, temperature=temperature)
     return float(-log_probabilities[np.arange(len(labels)), labels].mean())
@@ -49,7 +49,7 @@ def slope(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
 
 
 def fitted(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of least surprise, by bisection: in 1 / T the surprise is convex, so that there is one."""
+    """The temperature of the least NLL, by bisection: in 1 / T the NLL is convex, so that there is one."""
     low, high = 1e-2, 1e2
     while high / low > 1 + 1e-9:
         middle = (low * high) ** 0.5
@@ -65,8 +65,8 @@ class Reliability(NamedTuple):
     accuracy: np.ndarray
 
     @property
-    def error(self) -> float:
-        """The expected calibration error: the mean distance of confidence and accuracy, weighted by the counts."""
+    def ece(self) -> float:
+        """The expected calibration error (ECE): the mean distance of confidence and accuracy, weighted by the counts."""
         return float((self.count * np.abs(self.confidence - self.accuracy)).sum() / self.count.sum())
 
 
@@ -88,11 +88,11 @@ def main() -> None:
     held_out, held_out_labels, test, labels = logits_of_digits()
     temperature = fitted(held_out, held_out_labels)
     print(f"temperature {temperature:.2f}, fitted on {len(held_out)} images; measured on {len(test)} others")
-    print("              accuracy  surprise  calibration error")
+    print("              accuracy    NLL   ECE")
     for name, value in (("as trained", 1.0), ("calibrated", temperature)):
         seen = reliability(polylogit.softmax(test, temperature=value), labels)
         accuracy = (seen.count * seen.accuracy).sum() / seen.count.sum()
-        print(f"{name:12} {accuracy:9.1%} {surprise(test, labels, value):9.3f} {seen.error:18.1%}")
+        print(f"{name:12} {accuracy:9.1%} {nll(test, labels, value):6.3f} {seen.ece:5.1%}")
 
 
 if __name__ == "__main__":

@@ -38,15 +38,15 @@ def test_the_page_shows_what_the_program_prints(calibration: ModuleType, capsys:
         assert abs(float(ours) - float(theirs)) < 1.5 * 10.0 ** -len(theirs.partition(".")[2]), (ours, theirs)
 
 
-def test_calibrated_is_less_surprised_and_the_slope_is_that_of_the_surprise(calibration: ModuleType) -> None:
+def test_calibrated_the_likelihood_is_greater_and_the_slope_is_its_derivative(calibration: ModuleType) -> None:
     held_out, held_out_labels, test, labels = calibration.logits_of_digits()
     temperature = calibration.fitted(held_out, held_out_labels)
     assert abs(calibration.slope(held_out, held_out_labels, temperature)) < 1e-7
     before, after = (
         calibration.reliability(polylogit.softmax(test, temperature=value), labels) for value in (1.0, temperature)
     )
-    assert after.error < before.error / 2
-    assert calibration.surprise(test, labels, temperature) < calibration.surprise(test, labels, 1.0)
+    assert after.ece < before.ece / 2
+    assert calibration.nll(test, labels, temperature) < calibration.nll(test, labels, 1.0)
     step = 1e-5
-    either = [calibration.surprise(test, labels, 1.0 + sign * step) for sign in (1, -1)]
+    either = [calibration.nll(test, labels, 1.0 + sign * step) for sign in (1, -1)]
     assert calibration.slope(test, labels, 1.0) == pytest.approx((either[0] - either[1]) / (2 * step), rel=1e-6)
