@@ -1,8 +1,8 @@
 """Calibrate a classifier of handwritten digits by one temperature, and measure what that changes.
 
 A linear classifier is trained on a few of scikit-learn's digits until it knows them by heart, so that it is too sure of
-all others. One number repairs that: the temperature at which the negative log-likelihood (NLL) of held-out images is least.
-The data comes with scikit-learn, nothing is downloaded.
+all others. One number repairs that: the temperature at which the negative log-likelihood (NLL) of held-out images is
+least. The data comes with scikit-learn, nothing is downloaded.
 
     python docs/examples/calibration.py
 """
@@ -66,7 +66,7 @@ class Reliability(NamedTuple):
 
     @property
     def ece(self) -> float:
-        """The expected calibration error (ECE): the mean distance of confidence and accuracy, weighted by the counts."""
+        """The expected calibration error: the mean distance of confidence and accuracy, weighted by the counts."""
         return float((self.count * np.abs(self.confidence - self.accuracy)).sum() / self.count.sum())
 
 
