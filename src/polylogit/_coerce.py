@@ -6,7 +6,7 @@ They are converted or refused by one rule, whatever the backend. Knows the regis
 from __future__ import annotations
 
 from polylogit._registry import PYTHON_TYPES, SPECIFICATIONS, default_backend, get_backend, owner, owner_of
-from polylogit.errors import AxisError, MixedBackendsError, UnknownBackendError
+from polylogit.errors import AxisError, MixedBackendsError, UnknownBackendError, UnsupportedArrayError
 
 TYPE_CHECKING = False  # as in polylogit._registry
 if TYPE_CHECKING:
@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     from polylogit._backends.base import Backend
 
-__all__ = ["backend_named", "backend_of", "check_axis_name", "mask_of", "moved", "python_array"]
+__all__ = [
+    "backend_named",
+    "backend_of",
+    "check_axis_name",
+    "check_out",
+    "mask_of",
+    "moved",
+    "python_array",
+    "temperature_of",
+]
 
 
 def _leaf_types(value: Any) -> Iterator[type]:
@@ -93,6 +102,56 @@ def mask_of(backend: Backend, where: Any, x: Any, *, convert_numpy: bool) -> Any
         f'Convert the mask first: polylogit.convert(where, "{backend.name}").'
     )
     raise MixedBackendsError(message)
+
+
+def temperature_of(backend: Backend, temperature: Any, *, convert_numpy: bool) -> Any:
+    """A temperature as the backend takes it, a float or an array; what can be seen on the host is checked.
+
+    The values of a framework's own arrays are not looked at: they may lie on a device, or be known only when a
+    compiled program runs.
+    """
+    from polylogit._backends.base import seen_temperature  # importing polylogit does not need it
+
+    if not backend.takes_temperature:
+        message = (
+            f"temperature= was given with an array of {backend.name}, whose backend does not take it; divide the "
+            "logits, for example polylogit.softmax(x / temperature)."
+        )
+        raise UnsupportedArrayError(message)
+    cls = type(temperature)
+    source = None if cls in PYTHON_TYPES else owner(cls)
+    if source is not None and source.name != "numpy":
+        if source.name == backend.name:
+            return temperature
+    else:
+        seen = seen_temperature(temperature)
+        if isinstance(seen, float) or backend.takes_numpy_masks or backend.name == "numpy":
+            return seen
+        if source is None or convert_numpy:
+            return backend.asarray(seen)
+    message = (
+        f"x is an array of {backend.name} and temperature= one of {'numpy' if source is None else source.name}; one "
+        f'call takes one framework\'s. Convert it first: polylogit.convert(temperature, "{backend.name}").'
+    )
+    raise MixedBackendsError(message)
+
+
+def check_out(backend: Backend, out: Any) -> None:
+    """Refuse ``out=`` where the framework's arrays are not written to, or for another framework's."""
+    if not backend.takes_out:
+        message = (
+            f"out= was given with an array of {backend.name}, whose results are arrays of their own; leave it out and "
+            "use what is returned."
+        )
+        raise UnsupportedArrayError(message)
+    cls = type(out)
+    source = "Python" if cls in PYTHON_TYPES else owner(cls).name
+    if source != backend.name:
+        message = (
+            f"x is an array of {backend.name} and out= is one of {source}; pass an array of {backend.name}, for "
+            "example numpy.empty_like(x)."
+        )
+        raise MixedBackendsError(message)
 
 
 def check_axis_name(backend: Backend, axis_name: Any) -> None:

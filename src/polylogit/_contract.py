@@ -6,16 +6,27 @@ differ in a rule. A size may be a framework's symbolic integer or, where a frame
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING, Any
 
-from polylogit.errors import AxisError, AxisTypeError, DifferentiationError, DTypeError, MaskError
+from polylogit.errors import AxisError, AxisTypeError, DifferentiationError, DTypeError, MaskError, TemperatureError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["check_floating", "check_logits_dtype", "check_mask", "check_mask_shape", "normalize_axis"]
-__all__ += ["wrong_direction"]
+__all__ += [
+    "check_temperature",
+    "check_temperature_dtype",
+    "check_temperature_shape",
+    "constant_along",
+    "wrong_direction",
+]
+
+
+# The normal float64 numbers: below the smallest, processors may see 0.
+_SMALLEST, _LARGEST = 2.0**-1022, math.ldexp(2.0 - 2.0**-52, 1023)
 
 
 def _one_axis(axis: Any, ndim: int, given: Any) -> int:
@@ -118,18 +129,59 @@ def check_mask(name: str, is_bool: bool) -> None:
         raise DTypeError(message)
 
 
+def _broadcasts(given: Sequence[Any], shape: Sequence[Any]) -> bool:
+    return len(given) <= len(shape) and all(
+        have is None or want is None or have == 1 or have == want
+        for have, want in zip(reversed(given), reversed(shape), strict=False)
+    )
+
+
 def check_mask_shape(mask_shape: Sequence[Any], shape: Sequence[Any]) -> None:
     """Refuse a mask that does not broadcast to exactly the shape of the logits; None is an unknown size and passes."""
-    fits = len(mask_shape) <= len(shape) and all(
-        have is None or want is None or have == 1 or have == want
-        for have, want in zip(reversed(mask_shape), reversed(shape), strict=False)
-    )
-    if not fits:
+    if not _broadcasts(mask_shape, shape):
         message = (
             f"where= has the shape {tuple(mask_shape)}, which does not broadcast to the shape {tuple(shape)} of the "
             "logits; give each of its trailing dimensions that size or 1."
         )
         raise MaskError(message)
+
+
+def check_temperature_dtype(name: str, kind: str) -> None:
+    """Refuse a temperature that is neither floating nor integer; `kind` as in `check_logits_dtype`."""
+    if kind not in ("floating", "integer"):
+        message = (
+            f"temperature= has dtype {name}; a temperature is a positive real number, or an array of them. Pass for "
+            "example temperature=2.0, and leave it out for 1."
+        )
+        raise DTypeError(message)
+
+
+def check_temperature(value: float) -> None:
+    """Refuse a temperature that is not positive and finite, or is a subnormal number."""
+    if not _SMALLEST <= value <= _LARGEST:
+        message = (
+            f"temperature= is {value!r}, and logits are divided by it: it has to be positive, finite and at least "
+            f"{_SMALLEST:.3g}. Less than 1 sharpens the probabilities, more flattens them; for the limit at 0 take the "
+            "argmax."
+        )
+        raise TemperatureError(message)
+
+
+def check_temperature_shape(given: Sequence[Any], shape: Sequence[Any]) -> None:
+    """Refuse temperatures that do not broadcast to exactly the shape of the logits; None is an unknown size."""
+    if not _broadcasts(given, shape):
+        message = (
+            f"temperature= has the shape {tuple(given)}, which does not broadcast to the shape {tuple(shape)} of the "
+            "logits; give each of its trailing dimensions that size or 1, for one a row for example "
+            "temperature[:, None]."
+        )
+        raise TemperatureError(message)
+
+
+def constant_along(shape: Sequence[Any], ndim: int, axes: Sequence[int]) -> bool:
+    """Whether an array of this shape, broadcast to `ndim` dimensions, is known to be constant along the axes."""
+    added = ndim - len(shape)
+    return all(axis < added or shape[axis - added] == 1 for axis in axes)
 
 
 def wrong_direction(argument: str, given: Sequence[Any], shape: Sequence[Any], broadcast: str) -> DifferentiationError:

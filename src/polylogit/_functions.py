@@ -6,7 +6,16 @@ This module knows no backend and imports no framework, NumPy included.
 
 from __future__ import annotations
 
-from polylogit._coerce import backend_named, backend_of, check_axis_name, mask_of, moved, python_array
+from polylogit._coerce import (
+    backend_named,
+    backend_of,
+    check_axis_name,
+    check_out,
+    mask_of,
+    moved,
+    python_array,
+    temperature_of,
+)
 from polylogit._operations import OPERATIONS
 from polylogit._registry import (
     OVERRIDES,
@@ -35,15 +44,42 @@ _SIGMOID = TABLES["sigmoid"]
 
 @overload
 def softmax(
-    x: Python, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None, axis_name: Any = None
+    x: Python,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    temperature: Any = None,
+    out: Any = None,
+    backend: None = None,
+    axis_name: Any = None,
 ) -> NumpyArray: ...
 @overload
 def softmax(
-    x: ArrayT, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None, axis_name: Any = None
+    x: ArrayT,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    temperature: Any = None,
+    out: Any = None,
+    backend: None = None,
+    axis_name: Any = None,
 ) -> ArrayT: ...
 @overload
 def softmax(
-    x: Any, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: AnyBackend, axis_name: Any = None
+    x: Any,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    temperature: Any = None,
+    out: Any = None,
+    backend: AnyBackend,
+    axis_name: Any = None,
 ) -> Any: ...
 def softmax(
     x: Any,
@@ -52,6 +88,8 @@ def softmax(
     *,
     where: Any = None,
     dtype: Any = None,
+    temperature: Any = None,
+    out: Any = None,
     backend: AnyBackend | None = None,
     axis_name: Any = None,
 ) -> Any:
@@ -70,6 +108,12 @@ def softmax(
         Broadcasts to `x`. Entries where it is False take no part, whatever they hold; their probability is 0.
     dtype : optional
         A floating dtype (of the framework, of NumPy, or its name): the result has it, and is computed in at least it.
+    temperature : float or array, optional
+        Positive; an array broadcasts to `x`. The logits are divided by it first, in a wider dtype where there is one:
+        less than 1 sharpens, more flattens. It is differentiated too where it is a framework's own array.
+    out : array, optional
+        NumPy only: where to write the result, of its shape and dtype; it may be `x` itself or overlap it, and is
+        returned.
     backend : str, optional
         On which backend to run; NumPy arrays, numbers and sequences are converted to it.
     axis_name : str or tuple of str, optional
@@ -91,6 +135,11 @@ def softmax(
         For complex, string or object logits, a `dtype` that is not floating, or a mask that is not bool.
     MaskError
         For a mask whose shape does not broadcast to that of `x`.
+    TemperatureError
+        For a temperature that is not positive and finite, as far as its value is known without asking a device, or
+        whose shape does not broadcast to that of `x`.
+    OutputError
+        For an `out` of another shape, one that is read-only, or whose elements share memory.
     MixedBackendsError, UnsupportedArrayError
         For arrays of two frameworks in one call; for an object that no backend serves.
 
@@ -117,27 +166,63 @@ def softmax(
     >>> softmax([[1.0, 2.0], [3.0, 3.0]], axis=0).round(3)
     array([[0.119, 0.269],
            [0.881, 0.731]])
+    >>> softmax(np.array([3.2, 5.1, 2.7]), temperature=2.0).round(5)
+    array([0.22912, 0.59244, 0.17844])
     """
-    if where is None and dtype is None and backend is None and axis_name is None:
+    if (
+        where is None
+        and dtype is None
+        and temperature is None
+        and out is None
+        and backend is None
+        and axis_name is None
+    ):
         try:
             implementation = _SOFTMAX[type(x)]
         except KeyError:
             implementation = RESOLVED["softmax", publish(type(x))]
         return implementation(x, axis)
-    return _general("softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend, axis_name)
+    return _general("softmax", x, {"axis": axis, "where": where, "dtype": dtype}, temperature, out, backend, axis_name)
 
 
 @overload
 def log_softmax(
-    x: Python, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None, axis_name: Any = None
+    x: Python,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    temperature: Any = None,
+    out: Any = None,
+    backend: None = None,
+    axis_name: Any = None,
 ) -> NumpyArray: ...
 @overload
 def log_softmax(
-    x: ArrayT, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None, axis_name: Any = None
+    x: ArrayT,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    temperature: Any = None,
+    out: Any = None,
+    backend: None = None,
+    axis_name: Any = None,
 ) -> ArrayT: ...
 @overload
 def log_softmax(
-    x: Any, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: AnyBackend, axis_name: Any = None
+    x: Any,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    temperature: Any = None,
+    out: Any = None,
+    backend: AnyBackend,
+    axis_name: Any = None,
 ) -> Any: ...
 def log_softmax(
     x: Any,
@@ -146,6 +231,8 @@ def log_softmax(
     *,
     where: Any = None,
     dtype: Any = None,
+    temperature: Any = None,
+    out: Any = None,
     backend: AnyBackend | None = None,
     axis_name: Any = None,
 ) -> Any:
@@ -163,6 +250,10 @@ def log_softmax(
         Broadcasts to `x`. Entries where it is False take no part, whatever they hold; their value is -inf.
     dtype : optional
         A floating dtype: the result has it, and is computed in at least it.
+    temperature : float or array, optional
+        Positive; the logits are divided by it first, as for `softmax`.
+    out : array, optional
+        NumPy only: where to write the result; as for `softmax`.
     backend : str, optional
         On which backend to run.
     axis_name : str or tuple of str, optional
@@ -176,7 +267,8 @@ def log_softmax(
 
     Raises
     ------
-    AxisError, AxisTypeError, DTypeError, MaskError, MixedBackendsError, UnsupportedArrayError
+    AxisError, AxisTypeError, DTypeError, MaskError, TemperatureError, OutputError, MixedBackendsError,
+    UnsupportedArrayError
         As `softmax`.
 
     See Also
@@ -190,22 +282,37 @@ def log_softmax(
     >>> log_softmax(np.array([0.0, 0.0, -1000.0])).round(4).tolist()
     [-0.6931, -0.6931, -1000.6931]
     """
-    if where is None and dtype is None and backend is None and axis_name is None:
+    if (
+        where is None
+        and dtype is None
+        and temperature is None
+        and out is None
+        and backend is None
+        and axis_name is None
+    ):
         try:
             implementation = _LOG_SOFTMAX[type(x)]
         except KeyError:
             implementation = RESOLVED["log_softmax", publish(type(x))]
         return implementation(x, axis)
-    return _general("log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend, axis_name)
+    return _general(
+        "log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, temperature, out, backend, axis_name
+    )
 
 
 @overload
-def sigmoid(x: Python, /, *, dtype: Any = None, backend: None = None) -> NumpyArray: ...
+def sigmoid(
+    x: Python, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: None = None
+) -> NumpyArray: ...
 @overload
-def sigmoid(x: ArrayT, /, *, dtype: Any = None, backend: None = None) -> ArrayT: ...
+def sigmoid(
+    x: ArrayT, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: None = None
+) -> ArrayT: ...
 @overload
-def sigmoid(x: Any, /, *, dtype: Any = None, backend: AnyBackend) -> Any: ...
-def sigmoid(x: Any, /, *, dtype: Any = None, backend: AnyBackend | None = None) -> Any:
+def sigmoid(x: Any, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: AnyBackend) -> Any: ...
+def sigmoid(
+    x: Any, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: AnyBackend | None = None
+) -> Any:
     r"""Logistic function of each element.
 
     .. math:: y = 1 / (1 + \exp(-x))
@@ -216,6 +323,10 @@ def sigmoid(x: Any, /, *, dtype: Any = None, backend: AnyBackend | None = None) 
         Logits, real; as for `softmax`.
     dtype : optional
         A floating dtype: the result has it, and is computed in at least it.
+    temperature : float or array, optional
+        Positive; the logits are divided by it first, as for `softmax`.
+    out : array, optional
+        NumPy only: where to write the result; as for `softmax`.
     backend : str, optional
         On which backend to run.
 
@@ -226,7 +337,7 @@ def sigmoid(x: Any, /, *, dtype: Any = None, backend: AnyBackend | None = None) 
 
     Raises
     ------
-    DTypeError, MixedBackendsError, UnsupportedArrayError
+    DTypeError, TemperatureError, OutputError, MixedBackendsError, UnsupportedArrayError
         As `softmax`.
 
     Examples
@@ -236,17 +347,25 @@ def sigmoid(x: Any, /, *, dtype: Any = None, backend: AnyBackend | None = None) 
     >>> sigmoid(np.array([-np.inf, 0.0, np.inf]))
     array([0. , 0.5, 1. ])
     """
-    if dtype is None and backend is None:
+    if dtype is None and temperature is None and out is None and backend is None:
         try:
             implementation = _SIGMOID[type(x)]
         except KeyError:
             implementation = RESOLVED["sigmoid", publish(type(x))]
         return implementation(x)
-    return _general("sigmoid", x, {"dtype": dtype}, backend)
+    return _general("sigmoid", x, {"dtype": dtype}, temperature, out, backend)
 
 
-def _general(operation: str, x: Any, arguments: dict[str, Any], backend: Any, axis_name: Any = None) -> Any:
-    """Serve a call with a mask, a dtype, a named backend or a named axis; `arguments` are passed on by keyword."""
+def _general(
+    operation: str,
+    x: Any,
+    arguments: dict[str, Any],
+    temperature: Any,
+    out: Any,
+    backend: Any,
+    axis_name: Any = None,
+) -> Any:
+    """Serve a call with more than an axis; `arguments` are passed on by keyword."""
     if backend is not None:
         serving = backend_named(backend)
         x = moved(serving, x, "x")
@@ -258,9 +377,18 @@ def _general(operation: str, x: Any, arguments: dict[str, Any], backend: Any, ax
     if where is not None:
         arguments["where"] = mask_of(serving, where, x, convert_numpy=backend is not None)
     original = getattr(serving, operation)
-    if axis_name is not None:  # a registered function does not know of the rest of its row
+    if temperature is not None:
+        arguments["temperature"] = temperature_of(serving, temperature, convert_numpy=backend is not None)
+    if out is not None:
+        check_out(serving, out)
+        arguments["out"] = out
+    if axis_name is not None:
         check_axis_name(serving, axis_name)
-        return original(x, **arguments, axis_name=axis_name)
+        arguments["axis_name"] = axis_name
+    if (
+        temperature is not None or out is not None or axis_name is not None
+    ):  # of these a registered function does not know
+        return original(x, **arguments)
     overrides = OVERRIDES.get((operation, serving.name))
     return (overrides[-1].adapt(original) if overrides else original)(x, **arguments)
 

@@ -15,8 +15,10 @@ __all__ = [
     "DifferentiationError",
     "MaskError",
     "MixedBackendsError",
+    "OutputError",
     "PolylogitError",
     "RecordingWarning",
+    "TemperatureError",
     "UnknownBackendError",
     "UnknownOperationError",
     "UnsupportedArrayError",
@@ -48,6 +50,14 @@ class AxisTypeError(PolylogitError, TypeError):
 
 class MaskError(PolylogitError, ValueError):
     """The shape of ``where`` does not broadcast to the shape of the logits."""
+
+
+class TemperatureError(PolylogitError, ValueError):
+    """A temperature is not a positive finite number, or its shape does not broadcast to the shape of the logits."""
+
+
+class OutputError(PolylogitError, ValueError):
+    """What was given as ``out`` cannot take the result: another shape, read-only, or elements that share memory."""
 
 
 class MixedBackendsError(PolylogitError, TypeError):

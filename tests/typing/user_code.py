@@ -22,6 +22,8 @@ def arrays(x: NDArray[np.float32], tensor: torch.Tensor, array: jax.Array) -> No
     assert_type(polylogit.log_softmax(tensor, 0, dtype=torch.float64), torch.Tensor)
     assert_type(polylogit.sigmoid(array), jax.Array)
     assert_type(polylogit.softmax(array, axis_name="vocabulary"), jax.Array)
+    assert_type(polylogit.log_softmax(tensor, temperature=tensor[:, :1]), torch.Tensor)
+    assert_type(polylogit.sigmoid(x, temperature=0.5, out=x), NDArray[np.float32])
 
 
 def numbers_and_sequences() -> float:

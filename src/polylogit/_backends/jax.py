@@ -21,9 +21,17 @@ import numpy as np
 from jax import lax
 
 from polylogit._backends.base import Backend, Loan, frozen, holds_numpy, host_array, no_values, unknown_dtype
-from polylogit._backends.rows import Primitives, checked, compute, dtypes, floating
+from polylogit._backends.rows import (
+    Primitives,
+    check_temperature,
+    checked,
+    compute,
+    dtypes,
+    elementwise,
+    floating,
+)
 from polylogit._contract import wrong_direction
-from polylogit.errors import AxisError, ConversionError, DTypeError
+from polylogit.errors import AxisError, ConversionError, DTypeError, UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,22 +68,28 @@ def _within(function: Callable[[Any], Any], x: Any, working: Any, result: Any) -
 # --- the operations --------------------------------------------------------------------------------------------------
 
 
-def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, axis_name: Any = None) -> Any:
+def softmax(
+    x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None, axis_name: Any = None
+) -> Any:
     """See `polylogit.softmax`."""
     if axis_name is not None:
-        return _across(_SOFTMAX, x, axis, where, dtype, axis_name)
-    return _along_axes(_SOFTMAX, x, axis, where, dtype)
+        return _across(_SOFTMAX, x, axis, where, dtype, temperature, axis_name)
+    return _along_axes(_SOFTMAX, x, axis, where, dtype, temperature)
 
 
-def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, axis_name: Any = None) -> Any:
+def log_softmax(
+    x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None, axis_name: Any = None
+) -> Any:
     """See `polylogit.log_softmax`."""
     if axis_name is not None:
-        return _across(_LOG_SOFTMAX, x, axis, where, dtype, axis_name)
-    return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
+        return _across(_LOG_SOFTMAX, x, axis, where, dtype, temperature, axis_name)
+    return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype, temperature)
 
 
-def sigmoid(x: Any, dtype: Any = None) -> Any:
+def sigmoid(x: Any, dtype: Any = None, temperature: Any = None) -> Any:
     """See `polylogit.sigmoid`."""
+    if temperature is not None:
+        return elementwise(_Primitives, _sigmoid, x, dtype, temperature)
     return _elementwise(_sigmoid, x, dtype)
 
 
@@ -106,10 +120,13 @@ def _elementwise(compiled: Callable[[Any], Any], x: Any, dtype: Any) -> Any:
     return _within(compiled, x, working, result)
 
 
-def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
+def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> Any:
     result, working = dtypes(_Primitives, x.dtype, dtype)
     axes = checked(_Primitives, x, axis, where)
-    return _compute(operation, x, where, axes, result, working, traced=isinstance(x, _Tracer))
+    if temperature is None:
+        return _compute(operation, x, where, axes, result, working, traced=isinstance(x, _Tracer))
+    check_temperature(_Primitives, x, temperature)
+    return _compute_over(operation, x, where, axes, result, working, temperature)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), static_argnames="traced", inline=True)
@@ -120,6 +137,20 @@ def _compute(
     if traced:
         x = _sealed(x)
     return compute(_Primitives, operation.native, operation.masked, x, where, axes, result, working)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), inline=True)
+def _compute_over(
+    operation: _Operation, x: Any, where: Any, axes: Any, result: Any, working: Any, temperature: Any
+) -> Any:
+    """The same over a temperature; what is divided is sealed too, as XLA makes a product of it."""
+    precise = _Primitives.precise(working)
+    x, over = _sealed(x.astype(precise)), jnp.asarray(temperature, precise)
+
+    def normalised(rows: Any, axis: Any) -> Any:
+        return operation.native(_sealed(rows), axis)
+
+    return compute(_Primitives, normalised, operation.masked, x, where, axes, result, working, over)
 
 
 def _sealed(x: Any) -> Any:
@@ -138,7 +169,13 @@ def _sealed(x: Any) -> Any:
 # --- rows that go on over the named axes of a mapped function --------------------------------------------------------
 
 
-def _across(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, axis_name: Any) -> Any:
+def _across(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any, axis_name: Any) -> Any:
+    if temperature is not None:
+        message = (
+            "temperature= and axis_name= were given in one call, and a row that goes on over devices does not take "
+            f"the former; divide the logits: polylogit.softmax(x / temperature, axis_name={axis_name!r})."
+        )
+        raise UnsupportedArrayError(message)
     result, working = dtypes(_Primitives, x.dtype, dtype)
     axes = checked(_Primitives, x, axis, where)
     names = tuple(axis_name) if isinstance(axis_name, (tuple, list)) else (axis_name,)
@@ -246,6 +283,18 @@ class _Primitives(Primitives):
     def fill(some: Any, dtype: Any) -> Any:
         return jnp.where(some, -jnp.inf, 0.0).astype(dtype)
 
+    @classmethod
+    def precise(cls, working: Any) -> Any:
+        return cls.wide if jax.config.jax_enable_x64 else working
+
+    @staticmethod
+    def constant(x: Any) -> Any:
+        return lax.stop_gradient(x)
+
+    @staticmethod
+    def top(rows: Any, axis: Any) -> Any:
+        return jnp.max(lax.stop_gradient(rows), axis, keepdims=True, initial=-jnp.inf)
+
 
 def _any_dtype(given: Any) -> Any:
     dtype = _Primitives.dtype(given)
@@ -262,6 +311,7 @@ class JaxBackend(Backend):
     """JAX; see `polylogit.extend.Backend`."""
 
     name = "jax"
+    takes_temperature = True
     writable = False
     names_axes = True
     namespace = "jax.numpy"

@@ -177,22 +177,25 @@ def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) ->
     return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
 
 
-def sigmoid(x: Any, dtype: Any = None) -> Any:
+def sigmoid(x: Any, dtype: Any = None, temperature: Any = None) -> Any:
     """See `polylogit.sigmoid`."""
-    if dtype is None and x.dtype in _NATIVE:
+    if dtype is None and temperature is None and x.dtype in _NATIVE:
         return torch.sigmoid(x)
-    return elementwise(_primitives(x), torch.sigmoid, x, dtype)
+    if temperature is not None:
+        _refuse_shards(x)
+    return elementwise(_primitives(x), torch.sigmoid, x, dtype, temperature)
 
 
-def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
-    if where is None and dtype is None and x.dtype in _NATIVE and x.layout is torch.strided and type(axis) is int:
+def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> Any:
+    plain = where is None and dtype is None and temperature is None
+    if plain and x.dtype in _NATIVE and x.layout is torch.strided and type(axis) is int:
         ndim = x.ndim
         if -ndim <= axis < ndim:  # all that the general way would do is this
             return operation.normalised(x, axis % ndim)
     if x.layout not in (torch.strided, torch.jagged):
         message = f"a tensor of the layout {x.layout} is not served; make it dense first, with x.to_dense()."
         raise UnsupportedArrayError(message)
-    return along_axes(_primitives(x), operation.normalised, operation.masked, x, axis, where, dtype)
+    return along_axes(_primitives(x), operation.normalised, operation.masked, x, axis, where, dtype, temperature)
 
 
 def _is_long(x: torch.Tensor, axis: int) -> bool:
@@ -290,6 +293,16 @@ class _Primitives(Primitives):
     def fill(some: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         return torch.where(some, float("-inf"), 0.0).to(dtype)
 
+    @staticmethod
+    def constant(x: torch.Tensor) -> torch.Tensor:
+        return x.detach()
+
+    @staticmethod
+    def top(rows: torch.Tensor, axis: int) -> torch.Tensor:
+        if rows.shape[axis] == 0:  # of which there is no largest, and nothing to subtract it from
+            return rows.detach().sum(axis, keepdim=True)
+        return rows.detach().amax(axis, keepdim=True)
+
 
 class _OnCuda(_Primitives):
     # The CUDA kernels add 16-bit rows up in float32 as they are; on the CPU log_softmax rounds the sum to 16 bits, and
@@ -327,18 +340,30 @@ _SHARDED: dict[type, Any] = {}
 def _wherever(operation: _Operation) -> Callable[..., Any]:
     """An operation on whatever tensors; plain ones have come here with a mask, a dtype or a named backend."""
 
-    def call(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    def call(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
         if (sharded := _SHARDED.get(type(x))) is not None:
+            if temperature is not None:
+                _refuse_shards(x)
             return sharded.on_shards(_primitives(x), operation.normalised, operation.masked, x, axis, where, dtype)
-        return _along_axes(operation, x, axis, where, dtype)
+        return _along_axes(operation, x, axis, where, dtype, temperature)
 
     return call
+
+
+def _refuse_shards(x: Any) -> None:
+    if type(x) in _SHARDED:
+        message = (
+            "temperature= was given with a DTensor, which does not take it; divide the logits, for example "
+            "polylogit.softmax(x.double() / temperature, dtype=x.dtype)."
+        )
+        raise UnsupportedArrayError(message)
 
 
 class TorchBackend(Backend):
     """PyTorch; see `polylogit.extend.Backend`."""
 
     name = "torch"
+    takes_temperature = True
     namespace = "torch"
     spelling: ClassVar[dict[str, str]] = {
         "softmax": "torch.softmax(x, dim={axis})",
