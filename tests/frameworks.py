@@ -6,6 +6,7 @@ This file finds frameworks by itself and does not ask polylogit, which is under 
 from __future__ import annotations
 
 import importlib.util
+from typing import Any
 
 # The ways to run a function on each. Inductor has tests of its own: it takes seconds for each graph.
 MODES = {
@@ -26,3 +27,11 @@ DIFFERENTIATING = tuple(name for name in FRAMEWORKS if name != "numpy")
 
 # In which precision an integer is computed, and what the result is then.
 DEFAULT_FLOAT = dict.fromkeys(FRAMEWORKS, "float32") | {"numpy": "float64"}
+
+
+def enable_x64(on: bool) -> Any:
+    """A context in which JAX has its 64-bit types or has not; before JAX 0.8 the switch was in another place."""
+    import jax
+    from jax import experimental
+
+    return (jax.enable_x64 if hasattr(jax, "enable_x64") else experimental.enable_x64)(on)

@@ -162,7 +162,8 @@ class Reference:
         safe = np.where(live.any(1, keepdims=True), total, zero + 1)
         self.y = e / safe
         self.r = shifted - (log(safe) if safe.size else safe)
-        self.d = np.minimum(np.where(live, -shifted, zero).astype(np.float64), 1e5)  # far beyond, y is 0
+        with np.errstate(over="ignore"):  # what is beyond float64 is cut off; NumPy before 2.1 minded
+            self.d = np.minimum(np.where(live, -shifted, zero).astype(np.float64), 1e5)  # far beyond, y is 0
         self.zero = zero
 
     # --- values ------------------------------------------------------------------------------------------------

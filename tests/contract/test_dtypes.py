@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import polylogit
+from frameworks import enable_x64
 
 from .conftest import Subject, expected_derivative
 from .exact import check
@@ -331,5 +332,5 @@ def test_derivatives_through_a_dtype(eager: Subject, operation: str, given: str,
 def test_float64_without_jaxs_64_bit_mode_is_refused_with_the_remedy(operation: str) -> None:
     import jax
 
-    with jax.enable_x64(False), pytest.raises(polylogit.errors.DTypeError, match="jax_enable_x64"):
+    with enable_x64(False), pytest.raises(polylogit.errors.DTypeError, match="jax_enable_x64"):
         getattr(polylogit, operation)(jax.numpy.ones(3), dtype="float64")

@@ -88,7 +88,7 @@ def _long_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
     # Not divided: the derivative of a quotient takes e over the square of the sum, which underflows before the result.
     share = e.sum(axis, keepdim=True).reciprocal()
     # Written over itself it takes half the memory, unless it is needed to differentiate.
-    return e * share if e.requires_grad or compiler.is_exporting() else e.mul_(share)
+    return e * share if e.requires_grad or _is_exporting() else e.mul_(share)
 
 
 def _long_log_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
@@ -100,9 +100,17 @@ def _long_log_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
     return shifted.sub_(logarithm)
 
 
+def _export_is_not_strict() -> bool:
+    """What PyTorch before 2.7 can say of an export; one that Dynamo traces (``strict=True``) looks like compilation."""
+    return compiler.is_compiling() and not compiler.is_dynamo_compiling()
+
+
+_is_exporting: Callable[[], bool] = getattr(compiler, "is_exporting", _export_is_not_strict)
+
+
 def _is_traced() -> bool:
     """Whether Inductor may write the loops; an exported program runs eagerly."""
-    return compiler.is_compiling() and not compiler.is_exporting()
+    return compiler.is_compiling() and not _is_exporting()
 
 
 def _folded(
@@ -200,7 +208,7 @@ def _is_long(x: torch.Tensor, axis: int) -> bool:
     if x.device.type != "cpu" or x.ndim == 0:
         return False
     length = x.shape[axis]
-    if compiler.is_exporting():
+    if _is_exporting():
         # A size that is not known takes the form that is right for every size, and sets no constraint.
         return not statically_known_true(length <= _longest(x, axis, _FEWEST_BYTES))
     # Of the loops that Inductor writes nothing is known but that they may be plain ones.
@@ -501,9 +509,11 @@ class TorchBackend(Backend):
         dynamo: Any = sys.modules.get("torch._dynamo")  # not there: nothing has been given to ``torch.compile``
         if dynamo is None:
             return nullcontext()
-        unlimited = {"recompile_limit": _UNLIMITED, "accumulated_recompile_limit": _UNLIMITED}
+        # "recompile" was "cache_size" or "cache" before PyTorch 2.7.
+        of, hit = ("recompile", "recompile") if hasattr(dynamo.config, "recompile_limit") else ("cache_size", "cache")
+        unlimited = {f"{of}_limit": _UNLIMITED, f"accumulated_{of}_limit": _UNLIMITED}
         patched: AbstractContextManager[object] = dynamo.config.patch(
-            **unlimited, fail_on_recompile_limit_hit=True, suppress_errors=False
+            **unlimited, **{f"fail_on_{hit}_limit_hit": True}, suppress_errors=False
         )
         return patched
 
