@@ -5,6 +5,7 @@ This file finds frameworks by itself and does not ask polylogit, which is under 
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from typing import Any
 
@@ -35,3 +36,12 @@ def enable_x64(on: bool) -> Any:
     from jax import experimental
 
     return (jax.enable_x64 if hasattr(jax, "enable_x64") else experimental.enable_x64)(on)
+
+
+def older(distribution: str, version: str) -> bool:
+    """Whether what is installed is older: the native defects that tests know are those of the newest releases."""
+
+    def numbers(text: str) -> list[int]:
+        return [int(part) for part in text.split("+")[0].split(".") if part.isdigit()]
+
+    return numbers(importlib.metadata.version(distribution)) < numbers(version)

