@@ -58,7 +58,7 @@ def addresses(repository: str, revision: str) -> dict[str, str]:
 
 
 def shown(version: str) -> tuple[str, dict[str, str]]:
-    """The README and the addresses, from the environment; the revision is POLYLOGIT_REVISION or the tag of the version."""
+    """The README and the addresses, by the environment; without POLYLOGIT_REVISION, of the tag of the version."""
     repository = os.environ.get("POLYLOGIT_REPOSITORY", "").rstrip("/").removesuffix(".git")
     revision = os.environ.get("POLYLOGIT_REVISION") or f"v{version}"
     text = (ROOT / "README.md").read_text(encoding="utf-8")
