@@ -84,7 +84,7 @@ def test_the_recipe_has_the_bounds_of_the_package() -> None:
     for package, bound in bounds("dependencies", "torch", "tensorflow", "jax", "flax", "conformance").items():
         assert f"- {names.get(package, package)} >={bound}\n" in recipe
     assert f'version: "{polylogit.__version__}"' in recipe
-    assert f'python_min: "{PROJECT["requires-python"].removeprefix(">=")}"' in recipe
+    assert f'match(python, "<{PROJECT["requires-python"].removeprefix(">=")}")' in recipe
     assert PROJECT["description"] in recipe
 
 
