@@ -122,7 +122,7 @@ def check_mask_shape(mask_shape: Sequence[Any], shape: Sequence[Any]) -> None:
     """Refuse a mask that does not broadcast to exactly the shape of the logits; None is an unknown size and passes."""
     fits = len(mask_shape) <= len(shape) and all(
         have is None or want is None or have == 1 or have == want
-        for have, want in zip(reversed(mask_shape), reversed(shape), strict=False)
+        for have, want in zip(mask_shape, shape[len(shape) - len(mask_shape) :], strict=True)
     )
     if not fits:
         message = (

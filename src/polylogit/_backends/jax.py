@@ -312,6 +312,7 @@ class JaxBackend(Backend):
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """See `Backend.asarray`; without 64-bit mode, 64-bit NumPy arrays become 32-bit, as everywhere in JAX."""
         target = None if dtype is None else _any_dtype(dtype)
+        device = _device(device) if isinstance(device, str) else device
         if not isinstance(value, jax.Array):
             array = host_array(value)
             value = array if hasattr(value, "dtype") or holds_numpy(value) else value
@@ -424,6 +425,17 @@ class JaxBackend(Backend):
             jax.config.update("jax_enable_x64", True)
         if "JAX_PLATFORMS" not in os.environ and (device is None or device.startswith("cpu")):
             jax.config.update("jax_platforms", "cpu")
+
+
+def _device(name: str) -> Any:
+    """The device of a platform's name ("cpu", "cuda", "tpu") and its number, of which the first may be left out."""
+    platform, _, number = name.partition(":")
+    try:
+        return jax.devices(platform)[int(number or 0)]
+    except (IndexError, RuntimeError, ValueError) as error:
+        here = ", ".join(f"{one.platform}:{one.id}" for one in jax.devices())
+        message = f"device={name!r} is none that JAX has here; it has {here}."
+        raise ConversionError(message) from error
 
 
 def _crosses(dtype: Any, target: Any) -> bool:
