@@ -202,9 +202,8 @@ def test_rows_of_8_bits_are_summed_in_32_and_rounded_once(subject: Subject, oper
 @pytest.mark.parametrize("dtype", SMALL_FLOATS)
 def test_the_sigmoid_of_every_number_of_a_small_dtype_is_rounded_once(subject: Subject, dtype: str) -> None:
     # XLA rounded twice on the way to 8 bits: one value of 256 is a spacing off (docs/versions.md).
-    twice = (subject.name, subject.mode, dtype) == ("tensorflow", "xla", "float8_e4m3fn") and older(
-        "tensorflow", "2.21"
-    )
+    since = {("tensorflow", "xla"): "2.21", ("jax", subject.mode): "0.10"}.get((subject.name, subject.mode))
+    twice = dtype == "float8_e4m3fn" and since is not None and older(subject.name, since)
     if dtype in subject.backend.dtypes() and not twice:
         subject.check_values("sigmoid", every_value(dtype))
 

@@ -72,7 +72,9 @@ class XarrayBackend(Container):
             return inner(values, **inside)
 
         try:
-            made = xr.apply_ufunc(with_names, x, *labelled, dask="allowed")
+            keep = xr.get_options()["keep_attrs"]
+            keep = True if keep == "default" else keep  # before xarray 2025.11 that meant to drop them
+            made = xr.apply_ufunc(with_names, x, *labelled, dask="allowed", keep_attrs=keep)
         except xr.AlignmentError as error:
             message = f"{', '.join(others)}: the coordinates are not those of x ({error}); align them first."
             raise MaskError(message) from error
