@@ -21,6 +21,9 @@ OPERATIONS = ("softmax", "log_softmax", "sigmoid")
 NATIVE = {"softmax": torch.softmax, "log_softmax": torch.log_softmax}
 BACKEND = TorchBackend()
 
+if older("torch", "2.7"):  # whose first call in a process has to be outside of what is compiled (docs/versions.md)
+    polylogit.softmax(torch.ones(1))
+
 
 @pytest.fixture(autouse=True)
 def fresh_dynamo() -> None:
@@ -50,10 +53,6 @@ def graph_of(function: object, *arguments: object, dynamic: bool = False) -> lis
 
 
 @pytest.mark.contract(28)
-if older("torch", "2.7"):  # whose first call in a process has to be outside of what is compiled (docs/versions.md)
-    polylogit.softmax(torch.ones(1))
-
-
 class TestCompiled:
     @pytest.mark.parametrize("operation", OPERATIONS)
     @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
