@@ -108,6 +108,11 @@ def _export_is_not_strict() -> bool:
 _is_exporting: Callable[[], bool] = getattr(compiler, "is_exporting", _export_is_not_strict)
 
 
+# Inductor before 2.7 computes `_folded` wrongly for a size that is open; there the native call is right, and rounds as it
+# does without polylogit.
+_FOLDS = hasattr(compiler, "is_exporting")
+
+
 def _is_traced() -> bool:
     """Whether Inductor may write the loops; an exported program runs eagerly."""
     return compiler.is_compiling() and not _is_exporting()
@@ -214,6 +219,8 @@ def _is_long(x: torch.Tensor, axis: int) -> bool:
         # A size that is not known takes the form that is right for every size, and sets no constraint.
         return not statically_known_true(length <= _longest(x, axis, _FEWEST_BYTES))
     # Of the loops that Inductor writes nothing is known but that they may be plain ones.
+    if compiler.is_compiling() and not _FOLDS:
+        return False
     longest = _CHAIN if compiler.is_compiling() else _longest(x, axis, _VECTOR_BYTES)
     is_long: bool = length > longest  # not made one by bool(), which Dynamo before 2.7 cannot trace for an open size
     return is_long
