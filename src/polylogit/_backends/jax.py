@@ -209,6 +209,8 @@ class _Primitives(Primitives):
             dtype = jnp.dtype(given)
         except TypeError:
             return None
+        if dtype == np.longdouble and dtype.itemsize > 8:  # bytes; JAX has no such dtype
+            return None
         if dtype.itemsize == 8 and dtype.kind in "fiu" and not jax.config.jax_enable_x64:  # bytes
             message = (
                 f"dtype={given!r} needs JAX's 64-bit mode; without it JAX would return 32 bits. Switch it on at the "
@@ -316,6 +318,11 @@ class JaxBackend(Backend):
         if not isinstance(value, jax.Array):
             array = host_array(value)
             value = array if hasattr(value, "dtype") or holds_numpy(value) else value
+            if array.dtype == np.longdouble and array.itemsize > 8:  # bytes
+                message = (
+                    f"JAX has no dtype {array.dtype.name}; cast the array first, for example with .astype('float64')."
+                )
+                raise DTypeError(message)
             if value is array and device is None and _crosses(array.dtype, target):
                 # jnp.array compiles a copy for every new shape, which takes longer than the copy. This one is nobody
                 # else's, so that JAX may share its memory.

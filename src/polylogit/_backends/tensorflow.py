@@ -238,7 +238,13 @@ def _sealed(x: Any) -> Any:
 
 
 def _cast(x: Any, dtype: Any) -> Any:
-    return x if x.dtype == dtype else tf.cast(x, dtype)
+    if x.dtype == dtype:
+        return x
+    # TensorFlow casts integers of fewer bits than a byte to no floating dtype.
+    return tf.cast(tf.cast(x, tf.int8) if x.dtype.name in _HALF_BYTES else x, dtype)
+
+
+_HALF_BYTES = ("int4", "uint4")
 
 
 class _Primitives(Primitives):
@@ -504,7 +510,7 @@ def _without_float8(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Any,
     is differentiated in float32 and rounded once, afterwards.
     """
     asked = kwargs.get("dtype")
-    result = x.dtype if asked is None else tf.as_dtype(asked)
+    result = (None if asked is None else _Primitives.dtype(asked)) or x.dtype  # what is no dtype the function refuses
     if 1 not in (x.dtype.size, result.size):
         return (lambda x: function(x, **kwargs)), x, None
     wide = tf.cast(x, tf.float32) if x.dtype.size == 1 else x
