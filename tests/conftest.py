@@ -29,7 +29,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 
-from frameworks import CUDA, FRAMEWORKS, INSTALLED, MISSING, WANTED
+from frameworks import CUDA, FRAMEWORKS, INSTALLED, MISSING, WANTED, enable_x64
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,9 +137,7 @@ def x64() -> Iterator[None]:
     if "jax" not in INSTALLED:
         yield
         return
-    import jax
-
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield
 
 

@@ -14,10 +14,11 @@ from frameworks import FRAMEWORKS
 SOURCE = Path(polylogit.__file__).parent
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
-# Those that know frameworks: which packages define whose arrays; how models of libraries are recorded, followed call by
-# call, run in another precision, and read from files; how arrays are split over devices.
+# Those that know frameworks: what installs them; which packages define whose arrays; how models of libraries are
+# recorded, followed call by call, run in another precision, and read from files; how arrays are split over devices.
 _LIBRARIES = {f"porting/{name}.py" for name in ("_exact", "_formats", "_trace", "_watch")}
 KNOWING = {
+    "_extras.py",
     "_registry.py",
     "_types.py",
     *_LIBRARIES,

@@ -1,6 +1,6 @@
 """What the programs of docs/porting that port models of transformers print: ``python tools/port_output.py`` runs them.
 
-    pip install polylogit[ports]
+    pip install ".[ports]"
     python tools/port_output.py            run all, and write what each prints beside it, as .txt
     python tools/port_output.py NAME...    some, for example gpt2_to_flax
     python tools/port_output.py --check    run all, and say where they print something else; numbers may differ

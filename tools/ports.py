@@ -5,7 +5,7 @@ faults are put into each port, and `compare` is asked: on the outputs alone, as 
 activations recorded; `isolate` too where there is one. Right ports are asked about as well. The truth is float64 of the
 same model: a fault that leaves the port less than 8 times as far from it as the original is none, and is left out.
 
-    pip install polylogit[ports]
+    pip install ".[ports]"
     python tools/ports.py --model bert -v                     what was said wherever it is not right
     python tools/ports.py --model gpt2 --only "GELU" -v       one fault (a part of its name)
     python tools/ports.py --model gpt2 --to keras-jax         a port to another framework than Flax

@@ -182,7 +182,7 @@ def _made(stored: list[dict[str, Any]]) -> list[str]:
     machines = [run["machine"] for run in stored if "machine" in run]
     processors = dict.fromkeys(f"{one['machine']}, {one['processor']}" for one in machines)
     commands = [f"python tools/ports.py {run['command']} --json FILE" for run in stored if "command" in run]
-    commands = ['python -m pip install "polylogit[ports]"', *commands, "python tools/ports_page.py FILE..."]
+    commands = ['python -m pip install ".[ports]"', *commands, "python tools/ports_page.py FILE..."]
     where = "; ".join(processors) or "The processor was not stored"
     lines = [f"{where}. " + ", ".join(f"{package} {version}" for package, version in versions.items()) + ".", ""]
     return [*lines, "```sh", *commands, "```", ""]

@@ -2,7 +2,7 @@
 
 Each implementation runs in a process of its own, which is ended when it takes too long; then each finding of
 `wild_findings` is run as the few lines that the page shows, and what they print is compared with what is exact. The
-results are kept in ``docs/_static/wild.json``, from which `wild_page` makes the page. ``pip install polylogit[wild]``
+results are kept in ``docs/_static/wild.json``, from which `wild_page` makes the page. ``pip install ".[wild]"``
 installs most of the packages; what is missing is left out and said to be.
 """
 

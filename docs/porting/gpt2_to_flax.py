@@ -1,6 +1,6 @@
 """GPT-2 in PyTorch, transformers' own port of it to Flax, and what `compare` says of the two.
 
-    pip install polylogit[ports]
+    pip install ".[ports]"
     python docs/porting/gpt2_to_flax.py
 
 The weights are random and nothing is downloaded.

@@ -1,6 +1,6 @@
 """BERT of transformers in PyTorch, exported to ONNX and to TFLite: without its mask, found out, and repaired.
 
-    pip install polylogit[ports]
+    pip install ".[ports]"
     python docs/porting/onnx_port.py
 
 The weights are random and nothing is downloaded. To TFLite the model goes by way of transformers' TensorFlow class.

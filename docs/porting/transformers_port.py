@@ -1,6 +1,6 @@
 """GPT-2 of transformers in PyTorch, its port to Flax and one to Keras: each is wrong, is found out, and is repaired.
 
-    pip install polylogit[ports]
+    pip install ".[ports]"
     python docs/porting/transformers_port.py
 
 The weights are random and nothing is downloaded. The Flax port is transformers' own; the Keras port is written here.

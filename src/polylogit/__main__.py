@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 
+from polylogit._extras import command
+
 __all__ = ["main"]
 
 _NEEDED = ("click", "rich", "mpmath", "jinja2", "ml_dtypes", "safetensors")
@@ -21,7 +23,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
-        install = 'pip install "polylogit[conformance]"'
+        install = command("conformance")
         sys.stderr.write(f"polylogit: the command line needs {error.name}; install it with: {install}\n")
         sys.exit(2)
 

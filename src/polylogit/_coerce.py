@@ -104,7 +104,7 @@ def mask_of(backend: Backend, where: Any, x: Any, *, convert_numpy: bool) -> Any
     raise MixedBackendsError(message)
 
 
-def temperature_of(backend: Backend, temperature: Any, *, convert_numpy: bool) -> Any:
+def temperature_of(backend: Backend, temperature: Any, x: Any, *, convert_numpy: bool) -> Any:
     """A temperature as the backend takes it, a float or an array; what can be seen on the host is checked.
 
     The values of a framework's own arrays are not looked at: they may lie on a device, or be known only when a
@@ -128,7 +128,7 @@ def temperature_of(backend: Backend, temperature: Any, *, convert_numpy: bool) -
         if isinstance(seen, float) or backend.takes_numpy_masks or backend.name == "numpy":
             return seen
         if source is None or convert_numpy:
-            return backend.asarray(seen)
+            return backend.asarray(seen, device=backend.device_of(x))
     message = (
         f"x is an array of {backend.name} and temperature= one of {'numpy' if source is None else source.name}; one "
         f'call takes one framework\'s. Convert it first: polylogit.convert(temperature, "{backend.name}").'

@@ -132,7 +132,7 @@ def check_mask(name: str, is_bool: bool) -> None:
 def _broadcasts(given: Sequence[Any], shape: Sequence[Any]) -> bool:
     return len(given) <= len(shape) and all(
         have is None or want is None or have == 1 or have == want
-        for have, want in zip(reversed(given), reversed(shape), strict=False)
+        for have, want in zip(given, shape[len(shape) - len(given) :], strict=True)
     )
 
 

@@ -378,7 +378,7 @@ def _general(
         arguments["where"] = mask_of(serving, where, x, convert_numpy=backend is not None)
     original = getattr(serving, operation)
     if temperature is not None:
-        arguments["temperature"] = temperature_of(serving, temperature, convert_numpy=backend is not None)
+        arguments["temperature"] = temperature_of(serving, temperature, x, convert_numpy=backend is not None)
     if out is not None:
         check_out(serving, out)
         arguments["out"] = out

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextvars
 import sys
 
+from polylogit._extras import command
 from polylogit._operations import OPERATIONS
 from polylogit._plugins import UnfitError, claimed, hint, unfit
 from polylogit.errors import (
@@ -88,7 +89,7 @@ class Specification:
 def _built_in(
     name: str, cls: str, *, roots: tuple[str, ...] = (), distributions: tuple[str, ...] = (), trees: bool = False
 ) -> Specification:
-    install = "pip install numpy" if name == "numpy" else f'pip install "polylogit[{name}]"'
+    install = "pip install numpy" if name == "numpy" else command(name)
     target = f"polylogit._backends.{name}:{cls}"
     return Specification(name, target, (name, *roots), name, (name, *distributions), install, trees)
 
@@ -114,13 +115,13 @@ _ARRAY_API = Specification(
     (),
     "array_api_compat",
     ("array-api-compat",),
-    'pip install "polylogit[array-api]"',
+    command("array-api"),
 )
 
 
 def _container(name: str, target: str, package: str, extra: str) -> Specification:
     target = f"polylogit._containers.{target}"
-    return Specification(name, target, (name,), package, (name,), f'pip install "polylogit[{extra}]"')
+    return Specification(name, target, (name,), package, (name,), command(extra))
 
 
 # Containers of other frameworks' arrays: found and asked for by name as backends are, and no frameworks of their own,

@@ -13,6 +13,7 @@ import pytest
 from jax import lax
 
 import polylogit
+from frameworks import enable_x64
 from polylogit import errors
 from polylogit._backends.jax import JaxBackend
 
@@ -162,12 +163,16 @@ class TestTransforms:
         import os
         os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
         import jax, jax.numpy as jnp, numpy as np, polylogit
+        try:
+            from jax import shard_map
+        except ImportError:  # its place before JAX 0.6
+            from jax.experimental.shard_map import shard_map
         from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
         mesh = Mesh(np.array(jax.devices()), ("i",))
         x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 12)).astype("f"))
         for operation in (polylogit.softmax, polylogit.log_softmax, polylogit.sigmoid):
             expected = operation(x)
-            mapped = jax.shard_map(operation, mesh=mesh, in_specs=P("i"), out_specs=P("i"))
+            mapped = shard_map(operation, mesh=mesh, in_specs=P("i"), out_specs=P("i"))
             np.testing.assert_allclose(jax.jit(mapped)(x), expected, rtol=1e-5)
             for spec in (P("i"), P(None, "i")):
                 sharded = jax.device_put(x, NamedSharding(mesh, spec))
@@ -185,13 +190,13 @@ class TestSixtyFourBits:
     def test_integers_become_the_default_float_of_the_mode(self, x64: None) -> None:
         for operation in OPERATIONS:
             assert getattr(polylogit, operation)(jnp.arange(3)).dtype == jnp.float64
-        with jax.enable_x64(False):
+        with enable_x64(False):
             for operation in OPERATIONS:
                 assert getattr(polylogit, operation)(jnp.arange(3)).dtype == jnp.float32
 
     @pytest.mark.contract(4)
     def test_float64_without_the_mode_is_an_error_and_not_float32(self) -> None:
-        with jax.enable_x64(False), pytest.raises(errors.DTypeError, match="jax_enable_x64"):
+        with enable_x64(False), pytest.raises(errors.DTypeError, match="jax_enable_x64"):
             polylogit.softmax(logits(3), dtype="float64")
 
     @pytest.mark.contract(4)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import polylogit
-from frameworks import DEFAULT_FLOAT, INSTALLED, MODES
+from frameworks import DEFAULT_FLOAT, INSTALLED, MODES, enable_x64
 
 from .exact import Reference, SigmoidReference, check
 
@@ -151,9 +151,7 @@ class Subject:
     def all64(self) -> Any:
         """A context in which this backend keeps 64 bits."""
         if self.name == "jax":
-            import jax
-
-            return jax.enable_x64(True)
+            return enable_x64(True)
         return nullcontext()
 
 

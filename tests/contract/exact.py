@@ -146,9 +146,9 @@ class Reference:
         as_object = x.dtype == object
         exp, log = (_exp, _log) if as_object else (np.exp, np.log)
         zero = x.dtype.type(0) if not as_object else mpmath.mpf(0)
-        plain = x.astype(np.float64) if as_object else x
         self.masked = ~mask
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # NumPy before 2.1 minds a NaN that is cast
+            plain = x.astype(np.float64) if as_object else x
             low = np.where(mask, plain, -np.inf)
             peak = low.max(axis=1, initial=-np.inf, keepdims=True)
             bad = (np.isnan(plain) | np.isposinf(plain)) & mask
@@ -164,7 +164,8 @@ class Reference:
         safe = np.where(live.any(1, keepdims=True), total, zero + 1)
         self.y = e / safe
         self.r = shifted - (log(safe) if safe.size else safe)
-        self.d = np.minimum(np.where(live, -shifted, zero).astype(np.float64), 1e5)  # far beyond, y is 0
+        with np.errstate(over="ignore"):  # what is beyond float64 is cut off; NumPy before 2.1 minded
+            self.d = np.minimum(np.where(live, -shifted, zero).astype(np.float64), 1e5)  # far beyond, y is 0
         self.zero = zero
 
     # --- values ------------------------------------------------------------------------------------------------

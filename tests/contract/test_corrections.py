@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import polylogit
+from frameworks import older
 
 from .conftest import Subject, expected_derivative, expected_value
 from .exact import check
@@ -151,7 +152,8 @@ def test_tensorflows_running_sums_drift_over_long_rows(operation: str, mode: str
 
     subject, x = Subject("tensorflow", mode), constant(300_000)
     native = subject.compiled(lambda x: getattr(tf.nn, operation)(x))
-    if mode == "xla" or met(onednn, "TensorFlow: oneDNN's sums drift over long rows"):
+    drifts = onednn if mode == "eager" else not older("tensorflow", "2.21")  # XLA's of 2.18 do not
+    if met(drifts, f"TensorFlow: the sums of {'oneDNN' if mode == 'eager' else 'XLA'} drift over long rows"):
         assert breaks(lambda: native(tf.constant(x)), operation, x)
     subject.check_values(operation, x)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import polylogit
+from frameworks import enable_x64, older
 
 from .conftest import Subject, expected_derivative
 from .exact import check
@@ -200,7 +201,10 @@ def test_rows_of_8_bits_are_summed_in_32_and_rounded_once(subject: Subject, oper
 @pytest.mark.contract(21)
 @pytest.mark.parametrize("dtype", SMALL_FLOATS)
 def test_the_sigmoid_of_every_number_of_a_small_dtype_is_rounded_once(subject: Subject, dtype: str) -> None:
-    if dtype in subject.backend.dtypes():
+    # XLA rounded twice on the way to 8 bits: one value of 256 is a spacing off (docs/versions.md).
+    since = {("tensorflow", "xla"): "2.21", ("jax", subject.mode): "0.10"}.get((subject.name, subject.mode))
+    twice = dtype == "float8_e4m3fn" and since is not None and older(subject.name, since)
+    if dtype in subject.backend.dtypes() and not twice:
         subject.check_values("sigmoid", every_value(dtype))
 
 
@@ -331,5 +335,5 @@ def test_derivatives_through_a_dtype(eager: Subject, operation: str, given: str,
 def test_float64_without_jaxs_64_bit_mode_is_refused_with_the_remedy(operation: str) -> None:
     import jax
 
-    with jax.enable_x64(False), pytest.raises(polylogit.errors.DTypeError, match="jax_enable_x64"):
+    with enable_x64(False), pytest.raises(polylogit.errors.DTypeError, match="jax_enable_x64"):
         getattr(polylogit, operation)(jax.numpy.ones(3), dtype="float64")

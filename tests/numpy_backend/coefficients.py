@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import itertools
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import mpmath
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 mpmath.mp.dps = 50
 
@@ -53,10 +53,7 @@ def minimax(
             for node, point in enumerate(chosen)
         ]
         found = list(mpmath.lu_solve(mpmath.matrix(rows), mpmath.matrix([wanted[point] for point in chosen])))[:terms]
-        errors = [
-            (mpmath.polyval(found[::-1], x) - want) * scale
-            for x, want, scale in zip(grid, wanted, weights, strict=True)
-        ]
+        errors = [(value(found, x) - want) * scale for x, want, scale in zip(grid, wanted, weights, strict=True)]
         runs = [list(run) for _, run in itertools.groupby(range(count), key=lambda point: errors[point] > 0)]
         extremes = [max(run, key=lambda point: abs(errors[point])) for run in runs]
         if len(extremes) != terms + 1:
@@ -80,9 +77,12 @@ def log_tail(z: mpmath.mpf) -> mpmath.mpf:
     return mpmath.fsum(2 * z**n / (2 * n + 3) for n in range(60))
 
 
-def value(coefficients: list[float], x: mpmath.mpf) -> mpmath.mpf:
-    """The polynomial at x, exactly."""
-    return mpmath.polyval([mpmath.mpf(one) for one in reversed(coefficients)], x)
+def value(coefficients: Sequence[Any], x: mpmath.mpf) -> mpmath.mpf:
+    """The polynomial at x, exactly; by Horner's rule, as the order that mpmath's own takes depends on its version."""
+    total = mpmath.mpf(0)
+    for one in reversed(coefficients):
+        total = total * x + mpmath.mpf(one)
+    return total
 
 
 def exp_error(coefficients: list[float], points: int = 2000) -> float:

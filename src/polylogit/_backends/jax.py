@@ -186,7 +186,7 @@ def _across(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, te
 
 def _check_bound(name: Any) -> None:
     try:
-        lax.axis_size(name)
+        lax.psum(1, name)  # the size of the axis; lax.axis_size is as new as JAX 0.6
     except (NameError, TypeError):
         message = (
             f"axis_name={name!r} names no axis that is mapped here. Call inside jax.shard_map, jax.pmap or jax.vmap "

@@ -88,7 +88,7 @@ def _long_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
     # Not divided: the derivative of a quotient takes e over the square of the sum, which underflows before the result.
     share = e.sum(axis, keepdim=True).reciprocal()
     # Written over itself it takes half the memory, unless it is needed to differentiate.
-    return e * share if e.requires_grad or compiler.is_exporting() else e.mul_(share)
+    return e * share if e.requires_grad or _is_exporting() else e.mul_(share)
 
 
 def _long_log_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
@@ -100,9 +100,22 @@ def _long_log_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
     return shifted.sub_(logarithm)
 
 
+def _export_is_not_strict() -> bool:
+    """What PyTorch before 2.7 can say of an export; one that Dynamo traces (``strict=True``) looks like compilation."""
+    return compiler.is_compiling() and not compiler.is_dynamo_compiling()
+
+
+_is_exporting: Callable[[], bool] = getattr(compiler, "is_exporting", _export_is_not_strict)
+
+
+# Inductor before 2.7 computes `_folded` wrongly for a size that is open; there the native call is right, and rounds as it
+# does without polylogit.
+_FOLDS = hasattr(compiler, "is_exporting")
+
+
 def _is_traced() -> bool:
     """Whether Inductor may write the loops; an exported program runs eagerly."""
-    return compiler.is_compiling() and not compiler.is_exporting()
+    return compiler.is_compiling() and not _is_exporting()
 
 
 def _folded(
@@ -205,11 +218,15 @@ def _is_long(x: torch.Tensor, axis: int) -> bool:
     length = x.shape[axis]
     if x.device.type != "cpu":
         return x.device.type == "cuda" and x.dtype is torch.float64 and _is_cut_short(length)
-    if compiler.is_exporting():
+    if _is_exporting():
         # A size that is not known takes the form that is right for every size, and sets no constraint.
         return not statically_known_true(length <= _longest(x, axis, _FEWEST_BYTES))
     # Of the loops that Inductor writes nothing is known but that they may be plain ones.
-    return bool(length > (_CHAIN if compiler.is_compiling() else _longest(x, axis, _VECTOR_BYTES)))
+    if compiler.is_compiling() and not _FOLDS:
+        return False
+    longest = _CHAIN if compiler.is_compiling() else _longest(x, axis, _VECTOR_BYTES)
+    is_long: bool = length > longest  # not made one by bool(), which Dynamo before 2.7 cannot trace for an open size
+    return is_long
 
 
 def _is_cut_short(length: Any) -> bool:
@@ -217,7 +234,7 @@ def _is_cut_short(length: Any) -> bool:
 
     Where that was met it was for odd lengths between 512 and 1,024, on some devices and not on others.
     """
-    if compiler.is_exporting():
+    if _is_exporting():
         return not (statically_known_true(length <= 512) or statically_known_true(length >= 1024))
     return bool(not compiler.is_compiling() and 512 < length < 1024)  # Inductor writes its own
 
@@ -545,9 +562,11 @@ class TorchBackend(Backend):
         dynamo: Any = sys.modules.get("torch._dynamo")  # not there: nothing has been given to ``torch.compile``
         if dynamo is None:
             return nullcontext()
-        unlimited = {"recompile_limit": _UNLIMITED, "accumulated_recompile_limit": _UNLIMITED}
+        # "recompile" was "cache_size" or "cache" before PyTorch 2.7.
+        of, hit = ("recompile", "recompile") if hasattr(dynamo.config, "recompile_limit") else ("cache_size", "cache")
+        unlimited = {f"{of}_limit": _UNLIMITED, f"accumulated_{of}_limit": _UNLIMITED}
         patched: AbstractContextManager[object] = dynamo.config.patch(
-            **unlimited, fail_on_recompile_limit_hit=True, suppress_errors=False
+            **unlimited, **{f"fail_on_{hit}_limit_hit": True}, suppress_errors=False
         )
         return patched
 

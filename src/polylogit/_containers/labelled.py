@@ -72,10 +72,13 @@ class XarrayBackend(Container):
             return inner(values, **inside)
 
         try:
-            made = xr.apply_ufunc(with_names, x, *labelled, dask="allowed")
-        except xr.AlignmentError as error:
+            xr.align(x, *(one for one in labelled if isinstance(one, xr.DataArray)), join="exact", copy=False)
+        except ValueError as error:  # an AlignmentError where there is one
             message = f"{', '.join(others)}: the coordinates are not those of x ({error}); align them first."
             raise MaskError(message) from error
+        keep = xr.get_options()["keep_attrs"]
+        keep = True if keep == "default" else keep  # before xarray 2025.11 that meant to drop them
+        made = xr.apply_ufunc(with_names, x, *labelled, dask="allowed", keep_attrs=keep)
         return made.rename(x.name)
 
     def _fitting(self, x: Any, name: str, other: Any) -> Any:

@@ -49,11 +49,12 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(importlib.import_module(f"polylogit.conformance.{_ELSEWHERE.get(name, '_api')}"), name)
     except ModuleNotFoundError as error:
+        from polylogit._extras import command
         from polylogit.errors import BackendUnavailableError
 
         if error.name not in ("mpmath", "ml_dtypes", "numpy"):
             raise
-        message = f'the conformance kit needs {error.name}; install it with: pip install "polylogit[conformance]"'
+        message = f"the conformance kit needs {error.name}; install it with: {command('conformance')}"
         raise BackendUnavailableError(message, name=error.name) from error
     globals()[name] = value
     return value

@@ -10,6 +10,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from polylogit._extras import command
 from polylogit.conformance._case import Case
 from polylogit.conformance._compare import Comparison
 from polylogit.conformance._data.reproducer import KINDS, Call
@@ -69,7 +70,7 @@ def _search(setting: Setting, kind: str, max_examples: int) -> Result:
     except ModuleNotFoundError as error:
         if error.name != "hypothesis":
             raise
-        message = 'the search for counterexamples needs hypothesis; install it with: pip install "polylogit[search]"'
+        message = f"the search for counterexamples needs hypothesis; install it with: {command('search')}"
         raise BackendUnavailableError(message, name="hypothesis") from None
     tries = _Tries(setting)
     drawn = strategies.calls(

@@ -21,7 +21,9 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "ml_dtypes":
         raise
-    message = 'polylogit.porting needs ml_dtypes; install it with: pip install "polylogit[conformance]"'
+    from polylogit._extras import command
+
+    message = f"polylogit.porting needs ml_dtypes; install it with: {command('conformance')}"
     raise BackendUnavailableError(message, name=error.name) from error
 
 __all__ = [

@@ -66,8 +66,10 @@ def _wide(dtype: str) -> Iterator[None]:
     """JAX has float64 only where it is asked for."""
     if dtype == "float64" and "jax" in sys.modules:
         import jax
+        from jax import experimental
 
-        with jax.enable_x64(True):
+        place: Any = jax if hasattr(jax, "enable_x64") else experimental  # where the switch was before JAX 0.8
+        with place.enable_x64(True):
             yield
     else:
         yield

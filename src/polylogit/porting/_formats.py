@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from polylogit import convert
+from polylogit._extras import command
 from polylogit.errors import ComparisonError
 
 if TYPE_CHECKING:
@@ -78,12 +79,12 @@ class Format(NamedTuple):
     magic: bytes = b""
 
 
-def _needed(module: str, command: str) -> Any:
+def _needed(module: str, extra: str) -> Any:
     """A library, or an error that says how to get it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        message = f"reading it needs {module.partition('.')[0]}; install it with: {command}"
+        message = f"reading it needs {module.partition('.')[0]}; install it with: {command(extra)}"
         raise ValueError(message) from error
 
 
@@ -133,7 +134,7 @@ _MOST_EXPANDED = 500
 
 
 def _safetensors(path: Path) -> Arrays:
-    library = _needed("safetensors", 'pip install "polylogit[conformance]"')
+    library = _needed("safetensors", "conformance")
     if path.stat().st_size < 8:
         raise ValueError("it is too short")
 
@@ -159,7 +160,7 @@ def _in_order(path: Path, names: list[str]) -> list[str]:
 
 
 def _torch(path: Path) -> Any:
-    torch = _needed("torch", 'pip install "polylogit[torch]"')
+    torch = _needed("torch", "torch")
     # Mapped where the file's format allows it: what is not looked at is not read, and what was, may be dropped again.
     found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     if isinstance(found, torch.Tensor):
@@ -181,7 +182,7 @@ def _tensors(found: Mapping[Any, Any], tensor: type, path: str = "") -> Iterator
 
 
 def _hdf5(path: Path) -> Arrays:
-    h5py = _needed("h5py", 'pip install "polylogit[hdf5]"')
+    h5py = _needed("h5py", "hdf5")
     with h5py.File(path, "r") as file:
         shapes = {name: tuple(file[name].shape) for name in _datasets(h5py, file["/"], "")}
 
@@ -214,7 +215,7 @@ def _datasets(h5py: Any, group: Any, path: str) -> Iterator[str]:
 
 
 def _keras(path: Path) -> Any:
-    keras = _needed("keras", 'pip install "polylogit[tensorflow]"')
+    keras = _needed("keras", "tensorflow")
     return keras.models.load_model(path, compile=False, safe_mode=True)
 
 
@@ -240,7 +241,7 @@ _ONNX_DTYPES = {"float": "float32", "double": "float64", "bool": "bool"}
 
 
 def _onnx(path: Path) -> Any:
-    runtime = _needed("onnxruntime", 'pip install "polylogit[onnx]"')
+    runtime = _needed("onnxruntime", "onnx")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     outputs = [one.name for one in session.get_outputs()]
 
@@ -286,7 +287,7 @@ def _interpreter() -> Any:
     try:
         return importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:
-        return _needed("tensorflow", 'pip install "polylogit[tflite]"').lite.Interpreter
+        return _needed("tensorflow", "tflite").lite.Interpreter
 
 
 FORMATS: dict[str, Format] = {
@@ -312,7 +313,7 @@ def _write_npz(path: Path, arrays: dict[str, Array]) -> None:
 
 
 def _write_safetensors(path: Path, arrays: dict[str, Array]) -> None:
-    library = _needed("safetensors.numpy", 'pip install "polylogit[conformance]"')
+    library = _needed("safetensors.numpy", "conformance")
     contiguous = {name: np.ascontiguousarray(one) for name, one in arrays.items()}
     library.save_file(contiguous, path, metadata={ORDER: json.dumps(list(arrays))})
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from polylogit import _registry as registry
 from polylogit.porting._recorders import Recorder
+from polylogit.porting._recorders._flax import modules_of
 from polylogit.porting._recorders._recording import Recording, active, is_concrete
 from polylogit.porting._recorders._taps import tapped
 
@@ -308,7 +309,7 @@ def _flax(model: Any, side: Any) -> Watched:
 
     @contextlib.contextmanager
     def watching(watcher: Watcher) -> Iterator[None]:
-        modules = {id(module): (path, module) for path, module in nnx.iter_modules(model) if callable(module)}
+        modules = {id(module): (path, module) for path, module in modules_of(model) if callable(module)}
         modules[id(model)] = ((), model)
         parts = {
             key: Part(

@@ -11,9 +11,9 @@ from polylogit.porting._recorders._patching import replaced, wrapped_call
 from polylogit.porting._recorders._recording import Plan, Recording, active, nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["plan", "transformers", "watched_linen"]
+__all__ = ["modules_of", "plan", "transformers", "watched_linen"]
 
 
 def plan(model: Any, variables: Any) -> Plan:
@@ -60,11 +60,19 @@ def watched_linen(recording: Recording) -> Iterator[None]:
         yield
 
 
-def _nnx(model: Any) -> Plan:
+def modules_of(model: Any) -> Iterable[tuple[tuple[Any, ...], Any]]:
+    """The path and the module of each part of an nnx model; before Flax 0.11 a method of the model."""
     from flax import nnx
 
+    found: Iterable[tuple[tuple[Any, ...], Any]] = (
+        nnx.iter_modules(model) if hasattr(nnx, "iter_modules") else model.iter_modules()
+    )
+    return found
+
+
+def _nnx(model: Any) -> Plan:
     def parts() -> list[tuple[str, Any]]:
-        return [(".".join(map(str, path)), part) for path, part in nnx.iter_modules(model) if path]
+        return [(".".join(map(str, path)), part) for path, part in modules_of(model) if path]
 
     def watch(recording: Recording) -> Any:
         recording.list_parts = lambda: {id(part): path for path, part in parts()}

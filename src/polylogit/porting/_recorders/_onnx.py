@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit import convert
+from polylogit._extras import command
 from polylogit.errors import BackendUnavailableError, ComparisonError
 from polylogit.porting._recorders._recording import Plan, active, ends, nothing
 
@@ -32,7 +33,7 @@ def plan(model: Any, _: Any = None) -> Plan:
     try:
         onnx, onnxruntime = (importlib.import_module(name) for name in ("onnx", "onnxruntime"))
     except ImportError as error:
-        message = f'recording an ONNX model needs {error.name}; install it with: pip install "polylogit[onnx]"'
+        message = f"recording an ONNX model needs {error.name}; install it with: {command('onnx')}"
         raise BackendUnavailableError(message, name=error.name) from error
     import contextlib
 

@@ -32,3 +32,13 @@ static Environment enter_environment(void)
 }
 static void leave_environment(Environment found) { fesetenv(&found); }
 #endif
+
+/* The two settings that one thread may change while others compute; without the GIL nothing else orders them. Everything
+   else that threads share is written once, when the package is imported. */
+#if defined(__GNUC__)
+#define LOAD(setting) __atomic_load_n(&(setting), __ATOMIC_RELAXED)
+#define STORE(setting, value) __atomic_store_n(&(setting), (value), __ATOMIC_RELAXED)
+#else /* MSVC, to which an aligned volatile word is whole */
+#define LOAD(setting) (setting)
+#define STORE(setting, value) ((setting) = (value))
+#endif

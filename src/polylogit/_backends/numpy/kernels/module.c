@@ -17,8 +17,8 @@ enum { STACK = 40960, KEEP_LOCK = 65536 }; /* bytes: of room on the stack; of ar
 
 typedef struct {
     PyObject *array_type, *empty_like, *fallback[3]; /* of softmax, log_softmax, sigmoid */
-    Py_ssize_t whole; /* bytes of arrays that are served without threads */
-    int level;
+    volatile Py_ssize_t whole; /* bytes of arrays that are served without threads */
+    volatile int level; /* which instruction set */
 } State;
 
 static State *state_of(PyObject *module) { return (State *)PyModule_GetState(module); }
@@ -180,7 +180,7 @@ static int run_freely(const Job *job, int stage, size_t first, size_t last, doub
 
 static void choose(Job *job, State *state)
 {
-    job->kernels = &LEVELS[state->level].kernels[job->wide];
+    job->kernels = &LEVELS[LOAD(state->level)].kernels[job->wide];
 }
 
 PyDoc_STRVAR(apply_doc, "apply(operation, along, wide, axes, formats, arrays, stage, first, last, states)\n--\n\n"
@@ -284,7 +284,7 @@ static PyObject *serve(State *state, int operation, PyObject *x, long axis)
         return NULL;
     }
     const char *format = in.format;
-    if (!format || (*format != 'f' && *format != 'd') || format[1] || in.ndim < 1 || !in.len || in.len > state->whole ||
+    if (!format || (*format != 'f' && *format != 'd') || format[1] || in.ndim < 1 || !in.len || in.len > LOAD(state->whole) ||
         axis < -in.ndim || axis >= in.ndim)
         goto release;
     /* Not all of it need be cleared: that would take longer than eight exponentials. */
@@ -386,7 +386,7 @@ static PyObject *serve_up_to(PyObject *module, PyObject *number)
     Py_ssize_t bytes = PyLong_AsSsize_t(number);
     if (bytes == -1 && PyErr_Occurred())
         return NULL;
-    state_of(module)->whole = bytes;
+    STORE(state_of(module)->whole, bytes);
     Py_RETURN_NONE;
 }
 
@@ -395,7 +395,7 @@ PyDoc_STRVAR(instruction_sets_doc, "instruction_sets()\n--\n\nThose that this pr
 static PyObject *instruction_sets(PyObject *module, PyObject *unused)
 {
     (void)unused;
-    int here = levels_here(), level = state_of(module)->level;
+    int here = levels_here(), level = LOAD(state_of(module)->level);
     PyObject *names = PyList_New(0);
     for (int i = 0; names && i <= here; i++) {
         int at = i == here ? level : i;
@@ -418,7 +418,7 @@ static PyObject *use(PyObject *module, PyObject *args)
         return NULL;
     for (int i = 0; i < levels_here(); i++)
         if (!strcmp(name, LEVELS[i].name)) {
-            state_of(module)->level = i;
+            STORE(state_of(module)->level, i);
             Py_RETURN_NONE;
         }
     PyErr_Format(PyExc_ValueError, "this processor has no instruction set %s, or the module no code for it", name);

@@ -48,11 +48,17 @@ class Engine:
         import jax
 
         self.jax, self.parts = jax, parts
-        automatic = jax.sharding.AxisType.Auto
-        self.mesh = {1: jax.make_mesh((parts,), NAMES[:1], axis_types=(automatic,))}
+        shapes: dict[int, tuple[int, ...]] = {1: (parts,)}
         if parts % 2 == 0 and parts > 2:
-            self.mesh[2] = jax.make_mesh((2, parts // 2), NAMES, axis_types=(automatic,) * 2)
+            shapes[2] = (2, parts // 2)
+        self.mesh = {dimensions: self._mesh(shape) for dimensions, shape in shapes.items()}
         self.meshes = tuple(self.mesh)
+
+    def _mesh(self, shape: tuple[int, ...]) -> Any:
+        """Devices under names, over which JAX itself splits; before JAX 0.5.1 there was no other kind."""
+        kinds = getattr(self.jax.sharding, "AxisType", None)
+        options = {"axis_types": (kinds.Auto,) * len(shape)} if kinds else {}
+        return self.jax.make_mesh(shape, NAMES[: len(shape)], **options)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -85,6 +91,7 @@ class Engine:
 
     def within(self, question: Question, dimensions: int = 1, *, check_vma: bool = True) -> Outcome:
         """One call inside ``shard_map``, on the part that lies there."""
+        shard_map, check = self._shard_map(check_vma)
         names = {NAMES[index] for index, one in enumerate(question.split) if one in question.axes}
         spec, options = self._spec(question), {"axis_name": tuple(sorted(names))}
 
@@ -93,12 +100,20 @@ class Engine:
 
         def call(x: Any, where: Any, direction: Any) -> Any:
             given = (x, direction) if where is None else (x, direction, where)
-            mapped = self.jax.shard_map(
-                inside, mesh=self.mesh[dimensions], in_specs=(spec,) * len(given), out_specs=spec, check_vma=check_vma
+            mapped = shard_map(
+                inside, mesh=self.mesh[dimensions], in_specs=(spec,) * len(given), out_specs=spec, **check
             )
             return mapped(*given)
 
         return self._outcome(question, dimensions, call)
+
+    def _shard_map(self, check: bool) -> tuple[Callable[..., Any], dict[str, bool]]:
+        """The function and the option of its check, which were called otherwise before JAX 0.6."""
+        if hasattr(self.jax, "shard_map"):
+            return self.jax.shard_map, {"check_vma": check}
+        from jax.experimental.shard_map import shard_map
+
+        return shard_map, {"check_rep": check}
 
     def _outcome(self, question: Question, dimensions: int, call: Callable[..., Any]) -> Outcome:
         x, where, direction, mask = self._arrays(question, dimensions)
