@@ -17,6 +17,7 @@ version = release = __version__
 extensions = [
     "mathml",
     "myst_parser",
+    "notebooks",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
