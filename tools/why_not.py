@@ -353,7 +353,9 @@ QUESTIONS = (
         otherwise="NaN row",
     ),
     Question("NumPy mask on PyTorch logits", "the same call", _two_frameworks, _Y),
-    Question("Sum of 65,520 equal float16", "softmax(zeros).sum()", _total, 65520 * float(np.float16(1 / 65520)), kernel=True),
+    Question(
+        "Sum of 65,520 equal float16", "softmax(zeros).sum()", _total, 65520 * float(np.float16(1 / 65520)), kernel=True
+    ),
     Question("Logarithm of those", "log_softmax(zeros)[0]", _half_log, [-np.log(65520)], kernel=True),
     Question("512 equal bfloat16", "softmax(zeros)[0]", _bfloat, [1 / 512], kernel=True),
     Question(
@@ -370,9 +372,7 @@ QUESTIONS = (
     ),
     Question("`np.ma.array`, a masked entry", "softmax(masked)", _ma, [*_softmax(SCORES[:2]), 0.0]),
     Question("Sparse tensor, only what it stores", "softmax(x.to_sparse())", _sparse, [_softmax([3.0, -np.inf, 2.5])]),
-    Question(
-        "log-sum-exp", "logsumexp(x)", lambda lib: lib.log_sum_exp(_array(lib.home, SCORES)), 5.0 - np.log(_Y[1])
-    ),
+    Question("log-sum-exp", "logsumexp(x)", lambda lib: lib.log_sum_exp(_array(lib.home, SCORES)), 5.0 - np.log(_Y[1])),
     Question("Cross-entropy loss", "cross_entropy(x, label)", _loss, -np.log(_Y[1])),
     Question("Result written into an array", "softmax(x, out=y)", lambda lib: lib.out(_array(lib.home, SCORES)), _Y),
     Question("exp, and hundreds of others", "exp(x)", lambda lib: lib.exp(_array(lib.home, SCORES)), np.exp(SCORES)),

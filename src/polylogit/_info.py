@@ -66,7 +66,9 @@ class Backends(tuple[BackendInfo, ...]):
         from html import escape
 
         def line(cells: Sequence[str], tag: str) -> str:
-            return "<tr>" + "".join(f'<{tag} style="text-align: left">{escape(cell)}</{tag}>' for cell in cells) + "</tr>"
+            return (
+                "<tr>" + "".join(f'<{tag} style="text-align: left">{escape(cell)}</{tag}>' for cell in cells) + "</tr>"
+            )
 
         body = "".join(line(row, "td") for row in self._rows())
         return f"<table><thead>{line(_COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>"

@@ -44,7 +44,9 @@ def kinds(outputs: list[Any]) -> list[Any]:
 
 def rounded(outputs: list[Any]) -> list[Any]:
     """Without the last digits, which differ between processors."""
-    shown = ["".join(one.get("text", ())) or {kind: "".join(text) for kind, text in one["data"].items()} for one in outputs]
+    shown = [
+        "".join(one.get("text", ())) or {kind: "".join(text) for kind, text in one["data"].items()} for one in outputs
+    ]
     return [re.sub(r"\d+\.\d+(e[-+]?\d+)?", lambda found: f"{float(found[0]):.2g}", str(one)) for one in shown]
 
 
