@@ -35,7 +35,7 @@ def _fenced(head: str, body: str) -> str:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the suffix ``.ipynb`` and its parser."""
-    from myst_parser.sphinx_ import MystParser  # here: what comes before is tested without it
+    from myst_parser.parsers.sphinx_ import MystParser  # here: what comes before is tested without it
 
     class NotebookParser(MystParser):  # type: ignore[misc]
         """Parses a notebook as the Markdown that it amounts to."""
