@@ -443,7 +443,7 @@ def _cell(found: str) -> str:
 def table(stored: dict[str, Any]) -> str:
     """The table between the marks."""
     heads = stored["libraries"].values()
-    lines = [f"| | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
+    lines = [f"| question | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
     for question in QUESTIONS:
         cells = [_cell(stored["answers"][question.words][name]) for name in stored["libraries"]]
         lines.append(f"| {question.words}: `{question.call}` | {' | '.join(cells)} |")
