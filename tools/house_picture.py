@@ -61,8 +61,12 @@ def svg() -> str:
         x = 28.0
         for name in names:
             wide = share * (len(name) + 2)
-            out.append(f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{BOX}" rx="5" fill-opacity="{SHADES[part]}"/>')
-            out.append(f'<text x="{x + wide / 2:.1f}" y="{y + 21}" text-anchor="middle" {_font(name, wide)}>{name}</text>')
+            out.append(
+                f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{BOX}" rx="5" fill-opacity="{SHADES[part]}"/>'
+            )
+            out.append(
+                f'<text x="{x + wide / 2:.1f}" y="{y + 21}" text-anchor="middle" {_font(name, wide)}>{name}</text>'
+            )
             x += wide + GAP
         out.append(f'<text x="{28 + NAMES + 16}" y="{y + 21}" font-size="14">{escape(said)}</text>')
     end = height - ROW + BOX

@@ -112,7 +112,7 @@ def _keras() -> Library:
     from keras import ops
 
     return Library(
-        title="keras.ops, on TensorFlow",
+        title="keras.ops",
         package="keras",
         home="tensorflow",
         softmax=lambda x, axis=-1: ops.softmax(x, axis=axis),
@@ -157,7 +157,7 @@ def _array_api() -> Library:
         return top + xp.log(xp.sum(xp.exp(x - top)))
 
     return Library(
-        title="array-api-compat, three lines",
+        title="array-api-compat",
         package="array-api-compat",
         home="numpy",
         softmax=softmax,
@@ -176,7 +176,7 @@ def _einops() -> Library:
         return e / reduce(e, pattern, "sum")
 
     return Library(
-        title="einops, two lines",
+        title="einops",
         package="einops",
         home="numpy",
         softmax=softmax,
@@ -199,12 +199,12 @@ def _polylogit() -> Library:
 
 
 LIBRARIES: dict[str, Callable[[], Library]] = {
+    "polylogit": _polylogit,
     "torch": _torch,
     "keras": _keras,
     "scipy": _scipy,
     "array_api_compat": _array_api,
     "einops": _einops,
-    "polylogit": _polylogit,
 }
 
 
@@ -231,6 +231,9 @@ def _of(framework: str) -> Callable[[Library], Any]:
     return lambda library: _same_kind(_array(framework, SCORES), library.softmax)
 
 
+TITLES = {"numpy": "NumPy", "torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX"}
+
+
 class ConvertedError(Exception):
     """The result is another framework's array."""
 
@@ -238,7 +241,7 @@ class ConvertedError(Exception):
 def _same_kind(x: Any, function: Callable[[Any], Any]) -> Any:
     y = function(x)
     if type(y).__module__.partition(".")[0] != type(x).__module__.partition(".")[0]:
-        raise ConvertedError(type(y).__module__.partition(".")[0])
+        raise ConvertedError(TITLES[type(y).__module__.partition(".")[0]])
     return y
 
 
@@ -271,7 +274,8 @@ def _jit(library: Library) -> Any:
 
 
 def _ma(library: Library) -> Any:
-    return library.softmax(np.ma.array(SCORES, mask=[False, False, True]))
+    y = library.softmax(np.ma.array(SCORES, mask=[False, False, True]))
+    return y.filled(0.0) if isinstance(y, np.ma.MaskedArray) else y
 
 
 def _sparse(library: Library) -> Any:
@@ -391,7 +395,7 @@ def answer(question: Question, library: Library) -> str:
         except NotThereError:
             return "not there"
         except ConvertedError as error:
-            return f"converted to {error}"
+            return f"{error} array"
         except Exception:  # noqa: BLE001  whatever a library raises is its way of refusing
             return "refused"
     found = judged(got, question.right)
@@ -436,7 +440,7 @@ def answers(names: list[str]) -> dict[str, dict[str, str]]:
 def _cell(found: str) -> str:
     kind, _, rest = found.partition(": ")
     if kind == "wrong":
-        return f"**wrong**, `{rest}`"
+        return f"**`{rest}`**"
     return found if found == "right" else f"*{found}*"
 
 
