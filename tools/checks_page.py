@@ -46,16 +46,16 @@ The kit asks {count} kinds of questions. The name of a check is in the id of eac
 (`numpy/softmax/values/float32/n65` belongs to *values*) and is what `--only` and `--skip` take. Arguments that your
 function does not have are not tested, and what it refuses with `NotImplementedError` counts as unsupported.
 
-The counts are the cases for polylogit's NumPy backend, three operations and all its dtypes together. A kernel has fewer: one
-operation and the dtypes that it supports.
+The counts are the cases for polylogit's NumPy backend: three operations, and all its dtypes. A kernel has fewer, with
+one operation and the dtypes that it supports.
 
 | check | what it asks | a typical failure | cases, `quick` | cases, `full` |
 |---|---|---|--:|--:|
 """
 
 TAIL = """
-`compiled` needs a framework with a compiler, such as `torch.compile`, `jax.jit` or `tf.function`; NumPy has none. `search`,
-which `--search N` adds, is described under [Search beyond the list](conformance.md#search-beyond-the-list).
+`compiled` needs a framework with a compiler, such as `torch.compile`, `jax.jit` or `tf.function`; NumPy has none.
+`search`, which `--search N` adds, is described under [Search beyond the list](conformance.md#search-beyond-the-list).
 
 ## The laws
 
@@ -63,8 +63,8 @@ which `--search N` adds, is described under [Search beyond the list](conformance
 
 ## Verdicts
 
-What comes of a case is one of the [verdicts](conformance.md#verdicts), with its effect on the exit status. To list the cases
-themselves, an id per line, without running them:
+Each case gets one of these [verdicts](conformance.md#verdicts), which decide the exit status. To list the cases without
+running them, one id per line:
 
 ```sh
 polylogit conform --backend numpy --level quick --list
