@@ -12,8 +12,8 @@ array([[0.269, 0.731],
 
 from __future__ import annotations
 
-# Names only, and no framework, NumPy included: what is heavy is imported when its name is first used. Modules that are not
-# public have names that begin with an underscore.
+# Names only, and no framework, NumPy included: heavy modules are imported when a name of theirs is first used. Modules
+# that are not public have names that begin with an underscore.
 from polylogit.__about__ import __version__
 from polylogit._functions import log_softmax, sigmoid, softmax
 from polylogit._registry import get_backend, register_backend, use_backend
