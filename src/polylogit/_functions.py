@@ -93,7 +93,7 @@ def softmax(
     backend: AnyBackend | None = None,
     axis_name: Any = None,
 ) -> Any:
-    r"""Exponentials of the logits over their sum along an axis: probabilities.
+    r"""Turn logits into probabilities that sum to one along an axis.
 
     .. math:: y_i = \exp(x_i - m) / \sum_j \exp(x_j - m), \qquad m = \max_j x_j
 
@@ -168,6 +168,14 @@ def softmax(
            [0.881, 0.731]])
     >>> softmax(np.array([3.2, 5.1, 2.7]), temperature=2.0).round(5)
     array([0.22912, 0.59244, 0.17844])
+
+    A mask leaves entries out, whatever they hold, and `dtype` sets the precision of the result:
+
+    >>> x = np.array([3.2, 5.1, np.nan])
+    >>> softmax(x, where=~np.isnan(x)).round(5)
+    array([0.13011, 0.86989, 0.     ])
+    >>> softmax(x[:2], dtype="float32").dtype
+    dtype('float32')
     """
     if (
         where is None
