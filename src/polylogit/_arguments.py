@@ -38,7 +38,6 @@ _LEFT_OUT = {
     "stable": "the stable form is the only one",
     "axis_name": "each element stands for itself",
 }
-_ELEMENTWISE = "sigmoid is computed element by element"
 
 # Masks that say which entries are left out.
 _INVERTED = ("key_padding_mask", "src_key_padding_mask", "padding_mask", "masked", "ignore")
@@ -63,19 +62,19 @@ def unexpected(operation: str, known: Iterable[str], axis: Any, given: Mapping[s
     written, left = _written(known, axis, given)
     call = f"{operation}({', '.join(written)})"
     meant = _MEANT.get(wrong)
+    # Python's own words: there are libraries that look for them, to call again without the argument.
+    said = f"{operation}() got an unexpected keyword argument {wrong!r}"
     if wrong in left:
         why = _LEFT_OUT.get(wrong, "")
         if meant in ("axis", "where") or wrong in _INVERTED:
-            why = _ELEMENTWISE  # the only operation without the two
-        if why:
-            return ArgumentError(f"{operation} has no {wrong}=, since {why}; leave it out: {call}.")
-        takes = f"it takes x by position, and {', '.join(f'{name}=' for name in known)}"
-        return ArgumentError(f"{operation} has no {wrong}=; {takes}. Leave it out: {call}.")
+            why = f"{operation} goes element by element"  # the only operation without the two
+        why = why or f"it takes x by position, and {', '.join(f'{name}=' for name in known)}"
+        return ArgumentError(f"{said}: {why}. Leave it out: {call}.")
     if meant == "x":
-        return ArgumentError(f"{operation} takes its logits by position, without {wrong}=; write {call}.")
+        return ArgumentError(f"{said}: the logits go first, without a name. Write {call}.")
     if meant in known or wrong in _INVERTED:
-        return ArgumentError(f"{operation} has no {wrong}=; write {call}.")
-    return ArgumentError(f"{operation} has no {wrong}=; did you mean {call}?")
+        return ArgumentError(f"{said}; write {call}.")
+    return ArgumentError(f"{said}; did you mean {call}?")
 
 
 def _written(known: tuple[str, ...], axis: Any, given: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -94,7 +93,7 @@ def _written(known: tuple[str, ...], axis: Any, given: Mapping[str, Any]) -> tup
             arguments[meant] = _mask(name, value) if meant == "where" else _value(name, value)
         else:
             left.append(name)
-    return ["x", *(f"{name}={text}" for name, text in arguments.items())], left
+    return ["x", *(f"{name}={arguments[name]}" for name in known if name in arguments)], left
 
 
 def _value(name: str, value: Any) -> str:

@@ -472,7 +472,7 @@ def unsupported(cls: type, x: Any = None, *, operation: str = "softmax", argumen
     operation, argument : str, optional
         What was called, and what the object was in the call.
     """
-    name = f"{cls.__module__}.{cls.__qualname__}".removeprefix("builtins.")
+    name = f"{getattr(cls, '__module__', 'ctypes')}.{cls.__qualname__}".removeprefix("builtins.")
     if missing := missing_plugin(cls):
         message = f"an object of the type {name}: {missing}. Or convert it first, for example with numpy.asarray."
         return UnsupportedArrayError(message)
@@ -496,7 +496,8 @@ def told(error: UnsupportedArrayError, x: Any, **words: str) -> UnsupportedArray
 
 def _roots(cls: type) -> Iterator[str]:
     """The top-level packages that define a class and its bases, nearest first."""
-    yield from dict.fromkeys(str(base.__module__).partition(".")[0] for base in cls.__mro__)
+    # Arrays of ctypes have no module.
+    yield from dict.fromkeys(str(getattr(base, "__module__", "")).partition(".")[0] for base in cls.__mro__)
 
 
 def _candidates(cls: type) -> Iterator[str]:

@@ -79,7 +79,11 @@ _BY_CLASS = _table(
         'install what serves it, `pip install "polylogit[dataframes]"`, or pass x.to_numpy()',
     ),
     (("polars.LazyFrame",), "has not been computed", "pass x.collect()"),
-    (("polars.Expr",), "is an expression", "apply it in a query: x.map_batches(polylogit.{operation})"),
+    (
+        ("polars.Expr",),
+        "is an expression",
+        "apply it in a query: x.map_batches(polylogit.{operation}, return_dtype=polars.Float64)",
+    ),
     (("pyarrow.Array", "pyarrow.ChunkedArray"), "is a column", "pass x.to_numpy(zero_copy_only=False)"),
     (("xarray.Variable",), "has no coordinates", "pass x.values"),
 )
@@ -114,7 +118,8 @@ def remedy(cls: type, x: Any = None, *, operation: str = "softmax", argument: st
 
 def _by_class(cls: type) -> tuple[str, str] | None:
     for base in cls.__mro__[:-1]:
-        name = f"{base.__module__.partition('.')[0]}.{base.__name__}"
+        module = str(getattr(base, "__module__", "ctypes"))  # arrays of ctypes have none
+        name = f"{module.partition('.')[0]}.{base.__name__}"
         if (found := _BY_CLASS.get(name)) is not None:
             return found
     return None

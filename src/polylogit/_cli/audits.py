@@ -104,10 +104,14 @@ def _logits(targets: tuple[str, ...], shape: tuple[int, ...] | None, **drawn: An
     help="What the test compares: the result, or a loss made of it.",
 )
 @click.option("--gradient", is_flag=True, help="The test compares the gradient.")
-@click.option("--cotangent", metavar="NAME|FILE.npy", help="With --gradient, the cotangent: normal, uniform, ones, mean nll, ...")
+@click.option(
+    "--cotangent", metavar="NAME|FILE.npy", help="With --gradient, the cotangent: normal, uniform, ones, mean nll, ..."
+)
 @click.option("--reference", type=_AUDITED, help="Dtype of the right answer; that of the results by default.")
 @click.option("--equal-nan", is_flag=True, help="NaN is close to NaN.")
-@click.option("--digits", type=int, default=0, show_default=True, help="With --compare rounded: digits after the point.")
+@click.option(
+    "--digits", type=int, default=0, show_default=True, help="With --compare rounded: digits after the point."
+)
 @click.option("--rows", type=click.IntRange(1), help="How many rows to use; a number that takes seconds by default.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random numbers.")
 @click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON, with - to the output.")
