@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import NamedTuple
 
 from frameworks import FRAMEWORKS
@@ -285,13 +284,14 @@ OBJECTS = [
         needs=("polars",),
     ),
     _object("a variable of xarray", "xarray.Variable(('a',), [1.0, 2.0])", "x.values", needs=("xarray",)),
+    _object(
+        "a picture of PIL",
+        "PIL.Image.fromarray(np.array([[1, 2]], np.uint8))",
+        "numpy.asarray(x)",
+        means="[[1.0, 2.0]]",
+        needs=("PIL",),
+    ),
 ]
-if importlib.util.find_spec("PIL"):
-    OBJECTS.append(
-        _object(
-            "a picture", "PIL.Image.fromarray(np.array([[1, 2]], np.uint8))", "numpy.asarray(x)", means="[[1.0, 2.0]]"
-        )
-    )
 
 # What each framework's users write: x, a mask of bool, of numbers, and one that is added.
 _MADE = {

@@ -52,7 +52,7 @@ _VECTOR_BYTES = {"AVX2": 32, "AVX512": 64}.get(torch.backends.cpu.get_cpu_capabi
 _SMALL_BYTES = 4 * _CHAIN
 
 # Module-level names: looking them up in torch would take as long as the rest of what is done before the call.
-_FLOAT32 = torch.float32
+_FLOAT32, _FLOAT64 = torch.float32, torch.float64
 _native_sigmoid = torch.sigmoid
 
 # NumPy's side of these is in ml_dtypes; they cross as the integer of the same width.
@@ -170,7 +170,8 @@ def _at_once(native: Callable[..., torch.Tensor], general: Callable[..., Any]) -
 
 
 def _sigmoid_at_once(x: torch.Tensor) -> Any:
-    if x.dtype is _FLOAT32:
+    dtype = x.dtype
+    if dtype is _FLOAT32 or dtype is _FLOAT64:
         try:
             return _native_sigmoid(x)
         except RuntimeError:  # sparse and nested tensors, which the rules refuse in their own words
