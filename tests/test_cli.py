@@ -134,6 +134,7 @@ def test_backends_are_listed():
         ("conform", "--sharded", "--operation", "softmax"),
         ("replay", "no/such"),
         ("check", "nomodule:f", "--operation", "softmax"),
+        ("check", "math:pi", "--operation", "softmax"),
     ],
 )
 def test_wrong_usage_is_status_2_without_a_traceback(arguments):

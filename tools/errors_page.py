@@ -84,8 +84,8 @@ In the message `x` is the object. A list of such objects is answered with the co
 
 ## The exceptions
 
-All are in `polylogit.errors` and derive from `PolylogitError`. Each is also the built-in exception that code for another
-library would catch.
+All are in `polylogit.errors` and derive from `PolylogitError`. Each is also the built-in exception that code for
+another library would catch.
 
 {exceptions}
 """
