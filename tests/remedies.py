@@ -335,8 +335,8 @@ KEYWORDS = [
         needs=() if framework == "numpy" else (framework,),
         operations=(operation,),
     )
-    for written, here, left in _KEYWORDS
-    for framework in FRAMEWORKS
+    for number, (written, here, left) in enumerate(_KEYWORDS)
+    for framework in (FRAMEWORKS if number % 3 == 0 else FRAMEWORKS[:1])  # the frameworks have it from one place
     for operation in OPERATIONS
     for kept in [left if operation == "sigmoid" else here]
 ]
