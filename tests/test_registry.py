@@ -166,11 +166,11 @@ class TestResolution:
 
     @pytest.mark.parametrize("arguments", [{}, {"dtype": "float32"}, {"where": [True]}, {"backend": "numpy"}], ids=str)
     def test_a_string_is_no_logits_be_it_the_name_of_a_backend(self, arguments: dict[str, Any]) -> None:
-        with pytest.raises(errors.UnsupportedArrayError, match=r"builtins\.str"):
+        with pytest.raises(errors.UnsupportedArrayError, match="of the type str"):
             polylogit.softmax("torch", **arguments)
 
     def test_a_string_is_not_differentiated_at(self) -> None:
-        with pytest.raises(errors.UnsupportedArrayError, match=r"builtins\.str"):
+        with pytest.raises(errors.UnsupportedArrayError, match="of the type str"):
             polylogit.vjp(polylogit.softmax, "torch")
 
 

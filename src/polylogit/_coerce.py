@@ -5,8 +5,12 @@ They are converted or refused by one rule, whatever the backend. Knows the regis
 
 from __future__ import annotations
 
-from polylogit._registry import PYTHON_TYPES, SPECIFICATIONS, default_backend, get_backend, owner, owner_of
-from polylogit.errors import AxisError, MixedBackendsError, UnknownBackendError, UnsupportedArrayError
+import sys
+
+from polylogit._registry import PYTHON_TYPES, SPECIFICATIONS, default_backend, get_backend, owner, owner_of, told
+from polylogit.errors import AxisError, DTypeError, MixedBackendsError, UnknownBackendError, UnsupportedArrayError
+
+_Module = type(sys)
 
 TYPE_CHECKING = False  # as in polylogit._registry
 if TYPE_CHECKING:
@@ -27,15 +31,18 @@ __all__ = [
 ]
 
 
-def _leaf_types(value: Any) -> Iterator[type]:
+def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """What a nested sequence holds, with where it stands, as it is written."""
     if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _leaf_types(item)
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{place}[{index}]")
     else:
-        yield type(value)
+        yield place, value
 
 
-def python_array(backend: Backend, value: Any, *, beside: Any = None) -> Any:
+def python_array(
+    backend: Backend, value: Any, operation: str = "softmax", argument: str = "x", *, beside: Any = None
+) -> Any:
     """A Python number or nested sequence as an array of the backend, on the device of `beside` where that is given.
 
     Raises
@@ -44,27 +51,82 @@ def python_array(backend: Backend, value: Any, *, beside: Any = None) -> Any:
         For sequences of unequal lengths.
     MixedBackendsError
         For a sequence of another framework's arrays.
+    UnsupportedArrayError
+        For a sequence of what is neither array nor number.
     DTypeError
         For values that are not numbers.
     """
-    for cls in dict.fromkeys(_leaf_types(value)):
-        if cls not in PYTHON_TYPES and cls is not str and (found := owner_of(cls)).name != "numpy":
+    seen = set()
+    for place, leaf in _leaves(value, argument):
+        cls = type(leaf)
+        if cls in PYTHON_TYPES or cls in seen:
+            continue
+        seen.add(cls)
+        if cls is str or (hasattr(cls, "__float__") and not hasattr(cls, "__array__")):
+            message = f"{place} is the {cls.__name__} {leaf!r}; pass numpy.array({argument}, dtype=float)."
+            raise DTypeError(message)
+        if leaf is None:
+            numbers = f"numpy.array({argument}, dtype=float)"
             message = (
-                f"a {type(value).__name__} that holds arrays of {found.name} was given; gathering them would cut "
-                f"gradients and move data. Stack them with {found.name} first, then pass the one array."
+                f"{place} is None; pass {numbers}, in which it is NaN, and to have it take no part "
+                f"where=~numpy.isnan({numbers}) besides."
             )
-            raise MixedBackendsError(message)
+            raise DTypeError(message)
+        try:
+            found = owner_of(cls)
+        except UnsupportedArrayError as error:
+            raise _of_strangers(error, leaf, place, operation, argument) from None
+        if found.name != "numpy":
+            raise _of_arrays(found, value, operation, argument)
     return backend.asarray(value, device=None if beside is None else backend.device_of(beside))
 
 
-def backend_of(x: Any) -> Backend:
+def _of_strangers(
+    error: UnsupportedArrayError, leaf: Any, place: str, operation: str, argument: str
+) -> UnsupportedArrayError:
+    """The error for a sequence of what no backend serves: which item, and what to write for all of them."""
+    message = str(told(error, leaf, operation=operation, argument=place))
+    each = str(told(error, leaf, operation=operation, argument="one")).partition("; pass ")[2].rstrip(".")
+    if each and place.count("[") == 1:
+        message += f" For all items: [{each} for one in {argument}]."
+    return UnsupportedArrayError(message)
+
+
+def _of_arrays(backend: Backend, value: Any, operation: str, argument: str) -> MixedBackendsError:
+    """The error for a sequence of a framework's arrays: how to make one of them."""
+    held = [one for _, one in _leaves(value, argument)]
+    shapes = {str(getattr(one, "shape", None)) for one in value}
+    if any(isinstance(one, (list, tuple)) for one in value):
+        remedy = f"Stack them with {backend.name} first, and pass {backend.spell('stack rows', x=argument)}."
+    elif all(type(one) in PYTHON_TYPES or not getattr(one, "shape", ()) for one in held):
+        remedy = f"Stack them with {backend.name} first, and pass {backend.spell('stack numbers', x=argument)}."
+    elif len(shapes) > 1:
+        remedy = f"They have several shapes; call once for each: [polylogit.{operation}(one) for one in {argument}]."
+    else:
+        remedy = f"Stack them with {backend.name} first, and pass {backend.spell('stack', x=argument)}."
+    message = (
+        f"a {type(value).__name__} that holds arrays of {backend.name} was given; gathering them silently would cut "
+        f"gradients and move data. {remedy}"
+    )
+    return MixedBackendsError(message)
+
+
+def _served(x: Any, operation: str, argument: str) -> Backend:
+    """The backend that owns an array, or an error that says what to pass instead."""
+    try:
+        return owner(type(x))
+    except UnsupportedArrayError as error:
+        raise told(error, x, operation=operation, argument=argument) from None
+
+
+def backend_of(x: Any, operation: str = "softmax") -> Backend:
     """The backend that serves logits; unlike `get_backend` it takes no name, so that a string is no array."""
-    return default_backend() if type(x) in PYTHON_TYPES else owner(type(x))
+    return default_backend() if type(x) in PYTHON_TYPES else _served(x, operation, "x")
 
 
 def backend_named(backend: Any) -> Backend:
-    """What ``backend=`` names: a name, or a `Backend`."""
-    if isinstance(backend, str):
+    """What ``backend=`` names: a name, a framework's module, or a `Backend`."""
+    if isinstance(backend, (str, _Module)):
         return get_backend(backend)
     if hasattr(backend, "owns"):
         return backend  # type: ignore[no-any-return]
@@ -72,11 +134,11 @@ def backend_named(backend: Any) -> Backend:
     raise UnknownBackendError(message)
 
 
-def moved(backend: Backend, value: Any, argument: str) -> Any:
+def moved(backend: Backend, value: Any, argument: str, operation: str = "softmax") -> Any:
     """`value` as an array of `backend`: Python values and NumPy arrays are converted, other frameworks' are refused."""
     if type(value) in PYTHON_TYPES:
-        return python_array(backend, value)
-    source = owner(type(value))
+        return python_array(backend, value, operation, argument)
+    source = _served(value, operation, argument)
     if source.name == backend.name:
         return value
     if source.name == "numpy":
@@ -91,8 +153,8 @@ def moved(backend: Backend, value: Any, argument: str) -> Any:
 def mask_of(backend: Backend, where: Any, x: Any, *, convert_numpy: bool) -> Any:
     """A mask as an array of `backend`, for logits `x`; one of NumPy is converted where the logits might have been."""
     if type(where) in PYTHON_TYPES:
-        return python_array(backend, where, beside=x)
-    source = owner(type(where))
+        return python_array(backend, where, argument="where", beside=x)
+    source = _served(where, "softmax", "where")
     if source.name == backend.name or (source.name == "numpy" and backend.takes_numpy_masks):
         return where
     if convert_numpy and source.name == "numpy":

@@ -25,8 +25,10 @@ from polylogit._registry import (
     default_backend,
     implementation_of,
     publish,
+    told,
 )
 from polylogit._types import overload
+from polylogit.errors import ArgumentError, UnsupportedArrayError
 
 TYPE_CHECKING = False  # as in polylogit._registry
 if TYPE_CHECKING:
@@ -36,6 +38,18 @@ if TYPE_CHECKING:
     from polylogit._types import AnyBackend, ArrayT, Axis, NumpyArray, Python
 
 __all__ = ["log_softmax", "sigmoid", "softmax"]
+
+
+class _Nothing:
+    """What `x` is where a call leaves it out, or names it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<no x>"
+
+
+NOTHING: Any = _Nothing()
 
 _SOFTMAX = TABLES["softmax"]
 _LOG_SOFTMAX = TABLES["log_softmax"]
@@ -81,18 +95,7 @@ def softmax(
     backend: AnyBackend,
     axis_name: Any = None,
 ) -> Any: ...
-def softmax(
-    x: Any,
-    /,
-    axis: Axis = -1,
-    *,
-    where: Any = None,
-    dtype: Any = None,
-    temperature: Any = None,
-    out: Any = None,
-    backend: AnyBackend | None = None,
-    axis_name: Any = None,
-) -> Any:
+def softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
     r"""Turn logits into probabilities that sum to one along an axis.
 
     .. math:: y_i = \exp(x_i - m) / \sum_j \exp(x_j - m), \qquad m = \max_j x_j
@@ -114,8 +117,8 @@ def softmax(
     out : array, optional
         NumPy only: where to write the result, of its shape and dtype; it may be `x` itself or overlap it, and is
         returned.
-    backend : str, optional
-        On which backend to run; NumPy arrays, numbers and sequences are converted to it.
+    backend : str or module, optional
+        On which backend to run, by its name or as ``torch``; NumPy arrays, numbers and sequences are converted to it.
     axis_name : str or tuple of str, optional
         JAX, inside ``shard_map``, ``pmap`` or ``vmap`` with names: over which of them a row goes on. `x` is then the
         part that lies here, and nothing but a maximum and a sum for each row is exchanged.
@@ -128,6 +131,8 @@ def softmax(
 
     Raises
     ------
+    ArgumentError
+        For a keyword that it does not have, such as ``dim``; the message has the call as it is written here.
     AxisError, AxisTypeError
         For an axis out of range or given twice; for a bool or a float. For an `axis_name` that is not bound here, or
         with arrays of a framework that has no such names.
@@ -177,20 +182,13 @@ def softmax(
     >>> softmax(x[:2], dtype="float32").dtype
     dtype('float32')
     """
-    if (
-        where is None
-        and dtype is None
-        and temperature is None
-        and out is None
-        and backend is None
-        and axis_name is None
-    ):
+    if not options:
         try:
             implementation = _SOFTMAX[type(x)]
         except KeyError:
-            implementation = RESOLVED["softmax", publish(type(x))]
+            implementation = _UNSEEN["softmax"]
         return implementation(x, axis)
-    return _general("softmax", x, {"axis": axis, "where": where, "dtype": dtype}, temperature, out, backend, axis_name)
+    return _general("softmax", x, axis, options)
 
 
 @overload
@@ -232,18 +230,7 @@ def log_softmax(
     backend: AnyBackend,
     axis_name: Any = None,
 ) -> Any: ...
-def log_softmax(
-    x: Any,
-    /,
-    axis: Axis = -1,
-    *,
-    where: Any = None,
-    dtype: Any = None,
-    temperature: Any = None,
-    out: Any = None,
-    backend: AnyBackend | None = None,
-    axis_name: Any = None,
-) -> Any:
+def log_softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
     r"""Logarithm of softmax, computed without taking the logarithm of a small number.
 
     .. math:: r_i = (x_i - m) - \log \sum_j \exp(x_j - m), \qquad m = \max_j x_j
@@ -262,7 +249,7 @@ def log_softmax(
         Positive; the logits are divided by it first, as for `softmax`.
     out : array, optional
         NumPy only: where to write the result; as for `softmax`.
-    backend : str, optional
+    backend : str or module, optional
         On which backend to run.
     axis_name : str or tuple of str, optional
         JAX, inside a mapped function: over which of its axes a row goes on; as for `softmax`.
@@ -290,22 +277,13 @@ def log_softmax(
     >>> log_softmax(np.array([0.0, 0.0, -1000.0])).round(4).tolist()
     [-0.6931, -0.6931, -1000.6931]
     """
-    if (
-        where is None
-        and dtype is None
-        and temperature is None
-        and out is None
-        and backend is None
-        and axis_name is None
-    ):
+    if not options:
         try:
             implementation = _LOG_SOFTMAX[type(x)]
         except KeyError:
-            implementation = RESOLVED["log_softmax", publish(type(x))]
+            implementation = _UNSEEN["log_softmax"]
         return implementation(x, axis)
-    return _general(
-        "log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, temperature, out, backend, axis_name
-    )
+    return _general("log_softmax", x, axis, options)
 
 
 @overload
@@ -318,9 +296,7 @@ def sigmoid(
 ) -> ArrayT: ...
 @overload
 def sigmoid(x: Any, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: AnyBackend) -> Any: ...
-def sigmoid(
-    x: Any, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: AnyBackend | None = None
-) -> Any:
+def sigmoid(x: Any = NOTHING, /, **options: Any) -> Any:
     r"""Logistic function of each element.
 
     .. math:: y = 1 / (1 + \exp(-x))
@@ -335,7 +311,7 @@ def sigmoid(
         Positive; the logits are divided by it first, as for `softmax`.
     out : array, optional
         NumPy only: where to write the result; as for `softmax`.
-    backend : str, optional
+    backend : str or module, optional
         On which backend to run.
 
     Returns
@@ -355,32 +331,47 @@ def sigmoid(
     >>> sigmoid(np.array([-np.inf, 0.0, np.inf]))
     array([0. , 0.5, 1. ])
     """
-    if dtype is None and temperature is None and out is None and backend is None:
+    if not options:
         try:
             implementation = _SIGMOID[type(x)]
         except KeyError:
-            implementation = RESOLVED["sigmoid", publish(type(x))]
+            implementation = _UNSEEN["sigmoid"]
         return implementation(x)
-    return _general("sigmoid", x, {"dtype": dtype}, temperature, out, backend)
+    return _general("sigmoid", x, -1, options)
 
 
-def _general(
-    operation: str,
-    x: Any,
-    arguments: dict[str, Any],
-    temperature: Any,
-    out: Any,
-    backend: Any,
-    axis_name: Any = None,
-) -> Any:
-    """Serve a call with more than an axis; `arguments` are passed on by keyword."""
+# --- what help and `inspect.signature` show, and what a call may name ------------------------------------------------
+
+# A function with one dictionary of options is called quicker than one with many that have defaults, and can say what
+# was meant by one that it does not have. By this attribute Python finds the signature that it stands for.
+_SIGNATURES: dict[str, Any] = {
+    "softmax": lambda x, /, axis=-1, *, where=None, dtype=None, temperature=None, out=None, backend=None, axis_name=None: None,
+    "log_softmax": lambda x, /, axis=-1, *, where=None, dtype=None, temperature=None, out=None, backend=None, axis_name=None: None,
+    "sigmoid": lambda x, /, *, dtype=None, temperature=None, out=None, backend=None: None,
+}
+_OPTIONS: dict[str, dict[str, Any]] = {name: dict(one.__kwdefaults__) for name, one in _SIGNATURES.items()}
+
+
+def _general(operation: str, x: Any, axis: Any, options: dict[str, Any]) -> Any:
+    """Serve a call with more than an axis."""
+    defaults = _OPTIONS[operation]
+    for name in options:
+        if name not in defaults:
+            raise _refused(operation, axis, options)
+    if x is NOTHING:
+        return _UNSEEN[operation](x)
+    arguments = {**defaults, **options}
+    backend, axis_name = arguments.pop("backend"), arguments.pop("axis_name", None)
+    temperature, out = arguments.pop("temperature"), arguments.pop("out")
+    if OPERATIONS[operation].takes_axis:
+        arguments["axis"] = axis
     if backend is not None:
         serving = backend_named(backend)
-        x = moved(serving, x, "x")
+        x = moved(serving, x, "x", operation)
     else:
-        serving = backend_of(x)
+        serving = backend_of(x, operation)
         if type(x) in PYTHON_TYPES:
-            x = python_array(serving, x)
+            x = python_array(serving, x, operation)
     where = arguments.get("where")
     if where is not None:
         arguments["where"] = mask_of(serving, where, x, convert_numpy=backend is not None)
@@ -401,19 +392,51 @@ def _general(
     return (overrides[-1].adapt(original) if overrides else original)(x, **arguments)
 
 
+def _refused(operation: str, axis: Any, options: dict[str, Any]) -> Exception:
+    from polylogit._arguments import unexpected  # only for an error
+
+    known = [*(["axis"] if OPERATIONS[operation].takes_axis else []), *_OPTIONS[operation]]
+    return unexpected(operation, known, axis, options)
+
+
+# --- what serves the types that are not in a table yet, and those that no backend owns --------------------------------
+
+
+def _unseen(operation: str) -> Implementation:
+    """What serves a type that comes for the first time.
+
+    It is called after the look-up has failed and not while its KeyError is handled, which would stand above any other.
+    """
+
+    def unseen(x: Any, *axis: Any) -> Any:
+        if x is NOTHING:
+            message = f"{operation} was called without logits; write {operation}(x)."
+            raise ArgumentError(message)
+        try:
+            name = publish(type(x))
+        except UnsupportedArrayError as error:
+            raise told(error, x, operation=operation) from None
+        return RESOLVED[operation, name](x, *axis)
+
+    return unseen
+
+
 def _of_python(operation: str) -> Implementation:
     """What serves Python's numbers and sequences on the common path."""
 
     def of_python(value: Any, *axis: Any) -> Any:
         backend = default_backend()
-        return implementation_of(operation, backend)(python_array(backend, value), *axis)
+        return implementation_of(operation, backend)(python_array(backend, value, operation), *axis)
 
     return of_python
 
 
+_UNSEEN = {name: _unseen(name) for name in OPERATIONS}
+
 for _name in OPERATIONS:
     TABLES[_name].update(dict.fromkeys(PYTHON_TYPES, _of_python(_name)))
     _operation = globals()[_name]
+    _operation.__wrapped__ = _SIGNATURES[_name]
     # By this the backends with closed-form derivatives know an operation, whatever it was imported as.
     _operation.__polylogit_operation__ = _name
     # TensorFlow's AutoGraph leaves a function with this attribute as it is; there is no tensor-dependent branch here

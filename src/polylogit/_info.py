@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from polylogit import _registry as registry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from polylogit._registry import Specification
 
@@ -157,12 +157,12 @@ print(json.dumps(said))
 """
 
 
-def tried(names: Sequence[str]) -> dict[str, dict[str, str]]:
+def tried(names: Sequence[str], progress: Callable[..., None] = lambda _, ended: None) -> dict[str, dict[str, str]]:
     """What each backend says of itself: its error, version, engine and devices.
 
     Each is imported in a process of its own, all at once: some frameworks end the process where another is loaded.
+    While one is waited for, ``progress(name, ended=False)`` is called now and then, and at its end with True.
     """
-    import json
     import subprocess
 
     def begun(name: str) -> subprocess.Popen[str]:
@@ -170,11 +170,27 @@ def tried(names: Sequence[str]) -> dict[str, dict[str, str]]:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     found = {}
-    for name, process in {name: begun(name) for name in names}.items():
-        printed, _ = process.communicate()
-        lines = printed.splitlines()
-        if process.returncode == 0 and lines:
-            found[name] = dict(json.loads(lines[-1]))
-        else:
-            found[name] = {"error": f"its process ended with status {process.returncode} when it was imported"}
+    processes = {name: begun(name) for name in names}
+    try:
+        for name, process in processes.items():
+            printed = ""
+            while process.returncode is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    printed, _ = process.communicate(timeout=0.2)
+                progress(name, ended=process.returncode is not None)
+            found[name] = _said(printed, process.returncode)
+    finally:
+        for process in processes.values():  # when interrupted
+            if process.poll() is None:
+                process.kill()
+                process.wait()
     return found
+
+
+def _said(printed: str, status: int) -> dict[str, str]:
+    import json  # as above
+
+    lines = printed.splitlines()
+    if status == 0 and lines:
+        return dict(json.loads(lines[-1]))
+    return {"error": f"its process ended with status {status} when it was imported"}

@@ -5,6 +5,7 @@ framework and imports nothing.
 """
 
 __all__ = [
+    "ArgumentError",
     "AxisError",
     "AxisTypeError",
     "BackendUnavailableError",
@@ -30,6 +31,10 @@ class PolylogitError(Exception):
 
     # TensorFlow's AutoGraph replaces an exception that it does not know by one of its own, unless this is set.
     ag_pass_through = True
+
+
+class ArgumentError(PolylogitError, TypeError):
+    """A call names an argument that the function does not have, or lacks its array."""
 
 
 class UnsupportedArrayError(PolylogitError, TypeError):

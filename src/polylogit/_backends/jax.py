@@ -31,7 +31,7 @@ from polylogit._backends.rows import (
     floating,
 )
 from polylogit._contract import wrong_direction
-from polylogit.errors import AxisError, ConversionError, DTypeError, UnsupportedArrayError
+from polylogit.errors import AxisError, AxisTypeError, ConversionError, DTypeError, UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,6 +63,12 @@ _sigmoid = jax.jit(jax.nn.sigmoid, inline=True)
 @functools.partial(jax.jit, static_argnums=(0, 2, 3), inline=True)
 def _within(function: Callable[[Any], Any], x: Any, working: Any, result: Any) -> Any:
     return function(x.astype(working)).astype(result)
+
+
+_TRACED_AXIS = (
+    "axis is traced, as jax.jit traces every argument, and has no value here; have it compiled in: "
+    'jax.jit(function, static_argnames="axis").'
+)
 
 
 # --- the operations --------------------------------------------------------------------------------------------------
@@ -122,6 +128,8 @@ def _elementwise(compiled: Callable[[Any], Any], x: Any, dtype: Any) -> Any:
 
 def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> Any:
     result, working = dtypes(_Primitives, x.dtype, dtype)
+    if isinstance(axis, _Tracer):
+        raise AxisTypeError(_TRACED_AXIS)
     axes = checked(_Primitives, x, axis, where)
     if temperature is None:
         return _compute(operation, x, where, axes, result, working, traced=isinstance(x, _Tracer))
@@ -335,6 +343,9 @@ class JaxBackend(Backend):
         "norm epsilon": "flax.linen.LayerNorm(epsilon=epsilon)  # the original's epsilon; the default is 1e-6",
         "layout": "x = jnp.transpose(x, {back})",
         "split rows": "y = polylogit.softmax(x, axis_name=name)",
+        "stack": "jnp.stack({x})",
+        "stack rows": "jnp.array({x})",
+        "stack numbers": "jnp.array({x})",
         "import": "import jax, jax.numpy as jnp",
         "array": "jnp.array({values}, dtype=jnp.{dtype})",
         "pullback": "jax.vjp(lambda x: {call}, x)[1](g)[0]",

@@ -318,7 +318,7 @@ class _Primitives(Primitives):
 
 # Containers of several tensors: what looks like one array is not, and padding or gathering it is the caller's choice.
 _CONTAINERS = {
-    tf.RaggedTensor: "x.to_tensor() with where=tf.sequence_mask(x.row_lengths())",
+    tf.RaggedTensor: "x.to_tensor() with where=tf.ones_like(x, dtype=tf.bool).to_tensor()",
     tf.SparseTensor: "tf.sparse.to_dense(x)",
     tf.IndexedSlices: "tf.convert_to_tensor(x)",
 }
@@ -355,6 +355,9 @@ class TensorflowBackend(Backend):
         "layout": "x = tf.transpose(x, {back})",
         "heads": "x = tf.reshape(x, [*x.shape[:-1], {heads}, {size}])  # heads first, then their size",
         "split rows": "make one of them, with tf.experimental.dtensor.pack(shards, layout)",
+        "stack": "tf.stack({x})",
+        "stack rows": "tf.stack({x})",
+        "stack numbers": "tf.stack({x})",
         "import": "import tensorflow as tf",
         "array": "tf.constant({values}, dtype=tf.{dtype})",
         "no second softmax": (

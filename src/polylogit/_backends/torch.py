@@ -52,12 +52,18 @@ _VECTOR_BYTES = {"AVX2": 32, "AVX512": 64}.get(torch.backends.cpu.get_cpu_capabi
 _SMALL_BYTES = 4 * _CHAIN
 
 # Module-level names: looking them up in torch would take as long as the rest of what is done before the call.
-_FLOAT32 = torch.float32
+_FLOAT32, _FLOAT64 = torch.float32, torch.float64
 _native_sigmoid = torch.sigmoid
 
 # NumPy's side of these is in ml_dtypes; they cross as the integer of the same width.
 _FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
 _BY_BITS = {"bfloat16": torch.int16} | dict.fromkeys((*_FLOAT8, "float8_e8m0fnu"), torch.uint8)
+
+# As TensorFlow's ragged tensors: rows of several lengths in one object.
+NESTED = (
+    "a nested tensor is not one array, and its rows are not served; pass torch.nested.to_padded_tensor(x, 0.0) with "
+    "where=torch.nested.to_padded_tensor(torch.ones_like(x), 0.0) != 0 instead."
+)
 
 _UNLIMITED = 1 << 30  # compilations of one function
 
@@ -166,7 +172,7 @@ def _at_once(native: Callable[..., torch.Tensor], general: Callable[..., Any]) -
 
     def call(x: torch.Tensor, axis: int) -> Any:
         try:
-            if x.dtype is _FLOAT32 and 0 < x.nbytes <= _SMALL_BYTES:
+            if x.dtype is _FLOAT32 and 0 < x.nbytes <= _SMALL_BYTES and not x.is_nested:
                 return native(x, axis, False)  # in the dtype that it has
         except (IndexError, RuntimeError, TypeError, ValueError):
             pass
@@ -177,7 +183,22 @@ def _at_once(native: Callable[..., torch.Tensor], general: Callable[..., Any]) -
 
 
 def _sigmoid_at_once(x: torch.Tensor) -> Any:
-    return _native_sigmoid(x) if x.dtype is _FLOAT32 else sigmoid(x)
+    dtype = x.dtype
+    if dtype is _FLOAT32 or dtype is _FLOAT64:
+        try:
+            return _native_sigmoid(x)
+        except RuntimeError:  # sparse and nested tensors, which the rules refuse in their own words
+            pass
+    return sigmoid(x)
+
+
+def _check_dense(x: Any) -> None:
+    """Refuse what is no single dense array, by one rule for every operation."""
+    if x.is_nested:
+        raise UnsupportedArrayError(NESTED)
+    if x.layout is not torch.strided:
+        message = f"a tensor of the layout {x.layout} is not served; make it dense first: pass x.to_dense()."
+        raise UnsupportedArrayError(message)
 
 
 def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
@@ -192,6 +213,7 @@ def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) ->
 
 def sigmoid(x: Any, dtype: Any = None, temperature: Any = None) -> Any:
     """See `polylogit.sigmoid`."""
+    _check_dense(x)
     if dtype is None and temperature is None and x.dtype in _NATIVE:
         return torch.sigmoid(x)
     if temperature is not None:
@@ -200,14 +222,12 @@ def sigmoid(x: Any, dtype: Any = None, temperature: Any = None) -> Any:
 
 
 def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> Any:
+    _check_dense(x)
     plain = where is None and dtype is None and temperature is None
-    if plain and x.dtype in _NATIVE and x.layout is torch.strided and type(axis) is int:
+    if plain and x.dtype in _NATIVE and type(axis) is int:
         ndim = x.ndim
         if -ndim <= axis < ndim:  # all that the general way would do is this
             return operation.normalised(x, axis % ndim)
-    if x.layout not in (torch.strided, torch.jagged):
-        message = f"a tensor of the layout {x.layout} is not served; make it dense first, with x.to_dense()."
-        raise UnsupportedArrayError(message)
     return along_axes(_primitives(x), operation.normalised, operation.masked, x, axis, where, dtype, temperature)
 
 
@@ -407,6 +427,9 @@ class TorchBackend(Backend):
         "no second sigmoid": "torch.nn.functional.binary_cross_entropy_with_logits(x, y)  # and no sigmoid before it",
         "no dropout": "model.eval()",
         "split rows": "make one of them, with torch.distributed.tensor.DTensor.from_local(x, mesh, [Shard(axis)])",
+        "stack": "torch.stack({x})",
+        "stack rows": "torch.stack([torch.stack(row) for row in {x}])",
+        "stack numbers": "torch.stack([torch.as_tensor(one) for one in {x}])",
         "import": "import torch",
         "array": "torch.tensor({values}, dtype=torch.{dtype})",
         "pullback": "torch.autograd.grad(inputs=x.requires_grad_(), outputs={call}, grad_outputs=g)[0]",
@@ -423,6 +446,8 @@ class TorchBackend(Backend):
             from polylogit._backends import dtensor  # loads what few need
 
             _SHARDED[cls] = dtensor
+        if cls.__name__ == "NestedTensor" and issubclass(cls, torch.Tensor):  # jagged; strided ones have no class
+            raise UnsupportedArrayError(NESTED)
         return issubclass(cls, torch.Tensor)
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from polylogit._arguments import unexpected
 from polylogit._backends.base import Backend, Loan, host_array, no_values, overlaps
 from polylogit._backends.numpy import compiled, pure, threads
 from polylogit._backends.numpy.temperature import divided, quotients
@@ -21,6 +22,7 @@ from polylogit._contract import (
     check_logits_dtype,
     check_mask,
     check_mask_shape,
+    foreign_dtype,
     normalize_axis,
     wrong_direction,
 )
@@ -83,7 +85,7 @@ def as_dtype(given: Any) -> AnyDType:
         if hasattr(ml_dtypes, given):
             return _known_dtype(getattr(ml_dtypes, given))
     message = f'dtype={given!r} is no dtype of NumPy; pass for example dtype="float32" or dtype=numpy.float64.'
-    raise DTypeError(message)
+    raise foreign_dtype(given) or DTypeError(message)
 
 
 def work_dtype(given: AnyDType, result: AnyDType) -> AnyDType:
@@ -410,11 +412,8 @@ class NumpyBackend(Backend):
         if OPERATIONS[operation].takes_axis:
             offers = {"axis": -1, "where": None, **offers}
         given = {key: value for key, value in kwargs.items() if key != "backend"}
-        if unknown := given.keys() - offers.keys():
-            message = (
-                f"polylogit.{operation} has no argument {', '.join(unknown)}; its arguments are {', '.join(offers)}."
-            )
-            raise DifferentiationError(message)
+        if given.keys() - offers.keys():
+            raise unexpected(operation, offers, -1, given)
         arguments = {"axis": None, "where": None, **offers, **given}
         problem = _Problem(operation, x, **arguments)
         if cotangent is not None:
