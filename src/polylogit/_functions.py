@@ -342,13 +342,29 @@ def sigmoid(x: Any = NOTHING, /, **options: Any) -> Any:
 
 # --- what help and `inspect.signature` show, and what a call may name ------------------------------------------------
 
+
 # A function with one dictionary of options is called quicker than one with many that have defaults, and can say what
 # was meant by one that it does not have. By this attribute Python finds the signature that it stands for.
-_SIGNATURES: dict[str, Any] = {
-    "softmax": lambda x, /, axis=-1, *, where=None, dtype=None, temperature=None, out=None, backend=None, axis_name=None: None,
-    "log_softmax": lambda x, /, axis=-1, *, where=None, dtype=None, temperature=None, out=None, backend=None, axis_name=None: None,
-    "sigmoid": lambda x, /, *, dtype=None, temperature=None, out=None, backend=None: None,
-}
+def _of_rows(
+    x: Any,
+    /,
+    axis: Any = -1,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    temperature: Any = None,
+    out: Any = None,
+    backend: Any = None,
+    axis_name: Any = None,
+) -> Any: ...
+
+
+def _of_elements(
+    x: Any, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: Any = None
+) -> Any: ...
+
+
+_SIGNATURES: dict[str, Any] = {"softmax": _of_rows, "log_softmax": _of_rows, "sigmoid": _of_elements}
 _OPTIONS: dict[str, dict[str, Any]] = {name: dict(one.__kwdefaults__) for name, one in _SIGNATURES.items()}
 
 
@@ -384,9 +400,7 @@ def _general(operation: str, x: Any, axis: Any, options: dict[str, Any]) -> Any:
     if axis_name is not None:
         check_axis_name(serving, axis_name)
         arguments["axis_name"] = axis_name
-    if (
-        temperature is not None or out is not None or axis_name is not None
-    ):  # of these a registered function does not know
+    if any(one is not None for one in (temperature, out, axis_name)):  # of these a registered function does not know
         return original(x, **arguments)
     overrides = OVERRIDES.get((operation, serving.name))
     return (overrides[-1].adapt(original) if overrides else original)(x, **arguments)
