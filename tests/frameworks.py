@@ -19,7 +19,7 @@ FRAMEWORKS = tuple(MODES)
 # Libraries that a test may ask for besides. The cluster is in no extra: starting its processes takes longer than all
 # else of Dask's tests.
 CONTAINERS = ("dask", "xarray", "pandas", "polars")
-LIBRARIES = (*FRAMEWORKS, "flax", "onnxruntime", *CONTAINERS, "distributed")
+LIBRARIES = (*FRAMEWORKS, "flax", "equinox", "onnxruntime", *CONTAINERS, "distributed")
 MISSING = tuple(name for name in LIBRARIES if importlib.util.find_spec(name) is None)
 INSTALLED = tuple(name for name in FRAMEWORKS if name not in MISSING)
 DIFFERENTIATING = tuple(name for name in FRAMEWORKS if name != "numpy")

@@ -27,7 +27,7 @@ def _leaf_types(value: Any) -> Iterator[type]:
 
 
 def python_array(backend: Backend, value: Any) -> Any:
-    """A Python number or nested sequence as an array of the backend.
+    """A Python number or nested sequence as an array of the backend, or as its scalar.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def python_array(backend: Backend, value: Any) -> Any:
                 f"gradients and move data. Stack them with {found.name} first, then pass the one array."
             )
             raise MixedBackendsError(message)
-    return backend.asarray(value)
+    return backend.asarray(value) if isinstance(value, (list, tuple, range)) else backend.number(value)
 
 
 def backend_of(x: Any) -> Backend:

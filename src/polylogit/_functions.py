@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from polylogit._registry import Implementation
-    from polylogit._types import AnyBackend, ArrayT, Axis, NumpyArray, Python
+    from polylogit._types import AnyBackend, ArrayT, Axis, NumpyArray, NumpyScalar, Python
 
 __all__ = ["log_softmax", "sigmoid", "softmax"]
 
@@ -33,6 +33,10 @@ _LOG_SOFTMAX = TABLES["log_softmax"]
 _SIGMOID = TABLES["sigmoid"]
 
 
+@overload
+def softmax(
+    x: float, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None, axis_name: Any = None
+) -> NumpyScalar: ...
 @overload
 def softmax(
     x: Python, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None, axis_name: Any = None
@@ -129,6 +133,10 @@ def softmax(
 
 @overload
 def log_softmax(
+    x: float, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None, axis_name: Any = None
+) -> NumpyScalar: ...
+@overload
+def log_softmax(
     x: Python, /, axis: Axis = -1, *, where: Any = None, dtype: Any = None, backend: None = None, axis_name: Any = None
 ) -> NumpyArray: ...
 @overload
@@ -199,6 +207,8 @@ def log_softmax(
     return _general("log_softmax", x, {"axis": axis, "where": where, "dtype": dtype}, backend, axis_name)
 
 
+@overload
+def sigmoid(x: float, /, *, dtype: Any = None, backend: None = None) -> NumpyScalar: ...
 @overload
 def sigmoid(x: Python, /, *, dtype: Any = None, backend: None = None) -> NumpyArray: ...
 @overload

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["UnfitError", "claimed", "hint", "unfit"]
+__all__ = ["UnfitError", "claimed", "hint", "placeholder", "unfit"]
 
 
 class UnfitError(Exception):
@@ -43,6 +43,23 @@ def hint(roots: Iterable[str]) -> str:
             )
         if title:
             return f"{title} has no plug-in yet; `polylogit new-backend {root}` writes the outline of one"
+    return ""
+
+
+# What stands for an array that does not exist yet, by its top-level package and its name -> how to call on the array.
+_PLACEHOLDERS = {
+    ("keras", "KerasTensor"): "call in a layer, to which Keras passes the arrays: "
+    "keras.layers.Activation(polylogit.softmax)(x) or, with further arguments, the method `call` of your own "
+    "keras.layers.Layer",
+}
+
+
+def placeholder(cls: type) -> str:
+    """How to call where there is no array yet, as a clause; empty for any other type."""
+    for base in cls.__mro__:
+        root = str(base.__module__).partition(".")[0]
+        if remedy := _PLACEHOLDERS.get((root, base.__name__)):
+            return f"it stands for an array that does not exist yet; {remedy}"
     return ""
 
 

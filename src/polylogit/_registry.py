@@ -13,7 +13,7 @@ import contextvars
 import sys
 
 from polylogit._operations import OPERATIONS
-from polylogit._plugins import UnfitError, claimed, hint, unfit
+from polylogit._plugins import UnfitError, claimed, hint, placeholder, unfit
 from polylogit.errors import (
     BackendUnavailableError,
     UnknownBackendError,
@@ -116,6 +116,10 @@ _ARRAY_API = Specification(
     ("array-api-compat",),
     'pip install "polylogit[array-api]"',
 )
+
+
+# By which method a type says what it is, where no framework that is known by name defines it -> the backend to ask.
+_PROTOCOLS = {"__array_namespace__": _ARRAY_API.name, "__jax_array__": "jax"}
 
 
 def _container(name: str, target: str, package: str, extra: str) -> Specification:
@@ -420,12 +424,14 @@ def missing_plugin(cls: type) -> str:
 
 
 def _unsupported(cls: type) -> UnsupportedArrayError:
+    name = f"{cls.__module__}.{cls.__qualname__}"
+    if remedy := placeholder(cls):
+        return UnsupportedArrayError(f"an object of the type {name}: {remedy}.")
     if missing := missing_plugin(cls):
-        name = f"{cls.__module__}.{cls.__qualname__}"
         message = f"an object of the type {name}: {missing}. Or convert it first, for example with numpy.asarray."
         return UnsupportedArrayError(message)
     message = (
-        f"an object of the type {cls.__module__}.{cls.__qualname__} is no array that polylogit knows; it takes the "
+        f"an object of the type {name} is no array that polylogit knows; it takes the "
         f"arrays of {', '.join(SPECIFICATIONS)}, Python numbers and nested sequences of them. Convert it first, for "
         "example with numpy.asarray, or register a backend for it with polylogit.register_backend."
     )
@@ -496,12 +502,10 @@ def _find_owner(cls: type) -> Backend:
                 return backend
     if broken is not None:
         raise broken
-    if (
-        hasattr(cls, "__array_namespace__")
-        and not missing_plugin(cls)
-        and (backend := _load(_ARRAY_API.name)).owns(cls)
-    ):
-        return backend
+    if not (missing_plugin(cls) or placeholder(cls)):
+        for protocol, name in _PROTOCOLS.items():
+            if hasattr(cls, protocol) and (backend := _load(name)).owns(cls):
+                return backend
     raise _unsupported(cls)
 
 

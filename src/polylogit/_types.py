@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     BackendName = Literal["numpy", "torch", "tensorflow", "jax", "array_api"] | str
     AnyBackend = BackendName | Backend
     # What the default backend takes, which is NumPy's unless `polylogit.use_backend` says otherwise.
-    Python = complex | list[Any] | tuple[Any, ...] | range
+    Python = list[Any] | tuple[Any, ...] | range
     NumpyArray = np.ndarray[Any, np.dtype[Any]]
+    NumpyScalar = np.floating[Any]
 else:
 
     def overload(function):
