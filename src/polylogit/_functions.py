@@ -17,14 +17,12 @@ from polylogit._registry import (
     implementation_of,
     publish,
 )
-from polylogit._types import overload
+from polylogit._types import Any, AnyBackend, Axis, overload
 
 TYPE_CHECKING = False  # as in polylogit._registry
 if TYPE_CHECKING:
-    from typing import Any
-
     from polylogit._registry import Implementation
-    from polylogit._types import AnyBackend, ArrayT, Axis, NumpyArray, NumpyScalar, Python
+    from polylogit._types import ArrayT, NumpyArray, NumpyScalar, Python
 
 __all__ = ["log_softmax", "sigmoid", "softmax"]
 

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     NumpyArray = np.ndarray[Any, np.dtype[Any]]
     NumpyScalar = np.floating[Any]
 else:
+    # What whoever evaluates the annotations of the public functions finds, such as beartype; wide, and free.
+    Any = AnyBackend = object
+    Axis = int | tuple[int, ...] | list[int] | None
 
     def overload(function):
         """As `typing.overload`."""
         return function
 
 
-__all__ = ["overload"]
+__all__ = ["Any", "AnyBackend", "Axis", "overload"]
