@@ -3,6 +3,8 @@
 They are evaluated where they stand, so this file does not postpone them.
 """
 
+# ruff: noqa: F722  the shapes in strings are no expressions
+
 from typing import Any
 
 import jax

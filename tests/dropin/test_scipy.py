@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,6 +14,9 @@ import scipy.special
 import polylogit
 from contract.conftest import expected_value
 from contract.exact import check
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Its files as they are, and another function under each name that their tests look up.
 PROGRAM = """
