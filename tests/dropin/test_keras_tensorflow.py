@@ -27,32 +27,27 @@ pytestmark = pytest.mark.parametrize("keras", BACKENDS, indirect=True)
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[subprocess.Popen[str], Path]]]:
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[subprocess.Popen[bytes], Path]]]:
     """The program on every backend, all of them started at once: most of its time goes into imports."""
+    one_thread = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
     started = {}
     for name in BACKENDS:
         target = tmp_path_factory.mktemp(name) / "facts.npz"
-        environment = {**os.environ, "KERAS_BACKEND": name, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        process = subprocess.Popen(
-            [sys.executable, PROGRAM, target],
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        environment = {**os.environ, **one_thread, "KERAS_BACKEND": name, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        with target.with_suffix(".log").open("wb") as log:
+            process = subprocess.Popen([sys.executable, PROGRAM, target], env=environment, stdout=log, stderr=log)
         started[name] = process, target
     yield started
     for process, _ in started.values():
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 @pytest.fixture(scope="module")
 def keras(request: pytest.FixtureRequest, programs: Any) -> tuple[dict[str, Any], Any]:
     """What the program says and the arrays that it computed, with Keras on one backend."""
     process, target = programs[request.param]
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
+    assert process.wait() == 0, target.with_suffix(".log").read_text()
     arrays = dict(np.load(target))
     facts = json.loads(str(arrays.pop("facts")))
     assert facts["backend"] == request.param
