@@ -51,11 +51,13 @@ def _softmax_with_rule(x: Any, axis: Any) -> Any:
         return _native_softmax(x, axis)
 
 
-@_softmax_with_rule.defjvp
 def _softmax_rule(axis: Any, primals: Any, tangents: Any) -> Any:
     (tangent,) = tangents
     y = _softmax_with_rule(*primals, axis)
     return y, y * (tangent - (y * tangent).sum(axis, keepdims=True))
+
+
+_softmax_with_rule.defjvp(_softmax_rule)
 
 
 def _native_softmax_traced(x: Any, axis: Any) -> Any:
@@ -297,8 +299,12 @@ def _of_held(operation: Callable[..., Any]) -> Callable[..., Any]:
     return serve
 
 
-_TRACED = {"softmax": softmax, "log_softmax": log_softmax, "sigmoid": sigmoid}
-_CONCRETE = {**_TRACED, "softmax": _concrete_softmax, "log_softmax": _concrete_log_softmax}
+_TRACED: dict[str, Callable[..., Any]] = {"softmax": softmax, "log_softmax": log_softmax, "sigmoid": sigmoid}
+_CONCRETE: dict[str, Callable[..., Any]] = {
+    **_TRACED,
+    "softmax": _concrete_softmax,
+    "log_softmax": _concrete_log_softmax,
+}
 
 
 class JaxBackend(Backend):
