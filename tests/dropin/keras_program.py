@@ -109,6 +109,9 @@ def main(target: Path) -> None:
     if keras.backend.backend() != "numpy":  # which does not differentiate
         trained.compile(keras.optimizers.Adam(0.05), "sparse_categorical_crossentropy")
         facts["losses"] = trained.fit(x, y, epochs=4, batch_size=32, verbose=0).history["loss"]
+    if facts["backend"] in ("tensorflow", "jax"):  # where a weight says that it is a tensor, or holds one
+        weight = trained.layers[0].kernel
+        facts["weight"] = bool(np.array_equal(polylogit.softmax(weight), polylogit.softmax(weight.value)))
     facts |= saved_and_loaded(target.parent, trained, x)
     np.savez(target, facts=json.dumps(facts), **operations())
 

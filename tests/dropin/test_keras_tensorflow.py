@@ -88,6 +88,12 @@ def test_a_symbolic_tensor_is_refused_with_a_remedy_that_works(keras: Any) -> No
     assert facts["layer"] < 1e-5
 
 
+def test_a_weight_is_served_as_its_value(keras: Any) -> None:
+    facts, _ = keras
+    assert facts.get("weight", True)
+    assert ("weight" in facts) == (facts["backend"] in ("tensorflow", "jax"))
+
+
 def test_it_agrees_with_the_operations_of_keras_along_every_axis(keras: Any) -> None:
     _, arrays = keras
     x = arrays["x"]
