@@ -29,7 +29,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import pytest
 
-from frameworks import FRAMEWORKS, INSTALLED, LIBRARIES, MISSING
+from frameworks import CUDA, FRAMEWORKS, INSTALLED, MISSING, WANTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -60,6 +60,11 @@ def pytest_sessionstart() -> None:
         raise pytest.UsageError(f"POLYLOGIT_TEST_FORBID names frameworks that are installed: {unwanted}")
 
 
+def pytest_report_header() -> str:
+    """Say whether the tests that need a GPU are among those that run."""
+    return "cuda: " + ("test_cuda_*.py run" if CUDA else "no device here, test_cuda_*.py are left out")
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out ``test_torch_export.py`` and the like where the framework in the file's name is missing."""
     words = re.split(r"[_.]", collection_path.name)
@@ -78,8 +83,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     kept, left = [], []
     for item in items:
         needs = {name for mark in item.iter_markers("requires") for name in mark.args}
-        if unknown := needs.difference(LIBRARIES):
-            raise pytest.UsageError(f"{item.nodeid} requires {unknown}; known are {', '.join(LIBRARIES)}")
+        if unknown := needs.difference(WANTED):
+            raise pytest.UsageError(f"{item.nodeid} requires {unknown}; known are {', '.join(WANTED)}")
         if _has_no_case(item) and len(INSTALLED) == len(FRAMEWORKS):
             raise pytest.UsageError(f"{item.nodeid} has no case though every framework is here")
         (left if needs.intersection(MISSING) or _has_no_case(item) else kept).append(item)

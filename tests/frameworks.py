@@ -6,6 +6,7 @@ This file finds frameworks by itself and does not ask polylogit, which is under 
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 # The ways to run a function on each. Inductor has tests of its own: it takes seconds for each graph.
 MODES = {
@@ -20,7 +21,10 @@ FRAMEWORKS = tuple(MODES)
 # else of Dask's tests.
 CONTAINERS = ("dask", "xarray", "pandas", "polars")
 LIBRARIES = (*FRAMEWORKS, "flax", "equinox", "onnxruntime", *CONTAINERS, "distributed")
-MISSING = tuple(name for name in LIBRARIES if importlib.util.find_spec(name) is None)
+# No library, but wanted as one is: a GPU of NVIDIA's, which its driver shows as a file.
+CUDA = Path("/dev/nvidiactl").exists()
+WANTED = (*LIBRARIES, "cuda")
+MISSING = tuple(name for name in WANTED if (not CUDA if name == "cuda" else importlib.util.find_spec(name) is None))
 INSTALLED = tuple(name for name in FRAMEWORKS if name not in MISSING)
 DIFFERENTIATING = tuple(name for name in FRAMEWORKS if name != "numpy")
 

@@ -26,8 +26,10 @@ def _leaf_types(value: Any) -> Iterator[type]:
         yield type(value)
 
 
-def python_array(backend: Backend, value: Any) -> Any:
-    """A Python number or nested sequence as an array of the backend, or as its scalar.
+def python_array(backend: Backend, value: Any, *, beside: Any = None) -> Any:
+    """A Python number or nested sequence as an array of the backend, on the device of `beside` where that is given.
+
+    A number that is beside nothing, the logits themselves, is what the backend holds one as.
 
     Raises
     ------
@@ -45,7 +47,9 @@ def python_array(backend: Backend, value: Any) -> Any:
                 f"gradients and move data. Stack them with {found.name} first, then pass the one array."
             )
             raise MixedBackendsError(message)
-    return backend.asarray(value) if isinstance(value, (list, tuple, range)) else backend.number(value)
+    if beside is None and not isinstance(value, (list, tuple, range)):
+        return backend.number(value)
+    return backend.asarray(value, device=None if beside is None else backend.device_of(beside))
 
 
 def backend_of(x: Any) -> Backend:
@@ -79,15 +83,15 @@ def moved(backend: Backend, value: Any, argument: str) -> Any:
     raise MixedBackendsError(message)
 
 
-def mask_of(backend: Backend, where: Any, *, convert_numpy: bool) -> Any:
-    """A mask as an array of `backend`; one of NumPy is converted where the logits might have been."""
+def mask_of(backend: Backend, where: Any, x: Any, *, convert_numpy: bool) -> Any:
+    """A mask as an array of `backend`, for logits `x`; one of NumPy is converted where the logits might have been."""
     if type(where) in PYTHON_TYPES:
-        return python_array(backend, where)
+        return python_array(backend, where, beside=x)
     source = owner(type(where))
     if source.name == backend.name or (source.name == "numpy" and backend.takes_numpy_masks):
         return where
     if convert_numpy and source.name == "numpy":
-        return backend.asarray(where)
+        return backend.asarray(where, device=backend.device_of(x))
     message = (
         f"x is an array of {backend.name} and where= one of {source.name}; one call takes one framework's. "
         f'Convert the mask first: polylogit.convert(where, "{backend.name}").'

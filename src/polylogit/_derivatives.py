@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from polylogit._coerce import backend_named, backend_of, moved, python_array
+from polylogit._coerce import backend_named, backend_of, mask_of, moved, python_array
 from polylogit._registry import PYTHON_TYPES
 from polylogit.errors import DifferentiationError
 
@@ -31,7 +31,15 @@ def _prepare(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Backend, An
         x = moved(backend, x, "x")
     if name is not None and hasattr(function, "__polylogit_operation__"):
         kwargs = {key: value for key, value in kwargs.items() if key != "backend"}
-    return backend, x, kwargs
+    return backend, x, _with_mask(function, kwargs, backend, x)
+
+
+def _with_mask(function: Any, kwargs: dict[str, Any], backend: Backend, x: Any) -> dict[str, Any]:
+    """The arguments with the mask of an operation of ours as the backend takes it: a closed form calls no operation."""
+    where = kwargs.get("where")
+    if where is None or not hasattr(function, "__polylogit_operation__"):
+        return kwargs
+    return {**kwargs, "where": mask_of(backend, where, x, convert_numpy="backend" in kwargs)}
 
 
 def vjp(function: Callable[..., Any], x: Any, /, **kwargs: Any) -> tuple[Any, Pullback]:
@@ -69,7 +77,7 @@ def vjp(function: Callable[..., Any], x: Any, /, **kwargs: Any) -> tuple[Any, Pu
     array([0.25   , 0.19661])
     """
     backend, x, kwargs = _prepare(function, x, kwargs)
-    return backend.vjp(function, x, kwargs)
+    return backend.vjp(_at(function, backend, x), x, kwargs)
 
 
 def jvp(function: Callable[..., Any], x: Any, tangent: Any, /, **kwargs: Any) -> tuple[Any, Any]:
@@ -108,7 +116,7 @@ def jvp(function: Callable[..., Any], x: Any, tangent: Any, /, **kwargs: Any) ->
     backend, x, kwargs = _prepare(function, x, kwargs)
     if type(tangent) in PYTHON_TYPES:
         tangent = python_array(backend, tangent)
-    return backend.jvp(function, x, tangent, kwargs)
+    return backend.jvp(_at(function, backend, x), x, tangent, kwargs)
 
 
 class _Gradient:
@@ -122,6 +130,15 @@ class _Gradient:
     def __call__(self, x: Any, /) -> Any:
         _, pullback = vjp(self.operation, x, **self.kwargs)
         return pullback(self.cotangent)
+
+
+def _at(function: Any, backend: Backend, x: Any) -> Any:
+    """A `gradient` with its mask as the backend of `x` takes it; any other function as it is."""
+    if not hasattr(function, "__polylogit_gradient__"):
+        return function
+    return type(function)(
+        function.operation, function.cotangent, _with_mask(function.operation, function.kwargs, backend, x)
+    )
 
 
 def gradient(function: Callable[..., Any], cotangent: Any, /, **kwargs: Any) -> Callable[[Any], Any]:

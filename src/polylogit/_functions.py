@@ -264,7 +264,7 @@ def _general(operation: str, x: Any, arguments: dict[str, Any], backend: Any, ax
             x = python_array(serving, x)
     where = arguments.get("where")
     if where is not None:
-        arguments["where"] = mask_of(serving, where, convert_numpy=backend is not None)
+        arguments["where"] = mask_of(serving, where, x, convert_numpy=backend is not None)
     original = getattr(serving, operation)
     if axis_name is not None:  # a registered function does not know of the rest of its row
         check_axis_name(serving, axis_name)

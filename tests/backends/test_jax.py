@@ -52,8 +52,10 @@ class TestCompiled:
         assert primitives(polylogit.sigmoid, logits(4)) == ["logistic"]
 
     @pytest.mark.parametrize("operation", ["softmax", "log_softmax"])
-    @pytest.mark.parametrize("shape", [(8,), (3, 100), (64, 1000), (7, 3), (2, 5, 9)])
-    @pytest.mark.parametrize("scale", [1e10, 1e20, 1e30])
+    @pytest.mark.parametrize(
+        ("shape", "scale"),
+        [((8,), 1e10), ((3, 100), 1e10), ((3, 100), 1e30), ((64, 1000), 1e20), ((7, 3), 1e30), ((2, 5, 9), 1e20)],
+    )
     def test_survives_fusion_with_what_made_its_input(
         self, operation: str, shape: tuple[int, ...], scale: float
     ) -> None:

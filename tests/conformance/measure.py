@@ -42,12 +42,16 @@ def tolerance_verdict(operation, implementation, vjp, dtypes):
     return True
 
 
-def first_failure(operation, implementation, vjp, backend="numpy", level="quick", *, rounded_once=False):
-    """Something that the kit finds wrong; None where it finds nothing. Where there is a gradient, it is asked first."""
+def first_failure(operation, implementation, vjp, backend="numpy", level="quick", *, rounded_once=False, among=None):
+    """Something that the kit finds wrong; None where it finds nothing. Where there is a gradient, it is asked first.
+
+    `among` names the dtypes to ask for, of those that are served; by default all.
+    """
     derivatives = ["vjp", "second order"]
     rest = [name for name in CHECKS if name not in derivatives]
     for checks in (derivatives, rest) if vjp is not None else (None,):
-        for result in run_checks(implementation_of(backend, operation, implementation, vjp), level, checks=checks):
+        kernel = implementation_of(backend, operation, implementation, vjp)
+        for result in run_checks(kernel, level, checks=checks, among=among):
             held_to(result, rounded_once=rounded_once)
             if result.verdict in DISAGREES:
                 return result

@@ -19,8 +19,13 @@ def test_a_fault_is_caught(name):
     assert found.message
 
 
-@pytest.mark.processor
-@pytest.mark.parametrize("name", RIGHT)
+# PyTorch's own code, and one step after another in its tensors, are what the processor may change.
+TELLING = ("PyTorch's softmax", "step by step")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.processor] * (name in TELLING)) for name in RIGHT]
+)
 def test_a_right_implementation_is_not_accused(name):
     operation, implementation = RIGHT[name]
     report = conformance.check(implementation, operation, backend="torch", level="quick", name=name.replace(" ", "-"))

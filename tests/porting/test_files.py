@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -129,3 +130,24 @@ def test_reports_name_the_files_and_when_they_were_written(tmp_path: Any) -> Non
     assert f"reference: {paths[0]}, written 20" in found.summary()
     found.to_html(tmp_path / "report.html")
     assert "there.npz, written 20" in (tmp_path / "report.html").read_text()
+
+
+def _archive(path: Any, header: dict[str, Any], zeros: int) -> None:
+    """An .npz whose one array has this header and so many bytes of zeros, compressed."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for start in range(0, zeros, 1 << 20):
+            file.write(bytes(min(1 << 20, zeros - start)))
+
+
+def test_an_array_that_says_it_is_larger_than_it_is_takes_no_memory(folder: Any) -> None:
+    _archive(folder / "lies.npz", {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}, 64)
+    with pytest.raises(ComparisonError, match=r"'a\.npy' says that it takes 8,000,000,000,\d\d\d bytes and takes \d+"):
+        load(folder / "lies.npz")
+
+
+def test_an_archive_that_would_expand_without_end_is_refused_before_it_does(folder: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("polylogit.porting._formats._MOST_BYTES", 1 << 20)
+    _archive(folder / "bomb.npz", {"descr": "<f8", "fortran_order": False, "shape": (1 << 20,)}, 8 << 20)
+    with pytest.raises(ComparisonError, match=r"would expand from [\d,]+ to 8,388,736 bytes; .*numpy\.savez, uncomp"):
+        load(folder / "bomb.npz")

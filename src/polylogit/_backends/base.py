@@ -183,6 +183,10 @@ class Backend(ABC):
         `dtype` is a name such as "bfloat16" or what the framework itself takes; `device` is what it calls one.
         """
 
+    def device_of(self, x: Any) -> Any:
+        """What `asarray` takes as ``device=`` to make an array beside `x`; None where the framework sees to that."""
+        return None
+
     @abstractmethod
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """The values as a NumPy array on the host, dtype kept (bfloat16 and float8 as those of ml_dtypes)."""

@@ -239,6 +239,8 @@ class _Primitives(Primitives):
             dtype = jnp.dtype(given)
         except TypeError:
             return None
+        if dtype == np.longdouble and dtype.itemsize > 8:  # bytes; JAX has no such dtype
+            return None
         if dtype.itemsize == 8 and dtype.kind in "fiu" and not jax.config.jax_enable_x64:  # bytes
             message = (
                 f"dtype={given!r} needs JAX's 64-bit mode; without it JAX would return 32 bits. Switch it on at the "
@@ -361,9 +363,15 @@ class JaxBackend(Backend):
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """See `Backend.asarray`; without 64-bit mode, 64-bit NumPy arrays become 32-bit, as everywhere in JAX."""
         target = None if dtype is None else _any_dtype(dtype)
+        device = _device(device) if isinstance(device, str) else device
         if not isinstance(value, jax.Array):
             array = host_array(value)
             value = array if hasattr(value, "dtype") or holds_numpy(value) else value
+            if array.dtype == np.longdouble and array.itemsize > 8:  # bytes
+                message = (
+                    f"JAX has no dtype {array.dtype.name}; cast the array first, for example with .astype('float64')."
+                )
+                raise DTypeError(message)
             if value is array and device is None and _crosses(array.dtype, target):
                 # jnp.array compiles a copy for every new shape, which takes longer than the copy. This one is nobody
                 # else's, so that JAX may share its memory.
@@ -473,6 +481,17 @@ class JaxBackend(Backend):
             jax.config.update("jax_enable_x64", True)
         if "JAX_PLATFORMS" not in os.environ and (device is None or device.startswith("cpu")):
             jax.config.update("jax_platforms", "cpu")
+
+
+def _device(name: str) -> Any:
+    """The device of a platform's name ("cpu", "cuda", "tpu") and its number, of which the first may be left out."""
+    platform, _, number = name.partition(":")
+    try:
+        return jax.devices(platform)[int(number or 0)]
+    except (IndexError, RuntimeError, ValueError) as error:
+        here = ", ".join(f"{one.platform}:{one.id}" for one in jax.devices())
+        message = f"device={name!r} is none that JAX has here; it has {here}."
+        raise ConversionError(message) from error
 
 
 def _crosses(dtype: Any, target: Any) -> bool:

@@ -22,7 +22,7 @@ from tensorflow.python.ops import gen_math_ops, gen_nn_ops  # the ops without tf
 from polylogit._backends.base import Backend, Loan, frozen, holds_numpy, host_array, no_values, unknown_dtype
 from polylogit._backends.rows import Primitives, along_axes, elementwise, floating
 from polylogit._contract import normalize_axis, wrong_direction
-from polylogit.errors import DifferentiationError, DTypeError, UnsupportedArrayError
+from polylogit.errors import ConversionError, DifferentiationError, DTypeError, UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -238,7 +238,13 @@ def _sealed(x: Any) -> Any:
 
 
 def _cast(x: Any, dtype: Any) -> Any:
-    return x if x.dtype == dtype else tf.cast(x, dtype)
+    if x.dtype == dtype:
+        return x
+    # TensorFlow casts integers of fewer bits than a byte to no floating dtype.
+    return tf.cast(tf.cast(x, tf.int8) if x.dtype.name in _HALF_BYTES else x, dtype)
+
+
+_HALF_BYTES = ("int4", "uint4")
 
 
 class _Primitives(Primitives):
@@ -372,7 +378,7 @@ class TensorflowBackend(Backend):
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """See `Backend.asarray`; Python floats become float32."""
         target = None if dtype is None else _any_dtype(dtype)
-        with tf.device(device):
+        with tf.device(_device(device) if isinstance(device, str) else device):
             if isinstance(value, (tf.Tensor, tf.Variable)):
                 return _cast(tf.identity(value), target or value.dtype)
             array = host_array(value)
@@ -504,7 +510,7 @@ def _without_float8(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Any,
     is differentiated in float32 and rounded once, afterwards.
     """
     asked = kwargs.get("dtype")
-    result = x.dtype if asked is None else tf.as_dtype(asked)
+    result = (None if asked is None else _Primitives.dtype(asked)) or x.dtype  # what is no dtype the function refuses
     if 1 not in (x.dtype.size, result.size):
         return (lambda x: function(x, **kwargs)), x, None
     wide = tf.cast(x, tf.float32) if x.dtype.size == 1 else x
@@ -527,6 +533,16 @@ def _any_dtype(given: Any) -> Any:
         message = f"TensorFlow has no dtype {given!r}; pass one of its own, for example tf.float32."
         raise DTypeError(message)
     return dtype
+
+
+def _device(name: str) -> str:
+    """TensorFlow's name of a device, also for "cuda" and "cuda:1"; it would take another without a word."""
+    kind, _, number = name.rpartition("/")[-1].removeprefix("device:").upper().partition(":")
+    there = f"/{kind.replace('CUDA', 'GPU')}:{number or 0}"
+    if there not in (here := TensorflowBackend().devices()) and "job:" not in name:
+        message = f"device={name!r} is none that TensorFlow has here; it has {', '.join(here)}."
+        raise ConversionError(message)
+    return name if "job:" in name else there
 
 
 def _floating(x: Any) -> Any:

@@ -26,7 +26,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 from polylogit._backends.base import Backend, Loan, holds_numpy, host_array, no_values, overlaps, unknown_dtype
 from polylogit._backends.rows import Primitives, along_axes, elementwise, floating
 from polylogit._contract import wrong_direction
-from polylogit.errors import ConversionError, DTypeError, UnsupportedArrayError
+from polylogit.errors import ConversionError, DTypeError, MaskError, UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,15 +196,27 @@ def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any
 
 
 def _is_long(x: torch.Tensor, axis: int) -> bool:
-    """Whether the native kernels would add the row up in chains of more than `_CHAIN`."""
-    if x.device.type != "cpu" or x.ndim == 0:
+    """Whether the native kernels would lose some of the row, or add it up in chains of more than `_CHAIN`."""
+    if x.ndim == 0:
         return False
     length = x.shape[axis]
+    if x.device.type != "cpu":
+        return x.device.type == "cuda" and x.dtype is torch.float64 and _is_cut_short(length)
     if compiler.is_exporting():
         # A size that is not known takes the form that is right for every size, and sets no constraint.
         return not statically_known_true(length <= _longest(x, axis, _FEWEST_BYTES))
     # Of the loops that Inductor writes nothing is known but that they may be plain ones.
     return bool(length > (_CHAIN if compiler.is_compiling() else _longest(x, axis, _VECTOR_BYTES)))
+
+
+def _is_cut_short(length: Any) -> bool:
+    """Whether CUDA's kernels may leave out a part of so long a row of float64, as of 781 (pytorch#147284).
+
+    Where that was met it was for odd lengths between 512 and 1,024, on some devices and not on others.
+    """
+    if compiler.is_exporting():
+        return not (statically_known_true(length <= 512) or statically_known_true(length >= 1024))
+    return bool(not compiler.is_compiling() and 512 < length < 1024)  # Inductor writes its own
 
 
 def _longest(x: torch.Tensor, axis: int, vector: int) -> int:
@@ -245,6 +257,9 @@ class _Primitives(Primitives):
 
     @staticmethod
     def broadcast(mask: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        if mask.device != x.device:  # to move it here would wait for the device, unseen
+            message = f"where= lies on {mask.device} and x on {x.device}; move the mask first: where.to(x.device)."
+            raise MaskError(message)
         return torch.broadcast_to(mask, x.shape)
 
     @staticmethod
@@ -395,6 +410,10 @@ class TorchBackend(Backend):
                 message = f"PyTorch has no dtype {name}; cast the array first, for example with .astype('float64')."
                 raise DTypeError(message) from None
         return tensor.to(device=device, dtype=target)
+
+    def device_of(self, x: Any) -> Any:
+        """See `Backend.device_of`."""
+        return x.device
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """See `Backend.to_numpy`; a tensor that requires grad is detached."""

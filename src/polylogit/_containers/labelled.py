@@ -68,7 +68,7 @@ class XarrayBackend(Container):
         def with_names(values: Any, *arrays: Any) -> Any:
             inside = dict(zip(others, arrays, strict=True))
             if "where" in inside:  # xarray mixes NumPy's masks with whatever a variable holds
-                inside["where"] = mask_of(backend_of(values), inside["where"], convert_numpy=True)
+                inside["where"] = mask_of(backend_of(values), inside["where"], values, convert_numpy=True)
             return inner(values, **inside)
 
         try:

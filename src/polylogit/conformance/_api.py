@@ -68,7 +68,8 @@ def run(
     level : {"quick", "full"}, optional
         How many cases.
     device : str, optional
-        As the framework calls it; the CPU by default.
+        As the framework calls it, or "cpu", "cuda" or "cuda:1" for each of them; the CPU by default. NumPy's arrays
+        lie in the host's memory, where nothing else is asked of NumPy by name.
     isolate : bool, optional
         Each backend in a process of its own, so that a crash is a result.
     seed : int, optional
@@ -120,7 +121,7 @@ def run(
         for job in present:
             report.environment["capabilities"][job.backend] = polylogit.get_backend(job.backend).capabilities()
             for operation in job.operations:
-                implementation = implementation_of(job.backend, operation, device=device)
+                implementation = implementation_of(job.backend, operation, device=job.device)
                 report.results.extend(run_checks(implementation, level, seed, selection=asked))
         _count(report, [asked])
     return _finished(report, expected_failures, strict, start)
@@ -237,7 +238,9 @@ def _jobs(
             message = f"backend {name!r} is not registered; known are {', '.join(known)}."
             raise UnknownBackendError(message)
         known[name] = info
-    return known, [_runner.Job(name, chosen, level, seed, device) for name in names]
+    # Asked for all backends, NumPy's arrays lie where they can lie.
+    devices = {name: None if name == "numpy" and backends is None else device for name in names}
+    return known, [_runner.Job(name, chosen, level, seed, devices[name]) for name in names]
 
 
 def _environment(level: str, seed: int, infos: Iterable[Any] = ()) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import math
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -115,7 +116,20 @@ def _checked_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
         shape, _, dtype = headers[version](file)
         if dtype.hasobject:
             raise ValueError(f"{name!r} holds pickled objects")
+        said, entry = file.tell() + math.prod(shape) * dtype.itemsize, archive.getinfo(name)
+        if said != entry.file_size:
+            raise ValueError(f"{name!r} says that it takes {said:,} bytes and takes {entry.file_size:,}")
+        if said > _MOST_BYTES and said > _MOST_EXPANDED * entry.compress_size:
+            raise ValueError(
+                f"{name!r} would expand from {entry.compress_size:,} to {said:,} bytes; beyond {_MOST_BYTES:,} an "
+                f"array may expand {_MOST_EXPANDED} times at most, so save it with numpy.savez, uncompressed"
+            )
         return tuple(shape)
+
+
+# Of a compressed array. Nothing but a constant is pressed so far, and nobody compares constants of that size.
+_MOST_BYTES = 1 << 32
+_MOST_EXPANDED = 500
 
 
 def _safetensors(path: Path) -> Arrays:
