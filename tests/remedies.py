@@ -206,7 +206,7 @@ OBJECTS = [
         "a dataset", "tf.data.Dataset.from_tensors([1.0, 2.0])", "x.map(polylogit.{f})", right="next(iter({remedy}))"
     ),
     _tensorflow(
-        "a Keras tensor", "keras.Input((2,))", "keras.layers.Lambda(polylogit.{f})(x)", right="{remedy}", means=""
+        "a Keras tensor", "keras.Input((2,))", "keras.layers.Activation(polylogit.{f})(x)", right="{remedy}", means=""
     ),
     _tensorflow("a layer", "keras.layers.Identity()\ninputs = tf.constant([1.0, 2.0])", "x(inputs)"),
     _tensorflow("texts of TensorFlow", "tf.constant(['1.0', '2.0'])", "tf.strings.to_number(x)", error="DTypeError"),
@@ -310,7 +310,6 @@ _KEYWORDS = [
     ("dim=0, keepdim=True", "axis=0", ""),
     ("keepdims=True", "", ""),
     ("name='probabilities'", "", ""),
-    ("out=mask", "", ""),
     ("device='cpu'", "", ""),
     ("training=False", "", ""),
     ("mask=mask", "where=mask", ""),

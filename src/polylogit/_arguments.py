@@ -28,7 +28,6 @@ _MEANT = {
 # What some library's function takes and none here does -> why the call is complete without it.
 _LEFT_OUT = {
     **dict.fromkeys(("keepdims", "keepdim"), "the result has the shape of x as it is"),
-    "out": "results are arrays of their own but on NumPy",
     "inplace": "the result is a new array; on NumPy out=x writes over the logits",
     "name": "operations have no names here",
     "device": "the result lies where x does",

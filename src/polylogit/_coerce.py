@@ -45,6 +45,8 @@ def python_array(
 ) -> Any:
     """A Python number or nested sequence as an array of the backend, on the device of `beside` where that is given.
 
+    A number that is beside nothing, the logits themselves, is what the backend holds one as.
+
     Raises
     ------
     ConversionError
@@ -78,6 +80,8 @@ def python_array(
             raise _of_strangers(error, leaf, place, operation, argument) from None
         if found.name != "numpy":
             raise _of_arrays(found, value, operation, argument)
+    if beside is None and not isinstance(value, (list, tuple, range)):
+        return backend.number(value)
     return backend.asarray(value, device=None if beside is None else backend.device_of(beside))
 
 

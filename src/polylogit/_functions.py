@@ -27,15 +27,13 @@ from polylogit._registry import (
     publish,
     told,
 )
-from polylogit._types import overload
+from polylogit._types import Any, AnyBackend, Axis, overload
 from polylogit.errors import ArgumentError, UnsupportedArrayError
 
 TYPE_CHECKING = False  # as in polylogit._registry
 if TYPE_CHECKING:
-    from typing import Any
-
     from polylogit._registry import Implementation
-    from polylogit._types import AnyBackend, ArrayT, Axis, NumpyArray, Python
+    from polylogit._types import ArrayT, NumpyArray, NumpyScalar, Python
 
 __all__ = ["log_softmax", "sigmoid", "softmax"]
 
@@ -56,6 +54,19 @@ _LOG_SOFTMAX = TABLES["log_softmax"]
 _SIGMOID = TABLES["sigmoid"]
 
 
+@overload
+def softmax(
+    x: float,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    temperature: Any = None,
+    out: Any = None,
+    backend: None = None,
+    axis_name: Any = None,
+) -> NumpyScalar: ...
 @overload
 def softmax(
     x: Python,
@@ -193,6 +204,19 @@ def softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
 
 @overload
 def log_softmax(
+    x: float,
+    /,
+    axis: Axis = -1,
+    *,
+    where: Any = None,
+    dtype: Any = None,
+    temperature: Any = None,
+    out: Any = None,
+    backend: None = None,
+    axis_name: Any = None,
+) -> NumpyScalar: ...
+@overload
+def log_softmax(
     x: Python,
     /,
     axis: Axis = -1,
@@ -286,6 +310,10 @@ def log_softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
     return _general("log_softmax", x, axis, options)
 
 
+@overload
+def sigmoid(
+    x: float, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: None = None
+) -> NumpyScalar: ...
 @overload
 def sigmoid(
     x: Python, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: None = None

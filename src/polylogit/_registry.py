@@ -14,7 +14,7 @@ import sys
 
 from polylogit._extras import command
 from polylogit._operations import OPERATIONS
-from polylogit._plugins import UnfitError, claimed, hint, unfit
+from polylogit._plugins import UnfitError, claimed, hint, placeholder, unfit
 from polylogit.errors import (
     BackendUnavailableError,
     UnknownBackendError,
@@ -117,6 +117,10 @@ _ARRAY_API = Specification(
     ("array-api-compat",),
     command("array-api"),
 )
+
+
+# By which method a type says what it is, where no framework that is known by name defines it -> the backend to ask.
+_PROTOCOLS = {"__array_namespace__": _ARRAY_API.name, "__jax_array__": "jax"}
 
 
 def _container(name: str, target: str, package: str, extra: str) -> Specification:
@@ -560,12 +564,10 @@ def _find_owner(cls: type) -> Backend:
                 return backend
     if broken is not None:
         raise broken
-    if (
-        hasattr(cls, "__array_namespace__")
-        and not missing_plugin(cls)
-        and (backend := _load(_ARRAY_API.name)).owns(cls)
-    ):
-        return backend
+    if not (missing_plugin(cls) or placeholder(cls)):
+        for protocol, name in _PROTOCOLS.items():
+            if hasattr(cls, protocol) and (backend := _load(name)).owns(cls):
+                return backend
     raise unsupported(cls)
 
 

@@ -52,7 +52,7 @@ _BY_CLASS = _table(
     (
         ("keras.KerasTensor",),
         "is a symbolic tensor of a model's definition",
-        "wrap the call in a layer: keras.layers.Lambda(polylogit.{operation})(x)",
+        "call in a layer, to which Keras passes the arrays: keras.layers.Activation(polylogit.{operation})(x)",
     ),
     (
         ("tensorflow.TensorSpec",),

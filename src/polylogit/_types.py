@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     BackendName = Literal["numpy", "torch", "tensorflow", "jax", "array_api"] | str
     AnyBackend = BackendName | ModuleType | Backend
     # What the default backend takes, which is NumPy's unless `polylogit.use_backend` says otherwise.
-    Python = complex | list[Any] | tuple[Any, ...] | range
+    Python = list[Any] | tuple[Any, ...] | range
     NumpyArray = np.ndarray[Any, np.dtype[Any]]
+    NumpyScalar = np.floating[Any]
 else:
+    # What whoever evaluates the annotations of the public functions finds, such as beartype; wide, and free.
+    Any = AnyBackend = object
+    Axis = int | tuple[int, ...] | list[int] | None
 
     def overload(function):
         """As `typing.overload`."""
         return function
 
 
-__all__ = ["overload"]
+__all__ = ["Any", "AnyBackend", "Axis", "overload"]

@@ -133,7 +133,8 @@ DTYPES = (
 )  # fmt: skip
 TEMPERATURES = (
     None, 1.0, 2, 0.5, 1e-300, 1e300, 5e-324, 0, -1.0, np.nan, np.inf, True, 1j, "2", [2.0], [[1.0], [2.0]],
-    np.float32(3), np.array([0.5, 2.0, 1.0]), np.ones((2, 1)), np.ones((4, 4)), np.array([1, 0]), {}, ml_dtypes.bfloat16(2), (),
+    np.float32(3), np.array([0.5, 2.0, 1.0]), np.ones((2, 1)), np.ones((4, 4)),
+    np.array([1, 0]), {}, ml_dtypes.bfloat16(2), (),
 )  # fmt: skip
 BACKENDS = (*INSTALLED, "array_api", "dask", "array_api:numpy", "nothing", "", 3, np, None)
 

@@ -202,6 +202,10 @@ class Backend(ABC):
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """The values as a NumPy array on the host, dtype kept (bfloat16 and float8 as those of ml_dtypes)."""
 
+    def number(self, value: Any) -> Any:
+        """A Python number as this framework holds one: an array without axes, unless it has scalars of its own."""
+        return self.asarray(value)
+
     # --- for `polylogit.convert`; by default values are copied both ways -------------------------------------------
 
     def lend(self, x: Any) -> Loan:

@@ -50,12 +50,42 @@ class _Operation(NamedTuple):
     masked: float
 
 
+_native_softmax = jax.nn.softmax
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _softmax_with_rule(x: Any, axis: Any) -> Any:
+    with jax.softmax_custom_jvp(False):
+        return _native_softmax(x, axis)
+
+
+def _softmax_rule(axis: Any, primals: Any, tangents: Any) -> Any:
+    (tangent,) = tangents
+    y = _softmax_with_rule(*primals, axis)
+    return y, y * (tangent - (y * tangent).sum(axis, keepdims=True))
+
+
+_softmax_with_rule.defjvp(_softmax_rule)
+
+
+def _native_softmax_traced(x: Any, axis: Any) -> Any:
+    """``jax.nn.softmax``, for what traces it.
+
+    Under jax_enable_checks JAX refuses to trace its own softmax where that has a rule for its derivative
+    (jax_softmax_custom_jvp): the check counts an argument that was left at its default and finds no name for it.
+    Here is the same rule, on a function without such an argument.
+    """
+    if jax.config.jax_enable_checks and jax.config.jax_softmax_custom_jvp:
+        return _softmax_with_rule(x, axis)
+    return _native_softmax(x, axis)
+
+
 # From the distances to the maximum of a row and the sum of their exponentials.
-_SOFTMAX = _Operation(jax.nn.softmax, lambda shifted, total: jnp.exp(shifted) * (1 / total), 0.0)
+_SOFTMAX = _Operation(_native_softmax_traced, lambda shifted, total: jnp.exp(shifted) * (1 / total), 0.0)
 _LOG_SOFTMAX = _Operation(jax.nn.log_softmax, lambda shifted, total: shifted - jnp.log(total), -math.inf)
 
 # Compiled, they take a seventh of the time. Inlined, a trace holds the operations alone, as it would without.
-_softmax = jax.jit(jax.nn.softmax, static_argnums=1, inline=True)
+_softmax = jax.jit(_native_softmax_traced, static_argnums=1, inline=True)
 _log_softmax = jax.jit(jax.nn.log_softmax, static_argnums=1, inline=True)
 _sigmoid = jax.jit(jax.nn.sigmoid, inline=True)
 
@@ -315,6 +345,27 @@ def _any_dtype(given: Any) -> Any:
 # --- the backend -----------------------------------------------------------------------------------------------------
 
 
+def _array(x: Any) -> Any:
+    """An array; of what holds one and says so, such as a parameter of Flax's nnx or a variable of Keras, that one."""
+    return x if isinstance(x, jax.Array) else x.__jax_array__()
+
+
+def _of_held(operation: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(operation)
+    def serve(x: Any, *args: Any, **kwargs: Any) -> Any:
+        return operation(_array(x), *args, **kwargs)
+
+    return serve
+
+
+_TRACED: dict[str, Callable[..., Any]] = {"softmax": softmax, "log_softmax": log_softmax, "sigmoid": sigmoid}
+_CONCRETE: dict[str, Callable[..., Any]] = {
+    **_TRACED,
+    "softmax": _concrete_softmax,
+    "log_softmax": _concrete_log_softmax,
+}
+
+
 class JaxBackend(Backend):
     """JAX; see `polylogit.extend.Backend`."""
 
@@ -357,20 +408,18 @@ class JaxBackend(Backend):
     }
     always_compiles = "jit"
 
-    softmax = staticmethod(softmax)
-    log_softmax = staticmethod(log_softmax)
-    sigmoid = staticmethod(sigmoid)
+    softmax = staticmethod(_of_held(softmax))
+    log_softmax = staticmethod(_of_held(log_softmax))
+    sigmoid = staticmethod(_of_held(sigmoid))
 
     def owns(self, cls: type) -> bool:
-        """Arrays and the tracers of every transformation."""
-        return issubclass(cls, (_Tracer, jax.Array))
+        """Arrays, the tracers of every transformation, and what holds one of these and says so."""
+        return issubclass(cls, (_Tracer, jax.Array)) or hasattr(cls, "__jax_array__")
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
-        """Arrays that no transformation traces have a form of their own."""
-        concrete = {"softmax": _concrete_softmax, "log_softmax": _concrete_log_softmax}
-        if operation in concrete and not issubclass(cls, _Tracer):
-            return concrete[operation]
-        return super().implementation(operation, cls)
+        """Arrays that no transformation traces have a form of their own; most types need no look at what they hold."""
+        forms = _TRACED if issubclass(cls, _Tracer) else _CONCRETE if issubclass(cls, jax.Array) else {}
+        return forms.get(operation) or super().implementation(operation, cls)
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """See `Backend.asarray`; without 64-bit mode, 64-bit NumPy arrays become 32-bit, as everywhere in JAX."""
@@ -448,7 +497,7 @@ class JaxBackend(Backend):
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """By ``jax.vjp``."""
-        y, pull = jax.vjp(lambda x: function(x, **kwargs), floating(_Primitives, x))
+        y, pull = jax.vjp(lambda x: function(x, **kwargs), floating(_Primitives, _array(x)))
 
         def pullback(cotangent: Any) -> Any:
             return pull(self._like(cotangent, y, "cotangent"))[0]
@@ -457,7 +506,7 @@ class JaxBackend(Backend):
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """By ``jax.jvp``."""
-        x = floating(_Primitives, x)
+        x = floating(_Primitives, _array(x))
         y, tangent_out = jax.jvp(lambda x: function(x, **kwargs), (x,), (self._like(tangent, x, "tangent"),))
         return y, tangent_out
 

@@ -364,6 +364,10 @@ class NumpyBackend(Backend):
             check_logits_dtype(str(array.dtype), kind_of(array.dtype))
         return array if dtype is None else array.astype(as_dtype(dtype), copy=False)
 
+    def number(self, value: Any) -> Any:
+        """A NumPy scalar, of which the result is one, as of every universal function."""
+        return self.asarray(value)[()]
+
     def to_numpy(self, x: Any) -> AnyArray:
         """The array itself."""
         return np.asarray(x)
