@@ -22,20 +22,20 @@ SHADES = {"command": 0.06, "check": 0.24, "call": 0.12, "right": 0.36, "shared":
 WORDS = {
     "__main__": ("python -m polylogit", "command"),
     "_cli": ("the commands", "command"),
-    "_overrides": ("register_implementation, verified by the kit", "call"),
+    "_overrides | _commands": ("register_implementation; the list of commands", "call"),
     "conformance | porting": ("the kit; comparing a port and naming the cause", "check"),
     "_containers": ("dask, xarray, pandas, polars: unpack, call, pack", "call"),
     "_derivatives | _convert | _info | _outline": ("vjp and jvp; convert; backends; plug-in template", "call"),
     "_functions": ("softmax, log_softmax, sigmoid: look up the type", "call"),
     "_coerce": ("lists, foreign arrays and masks become arrays", "call"),
     "_registry | extend": ("which backend owns a type; names for authors", "call"),
-    "_plugins": ("backends from other packages, checked", "call"),
+    "_plugins | _remedies": ("others' backends, checked; what to pass instead", "call"),
     "_backends": ("one file per framework; NumPy's kernels in C", "call"),
-    "_contract": ("the rules on axes, dtypes and masks", "right"),
+    "_arguments | _contract": ("wrong keywords; rules on axes, dtypes, masks", "right"),
     "_spec": ("exact values, bounds, the table of the contract", "right"),
     "_operations": ("the three operations, as a table", "right"),
-    "_io | _page": ("files, JSON, the look of the reports", "shared"),
-    "errors | _types": ("exceptions; types in signatures", "shared"),
+    "_io | _page | _progress": ("files, JSON, the look of the reports", "shared"),
+    "_extras | errors | _types": ("exceptions; types in signatures", "shared"),
 }
 
 
