@@ -108,8 +108,8 @@ def _export_is_not_strict() -> bool:
 _is_exporting: Callable[[], bool] = getattr(compiler, "is_exporting", _export_is_not_strict)
 
 
-# Inductor before 2.7 computes `_folded` wrongly for a size that is open; there the native call is right, and rounds as it
-# does without polylogit.
+# Inductor before 2.7 computes `_folded` wrongly for a size that is open; there the native call is right, and rounds as
+# it does without polylogit.
 _FOLDS = hasattr(compiler, "is_exporting")
 
 
