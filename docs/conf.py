@@ -17,6 +17,7 @@ version = release = __version__
 extensions = [
     "mathml",
     "myst_parser",
+    "notebooks",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -36,20 +37,24 @@ numpydoc_show_class_members = False
 default_role = "py:obj"
 
 html_theme = "pydata_sphinx_theme"
-html_title = "polylogit"
+html_title = f"polylogit {version}"
+html_logo = "_static/logo.svg"
+html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_css_files = ["polylogit.css"]
 html_show_sourcelink = False
 html_theme_options = {
-    "show_nav_level": 2,
+    "logo": {"text": f"polylogit {version}"},
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
     "navbar_align": "left",
+    "navbar_persistent": ["search-button"],
+    "navbar_center": [],  # every page is in the sidebar
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
-    "pygments_light_style": "tango",
-    "pygments_dark_style": "monokai",
+    "pygments_light_style": "a11y-high-contrast-light",
+    "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"*": [], "api/**": ["sidebar-nav-bs"]}  # the pages of the top level are in the bar above
+html_sidebars = {"**": ["sidebar-global"]}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -22,7 +22,7 @@ FRAMEWORKS = tuple(MODES)
 # Libraries that a test may ask for besides. The cluster is in no extra: starting its processes takes longer than all
 # else of Dask's tests.
 CONTAINERS = ("dask", "xarray", "pandas", "polars")
-LIBRARIES = (*FRAMEWORKS, "flax", "onnxruntime", *CONTAINERS, "distributed")
+LIBRARIES = (*FRAMEWORKS, "flax", "equinox", "onnxruntime", *CONTAINERS, "distributed", "PIL")
 # No library, but wanted as one is: a GPU of NVIDIA's, which its driver shows as a file.
 CUDA = Path("/dev/nvidiactl").exists()
 WANTED = (*LIBRARIES, "cuda")

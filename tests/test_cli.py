@@ -2,13 +2,25 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner
+
+import polylogit
+from polylogit._cli import audits, options
+from polylogit._cli import polylogit as commands
+from polylogit._commands import COMMANDS, footer
+from polylogit._operations import OPERATIONS
+from polylogit._spec.dtypes import DTYPES
+from polylogit.conformance._audit import inputs
 
 
 def run(*arguments, cwd=None, block=()):
@@ -122,6 +134,7 @@ def test_backends_are_listed():
         ("conform", "--sharded", "--operation", "softmax"),
         ("replay", "no/such"),
         ("check", "nomodule:f", "--operation", "softmax"),
+        ("check", "math:pi", "--operation", "softmax"),
     ],
 )
 def test_wrong_usage_is_status_2_without_a_traceback(arguments):
@@ -136,6 +149,116 @@ def test_without_the_extra_it_says_what_to_install(package):
     assert found.returncode == 2, found.stdout + found.stderr
     assert 'pip install "click>=8.1" "jinja2>=3.1"' in found.stderr
     assert "Traceback" not in found.stderr
+
+
+EXTRA = ("click", "jinja2", "ml_dtypes", "mpmath", "rich", "safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (("--version",), 0, polylogit.__version__),
+        (("-h",), 0, COMMANDS["conform"].line),
+        ((), 0, COMMANDS["compare"].line),
+        (("backends",), 0, np.__version__),
+        (("backends", "--devices"), 0, "cpu"),
+        (("backends", "-h"), 0, COMMANDS["backends"].example),
+        (("backends", "--quick"), 2, "--devices"),
+        (("check", "--help"), 0, COMMANDS["check"].example),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_with_numpy_alone_it_says_what_is_there(arguments, status, words):
+    found = run(*arguments, block=(*EXTRA, "torch", "tensorflow", "jax"))
+    assert found.returncode == status, found.stderr
+    assert words in (found.stderr if status else found.stdout)
+    assert "Traceback" not in found.stderr
+
+
+def test_the_list_of_backends_imports_none_of_them():
+    code = (
+        "import sys; sys.argv = ['polylogit', 'backends']\n"
+        "from polylogit.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(*{'numpy', 'torch', 'tensorflow', 'jax', 'rich'}.intersection(sys.modules))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    *lines, imported = found.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["numpy", "torch", "tensorflow", "jax"]
+    assert imported == ""
+
+
+# --- the help --------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_commands_is_the_program():
+    assert set(commands.commands) == set(COMMANDS)
+    assert {name: one.short_help for name, one in commands.commands.items()} == {
+        name: one.line for name, one in COMMANDS.items()
+    }
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_every_help_says_the_statuses_and_shows_an_example(name, option):
+    found = CliRunner().invoke(commands, [name, option])
+    assert found.exit_code == 0
+    assert footer(name).replace(" ", "") in found.output.replace(" ", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_an_example_exists(name):
+    _, called, *arguments = shlex.split(COMMANDS[name].example)
+    assert called == name
+    options = {option for one in commands.commands[name].params for option in one.opts}
+    assert {one for one in arguments if one.startswith("--")} <= options
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("conform --backend t", {"torch", "tensorflow"}),
+        ("conform --require ", {"numpy", "torch", "tensorflow", "jax"}),
+        ("check --operation ", set(OPERATIONS)),
+        ("check --dtype f", {"float64", "float32", "float16", "float8_e4m3fn", "float8_e5m2"}),
+        ("compare-tokens --dtype b", {"bfloat16"}),
+        ("audit --distribution n", {"normal"}),
+        ("re", {"replay"}),
+    ],
+)
+def test_what_is_typed_is_completed(line, words):
+    *before, begun = line.split(" ")
+    found = ShellComplete(commands, {}, "polylogit", "_POLYLOGIT_COMPLETE").get_completions(before, begun)
+    assert {one.value for one in found} >= words
+    assert all(one.value.startswith(begun) for one in found)
+
+
+def test_the_names_that_are_completed_are_those_of_the_kit():
+    assert set(options.DTYPES) == set(DTYPES)
+    assert list(inputs.DISTRIBUTIONS) == audits.DISTRIBUTIONS
+    assert ["result", *inputs.LOSSES] == audits.COMPARED
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["conform", "--backend", "pytrch"], "Did you mean 'torch'?"),
+        (["check", "a:b", "--operation", "softmax", "--dtype", "flaot32"], "Did you mean 'float32'?"),
+        (["conform", "--backend", "array_api:torch"], "write that name instead"),
+        (["conform", "--operation", "hardmax"], "log_softmax"),
+    ],
+)
+def test_a_word_that_is_none_of_the_list_is_asked_back(asked, words):
+    found = CliRunner().invoke(commands, asked)
+    assert found.exit_code == 2
+    assert words in " ".join(found.output.split())
+
+
+def test_what_people_call_a_framework_is_its_backend():
+    (option,) = (one for one in commands.commands["check"].params if one.name == "backend")
+    asked = ("np", "pytorch", "tf", "jnp", "torch")
+    assert [option.type.convert(one, option, None) for one in asked] == ["numpy", "torch", "tensorflow", "jax", "torch"]
 
 
 LEDGER = Path(__file__).parent / "plugin" / "src"
@@ -173,20 +296,76 @@ def test_the_cases_are_listed_a_line_each_and_none_is_run():
     assert all(line.startswith("numpy/sigmoid/") for line in lines)
 
 
-@pytest.mark.skipif(os.name == "nt", reason="sends a signal")
-def test_ctrl_c_ends_the_command_with_130_and_leaves_no_process(tmp_path):
-    body = "    pathlib.Path(f'{os.getpid()}.pid').touch()\n    time.sleep(600)\n"
-    (tmp_path / "slow.py").write_text(f"import os, pathlib, time\ndef sigmoid(x):\n{body}")
-    command = [sys.executable, "-m", "polylogit", "check", "slow:sigmoid", "--operation", "sigmoid", "--level", "quick"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    _until(lambda: list(tmp_path.glob("*.pid")))
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    (called,) = tmp_path.glob("*.pid")
-    if sys.platform == "linux":
-        _until(lambda: not Path("/proc", called.stem).exists())
+# --- Ctrl-C ----------------------------------------------------------------------------------------------------------
+
+WAITING = """import os, pathlib, time
+def sigmoid(x):
+    pathlib.Path(f"{os.getpid()}.pid").touch()
+    time.sleep(600)
+"""
+LONG = {
+    "check": ("check", "slow:sigmoid", "--operation", "sigmoid", "--level", "quick"),
+    "conform": ("conform", "--backend", "numpy", "--level", "full", "--json", "r.json"),
+    "compare": ("compare", "slow:sigmoid", "slow:sigmoid", "--inputs", "x.npy"),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
+@pytest.mark.parametrize("way", ["kill", "terminal"])
+@pytest.mark.parametrize("command", LONG)
+def test_an_interruption_ends_a_command_with_130_and_leaves_no_process(tmp_path, command, way):
+    (tmp_path / "slow.py").write_text(WAITING)
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    process, keyboard = _begun([sys.executable, "-m", "polylogit", *LONG[command]], tmp_path, way)
+    begun = (lambda: _children(process.pid)) if command == "conform" else (lambda: list(tmp_path.glob("*.pid")))
+    _until(begun)
+    children = _children(process.pid)
+    if way == "kill":
+        process.send_signal(signal.SIGINT)
+    else:
+        os.write(keyboard, b"\x03")
+    assert process.wait(60) == 130
+    os.close(keyboard)
+    said = (tmp_path / "errors").read_text() if way == "kill" else ""
+    assert "Traceback" not in said
+    _until(lambda: not any(_runs(child) for child in children))
+    assert not (tmp_path / "r.json").exists()
+
+
+def _begun(command, folder, way):
+    """The command, and the keyboard of its terminal, which it has where it is to be interrupted from there."""
+    keyboard, terminal = os.openpty()
+    if way == "kill":
+        with (folder / "errors").open("w") as errors:
+            process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=errors)
+    else:
+        own = (
+            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        attached = {"stdin": terminal, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(
+            [sys.executable, "-c", own, *command], cwd=folder, start_new_session=True, **attached
+        )
+    os.close(terminal)
+    return process, keyboard
+
+
+def _children(parent):
+    found, unseen = set(), [parent]
+    while unseen:
+        tasks = Path("/proc", str(unseen.pop()), "task")
+        for path in tasks.glob("*/children"):
+            new = set(map(int, path.read_text().split())) - found
+            found |= new
+            unseen += new
+    return found
+
+
+def _runs(pid):
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def _until(holds):

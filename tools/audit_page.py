@@ -347,7 +347,7 @@ def table(found: list[dict[str, Any]]) -> str:
             f"{_says(one, 'constant')} | {_says(one, 'reordered')} | {one['caught']} of {faults} | {one['hidden']} | "
             f"{one['unseen']} | {one['accused']} of {one['right']} |"
         )
-    lines += ["", "Where the tests stand, and the day of the commit that was read, or the commit:", ""]
+    lines += ["", "Sources of the tests, with the date of the commit that was read, or the commit:", ""]
     for source, as_of in dict.fromkeys((one["source"], one["as_of"]) for one in found):
         repository, _, paths = source.partition(": ")
         named = ", ".join(f"`{path}`" for path in paths.split(", "))

@@ -71,7 +71,7 @@ def _by_instruction_set(row: dict, measured: dict) -> list[str]:
                 lines.append(f"| {call} | {TITLES[name]} | " + " | ".join(_cell(one, probe) for one in values) + " |")
     if lines:
         titles = " | ".join(settings.TITLES[name] for name in whole)
-        lines = ["", f"| | natively | {titles} |", "|---|---|" + "---|" * len(whole), *lines]
+        lines = ["", f"| call | natively | {titles} |", "|---|---|" + "---|" * len(whole), *lines]
     return lines
 
 
@@ -81,7 +81,7 @@ def _section(row: dict, measured: dict) -> str:
     lines += [f"*Why.* {row['why']}", "", f"*Natively.* {row['native']}", ""]
     cases = row.get("probe", [])
     if cases:
-        lines += ["| | polylogit | " + " | ".join(TITLES[name] for name in probes.FRAMEWORKS) + " |"]
+        lines += ["| call | polylogit | " + " | ".join(TITLES[name] for name in probes.FRAMEWORKS) + " |"]
         lines += ["|---|---|" + "---|" * len(probes.FRAMEWORKS)]
     for index, probe in enumerate(cases):
         native = shown[f"{row['id']}.{index}"]

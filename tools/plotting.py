@@ -50,6 +50,7 @@ class Style:
     mark: str = ""  # "circle", "square", "diamond" or "triangle"
     width: float = 1.3
     opacity: float = 1.0
+    every: int = MARKS_EVERY  # of the points, one has a mark
 
 
 @dataclass
@@ -133,7 +134,9 @@ def _panel(panel: Panel, styles: list[Style], box: tuple[float, ...], theme: dic
         for run in _runs(placed):
             out.append(_line(run, style, theme))
         if style.mark:
-            shown = [point for index, point in enumerate(placed) if point and index % MARKS_EVERY == number % 4]
+            shown = [
+                point for index, point in enumerate(placed) if point and index % style.every == number % style.every
+            ]
             out += [_mark(style, *point, theme) for point in shown]
     return out
 

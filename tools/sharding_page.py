@@ -82,7 +82,7 @@ def memory(results: list[dict[str, Any]]) -> str:
 
 def errors(results: list[dict[str, Any]]) -> str:
     """The worst error as a fraction of its bound, and how many cases there are."""
-    rows = [["", "cases", "worst error over its bound", "passed", "the framework's own gap"]]
+    rows = [["engine", "cases", "worst error over its bound", "passed", "the framework's own gap"]]
     for subject in dict.fromkeys(one["subject"] for one in results):
         mine = [one for one in results if one["subject"] == subject]
         worst = max(float(one["error"]) for one in mine if one["error"] is not None)

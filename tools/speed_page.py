@@ -56,13 +56,13 @@ def table(measured: dict[str, Any]) -> str:
         ratios = list(found)
         lines += [f"**{HEADINGS[group]}**", ""]
         if group in DRAWN:
-            lines += ["| over | cases | geometric mean | largest |", "|---|--:|--:|--:|"]
+            lines += ["| compared with | cases | mean ratio | largest ratio |", "|---|--:|--:|--:|"]
             for over in dict.fromkeys(one["over"] for one in ratios):
                 some = [one for one in ratios if one["over"] == over]
                 worst = max(some, key=lambda one: one["ratio"])
                 lines += [f"| {over} | {len(some)} | {_mean(some):.2f} | {worst['ratio']:.2f} ({worst['case']}) |"]
         else:
-            lines += ["| | over | time | of the other | ratio |", "|---|---|--:|--:|--:|"]
+            lines += ["| polylogit | compared with | its time | the other's time | ratio |", "|---|---|--:|--:|--:|"]
             for one in ratios:
                 times = f"{_unit(one['seconds'])} | {_unit(one['other'])}"
                 lines += [f"| {one['case']} | {one['over']} | {times} | {one['ratio']:.2f} |"]

@@ -1,12 +1,19 @@
 """One softmax, log_softmax and sigmoid for NumPy, PyTorch, TensorFlow and JAX, and the proof that they agree.
 
-The public face: names only. Public are these, `polylogit.errors`, `polylogit.extend`, and the names in
-`polylogit.conformance` and `polylogit.porting`; other modules have names that begin with an underscore. Importing it
-imports no framework, NumPy included; what is heavy is imported when its name is first used.
+``softmax``, ``log_softmax`` and ``sigmoid`` take any array and return one of the same framework; ``vjp`` and ``jvp``
+differentiate them, ``convert`` moves arrays between frameworks, ``backends()`` lists what is installed. The kit is in
+`polylogit.conformance`, comparing a port in `polylogit.porting`, writing a backend in `polylogit.extend`.
+
+>>> import polylogit
+>>> polylogit.softmax([[1.0, 2.0], [3.0, 3.0]]).round(3)
+array([[0.269, 0.731],
+       [0.5  , 0.5  ]])
 """
 
 from __future__ import annotations
 
+# Names only, and no framework, NumPy included: heavy modules are imported when a name of theirs is first used. Modules
+# that are not public have names that begin with an underscore.
 from polylogit.__about__ import __version__
 from polylogit._functions import log_softmax, sigmoid, softmax
 from polylogit._registry import get_backend, register_backend, use_backend

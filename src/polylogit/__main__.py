@@ -1,31 +1,68 @@
 """``polylogit`` and ``python -m polylogit``: the commands of `polylogit._cli`, or what to install for them.
 
-What they need beyond NumPy is in the extra ``conformance``.
+What they need beyond NumPy is in the extra ``conformance``; ``-h``, ``--version`` and ``backends`` need none of it.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 
-from polylogit._extras import command
+TYPE_CHECKING = False  # as in polylogit._registry
+if TYPE_CHECKING:
+    from types import FrameType
 
 __all__ = ["main"]
 
 _NEEDED = ("click", "rich", "mpmath", "jinja2", "ml_dtypes", "safetensors")
 
 
+_interrupted = False
+
+
 def main() -> None:
     """The entry point of the console script."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        _command()
+    except BaseException:
+        if not _interrupted:
+            raise
+        from polylogit._commands import INTERRUPTED
+
+        sys.exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """As Python does, but remembered: an import of NumPy makes another exception of the interruption."""
+    global _interrupted  # one flag a process
+    _interrupted = True
+    signal.default_int_handler(number, frame)
+
+
+def _command() -> None:
     try:
         from polylogit._cli import polylogit  # needs click, which may be missing
 
         polylogit()
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _NEEDED:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _NEEDED:
             raise
-        install = command("conformance")
-        sys.stderr.write(f"polylogit: the command line needs {error.name}; install it with: {install}\n")
-        sys.exit(2)
+        _do_without(missing)
+
+
+def _do_without(missing: str) -> None:
+    """Answer what needs nothing but NumPy; of all else say what to install."""
+    from polylogit._commands import INSTALL, answer
+
+    found = answer(sys.argv[1:]) if missing == "click" else None
+    if found is None:
+        found = f"polylogit: this command needs {missing}; install it with: {INSTALL}", 2
+    words, status = found
+    (sys.stderr if status else sys.stdout).write(words + "\n")
+    sys.exit(status)
 
 
 if __name__ == "__main__":

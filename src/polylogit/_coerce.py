@@ -5,8 +5,12 @@ They are converted or refused by one rule, whatever the backend. Knows the regis
 
 from __future__ import annotations
 
-from polylogit._registry import PYTHON_TYPES, SPECIFICATIONS, default_backend, get_backend, owner, owner_of
-from polylogit.errors import AxisError, MixedBackendsError, UnknownBackendError
+import sys
+
+from polylogit._registry import PYTHON_TYPES, SPECIFICATIONS, default_backend, get_backend, owner, owner_of, told
+from polylogit.errors import AxisError, DTypeError, MixedBackendsError, UnknownBackendError, UnsupportedArrayError
+
+_Module = type(sys)
 
 TYPE_CHECKING = False  # as in polylogit._registry
 if TYPE_CHECKING:
@@ -15,19 +19,33 @@ if TYPE_CHECKING:
 
     from polylogit._backends.base import Backend
 
-__all__ = ["backend_named", "backend_of", "check_axis_name", "mask_of", "moved", "python_array"]
+__all__ = [
+    "backend_named",
+    "backend_of",
+    "check_axis_name",
+    "check_out",
+    "mask_of",
+    "moved",
+    "python_array",
+    "temperature_of",
+]
 
 
-def _leaf_types(value: Any) -> Iterator[type]:
+def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """What a nested sequence holds, with where it stands, as it is written."""
     if isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _leaf_types(item)
+        for index, item in enumerate(value):
+            yield from _leaves(item, f"{place}[{index}]")
     else:
-        yield type(value)
+        yield place, value
 
 
-def python_array(backend: Backend, value: Any, *, beside: Any = None) -> Any:
+def python_array(
+    backend: Backend, value: Any, operation: str = "softmax", argument: str = "x", *, beside: Any = None
+) -> Any:
     """A Python number or nested sequence as an array of the backend, on the device of `beside` where that is given.
+
+    A number that is beside nothing, the logits themselves, is what the backend holds one as.
 
     Raises
     ------
@@ -35,27 +53,84 @@ def python_array(backend: Backend, value: Any, *, beside: Any = None) -> Any:
         For sequences of unequal lengths.
     MixedBackendsError
         For a sequence of another framework's arrays.
+    UnsupportedArrayError
+        For a sequence of what is neither array nor number.
     DTypeError
         For values that are not numbers.
     """
-    for cls in dict.fromkeys(_leaf_types(value)):
-        if cls not in PYTHON_TYPES and cls is not str and (found := owner_of(cls)).name != "numpy":
+    seen = set()
+    for place, leaf in _leaves(value, argument):
+        cls = type(leaf)
+        if cls in PYTHON_TYPES or cls in seen:
+            continue
+        seen.add(cls)
+        if cls is str or (hasattr(cls, "__float__") and not hasattr(cls, "__array__")):
+            message = f"{place} is the {cls.__name__} {leaf!r}; pass numpy.array({argument}, dtype=float)."
+            raise DTypeError(message)
+        if leaf is None:
+            numbers = f"numpy.array({argument}, dtype=float)"
             message = (
-                f"a {type(value).__name__} that holds arrays of {found.name} was given; gathering them would cut "
-                f"gradients and move data. Stack them with {found.name} first, then pass the one array."
+                f"{place} is None; pass {numbers}, in which it is NaN, and to have it take no part "
+                f"where=~numpy.isnan({numbers}) besides."
             )
-            raise MixedBackendsError(message)
+            raise DTypeError(message)
+        try:
+            found = owner_of(cls)
+        except UnsupportedArrayError as error:
+            raise _of_strangers(error, leaf, place, operation, argument) from None
+        if found.name != "numpy":
+            raise _of_arrays(found, value, operation, argument)
+    if beside is None and not isinstance(value, (list, tuple, range)):
+        return backend.number(value)
     return backend.asarray(value, device=None if beside is None else backend.device_of(beside))
 
 
-def backend_of(x: Any) -> Backend:
+def _of_strangers(
+    error: UnsupportedArrayError, leaf: Any, place: str, operation: str, argument: str
+) -> UnsupportedArrayError:
+    """The error for a sequence of what no backend serves: which item, and what to write for all of them."""
+    message = str(told(error, leaf, operation=operation, argument=place))
+    each = str(told(error, leaf, operation=operation, argument="one")).partition("; pass ")[2].rstrip(".")
+    if each and place.count("[") == 1:
+        message += f" For all items: [{each} for one in {argument}]."
+    return UnsupportedArrayError(message)
+
+
+def _of_arrays(backend: Backend, value: Any, operation: str, argument: str) -> MixedBackendsError:
+    """The error for a sequence of a framework's arrays: how to make one of them."""
+    held = [one for _, one in _leaves(value, argument)]
+    shapes = {str(getattr(one, "shape", None)) for one in value}
+    if any(isinstance(one, (list, tuple)) for one in value):
+        remedy = f"Stack them with {backend.name} first, and pass {backend.spell('stack rows', x=argument)}."
+    elif all(type(one) in PYTHON_TYPES or not getattr(one, "shape", ()) for one in held):
+        remedy = f"Stack them with {backend.name} first, and pass {backend.spell('stack numbers', x=argument)}."
+    elif len(shapes) > 1:
+        remedy = f"They have several shapes; call once for each: [polylogit.{operation}(one) for one in {argument}]."
+    else:
+        remedy = f"Stack them with {backend.name} first, and pass {backend.spell('stack', x=argument)}."
+    message = (
+        f"a {type(value).__name__} that holds arrays of {backend.name} was given; gathering them silently would cut "
+        f"gradients and move data. {remedy}"
+    )
+    return MixedBackendsError(message)
+
+
+def _served(x: Any, operation: str, argument: str) -> Backend:
+    """The backend that owns an array, or an error that says what to pass instead."""
+    try:
+        return owner(type(x))
+    except UnsupportedArrayError as error:
+        raise told(error, x, operation=operation, argument=argument) from None
+
+
+def backend_of(x: Any, operation: str = "softmax") -> Backend:
     """The backend that serves logits; unlike `get_backend` it takes no name, so that a string is no array."""
-    return default_backend() if type(x) in PYTHON_TYPES else owner(type(x))
+    return default_backend() if type(x) in PYTHON_TYPES else _served(x, operation, "x")
 
 
 def backend_named(backend: Any) -> Backend:
-    """What ``backend=`` names: a name, or a `Backend`."""
-    if isinstance(backend, str):
+    """What ``backend=`` names: a name, a framework's module, or a `Backend`."""
+    if isinstance(backend, (str, _Module)):
         return get_backend(backend)
     if hasattr(backend, "owns"):
         return backend  # type: ignore[no-any-return]
@@ -63,11 +138,11 @@ def backend_named(backend: Any) -> Backend:
     raise UnknownBackendError(message)
 
 
-def moved(backend: Backend, value: Any, argument: str) -> Any:
+def moved(backend: Backend, value: Any, argument: str, operation: str = "softmax") -> Any:
     """`value` as an array of `backend`: Python values and NumPy arrays are converted, other frameworks' are refused."""
     if type(value) in PYTHON_TYPES:
-        return python_array(backend, value)
-    source = owner(type(value))
+        return python_array(backend, value, operation, argument)
+    source = _served(value, operation, argument)
     if source.name == backend.name:
         return value
     if source.name == "numpy":
@@ -82,8 +157,8 @@ def moved(backend: Backend, value: Any, argument: str) -> Any:
 def mask_of(backend: Backend, where: Any, x: Any, *, convert_numpy: bool) -> Any:
     """A mask as an array of `backend`, for logits `x`; one of NumPy is converted where the logits might have been."""
     if type(where) in PYTHON_TYPES:
-        return python_array(backend, where, beside=x)
-    source = owner(type(where))
+        return python_array(backend, where, argument="where", beside=x)
+    source = _served(where, "softmax", "where")
     if source.name == backend.name or (source.name == "numpy" and backend.takes_numpy_masks):
         return where
     if convert_numpy and source.name == "numpy":
@@ -93,6 +168,56 @@ def mask_of(backend: Backend, where: Any, x: Any, *, convert_numpy: bool) -> Any
         f'Convert the mask first: polylogit.convert(where, "{backend.name}").'
     )
     raise MixedBackendsError(message)
+
+
+def temperature_of(backend: Backend, temperature: Any, x: Any, *, convert_numpy: bool) -> Any:
+    """A temperature as the backend takes it, a float or an array; what can be seen on the host is checked.
+
+    The values of a framework's own arrays are not looked at: they may lie on a device, or be known only when a
+    compiled program runs.
+    """
+    from polylogit._backends.base import seen_temperature  # importing polylogit does not need it
+
+    if not backend.takes_temperature:
+        message = (
+            f"temperature= was given with an array of {backend.name}, whose backend does not take it; divide the "
+            "logits, for example polylogit.softmax(x / temperature)."
+        )
+        raise UnsupportedArrayError(message)
+    cls = type(temperature)
+    source = None if cls in PYTHON_TYPES else owner(cls)
+    if source is not None and source.name != "numpy":
+        if source.name == backend.name:
+            return temperature
+    else:
+        seen = seen_temperature(temperature)
+        if isinstance(seen, float) or backend.takes_numpy_masks or backend.name == "numpy":
+            return seen
+        if source is None or convert_numpy:
+            return backend.asarray(seen, device=backend.device_of(x))
+    message = (
+        f"x is an array of {backend.name} and temperature= one of {'numpy' if source is None else source.name}; one "
+        f'call takes one framework\'s. Convert it first: polylogit.convert(temperature, "{backend.name}").'
+    )
+    raise MixedBackendsError(message)
+
+
+def check_out(backend: Backend, out: Any) -> None:
+    """Refuse ``out=`` where the framework's arrays are not written to, or for another framework's."""
+    if not backend.takes_out:
+        message = (
+            f"out= was given with an array of {backend.name}, whose results are arrays of their own; leave it out and "
+            "use what is returned."
+        )
+        raise UnsupportedArrayError(message)
+    cls = type(out)
+    source = "Python" if cls in PYTHON_TYPES else owner(cls).name
+    if source != backend.name:
+        message = (
+            f"x is an array of {backend.name} and out= is one of {source}; pass an array of {backend.name}, for "
+            "example numpy.empty_like(x)."
+        )
+        raise MixedBackendsError(message)
 
 
 def check_axis_name(backend: Backend, axis_name: Any) -> None:

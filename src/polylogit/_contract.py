@@ -6,16 +6,27 @@ differ in a rule. A size may be a framework's symbolic integer or, where a frame
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import TYPE_CHECKING, Any
 
-from polylogit.errors import AxisError, AxisTypeError, DifferentiationError, DTypeError, MaskError
+from polylogit.errors import AxisError, AxisTypeError, DifferentiationError, DTypeError, MaskError, TemperatureError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["check_floating", "check_logits_dtype", "check_mask", "check_mask_shape", "normalize_axis"]
-__all__ += ["wrong_direction"]
+__all__ = ["check_floating", "check_logits_dtype", "check_mask", "check_mask_shape", "foreign_dtype", "normalize_axis"]
+__all__ += [
+    "check_temperature",
+    "check_temperature_dtype",
+    "check_temperature_shape",
+    "constant_along",
+    "wrong_direction",
+]
+
+
+# The normal float64 numbers: below the smallest, processors may see 0.
+_SMALLEST, _LARGEST = 2.0**-1022, math.ldexp(2.0 - 2.0**-52, 1023)
 
 
 def _one_axis(axis: Any, ndim: int, given: Any) -> int:
@@ -80,6 +91,18 @@ def normalize_axis(axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(sorted(axes)) if ndim else ()
 
 
+# How the name of a dtype begins, in any framework's spelling -> how real numbers are made of it.
+_REAL = (
+    (("complex", "torch.complex"), "Pass the magnitude, abs(x), or the real part"),
+    (("object", "<u", ">u", "|s", "stringdtype"), "Pass x.astype(float)"),
+    (("string",), "Pass tf.strings.to_number(x)"),
+    (("timedelta", "m8"), "Pass x / numpy.timedelta64(1, 's'), or another unit"),
+    (("datetime",), "Pass (x - x.min()) / numpy.timedelta64(1, 's'), or another unit"),
+    (("torch.q", "qint", "quint"), "Pass x.dequantize()"),
+    (("[", "{"), "Pass one of its fields, as in x[name]"),
+)
+
+
 def check_logits_dtype(name: str, kind: str) -> None:
     """Refuse logits that are neither real floating, integer nor bool.
 
@@ -91,9 +114,10 @@ def check_logits_dtype(name: str, kind: str) -> None:
         "floating", "integer", "bool", or anything else for a dtype that is refused.
     """
     if kind not in ("floating", "integer", "bool"):
+        remedy = next((words for begin, words in _REAL if name.lower().startswith(begin)), "Convert them first")
         message = (
             f"logits of dtype {name} have no softmax or sigmoid here; they are real numbers (floating, integer or "
-            "bool). Convert them first, for a complex array to its real part or its magnitude."
+            f"bool). {remedy}."
         )
         raise DTypeError(message)
 
@@ -101,6 +125,8 @@ def check_logits_dtype(name: str, kind: str) -> None:
 def check_floating(given: Any, kind: str) -> None:
     """Refuse ``dtype=`` unless it is a real floating dtype; `kind` as in `check_logits_dtype`."""
     if kind != "floating":
+        if foreign := foreign_dtype(given):
+            raise foreign
         message = (
             f"dtype={given!r} is not a real floating dtype; probabilities are fractions. Pass for example "
             'dtype="float32", or leave dtype out to keep that of the logits.'
@@ -108,28 +134,105 @@ def check_floating(given: Any, kind: str) -> None:
         raise DTypeError(message)
 
 
+# Whose floating dtypes any backend takes, as it takes names.
+_COMMON = ("builtins", "numpy", "ml_dtypes")
+
+
+def foreign_dtype(given: Any) -> DTypeError | None:
+    """The error for a floating dtype of another library than the array's; None for anything else."""
+    library = type(given).__module__.partition(".")[0]
+    if library == "builtins" and isinstance(given, type):
+        library = given.__module__.partition(".")[0]
+    name = str(getattr(given, "name", None) or getattr(given, "__name__", None) or given).rpartition(".")[2]
+    if library in _COMMON or not name.startswith(("float", "bfloat")):
+        return None
+    message = (
+        f"dtype={given!r} is {library}'s, and the array is another library's; pass dtype={name!r}, or that library's "
+        f"own {name}."
+    )
+    return DTypeError(message)
+
+
 def check_mask(name: str, is_bool: bool) -> None:
     """Refuse a mask whose dtype is not bool; `name` is its dtype as the framework spells it."""
     if not is_bool:
         message = (
             f"where= has dtype {name}; a mask is an array of bool, True where an entry takes part. "
-            "Compare to make one, for example where=(mask != 0)."
+            "Compare to make one: where=(where != 0) of ones and zeros"
         )
+        message += ", where=(where == 0) of zeros and -inf." if "float" in name else "."
         raise DTypeError(message)
+
+
+def _broadcasts(given: Sequence[Any], shape: Sequence[Any]) -> bool:
+    return len(given) <= len(shape) and all(
+        have is None or want is None or have == 1 or have == want
+        for have, want in zip(given, shape[len(shape) - len(given) :], strict=True)
+    )
 
 
 def check_mask_shape(mask_shape: Sequence[Any], shape: Sequence[Any]) -> None:
     """Refuse a mask that does not broadcast to exactly the shape of the logits; None is an unknown size and passes."""
-    fits = len(mask_shape) <= len(shape) and all(
-        have is None or want is None or have == 1 or have == want
-        for have, want in zip(mask_shape, shape[len(shape) - len(mask_shape) :], strict=True)
-    )
-    if not fits:
+    if not _broadcasts(mask_shape, shape):
         message = (
             f"where= has the shape {tuple(mask_shape)}, which does not broadcast to the shape {tuple(shape)} of the "
-            "logits; give each of its trailing dimensions that size or 1."
+            "logits; give each of its trailing dimensions that size or 1"
         )
+        places = _places(mask_shape, shape)
+        message += f": where=where[{places}]." if places else "."
         raise MaskError(message)
+
+
+def _places(mask_shape: Sequence[Any], shape: Sequence[Any]) -> str:
+    """The index that spreads a mask over the dimensions of the logits, where it can be in one way alone; else empty."""
+    from itertools import combinations  # only for an error
+
+    fitting = [
+        chosen
+        for chosen in combinations(range(len(shape)), len(mask_shape))
+        if all(size in (1, shape[place]) for size, place in zip(mask_shape, chosen, strict=True))
+    ]
+    if len(fitting) != 1 or not mask_shape:
+        return ""
+    return ", ".join(":" if place in fitting[0] else "None" for place in range(len(shape)))
+
+
+def check_temperature_dtype(name: str, kind: str) -> None:
+    """Refuse a temperature that is neither floating nor integer; `kind` as in `check_logits_dtype`."""
+    if kind not in ("floating", "integer"):
+        message = (
+            f"temperature= has dtype {name}; a temperature is a positive real number, or an array of them. Pass for "
+            "example temperature=2.0, and leave it out for 1."
+        )
+        raise DTypeError(message)
+
+
+def check_temperature(value: float) -> None:
+    """Refuse a temperature that is not positive and finite, or is a subnormal number."""
+    if not _SMALLEST <= value <= _LARGEST:
+        message = (
+            f"temperature= is {value!r}, and logits are divided by it: it has to be positive, finite and at least "
+            f"{_SMALLEST:.3g}. Less than 1 sharpens the probabilities, more flattens them; for the limit at 0 take the "
+            "argmax."
+        )
+        raise TemperatureError(message)
+
+
+def check_temperature_shape(given: Sequence[Any], shape: Sequence[Any]) -> None:
+    """Refuse temperatures that do not broadcast to exactly the shape of the logits; None is an unknown size."""
+    if not _broadcasts(given, shape):
+        message = (
+            f"temperature= has the shape {tuple(given)}, which does not broadcast to the shape {tuple(shape)} of the "
+            "logits; give each of its trailing dimensions that size or 1, for one a row for example "
+            "temperature[:, None]."
+        )
+        raise TemperatureError(message)
+
+
+def constant_along(shape: Sequence[Any], ndim: int, axes: Sequence[int]) -> bool:
+    """Whether an array of this shape, broadcast to `ndim` dimensions, is known to be constant along the axes."""
+    added = ndim - len(shape)
+    return all(axis < added or shape[axis - added] == 1 for axis in axes)
 
 
 def wrong_direction(argument: str, given: Sequence[Any], shape: Sequence[Any], broadcast: str) -> DifferentiationError:

@@ -11,6 +11,7 @@ import copy as copying
 import dataclasses
 import enum
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,9 +36,9 @@ def convert(tree: Any, /, to: Any, *, copy: bool | None = None) -> Any:
         will: a torch ``state_dict``, a list of Keras weights, Flax parameters, an optax state. Containers keep their
         type and order, and an array that occurs twice is converted once, so that tied weights stay tied. Python
         numbers, strings, bytes, enumeration members and None are returned as they are.
-    to : str or array
-        ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"``, the name of a registered backend (it is imported), or
-        any array of the framework meant. The result lies on the host.
+    to : str, module or array
+        ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"``, the name of a registered backend (it is imported), the
+        framework itself, or any array of the framework meant. The result lies on the host.
     copy : bool, optional
         None shares memory where that is safe and copies elsewhere. True always copies. False never does: it is an
         error wherever memory cannot be shared safely.
@@ -86,7 +87,7 @@ convert.autograph_info__ = {}  # type: ignore[attr-defined]
 
 def _target(to: Any) -> Backend:
     """The backend that is meant; its framework is imported."""
-    if isinstance(to, str):
+    if isinstance(to, (str, ModuleType)):
         return registry.get_backend(to)
     try:
         return _framework_of(type(to)) or registry.owner_of(type(to))

@@ -31,15 +31,17 @@ def _prepare(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Backend, An
         x = moved(backend, x, "x")
     if name is not None and hasattr(function, "__polylogit_operation__"):
         kwargs = {key: value for key, value in kwargs.items() if key != "backend"}
-    return backend, x, _with_mask(function, kwargs, backend, x)
+    return backend, x, _with_mask(function, kwargs, backend, x, named=name is not None)
 
 
-def _with_mask(function: Any, kwargs: dict[str, Any], backend: Backend, x: Any) -> dict[str, Any]:
+def _with_mask(
+    function: Any, kwargs: dict[str, Any], backend: Backend, x: Any, *, named: bool = False
+) -> dict[str, Any]:
     """The arguments with the mask of an operation of ours as the backend takes it: a closed form calls no operation."""
     where = kwargs.get("where")
     if where is None or not hasattr(function, "__polylogit_operation__"):
         return kwargs
-    return {**kwargs, "where": mask_of(backend, where, x, convert_numpy="backend" in kwargs)}
+    return {**kwargs, "where": mask_of(backend, where, x, convert_numpy=named)}
 
 
 def vjp(function: Callable[..., Any], x: Any, /, **kwargs: Any) -> tuple[Any, Pullback]:

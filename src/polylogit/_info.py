@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from polylogit import _registry as registry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from polylogit._registry import Specification
 
-__all__ = ["BackendInfo", "backends", "tried"]
+__all__ = ["BackendInfo", "Backends", "backends", "tried"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,42 @@ class BackendInfo:
     loaded: bool
     reason: str | None
     install: str
+
+
+class Backends(tuple[BackendInfo, ...]):
+    """The answer of `polylogit.backends`: a tuple of `BackendInfo` that a prompt and a notebook show as a table."""
+
+    __slots__ = ()
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [(info.name, info.version or "", _status(info)) for info in self]
+
+    def __repr__(self) -> str:
+        """A line for each backend."""
+        rows = [_COLUMNS, *self._rows()]
+        wide = [max(len(row[column]) for row in rows) for column in range(2)]
+        return "\n".join(f"{name:{wide[0]}}  {version:{wide[1]}}  {status}" for name, version, status in rows)
+
+    def _repr_html_(self) -> str:
+        """The same table, for notebooks, whose own colours it takes."""
+        from html import escape
+
+        def line(cells: Sequence[str], tag: str) -> str:
+            return (
+                "<tr>" + "".join(f'<{tag} style="text-align: left">{escape(cell)}</{tag}>' for cell in cells) + "</tr>"
+            )
+
+        body = "".join(line(row, "td") for row in self._rows())
+        return f"<table><thead>{line(_COLUMNS, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
+_COLUMNS = ("backend", "version", "status")
+
+
+def _status(info: BackendInfo) -> str:
+    if info.reason:
+        return f"{info.reason}; {info.install}"
+    return "imported" if info.loaded else "installed"
 
 
 def _version(specification: Specification) -> str | None:
@@ -81,7 +117,7 @@ def _findable(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def backends() -> tuple[BackendInfo, ...]:
+def backends() -> Backends:
     """Every known backend: whether it is installed, its version, whether it is loaded. Imports none of them.
 
     A plug-in that cannot be used, say because its name is taken, comes last, with the reason.
@@ -89,6 +125,7 @@ def backends() -> tuple[BackendInfo, ...]:
     Returns
     -------
     tuple of BackendInfo
+        Shown as a table by a prompt and in a notebook.
 
     Examples
     --------
@@ -97,13 +134,14 @@ def backends() -> tuple[BackendInfo, ...]:
     ['numpy', 'torch', 'tensorflow', 'jax']
     """
     registry.scan_entry_points()
-    return (
+    found = (
         *(_information(specification) for specification in registry.SPECIFICATIONS.values()),
         *(
             BackendInfo(f"{name} of {distribution}", False, None, False, reason, f"pip uninstall {distribution}")
             for (name, distribution), reason in registry.LEFT_OUT.items()
         ),
     )
+    return Backends(found)
 
 
 # What a process prints of one backend, as a line of JSON.
@@ -119,12 +157,12 @@ print(json.dumps(said))
 """
 
 
-def tried(names: Sequence[str]) -> dict[str, dict[str, str]]:
+def tried(names: Sequence[str], progress: Callable[..., None] = lambda _, ended: None) -> dict[str, dict[str, str]]:
     """What each backend says of itself: its error, version, engine and devices.
 
     Each is imported in a process of its own, all at once: some frameworks end the process where another is loaded.
+    While one is waited for, ``progress(name, ended=False)`` is called now and then, and at its end with True.
     """
-    import json
     import subprocess
 
     def begun(name: str) -> subprocess.Popen[str]:
@@ -132,11 +170,27 @@ def tried(names: Sequence[str]) -> dict[str, dict[str, str]]:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     found = {}
-    for name, process in {name: begun(name) for name in names}.items():
-        printed, _ = process.communicate()
-        lines = printed.splitlines()
-        if process.returncode == 0 and lines:
-            found[name] = dict(json.loads(lines[-1]))
-        else:
-            found[name] = {"error": f"its process ended with status {process.returncode} when it was imported"}
+    processes = {name: begun(name) for name in names}
+    try:
+        for name, process in processes.items():
+            printed = ""
+            while process.returncode is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    printed, _ = process.communicate(timeout=0.2)
+                progress(name, ended=process.returncode is not None)
+            found[name] = _said(printed, process.returncode)
+    finally:
+        for process in processes.values():  # when interrupted
+            if process.poll() is None:
+                process.kill()
+                process.wait()
     return found
+
+
+def _said(printed: str, status: int) -> dict[str, str]:
+    import json  # as above
+
+    lines = printed.splitlines()
+    if status == 0 and lines:
+        return dict(json.loads(lines[-1]))
+    return {"error": f"its process ended with status {status} when it was imported"}

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-__all__ = ["UnfitError", "claimed", "hint", "unfit"]
+__all__ = ["UnfitError", "claimed", "hint", "placeholder", "unfit"]
 
 
 class UnfitError(Exception):
@@ -44,6 +44,15 @@ def hint(roots: Iterable[str]) -> str:
         if title:
             return f"{title} has no plug-in yet; `polylogit new-backend {root}` writes the outline of one"
     return ""
+
+
+# What stands for an array that does not exist yet, by its top-level package and its name.
+_PLACEHOLDERS = (("keras", "KerasTensor"),)
+
+
+def placeholder(cls: type) -> bool:
+    """Whether it has no values to compute with, whatever methods it has."""
+    return any((str(base.__module__).partition(".")[0], base.__name__) in _PLACEHOLDERS for base in cls.__mro__)
 
 
 def unfit(brought: Any, name: str) -> str:

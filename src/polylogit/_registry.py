@@ -14,7 +14,7 @@ import sys
 
 from polylogit._extras import command
 from polylogit._operations import OPERATIONS
-from polylogit._plugins import UnfitError, claimed, hint, unfit
+from polylogit._plugins import UnfitError, claimed, hint, placeholder, unfit
 from polylogit.errors import (
     BackendUnavailableError,
     UnknownBackendError,
@@ -119,6 +119,10 @@ _ARRAY_API = Specification(
 )
 
 
+# By which method a type says what it is, where no framework that is known by name defines it -> the backend to ask.
+_PROTOCOLS = {"__array_namespace__": _ARRAY_API.name, "__jax_array__": "jax"}
+
+
 def _container(name: str, target: str, package: str, extra: str) -> Specification:
     target = f"polylogit._containers.{target}"
     return Specification(name, target, (name,), package, (name,), command(extra))
@@ -135,6 +139,9 @@ CONTAINERS: dict[str, Specification] = {
         _container("polars", "tables:PolarsBackend", "narwhals", "dataframes"),
     )
 }
+
+# What people call a framework, as its module is imported -> its backend. A backend of that name comes first.
+ALIASES = {"np": "numpy", "pytorch": "torch", "tf": "tensorflow", "jnp": "jax"}
 
 # ``array_api:MODULE`` is that backend with a library in which to make arrays: for the kit, and for ``backend=``.
 NAMESPACE = f"{_ARRAY_API.name}:"
@@ -268,7 +275,33 @@ def specification_of(name: str) -> Specification | None:
             name, _ARRAY_API.target, (), package, named, f"pip install {named[-1]}", arguments=(module,)
         )
     scan_entry_points()
-    return SPECIFICATIONS.get(name)
+    return SPECIFICATIONS.get(name) or SPECIFICATIONS.get(ALIASES.get(name, ""))
+
+
+def meant(name: str) -> str:
+    """The name of a backend that is like one which does not exist; empty where none is."""
+    import difflib  # only for an error
+
+    known = [*SPECIFICATIONS, *CONTAINERS, *ALIASES, _ARRAY_API.name]
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    return ALIASES.get(close[0], close[0]) if close else ""
+
+
+def name_of_module(module: Any) -> str:
+    """The name of the backend whose framework a module belongs to: `torch`, `numpy`, `jax.numpy`.
+
+    Raises
+    ------
+    UnknownBackendError
+        When no backend serves the arrays of that module.
+    """
+    root = module.__name__.partition(".")[0]
+    scan_entry_points()
+    for specification in (*SPECIFICATIONS.values(), *CONTAINERS.values()):
+        if root in specification.roots:
+            return specification.name
+    message = f"the module {module.__name__} has no backend; known are {', '.join(SPECIFICATIONS)}."
+    raise UnknownBackendError(message)
 
 
 def _load(name: str) -> Backend:
@@ -278,10 +311,16 @@ def _load(name: str) -> Backend:
         return backend
     specification = specification_of(name)
     if specification is None:
-        message = f"backend {name!r} is not registered; known are {', '.join(SPECIFICATIONS)}. Register it with "
-        message += f'polylogit.register_backend({name!r}, "module:Class") or install the package that brings it.'
+        message = f"backend {name!r} is not registered; known are {', '.join(SPECIFICATIONS)}. "
+        if close := meant(name):
+            message += f"Did you mean {close!r}?"
+        else:
+            message += f'Register it with polylogit.register_backend({name!r}, "module:Class") or install the package '
+            message += "that brings it."
         told = [why for (left_out, _), why in LEFT_OUT.items() if left_out == name] or [hint((name,))]
         raise UnknownBackendError(message + "".join(f" {one}." for one in told if one))
+    if specification.name != name:
+        return _load(specification.name)  # by another word for it
     module, _, cls = specification.target.partition(":")
     import importlib  # as above
 
@@ -329,10 +368,11 @@ def get_backend(name_or_array: Any, /) -> Backend:
 
     Parameters
     ----------
-    name_or_array : str or array
+    name_or_array : str, module or array
         ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"`` or a registered name (its framework is imported),
-        ``"array_api:MODULE"`` for a library of the array API standard, or any array. Python numbers and sequences
-        belong to the default backend; see `use_backend`.
+        ``"array_api:MODULE"`` for a library of the array API standard, a framework's module, or any array. ``"np"``,
+        ``"pytorch"``, ``"tf"`` and ``"jnp"`` are other words for the four. Python numbers and sequences belong to the
+        default backend; see `use_backend`.
 
     Returns
     -------
@@ -358,6 +398,8 @@ def get_backend(name_or_array: Any, /) -> Backend:
     cls = type(name_or_array)
     if cls in PYTHON_TYPES:
         return default_backend()
+    if cls is type(sys):
+        return _load(name_of_module(name_or_array))
     return owner(cls)
 
 
@@ -373,8 +415,8 @@ class use_backend:  # noqa: N801  a context manager, spelled like the function i
 
     Parameters
     ----------
-    name : str
-        A backend's name; its framework is imported.
+    name : str or module
+        A backend's name, or its framework itself; it is imported.
 
     Examples
     --------
@@ -385,10 +427,13 @@ class use_backend:  # noqa: N801  a context manager, spelled like the function i
     """
 
     def __init__(self, name: Any, /) -> None:
+        if type(name) is type(sys):
+            name = name_of_module(name)
         if not isinstance(name, str):
             message = f'use_backend was given {name!r}; pass the name of a backend, for example "torch".'
             raise UnknownBackendError(message)
-        self._name, self._backend = name, _load(name)
+        self._backend = _load(name)
+        self._name = self._backend.name if name in ALIASES else name
         self._tokens: list[contextvars.Token[str]] = []
 
     def __enter__(self) -> Backend:
@@ -420,22 +465,44 @@ def missing_plugin(cls: type) -> str:
     return hint(roots)
 
 
-def _unsupported(cls: type) -> UnsupportedArrayError:
+def unsupported(cls: type, x: Any = None, *, operation: str = "softmax", argument: str = "x") -> UnsupportedArrayError:
+    """The error for an object that no backend serves, with what to pass instead.
+
+    Parameters
+    ----------
+    cls : type
+        Its class.
+    x : object, optional
+        The object itself, where it is at hand.
+    operation, argument : str, optional
+        What was called, and what the object was in the call.
+    """
+    name = f"{getattr(cls, '__module__', 'ctypes')}.{cls.__qualname__}".removeprefix("builtins.")
     if missing := missing_plugin(cls):
-        name = f"{cls.__module__}.{cls.__qualname__}"
         message = f"an object of the type {name}: {missing}. Or convert it first, for example with numpy.asarray."
         return UnsupportedArrayError(message)
+    from polylogit._remedies import remedy  # only for an error
+
+    if known := remedy(cls, x, operation=operation, argument=argument):
+        return UnsupportedArrayError(f"{argument}, an object of the type {name}, is no array: it {known}.")
     message = (
-        f"an object of the type {cls.__module__}.{cls.__qualname__} is no array that polylogit knows; it takes the "
-        f"arrays of {', '.join(SPECIFICATIONS)}, Python numbers and nested sequences of them. Convert it first, for "
-        "example with numpy.asarray, or register a backend for it with polylogit.register_backend."
+        f"an object of the type {name} is no array that polylogit knows; it takes the arrays of "
+        f"{', '.join(SPECIFICATIONS)}, Python numbers and nested sequences of them. Pass the numbers that it holds, or "
+        "register a backend for it with polylogit.register_backend."
     )
     return UnsupportedArrayError(message)
 
 
+def told(error: UnsupportedArrayError, x: Any, **words: str) -> UnsupportedArrayError:
+    """The same error, where it is that of `unsupported`, once more with the object at hand."""
+    cls = type(x)
+    return unsupported(cls, x, **words) if str(error) == str(unsupported(cls)) else error
+
+
 def _roots(cls: type) -> Iterator[str]:
     """The top-level packages that define a class and its bases, nearest first."""
-    yield from dict.fromkeys(str(base.__module__).partition(".")[0] for base in cls.__mro__)
+    # Arrays of ctypes have no module.
+    yield from dict.fromkeys(str(getattr(base, "__module__", "")).partition(".")[0] for base in cls.__mro__)
 
 
 def _candidates(cls: type) -> Iterator[str]:
@@ -497,13 +564,11 @@ def _find_owner(cls: type) -> Backend:
                 return backend
     if broken is not None:
         raise broken
-    if (
-        hasattr(cls, "__array_namespace__")
-        and not missing_plugin(cls)
-        and (backend := _load(_ARRAY_API.name)).owns(cls)
-    ):
-        return backend
-    raise _unsupported(cls)
+    if not (missing_plugin(cls) or placeholder(cls)):
+        for protocol, name in _PROTOCOLS.items():
+            if hasattr(cls, protocol) and (backend := _load(name)).owns(cls):
+                return backend
+    raise unsupported(cls)
 
 
 def implementation_of(operation: str, backend: Backend, cls: type | None = None) -> Implementation:
@@ -537,4 +602,5 @@ def owner(cls: type) -> Backend:
     try:
         return _OWNERS[cls]
     except KeyError:
-        return _INSTANCES[publish(cls)]
+        pass  # and what is raised below has nothing above it
+    return _INSTANCES[publish(cls)]

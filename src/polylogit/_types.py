@@ -7,6 +7,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as in polylogit._registry
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any, Literal, TypeVar, overload
 
     import numpy as np
@@ -18,15 +19,19 @@ if TYPE_CHECKING:
     Level = Literal["quick", "full"]
     # A plug-in may bring any name; those that are built in are here to be completed.
     BackendName = Literal["numpy", "torch", "tensorflow", "jax", "array_api"] | str
-    AnyBackend = BackendName | Backend
+    AnyBackend = BackendName | ModuleType | Backend
     # What the default backend takes, which is NumPy's unless `polylogit.use_backend` says otherwise.
-    Python = complex | list[Any] | tuple[Any, ...] | range
+    Python = list[Any] | tuple[Any, ...] | range
     NumpyArray = np.ndarray[Any, np.dtype[Any]]
+    NumpyScalar = np.floating[Any]
 else:
+    # What whoever evaluates the annotations of the public functions finds, such as beartype; wide, and free.
+    Any = AnyBackend = object
+    Axis = int | tuple[int, ...] | list[int] | None
 
     def overload(function):
         """As `typing.overload`."""
         return function
 
 
-__all__ = ["overload"]
+__all__ = ["Any", "AnyBackend", "Axis", "overload"]

@@ -5,6 +5,7 @@ framework and imports nothing.
 """
 
 __all__ = [
+    "ArgumentError",
     "AxisError",
     "AxisTypeError",
     "BackendUnavailableError",
@@ -15,8 +16,10 @@ __all__ = [
     "DifferentiationError",
     "MaskError",
     "MixedBackendsError",
+    "OutputError",
     "PolylogitError",
     "RecordingWarning",
+    "TemperatureError",
     "UnknownBackendError",
     "UnknownOperationError",
     "UnsupportedArrayError",
@@ -28,6 +31,10 @@ class PolylogitError(Exception):
 
     # TensorFlow's AutoGraph replaces an exception that it does not know by one of its own, unless this is set.
     ag_pass_through = True
+
+
+class ArgumentError(PolylogitError, TypeError):
+    """A call names an argument that the function does not have, or lacks its array."""
 
 
 class UnsupportedArrayError(PolylogitError, TypeError):
@@ -48,6 +55,14 @@ class AxisTypeError(PolylogitError, TypeError):
 
 class MaskError(PolylogitError, ValueError):
     """The shape of ``where`` does not broadcast to the shape of the logits."""
+
+
+class TemperatureError(PolylogitError, ValueError):
+    """A temperature is not a positive finite number, or its shape does not broadcast to the shape of the logits."""
+
+
+class OutputError(PolylogitError, ValueError):
+    """What was given as ``out`` cannot take the result: another shape, read-only, or elements that share memory."""
 
 
 class MixedBackendsError(PolylogitError, TypeError):

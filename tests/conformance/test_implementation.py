@@ -6,7 +6,9 @@ from scipy.special import expit
 
 import polylogit
 from polylogit import conformance
-from polylogit.conformance._implementation import Implementation
+from polylogit.conformance._implementation import Implementation, implementation_of
+from polylogit.conformance._request import Request
+from polylogit.conformance._run_case import raised
 from polylogit.errors import ConformanceError
 
 from .kernels.faults import softmax
@@ -81,3 +83,34 @@ def test_a_custom_operator_without_a_forward_mode_is_not_taken_for_a_wrong_one()
 def test_a_device_that_is_not_there_is_named():
     with pytest.raises(ConformanceError, match="device='cuda': numpy makes no array there"):
         conformance.check(softmax, "softmax", device="cuda")
+
+
+def test_a_function_without_return_is_named_so_once_for_each_dtype():
+    def forgetful(x, axis=-1):
+        np.exp(x)
+
+    report = conformance.check(forgetful, "softmax", level="quick", dtypes=["float32", "float64"], only=["shapes"])
+    assert {result.message for result in report.results} == {
+        "refused with TypeError: it returned None; a function without `return` does"
+    }
+    assert len(report.results) == 2
+    assert not report.passed
+
+
+def test_what_cannot_be_called_is_no_implementation():
+    with pytest.raises(ConformanceError, match="is a float, which cannot be called"):
+        implementation_of("numpy", "softmax", "math:pi")
+
+
+@pytest.mark.requires("jax")
+def test_a_function_compiled_with_a_traced_axis_is_told_how_to_be_compiled():
+    import jax
+
+    def along(x, axis=-1):
+        return jax.nn.softmax(x, axis=axis)
+
+    asked = Request(np.ones((2, 3)), "float32", axis=-1)
+    for compiled, works in ((jax.jit(along), False), (jax.jit(along, static_argnames="axis"), True)):
+        answer = implementation_of("jax", "softmax", compiled).ask(asked)
+        assert (answer.error is None) == works
+        assert works or 'jax.jit(function, static_argnames="axis")' in raised(answer.error)

@@ -53,7 +53,7 @@ def test_the_page_shows_what_was_printed():
     assert "Not explained" not in printed
     page = " ".join((mutants.PRINTED.parents[1] / "conformance.md").read_text().split())
     assert f"Of {made} mutants the kit kills {killed}" in page
-    assert f"{reported} it reports" in page
-    assert f"{refuses} refuse more" in page
-    assert f"{equivalent} are right, and it misses {missed}" in page
+    assert f"It reports {reported} as" in page
+    assert f"{refuses} as supporting less" in page
+    assert f"{equivalent} are correct, and it misses {missed}" in page
     assert f"let {fixed} of the {made} pass" in page

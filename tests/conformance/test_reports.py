@@ -249,6 +249,8 @@ def test_names_and_messages_are_text_in_every_form(hostile, tmp_path):
 def test_a_report_and_a_comparison_are_a_line_and_in_a_notebook_a_table(report):
     assert repr(report).startswith(f"<Report disagrees: {report.counts['failed']} failed, ")
     assert "\n" not in repr(report)
+    assert str(report) == report.summary()
+    assert len(str(report).splitlines()[0]) < 200
     assert "<table" in report._repr_html_()
     x = np.random.default_rng(0).normal(size=(4, 3))
     found = polylogit.porting.compare(polylogit.softmax(x), polylogit.softmax(x, axis=0))

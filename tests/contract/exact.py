@@ -101,6 +101,8 @@ class _Rows(NamedTuple):
 
 
 def _arithmetic(x: Array) -> Array:
+    if x.dtype == object:  # numbers of mpmath's already
+        return x
     if x.dtype == np.float64 and x.size <= _MPMATH_LIMIT:
         mpmath.mp.prec = 200
         return _mpf(x.astype(object))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)])
 BLOCK = re.compile(r"^```(?:python|{code-block} python\n:caption: (\S+)\n)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-FRAMEWORK = re.compile(r"\b(torch|tensorflow|jax|dask|xarray|pandas|polars)\b")
+FRAMEWORK = re.compile(r"\b(torch|tensorflow|jax|flax|equinox|dask|xarray|pandas|polars)\b")
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

@@ -26,11 +26,11 @@ def test_the_page_says_what_was_printed() -> None:
     right = accused[0][1]
     text = " ".join((DOCS / "conformance.md").read_text().split())
     assert (
-        f"It catches {caught} of {faults} faults and accuses {accused[0][0]} of {right} right implementations" in text
+        f"It catches {caught} of {faults} faults and fails {accused[0][0]} of {right} correct implementations" in text
     )
-    assert f"On float32 and float64 that catches {allclose} of {faults}" in text
+    assert f"With float32 and float64 that catches {allclose} of {faults}" in text
     assert with_float16 == faults
-    assert f"{accused[2][0]} of the {right} right implementations too" in text
+    assert f"including {accused[2][0]} of the {right} correct implementations" in text
 
 
 def test_all_were_caught_and_nobody_was_accused() -> None:

@@ -131,6 +131,11 @@ DTYPES = (
     None, "float32", "float64", "float16", "bfloat16", "float8_e5m2", "int32", "complex64", "nonsense", "", float, int,
     np.float32, np.dtype("f2"), ml_dtypes.bfloat16, 3, object(), np.longdouble, "f4", "<f8", bool, str,
 )  # fmt: skip
+TEMPERATURES = (
+    None, 1.0, 2, 0.5, 1e-300, 1e300, 5e-324, 0, -1.0, np.nan, np.inf, True, 1j, "2", [2.0], [[1.0], [2.0]],
+    np.float32(3), np.array([0.5, 2.0, 1.0]), np.ones((2, 1)), np.ones((4, 4)),
+    np.array([1, 0]), {}, ml_dtypes.bfloat16(2), (),
+)  # fmt: skip
 BACKENDS = (*INSTALLED, "array_api", "dask", "array_api:numpy", "nothing", "", 3, np, None)
 
 
@@ -148,6 +153,10 @@ def calls(draw: Any) -> Call:
             arguments["where"] = _mask(draw)
     if draw(st.integers(0, 2)) == 0:
         arguments["dtype"] = draw(st.sampled_from(DTYPES))
+    if draw(st.integers(0, 4)) == 0:
+        arguments["temperature"] = draw(st.sampled_from(TEMPERATURES))
+    if draw(st.integers(0, 9)) == 0:
+        arguments["out"] = draw(st.sampled_from((np.empty(3), np.empty((2, 3), np.float32), [0.0], x, None)))
     if draw(st.integers(0, 4)) == 0:
         arguments["backend"] = draw(st.sampled_from(BACKENDS))
     return Call(operation, x, arguments, draw(st.integers(0, 5)) == 0)
@@ -176,7 +185,7 @@ def holds(call: Call) -> str:
                 y = function(call.x, **call.arguments)
         except PolylogitError as error:
             return type(error).__name__ if str(error) else "an error without a message"
-        values = np.asarray(_values(y)).astype("float64")
+        values = np.array(_values(y)).astype("float64")  # of its own: the call may have written into x
         shape = getattr(np.asarray(call.x) if _is_labelled(call.x) else call.x, "shape", None)
         if shape is not None:
             assert values.shape == tuple(int(n) for n in shape), f"{values.shape} of {shape}"

@@ -270,4 +270,6 @@ def test_scalars_give_scalars(name: str) -> None:
     for x in (np.float16(1), np.float64(1), np.longdouble(1)):
         assert type(call(name, x)) is type(x)
     assert type(call(name, np.int8(1))) is np.float64
-    assert type(call(name, 1.5)) is np.ndarray
+    for x in (1.5, 3, True):
+        assert type(call(name, x)) is np.float64
+    assert type(call(name, np.array(1.5))) is np.ndarray

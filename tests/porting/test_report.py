@@ -17,11 +17,11 @@ from rich.console import Console
 import polylogit
 from polylogit import _page
 from polylogit._cli import polylogit as commands
+from polylogit._progress import bar, listening, say, steps
 from polylogit.errors import ComparisonError
 from polylogit.porting import compare
 from polylogit.porting._figures import Figure, figure, times
 from polylogit.porting._isolate import Isolation, Pair
-from polylogit.porting._progress import bar, listening, say, steps
 from polylogit.porting._tree import Node, reach, tree_of
 
 RNG = np.random.default_rng(0)
@@ -348,7 +348,7 @@ def test_an_error_goes_through_the_bar_and_ends_it() -> None:
 @pytest.mark.parametrize("command", ["compare", "compare-tokens"])
 def test_the_commands_have_the_bar(command: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    monkeypatch.setattr("polylogit.porting._progress.bar", lambda: listening(lambda what, *_: told.append(what)))
+    monkeypatch.setattr("polylogit._progress.bar", lambda **_: listening(lambda what, *_: told.append(what)))
     np.save(tmp_path / "x.npy", polylogit.log_softmax(X))
     np.save(tmp_path / "y.npy", polylogit.log_softmax(2 * X))
     np.save(tmp_path / "tokens.npy", np.zeros(len(X), int))

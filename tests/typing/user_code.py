@@ -22,10 +22,13 @@ def arrays(x: NDArray[np.float32], tensor: torch.Tensor, array: jax.Array) -> No
     assert_type(polylogit.log_softmax(tensor, 0, dtype=torch.float64), torch.Tensor)
     assert_type(polylogit.sigmoid(array), jax.Array)
     assert_type(polylogit.softmax(array, axis_name="vocabulary"), jax.Array)
+    assert_type(polylogit.log_softmax(tensor, temperature=tensor[:, :1]), torch.Tensor)
+    assert_type(polylogit.sigmoid(x, temperature=0.5, out=x), NDArray[np.float32])
 
 
 def numbers_and_sequences() -> float:
-    polylogit.sigmoid(0.0).item()
+    assert_type(polylogit.sigmoid(0.0), np.floating[Any])
+    assert_type(polylogit.softmax(1, None, dtype="float32"), np.floating[Any])
     return float(polylogit.softmax([[1.0, 2.0], [3, 4]], axis=0).sum() + polylogit.log_softmax((1, 2), None).min())
 
 

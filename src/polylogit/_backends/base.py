@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from polylogit._contract import check_logits_dtype
+from polylogit._contract import check_logits_dtype, check_temperature, check_temperature_dtype
 from polylogit._operations import OPERATIONS
 from polylogit.errors import ConversionError, MixedBackendsError, UnknownOperationError
 
@@ -32,6 +32,7 @@ __all__ = [
     "host_array",
     "no_values",
     "overlaps",
+    "seen_temperature",
     "unknown_dtype",
 ]
 
@@ -77,6 +78,9 @@ SPELLING = {
     "no dropout": "p = 0  # no dropout when comparing",
     "attached": "y, pullback = polylogit.vjp(polylogit.softmax, x)",
     "split rows": "gather them first",
+    "stack": "numpy.asarray({x})",
+    "stack rows": "numpy.asarray({x})",
+    "stack numbers": "numpy.asarray({x})",
     "import": "",
     "array": "",
     "pullback": "",
@@ -116,6 +120,11 @@ class Backend(ABC):
         Whether ``where=`` may be a NumPy array, which goes by position where the logits have labels.
     names_axes : bool
         Whether a mapped function may name an axis over which a row goes on: the operations then take ``axis_name=``.
+    takes_temperature : bool
+        Whether the operations take ``temperature=``, a float or an array of the framework; see `along_axes` in
+        `polylogit.extend`, which does.
+    takes_out : bool
+        Whether the operations take ``out=``, an array to write the result to.
     namespace : str
         The module that has NumPy's functions under their names, for the forms of the conformance kit; empty for none.
     spelling : dict of str to str
@@ -131,6 +140,8 @@ class Backend(ABC):
     version: ClassVar[str] = ""
     takes_numpy_masks: ClassVar[bool] = False
     names_axes: ClassVar[bool] = False
+    takes_temperature: ClassVar[bool] = False
+    takes_out: ClassVar[bool] = False
     namespace: ClassVar[str] = ""
     spelling: ClassVar[dict[str, str]] = {}
 
@@ -190,6 +201,10 @@ class Backend(ABC):
     @abstractmethod
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """The values as a NumPy array on the host, dtype kept (bfloat16 and float8 as those of ml_dtypes)."""
+
+    def number(self, value: Any) -> Any:
+        """A Python number as this framework holds one: an array without axes, unless it has scalars of its own."""
+        return self.asarray(value)
 
     # --- for `polylogit.convert`; by default values are copied both ways -------------------------------------------
 
@@ -327,6 +342,28 @@ def host_array(value: Any) -> np.ndarray[Any, Any]:
     if array.dtype.kind in "OSUMm" or array.dtype.names is not None:
         check_logits_dtype(str(array.dtype), "other")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def seen_temperature(given: Any) -> Any:
+    """A temperature of Python's or NumPy's, checked: a float, or where it has dimensions an array.
+
+    Raises
+    ------
+    TemperatureError
+        For one that is not positive and finite.
+    DTypeError
+        For a bool, a complex number and what else is no real number.
+    """
+    if type(given) is float or type(given) is int:
+        check_temperature(given)
+        return float(given)
+    array = host_array(given)
+    kind = "floating" if array.dtype.kind in "fV" else "integer" if array.dtype.kind in "iu" else "other"
+    check_temperature_dtype(str(array.dtype), kind)
+    wide = array.astype("float64")
+    for end in (wide.min(), wide.max()) if wide.size else ():  # NaN is both
+        check_temperature(float(end))
+    return array if array.ndim else float(wide)
 
 
 _PROTOCOLS = ("__array__", "__dlpack__", "__array_namespace__")

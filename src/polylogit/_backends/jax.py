@@ -21,9 +21,17 @@ import numpy as np
 from jax import lax
 
 from polylogit._backends.base import Backend, Loan, frozen, holds_numpy, host_array, no_values, unknown_dtype
-from polylogit._backends.rows import Primitives, checked, compute, dtypes, floating
+from polylogit._backends.rows import (
+    Primitives,
+    check_temperature,
+    checked,
+    compute,
+    dtypes,
+    elementwise,
+    floating,
+)
 from polylogit._contract import wrong_direction
-from polylogit.errors import AxisError, ConversionError, DTypeError
+from polylogit.errors import AxisError, AxisTypeError, ConversionError, DTypeError, UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,12 +50,42 @@ class _Operation(NamedTuple):
     masked: float
 
 
+_native_softmax = jax.nn.softmax
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _softmax_with_rule(x: Any, axis: Any) -> Any:
+    with jax.softmax_custom_jvp(False):
+        return _native_softmax(x, axis)
+
+
+def _softmax_rule(axis: Any, primals: Any, tangents: Any) -> Any:
+    (tangent,) = tangents
+    y = _softmax_with_rule(*primals, axis)
+    return y, y * (tangent - (y * tangent).sum(axis, keepdims=True))
+
+
+_softmax_with_rule.defjvp(_softmax_rule)
+
+
+def _native_softmax_traced(x: Any, axis: Any) -> Any:
+    """``jax.nn.softmax``, for what traces it.
+
+    Under jax_enable_checks JAX refuses to trace its own softmax where that has a rule for its derivative
+    (jax_softmax_custom_jvp): the check counts an argument that was left at its default and finds no name for it.
+    Here is the same rule, on a function without such an argument.
+    """
+    if jax.config.jax_enable_checks and jax.config.jax_softmax_custom_jvp:
+        return _softmax_with_rule(x, axis)
+    return _native_softmax(x, axis)
+
+
 # From the distances to the maximum of a row and the sum of their exponentials.
-_SOFTMAX = _Operation(jax.nn.softmax, lambda shifted, total: jnp.exp(shifted) * (1 / total), 0.0)
+_SOFTMAX = _Operation(_native_softmax_traced, lambda shifted, total: jnp.exp(shifted) * (1 / total), 0.0)
 _LOG_SOFTMAX = _Operation(jax.nn.log_softmax, lambda shifted, total: shifted - jnp.log(total), -math.inf)
 
 # Compiled, they take a seventh of the time. Inlined, a trace holds the operations alone, as it would without.
-_softmax = jax.jit(jax.nn.softmax, static_argnums=1, inline=True)
+_softmax = jax.jit(_native_softmax_traced, static_argnums=1, inline=True)
 _log_softmax = jax.jit(jax.nn.log_softmax, static_argnums=1, inline=True)
 _sigmoid = jax.jit(jax.nn.sigmoid, inline=True)
 
@@ -57,25 +95,37 @@ def _within(function: Callable[[Any], Any], x: Any, working: Any, result: Any) -
     return function(x.astype(working)).astype(result)
 
 
+_TRACED_AXIS = (
+    "axis is traced, as jax.jit traces every argument, and has no value here; have it compiled in: "
+    'jax.jit(function, static_argnames="axis").'
+)
+
+
 # --- the operations --------------------------------------------------------------------------------------------------
 
 
-def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, axis_name: Any = None) -> Any:
+def softmax(
+    x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None, axis_name: Any = None
+) -> Any:
     """See `polylogit.softmax`."""
     if axis_name is not None:
-        return _across(_SOFTMAX, x, axis, where, dtype, axis_name)
-    return _along_axes(_SOFTMAX, x, axis, where, dtype)
+        return _across(_SOFTMAX, x, axis, where, dtype, temperature, axis_name)
+    return _along_axes(_SOFTMAX, x, axis, where, dtype, temperature)
 
 
-def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, axis_name: Any = None) -> Any:
+def log_softmax(
+    x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None, axis_name: Any = None
+) -> Any:
     """See `polylogit.log_softmax`."""
     if axis_name is not None:
-        return _across(_LOG_SOFTMAX, x, axis, where, dtype, axis_name)
-    return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
+        return _across(_LOG_SOFTMAX, x, axis, where, dtype, temperature, axis_name)
+    return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype, temperature)
 
 
-def sigmoid(x: Any, dtype: Any = None) -> Any:
+def sigmoid(x: Any, dtype: Any = None, temperature: Any = None) -> Any:
     """See `polylogit.sigmoid`."""
+    if temperature is not None:
+        return elementwise(_Primitives, _sigmoid, x, dtype, temperature)
     return _elementwise(_sigmoid, x, dtype)
 
 
@@ -106,10 +156,15 @@ def _elementwise(compiled: Callable[[Any], Any], x: Any, dtype: Any) -> Any:
     return _within(compiled, x, working, result)
 
 
-def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
+def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> Any:
     result, working = dtypes(_Primitives, x.dtype, dtype)
+    if isinstance(axis, _Tracer):
+        raise AxisTypeError(_TRACED_AXIS)
     axes = checked(_Primitives, x, axis, where)
-    return _compute(operation, x, where, axes, result, working, traced=isinstance(x, _Tracer))
+    if temperature is None:
+        return _compute(operation, x, where, axes, result, working, traced=isinstance(x, _Tracer))
+    check_temperature(_Primitives, x, temperature)
+    return _compute_over(operation, x, where, axes, result, working, temperature)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), static_argnames="traced", inline=True)
@@ -120,6 +175,20 @@ def _compute(
     if traced:
         x = _sealed(x)
     return compute(_Primitives, operation.native, operation.masked, x, where, axes, result, working)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5), inline=True)
+def _compute_over(
+    operation: _Operation, x: Any, where: Any, axes: Any, result: Any, working: Any, temperature: Any
+) -> Any:
+    """The same over a temperature; what is divided is sealed too, as XLA makes a product of it."""
+    precise = _Primitives.precise(working)
+    x, over = _sealed(x.astype(precise)), jnp.asarray(temperature, precise)
+
+    def normalised(rows: Any, axis: Any) -> Any:
+        return operation.native(_sealed(rows), axis)
+
+    return compute(_Primitives, normalised, operation.masked, x, where, axes, result, working, over)
 
 
 def _sealed(x: Any) -> Any:
@@ -138,7 +207,13 @@ def _sealed(x: Any) -> Any:
 # --- rows that go on over the named axes of a mapped function --------------------------------------------------------
 
 
-def _across(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, axis_name: Any) -> Any:
+def _across(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any, axis_name: Any) -> Any:
+    if temperature is not None:
+        message = (
+            "temperature= and axis_name= were given in one call, and a row that goes on over devices does not take "
+            f"the former; divide the logits: polylogit.softmax(x / temperature, axis_name={axis_name!r})."
+        )
+        raise UnsupportedArrayError(message)
     result, working = dtypes(_Primitives, x.dtype, dtype)
     axes = checked(_Primitives, x, axis, where)
     names = tuple(axis_name) if isinstance(axis_name, (tuple, list)) else (axis_name,)
@@ -246,6 +321,18 @@ class _Primitives(Primitives):
     def fill(some: Any, dtype: Any) -> Any:
         return jnp.where(some, -jnp.inf, 0.0).astype(dtype)
 
+    @classmethod
+    def precise(cls, working: Any) -> Any:
+        return cls.wide if jax.config.jax_enable_x64 else working
+
+    @staticmethod
+    def constant(x: Any) -> Any:
+        return lax.stop_gradient(x)
+
+    @staticmethod
+    def top(rows: Any, axis: Any) -> Any:
+        return jnp.max(lax.stop_gradient(rows), axis, keepdims=True, initial=-jnp.inf)
+
 
 def _any_dtype(given: Any) -> Any:
     dtype = _Primitives.dtype(given)
@@ -258,10 +345,32 @@ def _any_dtype(given: Any) -> Any:
 # --- the backend -----------------------------------------------------------------------------------------------------
 
 
+def _array(x: Any) -> Any:
+    """An array; of what holds one and says so, such as a parameter of Flax's nnx or a variable of Keras, that one."""
+    return x if isinstance(x, jax.Array) else x.__jax_array__()
+
+
+def _of_held(operation: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(operation)
+    def serve(x: Any, *args: Any, **kwargs: Any) -> Any:
+        return operation(_array(x), *args, **kwargs)
+
+    return serve
+
+
+_TRACED: dict[str, Callable[..., Any]] = {"softmax": softmax, "log_softmax": log_softmax, "sigmoid": sigmoid}
+_CONCRETE: dict[str, Callable[..., Any]] = {
+    **_TRACED,
+    "softmax": _concrete_softmax,
+    "log_softmax": _concrete_log_softmax,
+}
+
+
 class JaxBackend(Backend):
     """JAX; see `polylogit.extend.Backend`."""
 
     name = "jax"
+    takes_temperature = True
     writable = False
     names_axes = True
     namespace = "jax.numpy"
@@ -285,6 +394,9 @@ class JaxBackend(Backend):
         "norm epsilon": "flax.linen.LayerNorm(epsilon=epsilon)  # the original's epsilon; the default is 1e-6",
         "layout": "x = jnp.transpose(x, {back})",
         "split rows": "y = polylogit.softmax(x, axis_name=name)",
+        "stack": "jnp.stack({x})",
+        "stack rows": "jnp.array({x})",
+        "stack numbers": "jnp.array({x})",
         "import": "import jax, jax.numpy as jnp",
         "array": "jnp.array({values}, dtype=jnp.{dtype})",
         "pullback": "jax.vjp(lambda x: {call}, x)[1](g)[0]",
@@ -296,20 +408,18 @@ class JaxBackend(Backend):
     }
     always_compiles = "jit"
 
-    softmax = staticmethod(softmax)
-    log_softmax = staticmethod(log_softmax)
-    sigmoid = staticmethod(sigmoid)
+    softmax = staticmethod(_of_held(softmax))
+    log_softmax = staticmethod(_of_held(log_softmax))
+    sigmoid = staticmethod(_of_held(sigmoid))
 
     def owns(self, cls: type) -> bool:
-        """Arrays and the tracers of every transformation."""
-        return issubclass(cls, (_Tracer, jax.Array))
+        """Arrays, the tracers of every transformation, and what holds one of these and says so."""
+        return issubclass(cls, (_Tracer, jax.Array)) or hasattr(cls, "__jax_array__")
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
-        """Arrays that no transformation traces have a form of their own."""
-        concrete = {"softmax": _concrete_softmax, "log_softmax": _concrete_log_softmax}
-        if operation in concrete and not issubclass(cls, _Tracer):
-            return concrete[operation]
-        return super().implementation(operation, cls)
+        """Arrays that no transformation traces have a form of their own; most types need no look at what they hold."""
+        forms = _TRACED if issubclass(cls, _Tracer) else _CONCRETE if issubclass(cls, jax.Array) else {}
+        return forms.get(operation) or super().implementation(operation, cls)
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """See `Backend.asarray`; without 64-bit mode, 64-bit NumPy arrays become 32-bit, as everywhere in JAX."""
@@ -387,7 +497,7 @@ class JaxBackend(Backend):
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """By ``jax.vjp``."""
-        y, pull = jax.vjp(lambda x: function(x, **kwargs), floating(_Primitives, x))
+        y, pull = jax.vjp(lambda x: function(x, **kwargs), floating(_Primitives, _array(x)))
 
         def pullback(cotangent: Any) -> Any:
             return pull(self._like(cotangent, y, "cotangent"))[0]
@@ -396,7 +506,7 @@ class JaxBackend(Backend):
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """By ``jax.jvp``."""
-        x = floating(_Primitives, x)
+        x = floating(_Primitives, _array(x))
         y, tangent_out = jax.jvp(lambda x: function(x, **kwargs), (x,), (self._like(tangent, x, "tangent"),))
         return y, tangent_out
 

@@ -8,14 +8,25 @@ framework.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
-from polylogit._contract import check_floating, check_logits_dtype, check_mask, check_mask_shape, normalize_axis
+from polylogit._contract import (
+    check_floating,
+    check_logits_dtype,
+    check_mask,
+    check_mask_shape,
+    check_temperature_dtype,
+    check_temperature_shape,
+    constant_along,
+    normalize_axis,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Primitives", "along_axes", "checked", "compute", "dtypes", "elementwise", "floating"]
+__all__ = ["Primitives", "along_axes", "check_temperature", "checked", "compute", "dtypes", "elementwise", "floating"]
+__all__ += ["quotient", "tempered"]
 
 
 class Primitives:
@@ -85,6 +96,23 @@ class Primitives:
         """-inf where `some` is True and 0 elsewhere."""
         raise NotImplementedError
 
+    # --- for ``temperature=`` alone ---------------------------------------------------------------------------
+
+    @classmethod
+    def precise(cls, working: Any) -> Any:
+        """The dtype to divide by a temperature in: the widest that there is."""
+        return cls.wide
+
+    @staticmethod
+    def constant(x: Any) -> Any:
+        """`x`, as what no derivative goes through."""
+        raise NotImplementedError
+
+    @staticmethod
+    def top(rows: Any, axis: Any) -> Any:
+        """The largest entry of each row; keeps the axis."""
+        raise NotImplementedError
+
 
 def dtypes(primitives: type[Primitives], given: Any, asked: Any) -> tuple[Any, Any]:
     """The dtype of the result and the one to compute in, from that of the logits and from ``dtype=``.
@@ -121,6 +149,7 @@ def compute(
     axes: Any,
     result: Any,
     working: Any,
+    temperature: Any = None,
 ) -> Any:
     """What `checked` and `dtypes` had nothing against: ``normalised(rows, axis)`` between joining and splitting.
 
@@ -128,6 +157,9 @@ def compute(
     with no entry left is filled with zeros: no NaN arises that a derivative could carry.
     """
     join, split, axis = primitives.moves(x, axes, where is not None)
+    if temperature is not None:
+        normalised = tempered(primitives, normalised, x, axes, join, working, temperature)
+        working = primitives.precise(working)
     rows = join(primitives.cast(x, working))
     if where is None:
         y = normalised(rows, axis)
@@ -146,17 +178,108 @@ def along_axes(
     axis: Any,
     where: Any,
     dtype: Any,
+    temperature: Any = None,
 ) -> Any:
     """softmax or log_softmax, by ``normalised(rows, axis)``, with everything that a call may ask for."""
     result, working = dtypes(primitives, x.dtype, dtype)
     axes = checked(primitives, x, axis, where)
-    return compute(primitives, normalised, masked_value, x, where, axes, result, working)
+    if temperature is not None:
+        check_temperature(primitives, x, temperature)
+    return compute(primitives, normalised, masked_value, x, where, axes, result, working, temperature)
 
 
-def elementwise(primitives: type[Primitives], function: Callable[[Any], Any], x: Any, dtype: Any) -> Any:
-    """A function of each element, with ``dtype=``."""
+def elementwise(
+    primitives: type[Primitives], function: Callable[[Any], Any], x: Any, dtype: Any, temperature: Any = None
+) -> Any:
+    """A function of each element, with ``dtype=`` and ``temperature=``."""
     result, working = dtypes(primitives, x.dtype, dtype)
-    return primitives.cast(function(primitives.cast(x, working)), result)
+    if temperature is None:
+        return primitives.cast(function(primitives.cast(x, working)), result)
+    check_temperature(primitives, x, temperature)
+    precise = primitives.precise(working)
+    if not isinstance(temperature, float):
+        temperature = primitives.cast(temperature, precise)
+    over = quotient(primitives, primitives.cast(x, precise), temperature)
+    return primitives.cast(function(primitives.cast(over, working)), result)
+
+
+# --- temperatures ----------------------------------------------------------------------------------------------------
+
+
+def check_temperature(primitives: type[Primitives], x: Any, temperature: Any) -> None:
+    """Refuse an array of temperatures of another kind of numbers, or that does not fit the logits.
+
+    Numbers have been checked when they come here.
+    """
+    if not isinstance(temperature, float):
+        check_temperature_dtype(primitives.name(temperature.dtype), primitives.kind(temperature.dtype))
+        if primitives.rank(temperature) is not None and primitives.rank(x) is not None:
+            check_temperature_shape(temperature.shape, x.shape)
+
+
+def tempered(
+    primitives: type[Primitives],
+    normalised: Callable[[Any, Any], Any],
+    x: Any,
+    axes: Any,
+    join: Callable[[Any], Any],
+    working: Any,
+    temperature: Any,
+) -> Callable[[Any, Any], Any]:
+    """`normalised` in `working`, of rows that come in the precise dtype and are divided by a temperature first.
+
+    A rounded quotient x / T is off by |x / T| roundings, which may be more than all digits of a distance. So where a
+    row has one temperature its maximum is subtracted first. A distance d is then off by 2 d roundings, as the bounds
+    allow, or by those of the precise dtype and the one that makes it narrow. Where a row has several there is nothing
+    to subtract, and all stays precise.
+    """
+    shared, shape, precise = True, (), primitives.precise(working)
+    if not isinstance(temperature, float):
+        temperature = primitives.cast(temperature, precise)
+        shape, rank = temperature.shape, primitives.rank(x)
+        known = primitives.rank(temperature) is not None
+        shared = known and (not len(shape) or (rank is not None and constant_along(shape, rank, axes)))
+        if not (known and not len(shape)):
+            temperature = join(primitives.broadcast(temperature, x))
+
+    def divided(rows: Any, axis: Any) -> Any:
+        if not shared:
+            return normalised(quotient(primitives, rows, temperature), axis)
+        top = primitives.top(rows, axis)
+        top = primitives.where(top != -math.inf, top, 0.0)
+        if working == precise:
+            distances = quotient(primitives, *_halved(primitives, rows, top, temperature))
+        else:
+            distances = quotient(primitives, rows - top, temperature)
+        return normalised(primitives.cast(distances, working), axis)
+
+    return divided
+
+
+def _halved(primitives: type[Primitives], rows: Any, top: Any, temperature: Any) -> tuple[Any, Any]:
+    """Numerator and denominator of ``(rows - top) / temperature``, which the precise dtype is no wider than.
+
+    Above 1, all three are halved, which is exact: the distance of two large logits may overflow where that over the
+    temperature does not.
+    """
+    if isinstance(temperature, float):
+        if temperature <= 1.0:
+            return rows - top, temperature
+        return rows * 0.5 - top * 0.5, temperature * 0.5
+    half = primitives.where(temperature > 1.0, primitives.constant(temperature) * 0.0 + 0.5, 1.0)
+    return rows * half - top * half, temperature * half
+
+
+def quotient(primitives: type[Primitives], x: Any, temperature: Any) -> Any:
+    """``x / temperature``; to temperatures in an array an infinite quotient gives no derivative, rather than NaN.
+
+    The derivative is the quotient times what comes from above, which is 0 where the result is 0 or 1.
+    """
+    if isinstance(temperature, float):
+        return x / temperature
+    fixed = x / primitives.constant(temperature)
+    finite = abs(fixed) != math.inf
+    return primitives.where(finite, primitives.where(finite, x, 0.0) / temperature, fixed)
 
 
 def floating(primitives: type[Primitives], x: Any) -> Any:

@@ -94,21 +94,26 @@ _LOG_SOFTMAX = _Operation(gen_nn_ops.log_softmax, _long_log_softmax, -math.inf, 
 # --- the operations --------------------------------------------------------------------------------------------------
 
 
-def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
     """See `polylogit.softmax`."""
-    return _along_axes(_SOFTMAX, x, axis, where, dtype)
+    return _along_axes(_SOFTMAX, x, axis, where, dtype, temperature)
 
 
-def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
     """See `polylogit.log_softmax`."""
-    return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
+    return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype, temperature)
 
 
-def sigmoid(x: Any, dtype: Any = None) -> Any:
+def sigmoid(x: Any, dtype: Any = None, temperature: Any = None) -> Any:
     """See `polylogit.sigmoid`."""
-    if dtype is None and x.dtype in _NATIVE:
+    if dtype is None and temperature is None and x.dtype in _NATIVE:
         return gen_math_ops.sigmoid(x)
-    return elementwise(_Primitives, gen_math_ops.sigmoid, tf.convert_to_tensor(x), dtype)
+    return elementwise(_Primitives, gen_math_ops.sigmoid, tf.convert_to_tensor(x), dtype, _temperature(temperature))
+
+
+def _temperature(given: Any) -> Any:
+    """A variable's value; numbers as they are."""
+    return given if given is None or isinstance(given, float) else tf.convert_to_tensor(given)
 
 
 def _eager_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
@@ -137,11 +142,12 @@ def _eager_log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = N
     return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
 
 
-def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
+def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> Any:
     x = tf.convert_to_tensor(x)
     if where is not None:
         where = tf.convert_to_tensor(where)
-    return along_axes(_Primitives, operation.normalised, operation.masked, x, axis, where, dtype)
+    given = _temperature(temperature)
+    return along_axes(_Primitives, operation.normalised, operation.masked, x, axis, where, dtype, given)
 
 
 _Moves = tuple["Callable[[Any], Any]", "Callable[[Any], Any]"]
@@ -299,12 +305,20 @@ class _Primitives(Primitives):
     def fill(some: Any, dtype: Any) -> Any:
         return tf.where(some, tf.constant(-math.inf, dtype), tf.constant(0.0, dtype))
 
+    @staticmethod
+    def constant(x: Any) -> Any:
+        return tf.stop_gradient(x)
+
+    @staticmethod
+    def top(rows: Any, axis: Any) -> Any:
+        return tf.stop_gradient(tf.reduce_max(rows, axis, keepdims=True))
+
 
 # --- the backend -----------------------------------------------------------------------------------------------------
 
 # Containers of several tensors: what looks like one array is not, and padding or gathering it is the caller's choice.
 _CONTAINERS = {
-    tf.RaggedTensor: "x.to_tensor() with where=tf.sequence_mask(x.row_lengths())",
+    tf.RaggedTensor: "x.to_tensor() with where=tf.ones_like(x, dtype=tf.bool).to_tensor()",
     tf.SparseTensor: "tf.sparse.to_dense(x)",
     tf.IndexedSlices: "tf.convert_to_tensor(x)",
 }
@@ -314,6 +328,7 @@ class TensorflowBackend(Backend):
     """TensorFlow; see `polylogit.extend.Backend`."""
 
     name = "tensorflow"
+    takes_temperature = True
     writable = False
     wraps_containers = True
     namespace = "tensorflow.experimental.numpy"
@@ -340,6 +355,9 @@ class TensorflowBackend(Backend):
         "layout": "x = tf.transpose(x, {back})",
         "heads": "x = tf.reshape(x, [*x.shape[:-1], {heads}, {size}])  # heads first, then their size",
         "split rows": "make one of them, with tf.experimental.dtensor.pack(shards, layout)",
+        "stack": "tf.stack({x})",
+        "stack rows": "tf.stack({x})",
+        "stack numbers": "tf.stack({x})",
         "import": "import tensorflow as tf",
         "array": "tf.constant({values}, dtype=tf.{dtype})",
         "no second softmax": (

@@ -52,12 +52,18 @@ _VECTOR_BYTES = {"AVX2": 32, "AVX512": 64}.get(torch.backends.cpu.get_cpu_capabi
 _SMALL_BYTES = 4 * _CHAIN
 
 # Module-level names: looking them up in torch would take as long as the rest of what is done before the call.
-_FLOAT32 = torch.float32
+_FLOAT32, _FLOAT64 = torch.float32, torch.float64
 _native_sigmoid = torch.sigmoid
 
 # NumPy's side of these is in ml_dtypes; they cross as the integer of the same width.
 _FLOAT8 = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz")
 _BY_BITS = {"bfloat16": torch.int16} | dict.fromkeys((*_FLOAT8, "float8_e8m0fnu"), torch.uint8)
+
+# As TensorFlow's ragged tensors: rows of several lengths in one object.
+NESTED = (
+    "a nested tensor is not one array, and its rows are not served; pass torch.nested.to_padded_tensor(x, 0.0) with "
+    "where=torch.nested.to_padded_tensor(torch.ones_like(x), 0.0) != 0 instead."
+)
 
 _UNLIMITED = 1 << 30  # compilations of one function
 
@@ -166,7 +172,7 @@ def _at_once(native: Callable[..., torch.Tensor], general: Callable[..., Any]) -
 
     def call(x: torch.Tensor, axis: int) -> Any:
         try:
-            if x.dtype is _FLOAT32 and 0 < x.nbytes <= _SMALL_BYTES:
+            if x.dtype is _FLOAT32 and 0 < x.nbytes <= _SMALL_BYTES and not x.is_nested:
                 return native(x, axis, False)  # in the dtype that it has
         except (IndexError, RuntimeError, TypeError, ValueError):
             pass
@@ -177,7 +183,22 @@ def _at_once(native: Callable[..., torch.Tensor], general: Callable[..., Any]) -
 
 
 def _sigmoid_at_once(x: torch.Tensor) -> Any:
-    return _native_sigmoid(x) if x.dtype is _FLOAT32 else sigmoid(x)
+    dtype = x.dtype
+    if dtype is _FLOAT32 or dtype is _FLOAT64:
+        try:
+            return _native_sigmoid(x)
+        except RuntimeError:  # sparse and nested tensors, which the rules refuse in their own words
+            pass
+    return sigmoid(x)
+
+
+def _check_dense(x: Any) -> None:
+    """Refuse what is no single dense array, by one rule for every operation."""
+    if x.is_nested:
+        raise UnsupportedArrayError(NESTED)
+    if x.layout is not torch.strided:
+        message = f"a tensor of the layout {x.layout} is not served; make it dense first: pass x.to_dense()."
+        raise UnsupportedArrayError(message)
 
 
 def softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
@@ -190,22 +211,24 @@ def log_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) ->
     return _along_axes(_LOG_SOFTMAX, x, axis, where, dtype)
 
 
-def sigmoid(x: Any, dtype: Any = None) -> Any:
+def sigmoid(x: Any, dtype: Any = None, temperature: Any = None) -> Any:
     """See `polylogit.sigmoid`."""
-    if dtype is None and x.dtype in _NATIVE:
+    _check_dense(x)
+    if dtype is None and temperature is None and x.dtype in _NATIVE:
         return torch.sigmoid(x)
-    return elementwise(_primitives(x), torch.sigmoid, x, dtype)
+    if temperature is not None:
+        _refuse_shards(x)
+    return elementwise(_primitives(x), torch.sigmoid, x, dtype, temperature)
 
 
-def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any) -> Any:
-    if where is None and dtype is None and x.dtype in _NATIVE and x.layout is torch.strided and type(axis) is int:
+def _along_axes(operation: _Operation, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> Any:
+    _check_dense(x)
+    plain = where is None and dtype is None and temperature is None
+    if plain and x.dtype in _NATIVE and type(axis) is int:
         ndim = x.ndim
         if -ndim <= axis < ndim:  # all that the general way would do is this
             return operation.normalised(x, axis % ndim)
-    if x.layout not in (torch.strided, torch.jagged):
-        message = f"a tensor of the layout {x.layout} is not served; make it dense first, with x.to_dense()."
-        raise UnsupportedArrayError(message)
-    return along_axes(_primitives(x), operation.normalised, operation.masked, x, axis, where, dtype)
+    return along_axes(_primitives(x), operation.normalised, operation.masked, x, axis, where, dtype, temperature)
 
 
 def _is_long(x: torch.Tensor, axis: int) -> bool:
@@ -307,6 +330,16 @@ class _Primitives(Primitives):
     def fill(some: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         return torch.where(some, float("-inf"), 0.0).to(dtype)
 
+    @staticmethod
+    def constant(x: torch.Tensor) -> torch.Tensor:
+        return x.detach()
+
+    @staticmethod
+    def top(rows: torch.Tensor, axis: int) -> torch.Tensor:
+        if rows.shape[axis] == 0:  # of which there is no largest, and nothing to subtract it from
+            return rows.detach().sum(axis, keepdim=True)
+        return rows.detach().amax(axis, keepdim=True)
+
 
 class _OnCuda(_Primitives):
     # The CUDA kernels add 16-bit rows up in float32 as they are; on the CPU log_softmax rounds the sum to 16 bits, and
@@ -344,18 +377,30 @@ _SHARDED: dict[type, Any] = {}
 def _wherever(operation: _Operation) -> Callable[..., Any]:
     """An operation on whatever tensors; plain ones have come here with a mask, a dtype or a named backend."""
 
-    def call(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    def call(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
         if (sharded := _SHARDED.get(type(x))) is not None:
+            if temperature is not None:
+                _refuse_shards(x)
             return sharded.on_shards(_primitives(x), operation.normalised, operation.masked, x, axis, where, dtype)
-        return _along_axes(operation, x, axis, where, dtype)
+        return _along_axes(operation, x, axis, where, dtype, temperature)
 
     return call
+
+
+def _refuse_shards(x: Any) -> None:
+    if type(x) in _SHARDED:
+        message = (
+            "temperature= was given with a DTensor, which does not take it; divide the logits, for example "
+            "polylogit.softmax(x.double() / temperature, dtype=x.dtype)."
+        )
+        raise UnsupportedArrayError(message)
 
 
 class TorchBackend(Backend):
     """PyTorch; see `polylogit.extend.Backend`."""
 
     name = "torch"
+    takes_temperature = True
     namespace = "torch"
     spelling: ClassVar[dict[str, str]] = {
         "softmax": "torch.softmax(x, dim={axis})",
@@ -382,6 +427,9 @@ class TorchBackend(Backend):
         "no second sigmoid": "torch.nn.functional.binary_cross_entropy_with_logits(x, y)  # and no sigmoid before it",
         "no dropout": "model.eval()",
         "split rows": "make one of them, with torch.distributed.tensor.DTensor.from_local(x, mesh, [Shard(axis)])",
+        "stack": "torch.stack({x})",
+        "stack rows": "torch.stack([torch.stack(row) for row in {x}])",
+        "stack numbers": "torch.stack([torch.as_tensor(one) for one in {x}])",
         "import": "import torch",
         "array": "torch.tensor({values}, dtype=torch.{dtype})",
         "pullback": "torch.autograd.grad(inputs=x.requires_grad_(), outputs={call}, grad_outputs=g)[0]",
@@ -398,6 +446,8 @@ class TorchBackend(Backend):
             from polylogit._backends import dtensor  # loads what few need
 
             _SHARDED[cls] = dtensor
+        if cls.__name__ == "NestedTensor" and issubclass(cls, torch.Tensor):  # jagged; strided ones have no class
+            raise UnsupportedArrayError(NESTED)
         return issubclass(cls, torch.Tensor)
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from polylogit._backends.base import Backend
 from polylogit._derivatives import gradient, jvp, vjp
 from polylogit._functions import log_softmax, sigmoid, softmax
 from polylogit._operations import OPERATIONS
-from polylogit.errors import DifferentiationError
+from polylogit.errors import DifferentiationError, TemperatureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +27,7 @@ class Container(Backend):
 
     differentiates = False
     takes_numpy_masks = True
+    takes_temperature = True
 
     @abstractmethod
     def axes(self, x: Any, axis: Any) -> Any:
@@ -36,17 +37,17 @@ class Container(Backend):
     def apply(self, inner: Callable[..., Any], x: Any, others: dict[str, Any]) -> Any:
         """``inner(values, **others)`` with the labels of `x`; the others are unpacked too, and fit it."""
 
-    def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
         """See `polylogit.softmax`."""
-        return self._call(softmax, x, axis=axis, where=where, dtype=dtype)
+        return self._call(softmax, x, axis=axis, where=where, dtype=dtype, temperature=temperature)
 
-    def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
         """See `polylogit.log_softmax`."""
-        return self._call(log_softmax, x, axis=axis, where=where, dtype=dtype)
+        return self._call(log_softmax, x, axis=axis, where=where, dtype=dtype, temperature=temperature)
 
-    def sigmoid(self, x: Any, dtype: Any = None) -> Any:
+    def sigmoid(self, x: Any, dtype: Any = None, temperature: Any = None) -> Any:
         """See `polylogit.sigmoid`."""
-        return self._call(sigmoid, x, dtype=dtype)
+        return self._call(sigmoid, x, dtype=dtype, temperature=temperature)
 
     def _call(self, function: Callable[..., Any], x: Any, **options: Any) -> Any:
         plain, others = self._split(x, options)
@@ -56,9 +57,19 @@ class Container(Backend):
         """What goes to every array as it is, and what is a container itself."""
         given = {name: value for name, value in options.items() if value is not None or name == "axis"}
         others = {"where": given.pop("where")} if "where" in given else {}
+        if self.owns_value(given.get("temperature")):
+            message = (
+                f"temperature= is a {type(given['temperature']).__qualname__}, whose labels would be lost; pass a "
+                "number, or temperature.to_numpy() to go by position."
+            )
+            raise TemperatureError(message)
         if "axis" in given:
             given["axis"] = self.axes(x, given["axis"])
         return given, others
+
+    def owns_value(self, value: Any) -> bool:
+        """Whether a value is a container of this library."""
+        return type(value).__module__.partition(".")[0] == self.name
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
         """Of polylogit's own operations, by what is inside."""

@@ -12,7 +12,7 @@ import narwhals as nw
 
 from polylogit._backends.base import host_array
 from polylogit._containers.base import Container
-from polylogit.errors import AxisError, MaskError, UnsupportedArrayError
+from polylogit.errors import AxisError, DTypeError, MaskError, UnsupportedArrayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,15 +28,12 @@ class _Tables(Container):
     """One library's series and frames."""
 
     implementation_: ClassVar[Any]
-    remedy: ClassVar[str]
+    numbers: ClassVar[tuple[str, str]]  # how a series is made one of numbers, and a frame
 
     def owns(self, cls: type) -> bool:
         """Its eager series and frames."""
         native = self.implementation_.to_native_namespace()
-        if not issubclass(cls, (native.Series, native.DataFrame)):
-            message = f"{cls.__module__}.{cls.__qualname__} is neither a series nor a data frame; {self.remedy}."
-            raise UnsupportedArrayError(message)
-        return True
+        return issubclass(cls, (native.Series, native.DataFrame))
 
     def axes(self, x: Any, axis: Any) -> Any:
         """The numbers of "index" and "columns"; a series has one dimension, whatever it is called."""
@@ -99,6 +96,12 @@ class _Tables(Container):
         else:
             found = nw.from_native(self._plainly_named(x), eager_only=True)
         values: np.ndarray[Any, Any] = found.to_numpy().copy()
+        if values.dtype.kind in "OU":
+            message = (
+                f"the {type(x).__qualname__} holds other things than numbers (its dtype is {values.dtype}); pass "
+                f"{self.numbers[len(x.shape) - 1]}."
+            )
+            raise DTypeError(message)
         return values
 
     def _plainly_named(self, x: Any) -> Any:
@@ -110,7 +113,7 @@ class PandasBackend(_Tables):
 
     name = "pandas"
     implementation_ = nw.Implementation.PANDAS
-    remedy = "pass its to_series() or to_frame()"
+    numbers = ("x.astype(float)", 'x.select_dtypes("number")')
 
     def _like(self, x: Any, values: np.ndarray[Any, Any]) -> Any:
         made = super()._like(x, values)
@@ -126,4 +129,4 @@ class PolarsBackend(_Tables):
 
     name = "polars"
     implementation_ = nw.Implementation.POLARS
-    remedy = "call collect() on a lazy frame first"
+    numbers = ("x.cast(polars.Float64)", "x.select(polars.selectors.numeric())")

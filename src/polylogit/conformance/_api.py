@@ -14,6 +14,7 @@ import polylogit
 from polylogit.__about__ import __version__
 from polylogit._info import backends as installed
 from polylogit._info import information
+from polylogit._progress import say
 from polylogit._spec.dtypes import DTYPES, dtypes_named
 from polylogit._spec.operations import DEFINITIONS, definition
 from polylogit.conformance import _cross_backend, _runner, _xfail
@@ -204,7 +205,14 @@ def cases(
     present = [job for job in jobs if known[job.backend].installed]
     for job in present:
         job.listing, job.dtypes = True, deque(dtype.name for dtype in dtypes_named(dtypes, storage=True))
-    _runner.run_jobs(present)
+    waiting = {job.backend for job in present}
+
+    def told(backend: str, event: dict[str, Any]) -> None:
+        if event["event"] == "end":
+            waiting.discard(backend)
+            say("backends asked for their cases", len(present) - len(waiting), len(present))
+
+    _runner.run_jobs(present, told)
     if broken := [result for job in present for result in job.results]:
         message = f"{broken[0].subject} could not be asked for its cases: {broken[0].message}"
         raise ConformanceError(message)

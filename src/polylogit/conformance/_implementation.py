@@ -232,6 +232,8 @@ class Implementation(Subject):
         try:
             with np.errstate(all="ignore"):
                 raw = run()
+            if raw is None:
+                raise TypeError("it returned None; a function without `return` does")
             values = self._values(raw)
         except SystemExit as error:
             return Answer(None, error=SystemError(f"called sys.exit({error.code!r})")), None
@@ -426,7 +428,13 @@ def implementation_of(
     if function is None:
         return Implementation(found, operation, name=name or backend, device=device)
     name = name or (function if isinstance(function, str) else _label(function))
-    return Implementation(found, operation, load(function), load(vjp), f"{found.name}+{name}", device)
+    loaded = load(function)
+    if not callable(loaded):
+        message = (
+            f"{name} is a {type(loaded).__name__}, which cannot be called; name a function, as in module:function."
+        )
+        raise ConformanceError(message)
+    return Implementation(found, operation, loaded, load(vjp), f"{found.name}+{name}", device)
 
 
 def load(target: Any) -> Any:

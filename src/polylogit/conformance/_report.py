@@ -32,6 +32,8 @@ class Report(Results):
 
         return summary(self)
 
+    __str__ = summary
+
     # A renderer is imported where its form is asked for: HTML needs jinja2.
 
     def to_json(self, path: str | PathLike[str]) -> None:

@@ -230,12 +230,26 @@ def _finished(setting: Setting, found: Comparison, answer: Answer, target: Finfo
     return found
 
 
+# Where a framework's own message does not say what has to be done with a function for the kit.
+_HINTS = {
+    "ConcretizationTypeError": 'the kit passes axis by keyword: jax.jit(function, static_argnames="axis")',
+    "TracerBoolConversionError": 'the kit passes axis by keyword: jax.jit(function, static_argnames="axis")',
+}
+
+
+def raised(error: BaseException) -> str:
+    """What a function under test raised, in a line, and what to do about it where that is known."""
+    name = type(error).__name__
+    said = f"{name}: {error}".splitlines()[0][:300]
+    return f"{said} ({_HINTS[name]})" if name in _HINTS else said
+
+
 def unusable(
     setting: Setting, answer: Answer, shape: tuple[int, ...], dtype: Finfo, *, optional: bool = False
 ) -> Comparison | None:
     """What an exception or a wrong shape comes to; None where there are values to compare."""
     if answer.error is not None:
-        said = f"{type(answer.error).__name__}: {answer.error}".splitlines()[0][:300]
+        said = raised(answer.error)
         if refusal(answer.error, setting.implementation, optional=optional):
             return Comparison("unsupported", message=f"refused with {said}")
         return Comparison("failed", message=f"raised {said}", details={"shape": list(shape), "dtype": dtype.name})

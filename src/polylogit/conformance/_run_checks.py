@@ -18,7 +18,7 @@ from polylogit.conformance._checks import CHECKS
 from polylogit.conformance._compare import Comparison
 from polylogit.conformance._request import EndedError, Request
 from polylogit.conformance._results import Result
-from polylogit.conformance._run_case import quiet, refusal, result_of, run
+from polylogit.conformance._run_case import quiet, raised, refusal, result_of, run
 from polylogit.conformance._search import searched
 from polylogit.conformance._selection import Selection
 
@@ -188,10 +188,10 @@ def not_served(
         return result
     if answer.error is None or not refusal(answer.error, implementation, optional=True):
         return None
-    raised = not isinstance(answer.error, NotImplementedError)
-    result.message = f"refused with {type(answer.error).__name__}: {answer.error}"
-    result.details = {"raised": raised}
-    if asked and raised:
+    instead = not isinstance(answer.error, NotImplementedError)
+    result.message = f"refused with {raised(answer.error)}"
+    result.details = {"raised": instead}
+    if asked and instead:
         result.verdict = "failed"
     return result
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import math
 import re
+import sys
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polylogit._extras import command
@@ -65,6 +68,7 @@ def replayed(setting: Setting, case: str, watch: list[tuple[Setting, Comparison]
 
 
 def _search(setting: Setting, kind: str, max_examples: int) -> Result:
+    imported = "hypothesis" in sys.modules
     try:
         from polylogit.conformance import strategies  # hypothesis only where it is used
     except ModuleNotFoundError as error:
@@ -72,6 +76,10 @@ def _search(setting: Setting, kind: str, max_examples: int) -> Result:
             raise
         message = f"the search for counterexamples needs hypothesis; install it with: {command('search')}"
         raise BackendUnavailableError(message, name="hypothesis") from None
+    if not imported:  # what it keeps for next time is not left in the folder of whoever runs the command
+        from hypothesis.configuration import set_hypothesis_home_dir
+
+        set_hypothesis_home_dir(Path(tempfile.gettempdir(), "polylogit-hypothesis"))
     tries = _Tries(setting)
     drawn = strategies.calls(
         setting.operation.name,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from polylogit._progress import say, steps
 from polylogit.errors import ComparisonError
 from polylogit.porting._align import align
 from polylogit.porting._alike import alike, can_correspond
@@ -24,7 +25,6 @@ from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
 from polylogit.porting._diagnosis.pieces import PIECE, pieces, wide
 from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
 from polylogit.porting._exact import Noise, noise_of
-from polylogit.porting._progress import say, steps
 from polylogit.porting._report import Comparison
 from polylogit.porting._results import DRAWN, FEW, Activation
 from polylogit.porting._rows import worst_rows

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polylogit._progress import say
 from polylogit._spec.dtypes import DTYPES
 from polylogit.porting._call import Called, as_numpy, backend_of
 from polylogit.porting._diagnosis.noise import Measured
-from polylogit.porting._progress import say
 from polylogit.porting._recorders import LIBRARIES, Recorder, record
 
 if TYPE_CHECKING:

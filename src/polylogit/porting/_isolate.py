@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from polylogit import _registry as registry
+from polylogit._progress import steps
 from polylogit.errors import ComparisonError
 from polylogit.porting._call import call
 from polylogit.porting._compare import _SIDES as SIDES
 from polylogit.porting._compare import _Pairs, compare
 from polylogit.porting._diagnosis.evidence import Layer
 from polylogit.porting._match import Match, match
-from polylogit.porting._progress import steps
 from polylogit.porting._recorders import Recorder, record
 from polylogit.porting._report import Comparison
 from polylogit.porting._runs import FailedError, Runs

@@ -11,12 +11,12 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from polylogit._progress import say
 from polylogit._spec.dtypes import DTYPES
 from polylogit.errors import ComparisonError
 from polylogit.porting._call import _arguments, _frameworks, _in_framework, as_numpy
 from polylogit.porting._compare import _SIDES as SIDES
 from polylogit.porting._exact import Noise, narrow_of
-from polylogit.porting._progress import say
 from polylogit.porting._trace import Point, Substitution, Trace, is_float, nudged
 from polylogit.porting._watch import softmaxes, watched
 

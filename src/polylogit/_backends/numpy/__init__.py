@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from polylogit._backends.base import Backend, Loan, host_array, no_values
+from polylogit._arguments import unexpected
+from polylogit._backends.base import Backend, Loan, host_array, no_values, overlaps
 from polylogit._backends.numpy import compiled, pure, threads
+from polylogit._backends.numpy.temperature import divided, quotients
 from polylogit._contract import (
     check_floating,
     check_logits_dtype,
     check_mask,
     check_mask_shape,
+    foreign_dtype,
     normalize_axis,
     wrong_direction,
 )
@@ -29,6 +32,7 @@ from polylogit.errors import (
     ConversionError,
     DifferentiationError,
     DTypeError,
+    OutputError,
     UnsupportedArrayError,
 )
 
@@ -81,7 +85,7 @@ def as_dtype(given: Any) -> AnyDType:
         if hasattr(ml_dtypes, given):
             return _known_dtype(getattr(ml_dtypes, given))
     message = f'dtype={given!r} is no dtype of NumPy; pass for example dtype="float32" or dtype=numpy.float64.'
-    raise DTypeError(message)
+    raise foreign_dtype(given) or DTypeError(message)
 
 
 def work_dtype(given: AnyDType, result: AnyDType) -> AnyDType:
@@ -137,7 +141,7 @@ class _Problem:
     so that its pullback is its derivative along a direction.
     """
 
-    def __init__(self, operation: str, x: Any, axis: Any, where: Any, dtype: Any) -> None:
+    def __init__(self, operation: str, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> None:
         self.operation = operation
         self.array: AnyArray = np.asarray(x)
         kind = kind_of(self.array.dtype)
@@ -153,10 +157,44 @@ class _Problem:
         if OPERATIONS[operation].takes_axis:
             self.axes = normalize_axis(axis, self.array.ndim)
             self.mask = _mask(where, self.array.shape)
+        self.over: Any = None
+        if temperature is not None:
+            axes = self.axes if OPERATIONS[operation].takes_axis else None
+            self.array, self.over = quotients(self.array, temperature, axes, self.mask, self.work)
+            self.work = self.array.dtype
 
-    def forward(self, kept: AnyArray | None = None, tangent: AnyArray | None = None) -> AnyArray:
+    def into(self, out: AnyArray) -> AnyArray:
+        """The value, written to an array that may overlap what it is made of."""
+        self._check_out(out)
+        sources = [one for one in (self.array, self.mask) if one is not None]
+        if any(np.may_share_memory(out, one) for one in sources):
+            out[...] = self.forward()
+            return out
+        return self.forward(out=out)
+
+    def _check_out(self, out: AnyArray) -> None:
+        if out.dtype != self.result:
+            message = (
+                f"out= has dtype {out.dtype} and the result {self.result}; pass numpy.empty_like(x, "
+                f'dtype="{self.result}"), or ask for the other with dtype=out.dtype.'
+            )
+            raise DTypeError(message)
+        problem = ""
+        if out.shape != self.array.shape:
+            problem = f"has the shape {out.shape} and the result {self.array.shape}"
+        elif not out.flags.writeable:
+            problem = "is read-only"
+        elif overlaps(out):
+            problem = "has elements that share memory"
+        if problem:
+            raise OutputError(f"out= {problem}; pass an array of its own, for example numpy.empty_like(x).")
+
+    def forward(
+        self, kept: AnyArray | None = None, tangent: AnyArray | None = None, out: AnyArray | None = None
+    ) -> AnyArray:
         """The value and, into `kept`, what `pull` needs or the derivative along a tangent."""
-        out = np.empty_like(self.array, dtype=self.result)
+        if out is None:
+            out = np.empty_like(self.array, dtype=self.result)
         path = self._path(self.operation, *(one.dtype for one in (self.array, out, kept, tangent) if one is not None))
         path.forward(self.operation, self.array, out, self.axes, self.mask, self.work, kept, tangent)
         return out
@@ -180,17 +218,35 @@ class _Problem:
 
     def pull(self, cotangent: AnyArray, dtype: AnyDType | None = None) -> AnyArray:
         """The gradient of a cotangent, in the argument's dtype."""
-        return self.combine(_DERIVATIVES[self.operation].first, cotangent, dtype or self.given)
+        first, made = _DERIVATIVES[self.operation].first, dtype or self.given
+        if self.over is None:
+            return self.combine(first, cotangent, made)
+        return divided(self.combine(first, cotangent, self.work), self.over, made)
 
     def second(self, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
         """The derivative of ``pull(cotangent)`` along a direction."""
+        second = _DERIVATIVES[self.operation].second
         with np.errstate(all="ignore"):
-            return _DERIVATIVES[self.operation].second(self, cotangent, direction, dtype)
+            if self.over is None:
+                return second(self, cotangent, direction, dtype)
+            return divided(second(self, cotangent, self.along(direction), self.work), self.over, dtype)
+
+    def along(self, tangent: AnyArray) -> AnyArray:
+        """A direction of the logits, as one of what the operation is applied to."""
+        return tangent if self.over is None else divided(tangent, self.over, self.work)
 
     def prepare_second(self) -> None:
         """Keep what `second` needs of the argument, which its owner may write to."""
         if keeps := _DERIVATIVES[self.operation].keeps:
             self.slope = keeps(self.array, self.work)
+
+
+def _value(x: Any, problem: _Problem, out: Any) -> Any:
+    """The value of an operation: a new array, or what was given to take it."""
+    if out is None:
+        return _wrap(x, problem.forward())
+    problem.into(out)
+    return out
 
 
 def _softmax_second(at: _Problem, cotangent: AnyArray, direction: AnyArray, dtype: AnyDType) -> AnyArray:
@@ -241,6 +297,8 @@ class NumpyBackend(Backend):
     """NumPy arrays and scalars."""
 
     name: ClassVar[str] = "numpy"
+    takes_temperature: ClassVar[bool] = True
+    takes_out: ClassVar[bool] = True
     differentiates: ClassVar[bool] = False
     any_byte_order: ClassVar[bool] = True
     namespace = "numpy"
@@ -273,17 +331,21 @@ class NumpyBackend(Backend):
 
     # --- the operations ----------------------------------------------------------------------------------------
 
-    def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    def softmax(
+        self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None, out: Any = None
+    ) -> Any:
         """exp(x) over its sum along `axis`."""
-        return _wrap(x, _Problem("softmax", x, axis, where, dtype).forward())
+        return _value(x, _Problem("softmax", x, axis, where, dtype, temperature), out)
 
-    def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+    def log_softmax(
+        self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None, out: Any = None
+    ) -> Any:
         """The logarithm of softmax, with relative accuracy near 0."""
-        return _wrap(x, _Problem("log_softmax", x, axis, where, dtype).forward())
+        return _value(x, _Problem("log_softmax", x, axis, where, dtype, temperature), out)
 
-    def sigmoid(self, x: Any, dtype: Any = None) -> Any:
+    def sigmoid(self, x: Any, dtype: Any = None, temperature: Any = None, out: Any = None) -> Any:
         """1 / (1 + exp(-x))."""
-        return _wrap(x, _Problem("sigmoid", x, None, None, dtype).forward())
+        return _value(x, _Problem("sigmoid", x, None, None, dtype, temperature), out)
 
     # --- arrays in and out -------------------------------------------------------------------------------------
 
@@ -301,6 +363,10 @@ class NumpyBackend(Backend):
             array = host_array(value)
             check_logits_dtype(str(array.dtype), kind_of(array.dtype))
         return array if dtype is None else array.astype(as_dtype(dtype), copy=False)
+
+    def number(self, value: Any) -> Any:
+        """A NumPy scalar, of which the result is one, as of every universal function."""
+        return self.asarray(value)[()]
 
     def to_numpy(self, x: Any) -> AnyArray:
         """The array itself."""
@@ -346,13 +412,12 @@ class NumpyBackend(Backend):
                 "For a function of your own pass an array of torch, jax or tensorflow."
             )
             raise DifferentiationError(message)
-        offers = {"axis": -1, "where": None, "dtype": None} if OPERATIONS[operation].takes_axis else {"dtype": None}
+        offers: dict[str, Any] = {"dtype": None, "temperature": None}
+        if OPERATIONS[operation].takes_axis:
+            offers = {"axis": -1, "where": None, **offers}
         given = {key: value for key, value in kwargs.items() if key != "backend"}
-        if unknown := given.keys() - offers.keys():
-            message = (
-                f"polylogit.{operation} has no argument {', '.join(unknown)}; its arguments are {', '.join(offers)}."
-            )
-            raise DifferentiationError(message)
+        if given.keys() - offers.keys():
+            raise unexpected(operation, offers, -1, given)
         arguments = {"axis": None, "where": None, **offers, **given}
         problem = _Problem(operation, x, **arguments)
         if cotangent is not None:
@@ -390,7 +455,7 @@ class NumpyBackend(Backend):
         tangent = self._direction(tangent, problem.array.shape, "tangent")
         if outer is None:
             pushed = np.empty_like(problem.array, dtype=problem.result)
-            return _wrap(x, problem.forward(pushed, tangent)), _wrap(x, pushed)
+            return _wrap(x, problem.forward(pushed, problem.along(tangent))), _wrap(x, pushed)
         problem.linearize()
         problem.prepare_second()
         value = problem.pull(outer)

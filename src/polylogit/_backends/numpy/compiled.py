@@ -7,6 +7,7 @@ The extension is optional. Where it was not built, or for dtypes and operations 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import itertools
 import os
@@ -158,7 +159,13 @@ def serves(operation: str, work: AnyDType, *dtypes: AnyDType) -> bool:
     """Whether the kernels have the operation or product, compute in the dtype `work` and know all others."""
     if _kernels is None or _pure:
         return False
-    return operation in _OPERATIONS and work in _WORK and all(dtype.name in _LETTERS for dtype in dtypes)
+    return operation in _OPERATIONS and work in _WORK and None not in map(_letter, dtypes)
+
+
+@functools.cache
+def _letter(dtype: AnyDType) -> str | None:
+    """That of a dtype, if the kernels know it; NumPy makes a dtype's name anew each time it is asked."""
+    return _LETTERS.get(dtype.name)
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------
@@ -214,7 +221,7 @@ def _parts(units: int, count: int) -> list[tuple[int, int]]:
 
 
 def _format(dtype: AnyDType) -> str:
-    return _LETTERS[dtype.name] + ("=" if dtype.isnative else "~")
+    return f"{_letter(dtype)}{'=' if dtype.isnative else '~'}"
 
 
 def _raw(array: AnyArray) -> AnyArray:

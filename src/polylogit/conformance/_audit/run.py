@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from polylogit._progress import steps
 from polylogit._spec import bounds
 from polylogit._spec.doubledouble import DD
 from polylogit._spec.dtypes import dtypes_named
@@ -190,10 +191,11 @@ def audit(
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of faulty arithmetic
         given = _inputs(inputs, test, rows, seed)
-        cases = [_case(test, one, cotangent, seed) for one in given]
+        cases = [_case(test, one, cotangent, seed) for one in steps(given, "inputs, computed exactly")]
+        faults = [fault for fault in CATALOGUE if _concerns(test, fault)]
         outcomes = [
             *_stand_ins(test, cases),
-            *(_fault(test, cases, fault) for fault in CATALOGUE if _concerns(test, fault)),
+            *(_fault(test, cases, fault) for fault in steps(faults, "faults of the catalogue")),
             *_right(test, cases),
         ]
     return Audit(

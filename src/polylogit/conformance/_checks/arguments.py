@@ -52,7 +52,7 @@ def _special_kept(x: Array) -> tuple[Array, Array]:
 
 
 def masks(setting: Setting) -> Iterator[Case]:
-    """``where=``: masked entries take no part, whatever they hold; rows without an entry; masks that broadcast."""
+    """``where=``: masked entries have no influence, whatever they hold; fully masked rows; masks that broadcast."""
     shape = setting.budget("masked shape")
     if not (setting.implementation.offers_where and shape):
         return
@@ -97,7 +97,7 @@ def masks(setting: Setting) -> Iterator[Case]:
 
 
 def dtypes(setting: Setting) -> Iterator[Case]:
-    """Integers, which must not wrap; ``dtype=``, which is computed in at least that precision; complex refused."""
+    """Integers must not wrap; ``dtype=`` is computed in at least that precision; complex numbers are refused."""
     implementation = setting.implementation
     if setting.dtype.name == "float32":
         for name in setting.budget("integers") or _INTEGERS:
@@ -147,7 +147,7 @@ def _refused(setting: Setting, name: str) -> Comparison:
 
 
 def errors(setting: Setting) -> Iterator[Case]:
-    """Axes that do not exist, are named twice or are no integers."""
+    """Axes that do not exist, appear twice or are not integers must raise an error."""
     if not (setting.implementation.offers_axis and setting.budget("errors")):
         return
     outside = (ValueError, IndexError)

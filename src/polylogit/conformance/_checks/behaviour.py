@@ -22,7 +22,7 @@ def _first_bad(found: list[Comparison]) -> Comparison:
 
 
 def threads(setting: Setting) -> Iterator[Case]:
-    """Many threads at once, each with logits of its own."""
+    """Many threads call at once, each with different logits."""
     for shape in setting.budget("threads"):
         yield Case(slug(shape), behaviour=_threads, arguments=(shape, setting.budget("calls of a thread")))
 
@@ -36,7 +36,7 @@ def _threads(setting: Setting, shape: tuple[int, ...], calls: int) -> Comparison
 
 
 def repeat(setting: Setting) -> Iterator[Case]:
-    """The same call again, other shapes and values between; an earlier result stays as it was."""
+    """The same call again, with other shapes and values in between; earlier results must not change."""
     if several := setting.budget("repeated shapes"):
         yield Case("same-shape", behaviour=_repeat, arguments=(several[:1] * 3,))
         yield Case("other-shapes", behaviour=_repeat, arguments=(several,))

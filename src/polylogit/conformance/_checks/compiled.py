@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def compiled(setting: Setting) -> Iterator[Case]:
-    """Each compiler, on the kernel alone and composed with other operations."""
+    """Under each of the framework's compilers, alone and fused with other operations."""
     backend = setting.implementation.backend
     for name in backend.compilers():
         alone, composed = setting.budget("compiled shapes"), setting.budget("composed shape")

@@ -22,7 +22,7 @@ _EVERY = 20  # rows up to this length meet every cotangent
 
 
 def vjp(setting: Setting) -> Iterator[Case]:
-    """The pullback, for cotangents of every kind, on every axis, with masks."""
+    """Reverse mode, for cotangents of every kind, on every axis, with masks."""
     implementation, dtype = setting.implementation, setting.dtype
     if not implementation.differentiates:
         yield Case("all", behaviour=_no_autodiff)
@@ -95,14 +95,14 @@ def _many(setting: Setting) -> Iterator[Case]:
 
 
 def jvp(setting: Setting) -> Iterator[Case]:
-    """The push-forward, likewise."""
+    """Forward mode, for tangents of every kind, on every axis, with masks."""
     if setting.implementation.differentiates_forward and setting.budget("jvp"):
         yield from _first(setting, "jvp")
         yield from _masked(setting, "jvp")
 
 
 def second_order(setting: Setting) -> Iterator[Case]:
-    """The pullback of the pullback, and its push-forward."""
+    """Second derivatives: the gradient of the gradient, in reverse and in forward mode."""
     implementation = setting.implementation
     for kind in ("reverse", "forward") if implementation.differentiates_forward else ():
         for n in setting.budget("second lengths"):

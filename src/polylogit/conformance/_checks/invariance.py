@@ -30,7 +30,7 @@ _REPETITIONS = 4
 
 
 def invariance(setting: Setting) -> Iterator[Case]:
-    """Each thing that a row's result could depend on, and should not."""
+    """Whether a row's bits depend on the batch, its place in it, the repetition, the strides or other threads."""
     for shape in setting.budget("invariance"):
         for cause in CAUSES:
             if (cause != "strides" or setting.implementation.layouts) and (

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def laws(setting: Setting) -> Iterator[Case]:
-    """Each law of the operation's entry in the table."""
+    """Identities: rows sum to one, a shift or a permutation changes nothing else, exp(log_softmax) is softmax."""
     for name in setting.operation.laws:
         for n in setting.budget("laws"):
             rng = setting.rng("laws", name, n)

@@ -35,7 +35,7 @@ def _axes(setting: Setting, shape: tuple[int, ...]) -> Iterable[Any]:
 
 
 def axes(setting: Setting) -> Iterator[Case]:
-    """Every axis of arrays of one to five dimensions, several together, None; the default."""
+    """Every axis of arrays with one to five dimensions, several axes jointly, None, and the default."""
     if not setting.operation.takes_axis:
         return
     shapes = setting.budget("shapes with axes")
@@ -78,7 +78,7 @@ def _far_columns(setting: Setting) -> Iterator[Case]:
 
 
 def layouts(setting: Setting) -> Iterator[Case]:
-    """Views in every memory layout that the framework's arrays may have, with the same values."""
+    """The same values in every memory layout that the framework has: transposed, strided, reversed, read-only."""
     implementation = setting.implementation
     if not implementation.layouts:
         return
@@ -97,7 +97,7 @@ def layouts(setting: Setting) -> Iterator[Case]:
 
 
 def shapes(setting: Setting) -> Iterator[Case]:
-    """Numbers of rows, empty arrays, scalars, size-one axes."""
+    """Different numbers of rows, empty arrays, scalars, axes of size one."""
     batches = setting.budget("batches")
     if not batches:
         yield Case("2x3", setting.logits((2, 3)))

@@ -42,7 +42,7 @@ def _grouped(x: Array) -> Array:
 
 
 def values(setting: Setting) -> Iterator[Case]:
-    """Against the exact value, within the bound."""
+    """Rows of every length and kind, compared with the exact value."""
     yield from _rowwise(setting) if setting.operation.takes_axis else _elementwise(setting)
 
 
@@ -115,7 +115,7 @@ def _elementwise(setting: Setting) -> Iterator[Case]:
 
 
 def exhaustive(setting: Setting) -> Iterator[Case]:
-    """Every number of a dtype of 16 or 8 bits."""
+    """Every number that a dtype of 16 or 8 bits has (sigmoid only)."""
     bits = 8 * setting.dtype.dtype.itemsize
     if setting.operation.takes_axis or bits > 16:
         return
@@ -130,7 +130,7 @@ def exhaustive(setting: Setting) -> Iterator[Case]:
 
 
 def special(setting: Setting) -> Iterator[Case]:
-    """NaN, infinities and rows of nothing but -inf, between rows that they must not touch."""
+    """NaN, infinities and rows of -inf alone, placed among ordinary rows that they must not affect."""
     if not setting.operation.takes_axis:
         for value in (np.nan, np.inf, -np.inf):
             some = np.array([0.5, value, -3.0, value, 60.0, -40.0, value])

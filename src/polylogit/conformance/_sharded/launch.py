@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polylogit._info import backends as installed
+from polylogit._progress import steps
 from polylogit.conformance._remote import cause, tail
 from polylogit.conformance._results import Result
 from polylogit.errors import UnknownBackendError
@@ -46,7 +47,7 @@ def sharded_results(backends: Iterable[str] | None, parts: Sequence[int], level:
             details = {"install": known[name].install, "required": backends is not None}
             results.append(Result(name, verdict="missing", message=message, details=details))
             continue
-        for count in parts:
+        for count in steps(parts, f"{name}, split into parts"):
             results.extend(_asked(name, count, level))
     return results
 
@@ -69,7 +70,11 @@ def _asked(name: str, parts: int, level: str) -> list[Result]:
             subprocess.Popen([*command, str(rank), str(folder), level], env=environment, stdout=file, stderr=file)
             for rank, file in enumerate(errors)
         ]
-        ended = _wait(processes)
+        try:
+            ended = _wait(processes)
+        except KeyboardInterrupt:
+            _end(processes)
+            raise
         path = folder / "results-0"
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         results = [Result(**json.loads(line)) for line in lines]
@@ -90,10 +95,14 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> bool:
         late = time.monotonic() > deadline
         if late or any(process.poll() for process in processes):
             time.sleep(0 if late else 2)  # what one rank's end does to the others is not what is to be reported
-            for process in processes:
-                process.kill()
-            for process in processes:
-                process.wait()
+            _end(processes)
             return not late
         time.sleep(0.05)
     return True
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()

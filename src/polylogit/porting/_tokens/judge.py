@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from polylogit._progress import steps
 from polylogit.porting._diagnosis.choice import CLEARLY, SEEN_THROUGH, clear_winner, named, nearest, unknown
-from polylogit.porting._progress import steps
 from polylogit.porting._tokens.faults import FAULTS
 
 if TYPE_CHECKING:

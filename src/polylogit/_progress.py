@@ -1,6 +1,6 @@
-"""What a comparison is doing: said to whoever listens, nobody by default; and a bar in a terminal that listens.
+"""What a long computation is doing: told to whoever listens, nobody by default; and a bar in a terminal that listens.
 
-Knows nothing of what is compared. rich is imported where a bar is drawn.
+Knows nothing of what is computed. rich is imported where a bar is drawn.
 """
 
 from __future__ import annotations
@@ -52,8 +52,11 @@ def steps(items: Collection[_One], what: str) -> Iterator[_One]:
 
 
 @contextlib.contextmanager
-def bar(to: Console | None = None, *, after: float = PATIENCE) -> Iterator[None]:
-    """Draw what is done within on standard error, once it takes longer; nothing where that is no terminal."""
+def bar(to: Console | None = None, *, what: str = "reading", after: float = PATIENCE) -> Iterator[None]:
+    """Draw what is done within on standard error, once it takes longer; nothing where that is no terminal.
+
+    `what` stands there until something is told.
+    """
     if to is None and not sys.stderr.isatty():
         yield
         return
@@ -64,7 +67,7 @@ def bar(to: Console | None = None, *, after: float = PATIENCE) -> Iterator[None]
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}"), TimeElapsedColumn())
     # Standard output belongs to the verdict, and to what models print.
     drawn = Progress(*columns, console=to or Console(stderr=True), transient=True, redirect_stdout=False)
-    task = drawn.add_task("reading", total=None, count="")
+    task = drawn.add_task(what, total=None, count="")
 
     def tell(what: str, done: int, of: int) -> None:
         drawn.update(task, description=escape(what), completed=done, total=of or None, count=f"{done}/{of}" * bool(of))

@@ -1,0 +1,159 @@
+"""``polylogit audit``: what a test would let through.
+
+Imports the kit when it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from polylogit import _progress
+from polylogit._cli.options import OPERATION, command, dtypes
+
+if TYPE_CHECKING:
+    from polylogit._operations import OperationName
+
+__all__ = ["audit"]
+
+# The names of `polylogit.conformance._audit`, which would import the kit; a test compares.
+DISTRIBUTIONS = ["uniform", "centred", "symmetric", "normal", "masked", "lognormal", "integers", "ramp", "zeros"]
+COMPARED = ["result", "nll", "mean nll", "sum nll"]
+_AUDITED = dtypes("float16", "bfloat16", "float32", "float64")
+
+
+def _shape(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    parts = text.lower().replace(",", "x").split("x")
+    if not all(part.strip().isdigit() for part in parts):
+        raise click.BadParameter(f"{text!r} is no shape; write, for example, 4096x393216")
+    return tuple(int(part) for part in parts)
+
+
+def _axis(_context: click.Context, _option: click.Parameter, text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    try:
+        axes = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is no axis; write -1, 0,1 or none") from error
+    first, *others = axes
+    return (first, *others) if others else first
+
+
+def _logits(targets: tuple[str, ...], shape: tuple[int, ...] | None, **drawn: Any) -> Any:
+    """What a test puts in, from files, functions or a distribution."""
+    import numpy as np
+
+    from polylogit.conformance import drawing
+    from polylogit.conformance._implementation import load
+
+    if bool(targets) == (shape is not None):
+        raise click.UsageError("say what the test puts in: --shape and --distribution, or --inputs.")
+    if shape is not None:
+        return drawing(shape, **drawn)
+    found: list[Any] = []
+    for target in targets:
+        if not target.endswith((".npy", ".npz")):
+            found.append(load(target))
+            continue
+        try:
+            loaded = np.load(target, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            message = f"--inputs {target}: {error}"
+            raise click.UsageError(message) from error
+        found += list(loaded.values()) if hasattr(loaded, "values") else [loaded]
+    return found
+
+
+@command("audit")
+@click.option("--operation", type=OPERATION, required=True, help="What is tested.")
+@click.option("--dtype", type=_AUDITED, required=True, help="The dtype of the logits.")
+@click.option("--atol", type=float, required=True, help="The absolute tolerance.")
+@click.option("--rtol", type=float, required=True, help="The relative tolerance.")
+@click.option("--shape", callback=_shape, metavar="AxBxC", help="The shape of logits that are drawn.")
+@click.option(
+    "--distribution",
+    type=click.Choice(DISTRIBUTIONS),
+    default="normal",
+    show_default=True,
+    help="How logits are drawn: uniform lies between 0 and 1, centred between -0.5 and 0.5, symmetric between -1 "
+    "and 1, and masked is normal with -inf where negative.",
+)
+@click.option("--scale", type=float, default=1.0, show_default=True, help="What drawn logits are multiplied by.")
+@click.option("--shift", type=float, default=0.0, show_default=True, help="What is then added to them.")
+@click.option(
+    "--inputs", "targets", multiple=True, metavar="FILE.npy|MODULE:FUNCTION", help="The test's own logits, instead."
+)
+@click.option("--axis", callback=_axis, default="-1", show_default=True, help="For several, 0,1; for all, none.")
+@click.option(
+    "--compare",
+    multiple=True,
+    metavar="NAME|MODULE:FUNCTION",
+    help="How results are compared, allclose by default: allclose, maximum, mean, relative, cosine, rounded, baseline, "
+    "flash-attention, row sums, or a function of two arrays. Of several, all must pass.",
+)
+@click.option(
+    "--compared",
+    type=click.Choice(COMPARED),
+    default="result",
+    show_default=True,
+    help="What the test compares: the result, or a loss made of it.",
+)
+@click.option("--gradient", is_flag=True, help="The test compares the gradient.")
+@click.option(
+    "--cotangent", metavar="NAME|FILE.npy", help="With --gradient, the cotangent: normal, uniform, ones, mean nll, ..."
+)
+@click.option("--reference", type=_AUDITED, help="Dtype of the right answer; that of the results by default.")
+@click.option("--equal-nan", is_flag=True, help="NaN is close to NaN.")
+@click.option(
+    "--digits", type=int, default=0, show_default=True, help="With --compare rounded: digits after the point."
+)
+@click.option("--rows", type=click.IntRange(1), help="How many rows to use; a number that takes seconds by default.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random numbers.")
+@click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON, with - to the output.")
+@click.option("--markdown", "markdown_path", metavar="FILE", help="Write Markdown, for the summary of a job.")
+def audit(
+    operation: OperationName,
+    targets: tuple[str, ...],
+    shape: tuple[int, ...] | None,
+    distribution: str,
+    scale: float,
+    shift: float,
+    compare: tuple[str, ...],
+    cotangent: str | None,
+    json_path: str | None,
+    markdown_path: str | None,
+    **options: Any,
+) -> None:
+    """Say what a test of yours would let through: zeros, a constant, the input, and which faults of the catalogue."""
+    from polylogit import conformance
+    from polylogit._io import write_whole
+    from polylogit.conformance._implementation import load
+
+    how = tuple(load(one) if ":" in one else one for one in compare) or ("allclose",)
+    if cotangent is not None and cotangent.endswith(".npy"):
+        (given,) = _logits((cotangent,), None)
+    else:
+        given = cotangent
+    with _progress.bar(what="computing what is right"):
+        found = conformance.audit(
+            _logits(targets, shape, distribution=distribution, scale=scale, shift=shift),
+            operation,
+            compare=how if len(how) > 1 else next(iter(how)),
+            cotangent=given,
+            **options,
+        )
+    click.echo(found.to_json() if json_path == "-" else found.summary())
+    try:
+        if json_path not in (None, "-"):
+            found.to_json(json_path)
+        if markdown_path is not None:
+            write_whole(markdown_path, found.to_markdown())
+    except OSError as error:
+        message = f"the report cannot be written: {error}"
+        raise click.UsageError(message) from error
+    sys.exit(found.status)

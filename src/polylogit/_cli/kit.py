@@ -1,0 +1,170 @@
+"""``polylogit conform``, ``check`` and ``replay``: the conformance kit.
+
+Imports the kit when one of them runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from polylogit import _progress
+from polylogit._cli.options import BACKEND, CHOICE, OPERATION, command, common, dtypes, finish, pairs
+from polylogit._info import backends as installed
+from polylogit._info import information
+
+if TYPE_CHECKING:
+    from polylogit._operations import OperationName
+
+__all__ = ["check", "conform", "replay"]
+
+
+@command("conform")
+@click.option(
+    "--backend", "names", type=BACKEND, multiple=True, help="A backend to run; all that are installed by default."
+)
+@click.option(
+    "--namespace", "namespaces", multiple=True, metavar="MODULE", help="A library of the array API standard to run."
+)
+@click.option("--operation", "operations", type=OPERATION, multiple=True, help="An operation to run; all by default.")
+@click.option("--require", type=BACKEND, multiple=True, help="A backend without which the run is inconclusive.")
+@click.option("--list", "listing", is_flag=True, help="Print the ids of the cases, a line each, and run none.")
+@click.option("--sharded", is_flag=True, help="Examine arrays that are split over devices and processes instead.")
+@click.option(
+    "--parts",
+    multiple=True,
+    type=click.IntRange(2),
+    default=(2, 4),
+    show_default=True,
+    help="With --sharded: into how many, in turn.",
+)
+@common
+def conform(
+    names: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    operations: tuple[OperationName, ...],
+    require: tuple[str, ...],
+    listing: bool,
+    sharded: bool,
+    parts: tuple[int, ...],
+    **options: Any,
+) -> None:
+    """Compare every backend with exact values, each in a process of its own."""
+    from polylogit import conformance
+    from polylogit.conformance._reports.terminal import Live
+
+    if sharded:
+        if given := [name for name in (*CHOICE, "device", "seed") if options[name]] + ["operation"] * bool(operations):
+            message = f"--sharded asks the same of all engines; leave out --{given[0].replace('_', '-')}."
+            raise click.UsageError(message)
+        judging = {name: options[name] for name in ("level", "expected_failures", "strict")}
+        with _progress.bar(what="starting processes"):
+            report = conformance.sharded([*names, *require] or None, parts=parts, **judging)
+        finish(report, options)
+
+    names += tuple(f"array_api:{module}" for module in namespaces)
+    if listing:
+        asked = {name: options[name] for name in ("level", "device", "seed")}
+        with _progress.bar(what="asking backends for their cases"):
+            found = conformance.cases([*names, *require] or None, operations or None, **asked)
+        click.echo("\n".join(found))
+        return
+
+    chosen = dict.fromkeys([*(names or [info.name for info in installed()]), *require])
+    with Live([name for name in chosen if (info := information(name)) and info.installed]) as live:
+        report = conformance.run(
+            names or None,
+            operations or None,
+            level=options["level"],
+            device=options["device"],
+            seed=options["seed"],
+            require=require,
+            expected_failures=options["expected_failures"],
+            strict=options["strict"],
+            progress=live,
+            **{name: options[name] for name in CHOICE},
+        )
+    finish(report, options)
+
+
+@command("check")
+@click.argument("target", metavar="MODULE:FUNCTION")
+@click.option("--operation", type=OPERATION, required=True, help="What it computes.")
+@click.option("--backend", type=BACKEND, default="numpy", show_default=True, help="Whose arrays it takes and returns.")
+@click.option("--vjp", metavar="MODULE:FUNCTION", help="Its gradient: vjp(x, cotangent, axis=-1).")
+@click.option(
+    "--dtype", "asked", type=dtypes(), multiple=True, help="A dtype it must serve; those that it serves by default."
+)
+@click.option(
+    "--search", type=click.IntRange(0), default=0, metavar="N", help="Try N calls besides that nobody listed."
+)
+@click.option(
+    "--convention",
+    "conventions",
+    multiple=True,
+    callback=pairs,
+    metavar="NAME=VALUE",
+    help="One that it is right by, other than the contract's, for example default-axis=None.",
+)
+@click.option("--rounded-once", is_flag=True, help="16-bit results that were rounded more than once fail.")
+@click.option("--invariant", is_flag=True, help="Results that depend on the batch, strides or threads fail.")
+@common
+def check(
+    target: str,
+    operation: OperationName,
+    backend: str,
+    vjp: str | None,
+    asked: tuple[str, ...],
+    search: int,
+    conventions: dict[str, str],
+    **options: Any,
+) -> None:
+    """Certify a function of your own, in a process of its own."""
+    from polylogit import conformance
+    from polylogit.conformance._reports.terminal import Live
+
+    with Live([backend], [target]) as live:
+        report = conformance.check(
+            target,
+            operation,
+            backend=backend,
+            vjp=vjp,
+            level=options["level"],
+            device=options["device"],
+            dtypes=asked or None,
+            expected_failures=options["expected_failures"],
+            seed=options["seed"],
+            name=target,
+            strict=options["strict"],
+            search=search,
+            conventions=conventions,
+            progress=live,
+            **{name: options[name] for name in ("rounded_once", "invariant", *CHOICE)},
+        )
+    finish(report, options)
+
+
+@command("replay")
+@click.argument("identifier", metavar="ID")
+@click.option("--vjp", metavar="MODULE:FUNCTION", help="The gradient that was checked.")
+@click.option("--device", help="Where to make arrays, as the framework calls it.")
+@click.option(
+    "--save", type=click.Path(dir_okay=False), metavar="FILE", help="Write the arrays of the call to an .npz file."
+)
+def replay(identifier: str, vjp: str | None, device: str | None, save: str | None) -> None:
+    """Run one failing case again, alone, and print the call, to be pasted into Python."""
+    from polylogit.conformance._api import replay_in_full
+    from polylogit.conformance._reports import terminal
+
+    with _progress.bar(what="running the case"):
+        report, call = replay_in_full(identifier, vjp=vjp, device=device)
+    for result in report.results:
+        terminal.show_case(result, call.python(save or "case.npz") if call is not None else "")
+    if save is not None and call is not None:
+        call.save(save)
+        click.echo(f"the arrays are in {save}", err=True)
+    elif save is not None:
+        click.echo(f"nothing was written to {save}: the case is no single call that went wrong", err=True)
+    sys.exit(report.status)
