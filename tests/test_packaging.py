@@ -24,7 +24,7 @@ README = (ROOT / "README.md").read_text()
 SHOWN = runpy.run_path(str(ROOT / "tools" / "where_shown.py"))
 CHANGELOG = runpy.run_path(str(ROOT / "tools" / "changelog.py"))
 SUPPORTED = ("dependencies", "torch", "tensorflow", "jax", "flax", "array-api", "conformance", "search", "dask")
-SUPPORTED += ("xarray", "dataframes", "onnx", "hdf5", "test")
+SUPPORTED += ("xarray", "dataframes", "onnx", "hdf5")  # not what only tests need
 
 
 def pins(name: str) -> dict[str, str]:
@@ -81,7 +81,7 @@ def test_the_page_of_versions_says_what_is_tested() -> None:
 def test_the_recipe_has_the_bounds_of_the_package() -> None:
     recipe = (ROOT / "recipe" / "recipe.yaml").read_text()
     names = {"torch": "pytorch", "ml-dtypes": "ml_dtypes"}
-    for package, bound in bounds("dependencies", "torch", "tensorflow", "jax", "flax", "conformance").items():
+    for package, bound in bounds("dependencies", "torch", "tensorflow", "jax", "conformance").items():
         assert f"- {names.get(package, package)} >={bound}\n" in recipe
     assert f'version: "{polylogit.__version__}"' in recipe
     assert f'match(python, "<{PROJECT["requires-python"].removeprefix(">=")}")' in recipe

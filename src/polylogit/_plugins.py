@@ -52,7 +52,8 @@ _PLACEHOLDERS = (("keras", "KerasTensor"),)
 
 def placeholder(cls: type) -> bool:
     """Whether it has no values to compute with, whatever methods it has."""
-    return any((str(base.__module__).partition(".")[0], base.__name__) in _PLACEHOLDERS for base in cls.__mro__)
+    named = ((str(getattr(base, "__module__", "")).partition(".")[0], base.__name__) for base in cls.__mro__)
+    return any(one in _PLACEHOLDERS for one in named)
 
 
 def unfit(brought: Any, name: str) -> str:

@@ -87,7 +87,8 @@ class TestCompiled:
         def masked(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             return polylogit.softmax(x, axis, where=mask, dtype=torch.float64)
 
-        compiled = torch.compile(masked, fullgraph=True)
+        backend = "aot_eager" if older("torch", "2.7") else "inductor"  # which fails there by itself (docs/versions.md)
+        compiled = torch.compile(masked, fullgraph=True, backend=backend)
         torch.testing.assert_close(compiled(x, mask), masked(x, mask))
 
     @pytest.mark.parametrize("dtype", [torch.uint8, torch.bool, torch.float16, torch.bfloat16])
