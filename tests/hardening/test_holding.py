@@ -56,7 +56,7 @@ def alike(one: Any, other: Any) -> bool:
         return type(one) is type(other) and one.summary() == other.summary()
     if isinstance(one, porting.Comparison):
         return str(one) == str(other) and one.agrees == other.agrees
-    return one is other or one == other or type(one) is type(other) and one.name == other.name
+    return one is other or one == other or (type(one) is type(other) and one.name == other.name)
 
 
 @pytest.mark.parametrize("way", WAYS)
