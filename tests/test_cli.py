@@ -374,3 +374,8 @@ def _until(holds):
             return
         time.sleep(0.1)
     raise AssertionError("it has not come to that")
+
+
+def test_a_command_that_was_called_by_itself_still_knows_the_short_form_of_help():
+    assert CliRunner().invoke(commands.commands["compare"], ["--help"]).exit_code == 0
+    assert CliRunner().invoke(commands, ["compare", "-h"]).exit_code == 0

@@ -56,7 +56,7 @@ def table(measured: dict[str, Any]) -> str:
         ratios = list(found)
         lines += [f"**{HEADINGS[group]}**", ""]
         if group in DRAWN:
-            lines += ["| compared with | cases | mean ratio | largest ratio |", "|---|--:|--:|--:|"]
+            lines += ["| compared with | cases | geometric mean | largest ratio |", "|---|--:|--:|--:|"]
             for over in dict.fromkeys(one["over"] for one in ratios):
                 some = [one for one in ratios if one["over"] == over]
                 worst = max(some, key=lambda one: one["ratio"])

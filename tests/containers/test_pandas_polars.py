@@ -69,7 +69,7 @@ class TestPandas:
     def test_what_is_no_table_of_numbers_is_refused(self, series: pd.Series) -> None:
         with pytest.raises(errors.DTypeError):
             polylogit.softmax(pd.Series(["a", "b"]))
-        with pytest.raises(errors.UnsupportedArrayError, match="to_series"):
+        with pytest.raises(errors.UnsupportedArrayError, match="to_numpy"):
             polylogit.softmax(series.index)
         with pytest.raises(errors.AxisError, match='"index"'):
             polylogit.softmax(series, "columns")

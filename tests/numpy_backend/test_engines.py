@@ -110,7 +110,7 @@ def test_an_environment_that_asks_for_what_is_not_there_is_told_what_is() -> Non
 
 
 def test_the_command_line_says_which_it_is() -> None:
-    command = [sys.executable, "-m", "polylogit", "backends"]
+    command = [sys.executable, "-m", "polylogit", "backends", "--devices"]
     shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     engine, colon, _ = polylogit.get_backend("numpy").engine.partition(":")
     assert f"({engine}{colon or ')'}" in shown

@@ -14,7 +14,7 @@ import click
 import polylogit as library
 from polylogit._cli.audits import audit
 from polylogit._cli.kit import check, conform, replay
-from polylogit._cli.options import command
+from polylogit._cli.options import HELP, command
 from polylogit._cli.ports import compare, compare_tokens
 from polylogit._commands import DEVICES, INTERRUPTED, SUMMARY, show_backends
 from polylogit._outline import new_backend
@@ -33,7 +33,7 @@ class _Group(click.Group):
             sys.exit(INTERRUPTED)
 
 
-@click.group(cls=_Group, help=SUMMARY, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Group, help=SUMMARY, context_settings=HELP)
 @click.version_option(library.__version__, prog_name="polylogit")
 def polylogit() -> None:
     """Say what to do."""

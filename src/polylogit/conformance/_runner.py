@@ -77,6 +77,7 @@ class Job:
     left_out: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
     _processes: int = 0
+    _end: dict[str, Any] | None = None
     _started: float = 0.0
     _ready: float = 0.0
     _told: set[str] = field(default_factory=set)
@@ -110,8 +111,8 @@ class Job:
         return (time.monotonic() - self._ready) * len(self.dtypes) / max(1, len(_ORDER) - len(self.dtypes))
 
     def is_news(self, kind: str) -> bool:
-        """Whether an event of one process is one of the job: of starts the first, of ends the last."""
-        again = kind in self._told or (kind == "end" and self._processes > 1)
+        """Whether an event of one process is one of the job: of starts the first; the end is told when all are done."""
+        again = kind in self._told
         if kind in ("start", "ready", "end") and not again:
             self._told.add(kind)
         return not again
@@ -143,7 +144,9 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
 
     def tell(job: Job, event: dict[str, Any]) -> None:
         with changed:
-            if progress is not None and job.is_news(event["event"]):
+            if event["event"] == "end":
+                job._end = event
+            elif progress is not None and job.is_news(event["event"]):
                 progress(job.backend, event)
             changed.notify_all()
 
@@ -168,6 +171,8 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
                     job._processes -= 1
                     if not job._processes:
                         took.append(time.monotonic() - job._started)
+                        if progress is not None and job._end is not None and job.is_news("end"):
+                            progress(job.backend, job._end)
                     changed.notify_all()
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(cores())]
