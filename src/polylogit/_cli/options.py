@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 # Of the group and of each command: click keeps what a command was first called with, be it called by itself.
-HELP = {"help_option_names": ["-h", "--help"]}
+HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 # The dtypes of results, as `polylogit._spec.dtypes` has them, which would import NumPy; a test compares.
 DTYPES = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 if TYPE_CHECKING:
@@ -112,8 +112,9 @@ def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
 
     def made(function: Callable[..., Any]) -> click.Command:
         below = "\n\n".join(f"\b\n{part}" for part in footer(name).split("\n\n"))
-        told: dict[str, Any] = {"short_help": COMMANDS[name].line, "epilog": below, "context_settings": HELP}
-        return click.command(name, **told)(_usage(function))
+        return click.command(name, short_help=COMMANDS[name].line, epilog=below, context_settings=HELP)(
+            _usage(function)
+        )
 
     return made
 
