@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array_api_strict as xp
+import ml_dtypes
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -180,6 +181,10 @@ class TestBadInput:
             polylogit.softmax(xp.asarray([1j]))
         with pytest.raises(errors.DTypeError, match="int64"):
             polylogit.softmax(xp.asarray([1.0]), dtype="int64")
+
+    def test_a_dtype_that_the_library_holds_and_does_not_know_is_refused(self) -> None:
+        with pytest.raises(errors.DTypeError, match="bfloat16"):
+            polylogit.softmax(ml_dtypes.bfloat16(1), backend="array_api")
 
     def test_an_array_of_no_library_cannot_be_made(self) -> None:
         with pytest.raises(errors.DTypeError, match="which library"):

@@ -47,8 +47,11 @@ def _primitives(xp: Any) -> type[Primitives]:
         @staticmethod
         def kind(dtype: Any) -> str:
             for kind, group in (("floating", "real floating"), ("integer", "integral"), ("bool", "bool")):
-                if xp.isdtype(dtype, group):
-                    return kind
+                try:
+                    if xp.isdtype(dtype, group):
+                        return kind
+                except TypeError:  # a dtype that the library holds and does not know, as NumPy those of ml_dtypes
+                    break
             return "other"
 
         @staticmethod
