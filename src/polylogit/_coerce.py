@@ -31,6 +31,14 @@ __all__ = [
 ]
 
 
+def _leaf_types(value: Any) -> Iterator[type]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _leaf_types(item)
+    else:
+        yield type(value)
+
+
 def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
     """What a nested sequence holds, with where it stands, as it is written."""
     if isinstance(value, (list, tuple)):
@@ -58,6 +66,15 @@ def python_array(
     DTypeError
         For values that are not numbers.
     """
+    if not set(_leaf_types(value)).issubset(PYTHON_TYPES):
+        _check_leaves(value, operation, argument)
+    if beside is None and not isinstance(value, (list, tuple, range)):
+        return backend.number(value)
+    return backend.asarray(value, device=None if beside is None else backend.device_of(beside))
+
+
+def _check_leaves(value: Any, operation: str, argument: str) -> None:
+    """Refuse what a sequence holds beside numbers and NumPy's arrays, with its place: dearer than a look."""
     seen = set()
     for place, leaf in _leaves(value, argument):
         cls = type(leaf)
@@ -80,9 +97,6 @@ def python_array(
             raise _of_strangers(error, leaf, place, operation, argument) from None
         if found.name != "numpy":
             raise _of_arrays(found, value, operation, argument)
-    if beside is None and not isinstance(value, (list, tuple, range)):
-        return backend.number(value)
-    return backend.asarray(value, device=None if beside is None else backend.device_of(beside))
 
 
 def _of_strangers(
