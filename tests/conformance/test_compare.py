@@ -26,7 +26,7 @@ def judged(exact, got, bound=0.125, dtype=FLOAT32, **more):
     return compare(expected(exact, bound, dtype, **more), np.array([got], dtype=float))
 
 
-# --- the fraction of the bound -----------------------------------------------------------------------------------------
+# --- the fraction of the bound ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_nothing_to_compare_passes_and_shows_nothing():
     assert (found.verdict, found.cases, found.vacuous, found.error) == ("passed", 0, True, None)
 
 
-# --- numbers that were flushed to 0 -------------------------------------------------------------------------------------
+# --- numbers that were flushed to 0 -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_negative_value_may_be_flushed_from_its_own_side():
     assert judged([-2 * TINY, 0.5], [0.5 * TINY, 0.5], **options).verdict == "failed"
 
 
-# --- NaN and infinities -------------------------------------------------------------------------------------------------
+# --- NaN and infinities -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("exact", [NAN, INF, -INF, 0.5])
@@ -147,7 +147,7 @@ def test_where_nan_is_expected_another_number_may_be_as_good():
     assert judged([NAN, NAN], [1.0, NAN], either=either, other=1.0).error == 0.0
 
 
-# --- what a comparison shows --------------------------------------------------------------------------------------------
+# --- what a comparison shows ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_the_words_of_a_failure_leave_out_what_says_nothing():
     assert judged([0.0, 0.25], [0.5, 0.25], bound=0.0).message == "row 0 (length 2), entry 0: expected 0, got 0.5"
 
 
-# --- 16 bits, rounded once ----------------------------------------------------------------------------------------------
+# --- 16 bits, rounded once --------------------------------------------------------------------------------------------
 
 
 def test_what_is_within_the_bound_but_not_rounded_once_is_told_and_passes():
@@ -229,6 +229,6 @@ def test_what_is_within_the_bound_but_not_rounded_once_is_told_and_passes():
 def test_the_row_that_is_not_rounded_once_is_called_by_its_name():
     exact = np.array([[0.5, 0.25]] * 2)
     given = Expected(exact, DD(exact, 0 * exact), exact / 4, FLOAT16, once=exact / 16)
-    got = exact + [[0, 0], [0, 0.03125]]
+    got = exact + np.array([[0, 0], [0, 0.03125]])
     assert compare(given, got, names=["first", "second"]).message.startswith("row 'second'")
     assert compare(given, got, names=["first"]).message.startswith("row 1 ")

@@ -12,7 +12,8 @@ from polylogit._spec.exact import Elements, Rows
 
 # A maximum, a near and a far neighbour, and one that may be flushed in float32.
 ROW = [2.5, 1.0, -0.25, -86.5]
-G, H = [1.0, -2.0, 0.5, 3.0], [0.25, 3.0, -1.0, 0.5]
+# Cotangents so large, where a probability may be flushed, that its loss shows in the whole row.
+G, H = [1.0, -2.0, 0.5, 3e36], [0.25, 3.0, -1.0, 0.5]
 LOGITS = [-30.0, -1.5, 0.0, 0.75, 20.0]
 DTYPE_NAMES = ["float64", "float32", "float16", "bfloat16"]
 
@@ -43,11 +44,15 @@ def ulp(value, dtype):
     return 2.0 ** (exponent - dtype.precision + 1)
 
 
+def scaled(direction, row, size):
+    return [size * one for one in direction[: len(row)]]
+
+
 def same(got, expected):
     np.testing.assert_allclose(np.ravel(got), expected, rtol=1e-12, atol=0)
 
 
-# --- how many roundings a sum may show ---------------------------------------------------------------------------------
+# --- how many roundings a sum may show --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -89,7 +94,7 @@ def test_what_may_be_flushed():
         assert bounds.gradient_flushable(dtype) == (16 * dtype.smallest_normal if flushed else 0), name
 
 
-# --- values ------------------------------------------------------------------------------------------------------------
+# --- values -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", DTYPE_NAMES)
@@ -135,36 +140,39 @@ def test_sigmoid(name):
     same(got, [(8 + 2 * min(max(0, -x), limit)) * ulp(1 / (1 + math.exp(-x)), dtype) for x in LOGITS])
 
 
-# --- derivatives -------------------------------------------------------------------------------------------------------
+# --- derivatives ------------------------------------------------------------------------------------------------------
 
 NEAR = ROW[:3]  # nothing of it is flushed, in any of the dtypes
+SIZES = [1.0, 1e-36]  # of directions: of the small ones, what may be flushed is most of the bound
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("row", [NEAR, ROW], ids=["near", "far"])
-def test_the_gradient_of_softmax(row):
+def test_the_gradient_of_softmax(row, size):
     for dtype in (DTYPES["float32"], DTYPES["float64"]):
-        plain, n = Row(row, dtype), len(row)
-        mean, drift = plain.mean(G[:n]), plain.mean(G[:n], [2 * d for d in plain.d])
+        plain, cotangent = Row(row, dtype), scaled(G, row, size)
+        mean, drift = plain.mean(cotangent), plain.mean(cotangent, [2 * d for d in plain.d])
         expected = [
             dtype.eps * y * ((abs(g) + mean) * units + drift)
             + lost * (abs(g) + mean)
-            + y * plain.lost_sum(G[:n])
+            + y * plain.lost_sum(cotangent)
             + plain.tiny
-            for y, g, units, lost in zip(plain.y, G, plain.units, plain.lost, strict=False)
+            for y, g, units, lost in zip(plain.y, cotangent, plain.units, plain.lost, strict=True)
         ]
-        same(bounds.softmax_first(Rows(np.array([row])), dtype, np.array([G[:n]])), expected)
+        same(bounds.softmax_first(Rows(np.array([row])), dtype, np.array([cotangent])), expected)
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("row", [NEAR, ROW], ids=["near", "far"])
 @pytest.mark.parametrize("name", ["float64", "float32"])
-def test_the_gradient_of_log_softmax(name, row):
-    dtype, n = DTYPES[name], len(row)
-    plain, whole = Row(row, dtype), math.fsum(map(abs, G[: len(row)]))
+def test_the_gradient_of_log_softmax(name, row, size):
+    dtype, cotangent = DTYPES[name], scaled(G, row, size)
+    plain, whole = Row(row, dtype), math.fsum(map(abs, cotangent))
     expected = [
         dtype.eps * (2 * abs(g) + y * whole * units) + lost * whole + plain.tiny
-        for y, g, units, lost in zip(plain.y, G, plain.units, plain.lost, strict=False)
+        for y, g, units, lost in zip(plain.y, cotangent, plain.units, plain.lost, strict=True)
     ]
-    same(bounds.log_softmax_vjp(Rows(np.array([row])), dtype, np.array([G[:n]])), expected)
+    same(bounds.log_softmax_vjp(Rows(np.array([row])), dtype, np.array([cotangent])), expected)
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
@@ -181,23 +189,25 @@ def test_the_gradient_of_log_softmax_in_16_bits_has_two_roundings(name):
     same(bounds.log_softmax_vjp(Rows(np.array([NEAR])), dtype, np.array([g])), expected)
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("row", [NEAR, ROW], ids=["near", "far"])
-def test_the_forward_mode_of_log_softmax(row):
-    dtype, n = DTYPES["float32"], len(row)
+def test_the_forward_mode_of_log_softmax(row, size):
+    dtype, tangent = DTYPES["float32"], scaled(G, row, size)
     plain = Row(row, dtype)
-    weighted = plain.mean(G[:n], plain.units)
-    expected = [dtype.eps * (2 * abs(t) + weighted) + plain.lost_sum(G[:n]) + plain.tiny for t in G[:n]]
-    same(bounds.log_softmax_jvp(Rows(np.array([row])), dtype, np.array([G[:n]])), expected)
+    weighted = plain.mean(tangent, plain.units)
+    expected = [dtype.eps * (2 * abs(t) + weighted) + plain.lost_sum(tangent) + plain.tiny for t in tangent]
+    same(bounds.log_softmax_jvp(Rows(np.array([row])), dtype, np.array([tangent])), expected)
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("row", [NEAR, ROW], ids=["near", "far"])
-def test_the_second_derivatives_of_softmax_and_log_softmax(row):
-    dtype, n = DTYPES["float32"], len(row)
+def test_the_second_derivatives_of_softmax_and_log_softmax(row, size):
+    dtype = DTYPES["float32"]
     plain, exact = Row(row, dtype), Rows(np.array([row]))
-    g, h, weight = G[:n], H[:n], [2 * d for d in Row(row, dtype).d]
-    size = {key: [abs(one) + plain.mean(v) for one in v] for key, v in (("g", g), ("h", h))}
-    product = [a * b for a, b in zip(size["g"], size["h"], strict=True)]
-    mixed = [a * plain.mean(h, weight) + b * plain.mean(g, weight) for a, b in zip(*size.values(), strict=True)]
+    g, h, weight = scaled(G, row, size), H[: len(row)], [2 * d for d in plain.d]
+    sizes = [[abs(one) + plain.mean(v) for one in v] for v in (g, h)]
+    product = [a * b for a, b in zip(*sizes, strict=True)]
+    mixed = [a * plain.mean(h, weight) + b * plain.mean(g, weight) for a, b in zip(*sizes, strict=True)]
     mean, common = plain.mean(product), plain.mean(mixed) + plain.mean(product, weight)
     expected = [
         dtype.eps * y * (2 * (one + mean) * units + other + common)
@@ -247,7 +257,7 @@ def test_what_differentiating_through_the_maximum_adds():
         same(bounds.through_maximum(Rows(np.array([row])), dtype, bound, arrays), expected)
 
 
-# --- one rounding at the end -------------------------------------------------------------------------------------------
+# --- one rounding at the end ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
