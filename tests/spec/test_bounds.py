@@ -139,9 +139,9 @@ def test_sigmoid(name):
 
 NEAR = ROW[:3]  # nothing of it is flushed, in any of the dtypes
 
-# Large where a probability may be flushed, so that its loss shows in the whole row; small, so that what may be flushed
-# is most of the bound.
-DIRECTIONS = {"even": G, "large": [*G[:3], 3e36], "small": [1e-36 * one for one in G]}
+# Nothing or much where a probability may be flushed, so that its loss shows there or in the whole row; small, so that
+# what may be flushed is most of the bound.
+DIRECTIONS = {"even": G, "nothing": [*G[:3], 0.0], "much": [*G[:3], 3e36], "small": [1e-36 * one for one in G]}
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
