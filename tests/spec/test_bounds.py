@@ -43,8 +43,13 @@ def ulp(value, dtype):
     return 2.0 ** (exponent - dtype.precision + 1)
 
 
+def two(row):
+    """The row twice: what is summed along one must not be spread over the other."""
+    return np.array([row, row])
+
+
 def same(got, expected):
-    np.testing.assert_allclose(np.ravel(got), expected, rtol=1e-12, atol=0)
+    np.testing.assert_allclose(got, np.broadcast_to(expected, np.shape(got)), rtol=1e-12, atol=0)
 
 
 # --- how many roundings a sum may show --------------------------------------------------------------------------------
@@ -96,7 +101,7 @@ def test_what_may_be_flushed():
 def test_softmax_and_log_softmax(name):
     dtype = DTYPES[name]
     plain = Row(ROW, dtype)
-    exact = Rows(np.array([ROW]))
+    exact = Rows(two(ROW))
     # Past the distance at which every probability has underflowed, no more is allowed.
     far = -math.log(dtype.smallest_subnormal) + math.log(4) + 2
     units = [4 + 2 * min(d, far) + bounds.additions(4, dtype) for d in plain.d]
@@ -124,7 +129,7 @@ def test_the_sum_of_a_row(name, row):
     lost = math.fsum(y for y in plain.y if y < plain.tiny)
     coarse = sum(y < dtype.smallest_normal for y in plain.y) * dtype.smallest_subnormal
     rounded = 4 + max(2 * math.log2(n), bounds.additions(n, dtype) / 2) + spread
-    same(bounds.row_sum(Rows(np.array([row])), dtype), [dtype.eps * rounded + max(lost, coarse)])
+    same(bounds.row_sum(Rows(two(row)), dtype), [dtype.eps * rounded + max(lost, coarse)])
 
 
 @pytest.mark.parametrize("name", DTYPE_NAMES)
@@ -157,7 +162,7 @@ def test_the_gradient_of_softmax(row, direction):
             + plain.tiny
             for y, g, units, lost in zip(plain.y, cotangent, plain.units, plain.lost, strict=True)
         ]
-        same(bounds.softmax_first(Rows(np.array([row])), dtype, np.array([cotangent])), expected)
+        same(bounds.softmax_first(Rows(two(row)), dtype, two(cotangent)), expected)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
@@ -170,7 +175,7 @@ def test_the_gradient_of_log_softmax(name, row, direction):
         dtype.eps * (2 * abs(g) + y * whole * units) + lost * whole + plain.tiny
         for y, g, units, lost in zip(plain.y, cotangent, plain.units, plain.lost, strict=True)
     ]
-    same(bounds.log_softmax_vjp(Rows(np.array([row])), dtype, np.array([cotangent])), expected)
+    same(bounds.log_softmax_vjp(Rows(two(row)), dtype, two(cotangent)), expected)
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
@@ -184,7 +189,7 @@ def test_the_gradient_of_log_softmax_in_16_bits_has_two_roundings(name):
         + plain.tiny
         for y, one, units in zip(plain.y, g, plain.units, strict=True)
     ]
-    same(bounds.log_softmax_vjp(Rows(np.array([NEAR])), dtype, np.array([g])), expected)
+    same(bounds.log_softmax_vjp(Rows(two(NEAR)), dtype, two(g)), expected)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
@@ -194,14 +199,14 @@ def test_the_forward_mode_of_log_softmax(row, direction):
     plain = Row(row, dtype)
     weighted = plain.mean(tangent, plain.units)
     expected = [dtype.eps * (2 * abs(t) + weighted) + plain.lost_sum(tangent) + plain.tiny for t in tangent]
-    same(bounds.log_softmax_jvp(Rows(np.array([row])), dtype, np.array([tangent])), expected)
+    same(bounds.log_softmax_jvp(Rows(two(row)), dtype, two(tangent)), expected)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS)
 @pytest.mark.parametrize("row", [NEAR, ROW], ids=["near", "far"])
 def test_the_second_derivatives_of_softmax_and_log_softmax(row, direction):
     dtype = DTYPES["float32"]
-    plain, exact = Row(row, dtype), Rows(np.array([row]))
+    plain, exact = Row(row, dtype), Rows(two(row))
     g, h, weight = direction[: len(row)], H[: len(row)], [2 * d for d in plain.d]
     sizes = [[abs(one) + plain.mean(v) for one in v] for v in (g, h)]
     product = [a * b for a, b in zip(*sizes, strict=True)]
@@ -213,11 +218,11 @@ def test_the_second_derivatives_of_softmax_and_log_softmax(row, direction):
         + plain.tiny
         for y, one, other, units, lost in zip(plain.y, product, mixed, plain.units, plain.lost, strict=True)
     ]
-    directions = np.array([g]), np.array([h])
+    directions = two(g), two(h)
     same(bounds.softmax_second(exact, dtype, *directions), expected)
     first = bounds.softmax_first(exact, dtype, directions[1])
     whole = math.fsum(map(abs, g))
-    same(bounds.log_softmax_second(exact, dtype, *directions), np.ravel(2 * whole * first + plain.tiny))
+    same(bounds.log_softmax_second(exact, dtype, *directions), (2 * whole * first + plain.tiny)[0])
 
 
 @pytest.mark.parametrize("name", DTYPE_NAMES)
@@ -244,15 +249,15 @@ def test_the_derivatives_of_sigmoid(name):
 def test_what_differentiating_through_the_maximum_adds():
     dtype = DTYPES["float32"]
     row, g = [1.0, 1.0, -0.5], [0.5, -2.0, 3.0]  # the maximum is there twice
-    plain, bound = Row(row, dtype), np.array([[1.0, 2.0, 4.0]])
+    plain, bound = Row(row, dtype), two([1.0, 2.0, 4.0])
     roundings = 4 + bounds.additions(3, dtype)
     for directions, size in (([g], 2.0), ([g, H[:3]], 2.0 * 3.0)):
         expected = [
             (4 * 7.0 / roundings if d == 0 else 0) + 4 * dtype.eps * y * size
             for d, y in zip(plain.d, plain.y, strict=True)
         ]
-        arrays = [np.array([one]) for one in directions]
-        same(bounds.through_maximum(Rows(np.array([row])), dtype, bound, arrays), expected)
+        arrays = [two(one) for one in directions]
+        same(bounds.through_maximum(Rows(two(row)), dtype, bound, arrays), expected)
 
 
 # --- one rounding at the end ------------------------------------------------------------------------------------------
@@ -260,19 +265,19 @@ def test_what_differentiating_through_the_maximum_adds():
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16"])
 def test_rounded_once_is_the_bound_of_float32_and_half_a_unit(name):
-    dtype, exact = DTYPES[name], Rows(np.array([NEAR]))
+    dtype, exact = DTYPES[name], Rows(two(NEAR))
     y = exact.probabilities.hi
     expected = bounds.softmax(exact, DTYPES["float32"]) + dtype.ulp(y) / 2
-    same(bounds.rounded_once(bounds.softmax, exact, y, dtype), np.ravel(expected))
+    same(bounds.rounded_once(bounds.softmax, exact, y, dtype), expected[0])
     alone = Rows(np.array([[2.0]]))
     assert bounds.rounded_once(bounds.softmax, alone, alone.probabilities.hi, dtype) == 0
 
 
 def test_a_storage_dtype_has_the_bound_of_the_dtype_it_is_computed_in_and_half_a_unit():
-    exact = Rows(np.array([NEAR]))
+    exact = Rows(two(NEAR))
     y = exact.probabilities.hi
     stored = next(dtype for dtype in DTYPES.values() if dtype.computed_in)
     computed = bounds.softmax(exact, DTYPES[stored.computed_in])
-    same(bounds.allowed(bounds.softmax, exact, y, stored), np.ravel(computed + stored.ulp(y) / 2))
+    same(bounds.allowed(bounds.softmax, exact, y, stored), (computed + stored.ulp(y) / 2)[0])
     plain = replace(DTYPES["float32"], computed_in="")
-    same(bounds.allowed(bounds.softmax, exact, y, plain), np.ravel(bounds.softmax(exact, plain)))
+    same(bounds.allowed(bounds.softmax, exact, y, plain), bounds.softmax(exact, plain)[0])

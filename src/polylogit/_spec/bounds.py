@@ -53,7 +53,7 @@ def additions(n: int, dtype: Finfo | None = None) -> float:
     pairwise sums need less, and ``2 log2 n`` is room for theirs. Where the dtype says so, up to that many terms may be
     added one by one, in float32 at least.
     """
-    levels = max(1, int(np.ceil(np.log(max(n, 2)) / np.log(CHAIN) - 1e-9)))
+    levels = int(np.ceil(np.log(max(n, 1)) / np.log(CHAIN) - 1e-9))
     roundings = max(2.0 * float(np.log2(max(n, 1))), float(min(n - 1, (CHAIN - 1) * levels)))
     if dtype is not None and n <= dtype.in_order:
         return max(roundings, (n - 1) * min(1.0, DTYPES["float32"].eps / dtype.eps))
