@@ -240,10 +240,10 @@ def test_the_derivatives_of_sigmoid(name):
         near = units * ulp(abs(slope * g[i]), dtype)
         one_minus = dtype.eps * abs(g[i])
         expected = (max(near, one_minus) if one > 0 else near) + lost * abs(g[i]) + tiny
-        same(first[i], [expected])
+        same(first[i], expected)
         scale = abs(g[i] * h[i])
         near = 4 * units * dtype.eps * slope * scale
-        same(second[i], [near + (4 * dtype.eps * scale if one > 0 else 0) + lost * scale + tiny])
+        same(second[i], near + (4 * dtype.eps * scale if one > 0 else 0) + lost * scale + tiny)
 
 
 def test_what_differentiating_through_the_maximum_adds():
