@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from polylogit._spec import bounds
+from polylogit._spec.doubledouble import DD
 from polylogit._spec.dtypes import DTYPES
 from polylogit._spec.exact import Elements, Rows
 
@@ -27,7 +29,8 @@ class Row:
         self.d = [max(row) - x for x in row]
         total = math.fsum(math.exp(-d) for d in self.d)
         self.y = [math.exp(-d) / total for d in self.d]
-        self.units = [4 + 2 * d + bounds.additions(len(row), dtype) for d in self.d]
+        roundings = bounds.additions(len(row), dtype)
+        self.units = [4 + 2 * d + roundings for d in self.d]
         self.tiny = FLUSHED[dtype.name] * dtype.smallest_normal
         self.lost = [2 * y if y < self.tiny else 0.0 for y in self.y]
 
@@ -119,7 +122,12 @@ def test_a_row_of_one_entry_is_exact_and_one_of_two_is_not(bound):
     assert (bound(Rows(np.array([[3.0, 2.0]])), DTYPES["float32"]) > 0).all()
 
 
-@pytest.mark.parametrize("row", [ROW, [0.0] * 100, [0.0] * 5000, [0.0, -87.5]], ids=["row", "100", "5000", "flushed"])
+# In float16 most of the second but last may be flushed, and the last is made of numbers that are too small for it.
+LONG = {"row": ROW, "100": [0.0] * 100, "5000": [0.0] * 5000, "lost": [3.0] * 10 + [0.0] * 20_000}
+LONG["coarse"] = [0.0] + [-30.0] * 20_000
+
+
+@pytest.mark.parametrize("row", LONG.values(), ids=LONG)
 @pytest.mark.parametrize("name", DTYPE_NAMES)
 def test_the_sum_of_a_row(name, row):
     dtype = DTYPES[name]
@@ -130,6 +138,15 @@ def test_the_sum_of_a_row(name, row):
     coarse = sum(y < dtype.smallest_normal for y in plain.y) * dtype.smallest_subnormal
     rounded = 4 + max(2 * math.log2(n), bounds.additions(n, dtype) / 2) + spread
     same(bounds.row_sum(Rows(two(row)), dtype), [dtype.eps * rounded + max(lost, coarse)])
+
+
+def test_an_entry_without_a_distance_counts_as_the_maximum():
+    """Outputs of a model may hold NaN, and nothing is known of their logits."""
+    dtype = DTYPES["float32"]
+    row = SimpleNamespace(
+        x=np.zeros(2), length=2, distance=np.array([math.nan, 1.0]), probabilities=DD(np.full(2, 0.5))
+    )
+    same(bounds.softmax(row, dtype), [(4 + 2) * dtype.eps / 2, (4 + 2 + 2) * dtype.eps / 2])
 
 
 @pytest.mark.parametrize("name", DTYPE_NAMES)

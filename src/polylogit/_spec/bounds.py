@@ -95,7 +95,7 @@ def _rounded(
 
 def _distance(exact: Rows | Elements, dtype: Finfo) -> Array:
     """The distance from the maximum, up to where every probability has underflowed."""
-    limit = -np.log(dtype.smallest_subnormal) + np.log(max(exact.length, 1)) + 2.0
+    limit = -np.log(dtype.smallest_subnormal) + np.log(exact.length) + 2.0
     return np.asarray(np.minimum(np.where(np.isnan(exact.distance), 0.0, exact.distance), limit))
 
 
@@ -117,7 +117,7 @@ def row_sum(exact: Rows, dtype: Finfo) -> Array:
     y = exact.probabilities.hi
     lost = np.where(y < flushable(dtype), y, 0.0).sum(-1, keepdims=True)
     coarse = np.count_nonzero(y < dtype.smallest_normal, axis=-1, keepdims=True) * dtype.smallest_subnormal
-    n = max(exact.length, 1)
+    n = exact.length
     return np.asarray(
         dtype.eps * (4.0 + max(2.0 * np.log2(n), additions(n, dtype) / 2.0) + spread) + np.maximum(lost, coarse)
     )
