@@ -26,7 +26,8 @@ class Row:
     """What the formulas are made of, for one row in one dtype."""
 
     def __init__(self, row, dtype):
-        self.d = [max(row) - x for x in row]
+        highest = max(row)
+        self.d = [highest - x for x in row]
         total = math.fsum(math.exp(-d) for d in self.d)
         self.y = [math.exp(-d) / total for d in self.d]
         roundings = bounds.additions(len(row), dtype)
