@@ -246,7 +246,10 @@ def test_the_second_derivatives_of_softmax_and_log_softmax(row, direction):
 @pytest.mark.parametrize("name", DTYPE_NAMES)
 def test_the_derivatives_of_sigmoid(name):
     dtype = DTYPES[name]
-    x, g, h = np.array([*LOGITS, -88.0]), np.array([1.0, -2.0, 0.5, 3.0, -1.0, 2.0]), np.array([0.5, 3, -1, 2, 1, 1])
+    # At the last two the cotangent is such that the unit of the gradient is smallest beside it.
+    x = np.array([*LOGITS, -88.0, 0.9, -0.99])
+    g = np.array([1.0, -2.0, 0.5, 3.0, -1.0, 2.0, 4.86, 5.06])
+    h = np.array([0.5, 3.0, -1.0, 2.0, 1.0, 1.0, 1.0, 1.0])
     exact = Elements(x)
     first, second = bounds.sigmoid_first(exact, dtype, g), bounds.sigmoid_second(exact, dtype, g, h)
     limit = -math.log(dtype.smallest_subnormal) + 2
@@ -266,10 +269,10 @@ def test_the_derivatives_of_sigmoid(name):
 
 def test_what_differentiating_through_the_maximum_adds():
     dtype = DTYPES["float32"]
-    row, g = [1.0, 1.0, -0.5], [0.5, -2.0, 3.0]  # the maximum is there twice
+    row, g, h = [1.0, 1.0, -0.5], [0.5, -0.25, 3.0], [-2.0, 3.0, 1.0]  # the maximum is there twice
     plain, bound = Row(row, dtype), two([1.0, 2.0, 4.0])
     roundings = 4 + bounds.additions(3, dtype)
-    for directions, size in (([g], 2.0), ([g, H[:3]], 2.0 * 3.0)):
+    for directions, size in (([g], 0.5), ([g, h], 0.5 * 3.0)):
         expected = [
             (4 * 7.0 / roundings if d == 0 else 0) + 4 * dtype.eps * y * size
             for d, y in zip(plain.d, plain.y, strict=True)
