@@ -95,7 +95,9 @@ def _by_instruction_set(measured: dict[str, Any]) -> list[str]:
     """A column for each setting, and a row for each figure that differs between settings in the first two digits."""
     whole = {measured["setting"]: measured["worst"], **measured["elsewhere"]}
     lines = [
-        "| worst error over its bound | dtype | function | " + " | ".join(settings.TITLES[name] for name in whole) + " |"
+        "| worst error over its bound | dtype | function | "
+        + " | ".join(settings.TITLES[name] for name in whole)
+        + " |"
     ]
     lines += ["|---|---|---|" + "--:|" * len(whole)]
     for table, dtypes in measured["worst"].items():

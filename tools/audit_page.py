@@ -374,7 +374,9 @@ def main() -> None:
     """Audit, print and write."""
     parser = argparse.ArgumentParser(description=textwrap.dedent(__doc__ or "").splitlines()[0])
     parser.add_argument("--page", action="store_true", help="audit only new tests")
-    parser.add_argument("--only", metavar="PROJECT", help="audit the tests of one project, and keep the results of the others")
+    parser.add_argument(
+        "--only", metavar="PROJECT", help="audit the tests of one project, and keep the results of the others"
+    )
     asked = parser.parse_args()
     before = json.loads(FOUND.read_text()) if asked.page or asked.only else []
     kept = {(one["project"], one["what"], one["dtype"]): one for one in before}

@@ -98,7 +98,10 @@ def causes(stored: dict[str, Any]) -> list[str]:
 def conventions(stored: dict[str, Any]) -> list[str]:
     """The conventions that were declared to the kit, and those that it found."""
     lines = []
-    for key, title in (("declared", "Conventions declared to the kit"), ("conventions", "Conventions that the kit found")):
+    for key, title in (
+        ("declared", "Conventions declared to the kit"),
+        ("conventions", "Conventions that the kit found"),
+    ):
         told = {}
         for name, one in stored["implementations"].items():
             given = one.get(key) or ()
