@@ -28,8 +28,8 @@ INTRODUCTION = """\
 # All causes
 
 `comparison.cause` can be one of these {count}. Each has a name, an explanation, and the line to write instead. A
-comparison fills in the *words in italics*. `x` are logits or the input of a layer, `p` probabilities. If frameworks spell
-the remedy differently, each has its own line; a comparison shows the spelling of the candidate's framework.
+comparison fills in the *words in italics*. `x` are logits or the input of a layer, `p` probabilities. If frameworks
+spell the remedy differently, each has its own line; a comparison shows that of the candidate's framework.
 
 A cause is named only if undoing it makes the two sides agree, and nothing else does nearly as well. Every other
 difference is `unknown`, listed with the explanations that came nearest.

@@ -8,8 +8,8 @@ Measure each model and framework in a separate run, then write the page from all
     python tools/ports.py --big --json build/big.json
     python tools/ports_page.py build/*.json
 
-The last command writes docs/_static/ports.json, which holds all the data for the page, and docs/porting/measured.md. The
-given files replace the stored data; without files, the page is rewritten from the stored data.
+The last command writes docs/_static/ports.json, which holds all the data for the page, and docs/porting/measured.md.
+The given files replace the stored data; without files, the page is rewritten from the stored data.
 """
 
 from __future__ import annotations

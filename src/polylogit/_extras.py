@@ -1,7 +1,8 @@
 """The requirements of the extras, so that an error can name an install command that works.
 
 The command names the packages rather than ``polylogit[extra]``, so it works whether this copy of polylogit came from a
-checkout, a wheel or an index, and never replaces it. A test compares the table with ``pyproject.toml``. Imports nothing.
+checkout, a wheel or an index, and never replaces it. A test compares the table with ``pyproject.toml``. Knows nothing
+else of polylogit.
 """
 
 from __future__ import annotations

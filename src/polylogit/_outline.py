@@ -64,7 +64,7 @@ def new_backend(name: str, module: str | None, into: Path) -> None:
     """Write the skeleton of a package with a backend for the framework NAME.
 
     NAME is the top-level package that defines the arrays. If the framework's functions have the names of the array API
-    standard, the package works and passes its tests unchanged; otherwise the comments in each method say what to change.
+    standard, the package works and passes its tests unchanged; otherwise each method says what to change.
     """
     folder = _write(name, module or name, into)
     click.echo(f'{folder} is written. In it: pip install -e ".[test]", pytest, polylogit conform --backend {name}')

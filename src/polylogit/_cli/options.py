@@ -191,7 +191,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--strict",
             is_flag=True,
-            help="Fail results that are less accurate than their bound, and expected failures that pass or have expired.",
+            help="Fail results that are less accurate than their bound, and expected failures that pass or expired.",
         ),
         click.option(
             "--only",

@@ -49,8 +49,8 @@ def compare(
 ) -> None:
     """Compare the CANDIDATE's outputs with the REFERENCE's, and name the cause if they differ.
 
-    Each is a file of arrays (.npy, .npz, .safetensors, .pt, .pth, .h5, .hdf5), a model file (.keras, .onnx, .tflite), or
-    module:callable. Models and callables need --inputs. With --isolate, both are models, and each module of the
+    Each is a file of arrays (.npy, .npz, .safetensors, .pt, .pth, .h5, .hdf5), a model file (.keras, .onnx, .tflite)
+    or module:callable. Models and callables need --inputs. With --isolate, both are models, and each module of the
     candidate runs on the original's own inputs. Names may be patterns, as in "h.*=block_*". The exit status is 0 if
     they agree, 1 if they differ, 2 for wrong usage and 3 if the comparison could not have failed. A difference slightly
     beyond rounding, without a known cause, fails only with --strict.

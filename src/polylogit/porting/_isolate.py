@@ -1,10 +1,9 @@
-"""`isolate`: a port compared module by module, each on the original's own inputs.
+"""`isolate`: compares a port module by module, each on the original's own inputs.
 
-The original is run once and its calls are kept. Then the candidate is run with the original's values in their places:
-what goes into a module that has a counterpart is replaced by what went into that one, and so is what comes out, once it
-was kept. Nothing that one module gets wrong reaches another, so what differs was computed where it differs: by a module
-that has no children, or by one between its children. Knows no framework; how modules are watched is in `_watch`, which
-of them correspond in `_match`.
+The original runs once, and its calls are kept. Then the candidate runs with the original's values: the input of each
+module with a counterpart is replaced by the counterpart's, and so is its output, once that has been kept. No error
+reaches another module, so a difference is the fault of the module that shows it, or of its own code between its
+children. Knows no framework: `_watch` observes modules, and `_match` pairs them.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ROOT", "Isolation", "Pair", "isolate"]
 
-# How the model as a whole is called among its modules.
+# The name of the whole model among its modules.
 ROOT = "(the model itself)"
-# Modules that cannot be run on the original's inputs, one after the other, before the whole is compared instead.
+# After so many modules that cannot run on the original's inputs, the whole model is compared instead.
 ATTEMPTS = 8
 
 
 class Pair(NamedTuple):
-    """Two modules that were taken for each other."""
+    """Two modules that were paired."""
 
     name: str
     candidate_name: str
@@ -57,20 +56,21 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Isolation(Comparison):
-    """What `isolate` found: a `Comparison` whose activations are modules.
+    """The result of `isolate`: a `Comparison` whose activations are modules.
 
     Attributes
     ----------
     activations : tuple of Activation
-        One for each module that was compared, in order of computation: what it returns, or where it goes wrong first.
+        One for each module that was compared, in order of computation: its output, or the first place where it goes
+        wrong.
     pairs : tuple of Pair
-        Which modules were taken for each other, and why.
+        Which modules were paired, and by what evidence.
     places : dict of str to str
-        Where a module goes wrong, for those that do so between their children.
+        For modules that go wrong between their children: the place.
     unmatched : tuple of str
         Modules that were not compared, each with the reason.
     whole : str
-        Why the outputs of the whole were compared instead of modules; empty where they were not.
+        Why the whole model was compared instead of its modules; empty if it was not.
     """
 
     pairs: tuple[Pair, ...] = ()
@@ -78,7 +78,7 @@ class Isolation(Comparison):
     whole: str = ""
 
     def summary(self) -> str:
-        """The verdict, the module at fault, the cause, and which modules were taken for each other."""
+        """The verdict, the module at fault, the cause, and the pairs of modules."""
         lines = [super().summary()]
         name = self.first_divergence
         if name is not None and name in self.places:
@@ -96,7 +96,7 @@ class Isolation(Comparison):
 
 
 def _shown(pairs: tuple[Pair, ...]) -> list[str]:
-    """The pairs as patterns that `names=` would take, those that differ in the numbers of layers taken together."""
+    """The pairs as patterns for `names=`; pairs that differ only in the numbers of layers are combined."""
     found: collections.Counter[tuple[str, str, str]] = collections.Counter()
     for one in pairs:
         same = _NUMBER.findall(one.name) == _NUMBER.findall(one.candidate_name)
@@ -104,7 +104,7 @@ def _shown(pairs: tuple[Pair, ...]) -> list[str]:
     return [f"{here} = {there}, by {how}{_times(count)}" for (here, there, how), count in found.items()]
 
 
-# A part of a name that is a number.
+# The parts of a name that are numbers.
 _NUMBER = re.compile(r"(?:(?<=[._])|^)\d+(?=[._:]|$)")
 
 
@@ -127,9 +127,9 @@ def isolate(
 ) -> Isolation:
     """Compare a port with its original module by module, each on the original's own inputs.
 
-    Errors do not propagate: what goes into and comes out of each module of the candidate is replaced by the original's
-    values, once it was compared. A module that differs is at fault itself, however deep it lies; one that only
-    contains it agrees.
+    Errors do not propagate, because the inputs of each module of the candidate, and its outputs once they have been
+    compared, are replaced by the original's. So a module that differs is at fault itself, at any depth, and the modules
+    that contain it agree.
 
     Parameters
     ----------
@@ -137,17 +137,18 @@ def isolate(
         The original and the port, of any frameworks. Flax Linen modules hold no parameters: pass
         ``module.bind(variables)``, ``record(module, variables)`` or a function that applies it.
     inputs : array, tuple or dict
-        The one input, the positional or the keyword arguments; each side gets them as arrays of its own framework.
+        A single input, a tuple of positional arguments, or a dict of keyword arguments; each side gets them as arrays
+        of its own framework.
     names : mapping of str to str or None, optional
-        The candidate's names for modules of the reference, where the match that is shown is not right. A ``*`` stands
+        The candidate's names for modules of the reference, to correct the pairs in the summary. A ``*`` stands
         for the same text on both sides, as in ``{"h.*": "block_*"}``; None leaves a module out.
     candidate_inputs : array, tuple or dict, optional
-        The candidate's own inputs, where it takes others than the reference: other names or another layout.
+        The candidate's own inputs, if their names or layout differ from the reference's.
 
     Returns
     -------
     Isolation
-        A `Comparison`; its ``first_divergence`` is the module at fault, its ``pairs`` say what was compared with what.
+        A `Comparison`; its ``first_divergence`` is the module at fault, and its ``pairs`` are the pairs of modules.
 
     Raises
     ------
