@@ -1,7 +1,7 @@
-"""Arguments that an operation does not have, and what whoever wrote them meant.
+"""The error for an argument that an operation does not have: it shows the whole call as polylogit spells it.
 
-Other libraries have other names for the same thing. Each is answered with the whole call as it would be written here.
-Knows the names of arguments, and no framework.
+Other libraries use other names for the same arguments; a table translates them. Knows the names of arguments, and no
+framework.
 """
 
 from __future__ import annotations

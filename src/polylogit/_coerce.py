@@ -1,6 +1,6 @@
-"""What a call was given besides arrays of its backend: Python numbers and sequences, NumPy arrays, masks.
+"""Converts or refuses the arguments of a call that are not arrays of its backend: Python values, NumPy arrays, masks.
 
-They are converted or refused by one rule, whatever the backend. Knows the registry, and no framework.
+The rules are the same for all backends. Knows the registry, and no framework.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The rules about axes, dtypes and masks that every backend shares.
+"""The rules about axes, dtypes, masks and temperatures that all backends share.
 
-Pure Python over shapes and names: this module knows no framework and imports none, so that the four backends cannot
-differ in a rule. A size may be a framework's symbolic integer or, where a framework has unknown dimensions, None.
+Pure Python over shapes and names. This module knows and imports no framework, so the backends cannot differ in a rule.
+A size may be a framework's symbolic integer, or None for an unknown dimension.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find an object by its name, write a file whole, spell the numbers that JSON lacks: one way each, for every part.
+"""Shared helpers: import an object by name, write a file completely or not at all, write numbers that JSON lacks.
 
 Standard library only; knows nothing of polylogit.
 """

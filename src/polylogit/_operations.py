@@ -1,7 +1,7 @@
-"""The ground floor: what each operation is called, takes and leaves where an entry is masked.
+"""The table of operations: the name of each, whether it takes an axis, and its value at masked entries.
 
 Pure Python, so that the core, the kit, porting and the documentation read the same table; `polylogit._spec.operations`
-adds to each entry what is right. Knows no framework and no number but these.
+adds the exact definition to each entry. Knows no framework and no arithmetic.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The look that all HTML reports share: one style sheet, one frame, and the picture of a row, in ``templates``.
+"""The common look of all HTML reports: one style sheet, one frame, and the picture of a row, in ``templates``.
 
-Knows numbers and HTML; nothing of what is reported. jinja2 is imported where a page is made.
+Knows numbers and HTML, and nothing of what is reported. jinja2 is imported when a page is written.
 """
 
 from __future__ import annotations

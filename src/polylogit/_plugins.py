@@ -1,7 +1,7 @@
-"""Backends that other packages bring: what can be wrong with one, and which frameworks have one.
+"""Validates backends from other packages, and lists the frameworks that have one.
 
-A plug-in is held against what every backend has to be before it serves anything, so that one that is broken, incomplete
-or greedy is named, with its package, and nobody else notices. Knows frameworks by name alone, and imports none.
+A plug-in is checked before it is used. If it is broken, incomplete or claims other types, an error names its package,
+and everything else keeps working. Knows frameworks only by name, and imports none.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a long computation is doing: told to whoever listens, nobody by default; and a bar in a terminal that listens.
+"""Progress of long computations, for a listener if there is one; and a progress bar in the terminal, which is one.
 
-Knows nothing of what is computed. rich is imported where a bar is drawn.
+Knows nothing of what is computed. rich is imported when a bar is drawn.
 """
 
 from __future__ import annotations

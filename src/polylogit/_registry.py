@@ -1,10 +1,10 @@
-"""Which backend owns an array type, and which implementation serves it.
+"""Finds the backend that owns an array type, and the implementation of an operation for it.
 
-A table for each operation maps the exact type of an array to its implementation; entries are made on first use and
-published whole, by one assignment, so that threads making their first calls at once need no lock. A type that is not
-in the table is looked up by the modules of its base classes: only the backend of a framework named there is asked,
-and only if that framework has been imported. This module knows the backends by name alone, imports a backend when one
-of its arrays arrives or its name is asked for, and imports no framework itself.
+A table for each operation maps the exact type of an array to its implementation. Entries are made on first use and
+published by a single assignment, so threads that make their first calls at the same time need no lock. A type that is
+not in the table is looked up by the modules of its base classes: only the backend of a framework named there is asked,
+and only if that framework has been imported. This module knows the backends only by name. It imports a backend when one
+of its arrays arrives or somebody names it, and imports no framework itself.
 """
 
 from __future__ import annotations

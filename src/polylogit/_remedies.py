@@ -1,7 +1,7 @@
-"""What is passed for an array and is none: what it is, and what to write instead.
+"""The error for an object that is not an array: it says what the object is, and what to pass instead.
 
-One table, by the names of classes, so that no library has to be imported to know its objects; and below it what can be
-told of any class by its methods. In a remedy ``x`` stands for the object. Knows libraries by name alone.
+The table has names of classes, so it needs to import no library; for other classes, their methods tell. In a remedy,
+``x`` stands for the object. Knows libraries only by name.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Arrays of any other library that follows the array API standard, found by their ``__array_namespace__``.
+"""The backend for arrays of any other library that follows the array API standard (``__array_namespace__``).
 
-Nothing is known of such a library beyond the standard, so nothing is left to it but elementwise functions and short
-sums: 32 bits and fewer are computed in float64, long rows are added up in chunks, and derivatives are the closed
-forms. Where a size is not known (the standard allows None in a shape) nothing is reshaped and sums are the library's.
-This module may know the standard (through array-api-compat) and the shared rules, and no library.
+It assumes nothing beyond the standard, and leaves only elementwise functions and short sums to the library: dtypes of
+at most 32 bits are computed in float64, long rows are summed in chunks, and derivatives use the closed forms. If a size
+is unknown (the standard allows None in a shape), nothing is reshaped and the library's own sums are used. This module
+may know the standard (through array-api-compat) and the shared rules, and no library.
 """
 
 from __future__ import annotations

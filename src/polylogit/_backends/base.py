@@ -1,6 +1,6 @@
-"""What a backend is: the outline that every file of this folder follows.
+"""The base class of backends, `Backend`, and helpers that every backend may use.
 
-A backend serves one framework's arrays. It may know that framework and the rules of `polylogit._contract`, and knows
+A backend computes with one framework's arrays. It may know that framework and the rules of `polylogit._contract`, but
 neither the registry nor any other backend.
 """
 

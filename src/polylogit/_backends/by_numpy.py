@@ -1,7 +1,7 @@
-"""Derivatives of polylogit's own operations for arrays that no framework differentiates: by the closed forms, on NumPy.
+"""`vjp` and `jvp` for backends without autodiff: the closed forms of polylogit's own operations, computed on NumPy.
 
-A backend whose framework has no autodiff, or none that was tried yet, hands its `vjp` and `jvp` over to these and says
-``differentiates = False``. The arrays are copied to the host and back. Knows the backend of NumPy, and no framework.
+Such a backend uses these functions as its `vjp` and `jvp` and sets ``differentiates = False``. Arrays are copied to the
+host and back. Knows the NumPy backend, and no framework.
 """
 
 from __future__ import annotations

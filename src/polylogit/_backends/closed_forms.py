@@ -1,7 +1,7 @@
-"""Derivatives by the closed forms, for backends whose arrays have no autodiff of their own.
+"""Derivatives by the closed forms, for arrays without autodiff.
 
-A backend brings its rows: logits in the precision to compute in, with `sum`, `masked`, `softmax` and `sigmoid` on
-them. Knows those names, the rules of `polylogit._contract`, and no framework.
+A backend passes its rows: an object that holds the logits in the precision to compute in, with the methods `sum`,
+`masked`, `softmax` and `sigmoid`. Knows these names and the rules of `polylogit._contract`, and no framework.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Dask: arrays larger than memory, in chunks along any axis, the normalised one too; everything stays lazy.
+"""The backend for Dask arrays: larger than memory, with chunks along any axis, including the normalised one, and lazy.
 
-Where an axis is split, each chunk gives its maximum and its sum of exponentials, which a tree of Dask's own merges, and
-is then divided by what came out. No chunk is joined to another and none is rechunked. Blocks are NumPy's, computed in
-float64. This module may know Dask, NumPy and the shared rules.
+If the normalised axis is split, each chunk contributes its maximum and its sum of exponentials; Dask's tree reduction
+merges them, and every chunk is divided by the result. Chunks are neither joined nor rechunked. Blocks are computed by
+NumPy in float64. This module may know Dask, NumPy and the shared rules.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""PyTorch's DTensor: each rank computes on its own shard, and what a split row needs of the others is two numbers.
+"""PyTorch's DTensor: each rank computes on its own shard, and a split row costs the exchange of two numbers.
 
-Where an axis that is normalised is split, the ranks agree on the maximum of each row and on the sum of its
-exponentials, by two all-reduces of one number a row; everything else is local, and the result is split as the logits
-are. Where none is, nothing is exchanged. DTensor's own rules for ``log_softmax`` would gather the row, and under
-``loss_parallel`` give it a derivative that is right for one loss alone (pytorch#190746). This module may know PyTorch
-and the shared rules; it is imported when a DTensor arrives.
+If a normalised axis is split, the ranks compute the maximum and the sum of exponentials of each row with two
+all-reduces of one number per row; everything else is local, and the result is split like the logits. Otherwise nothing
+is exchanged. DTensor's own rules for ``log_softmax`` would gather the row, and under ``loss_parallel`` its derivative
+is right for a single loss only (pytorch#190746). This module may know PyTorch and the shared rules; it is imported when
+a DTensor arrives.
 """
 
 # What the framework says of its own types is incomplete, and pyright takes it at its word.

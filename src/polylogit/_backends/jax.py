@@ -1,8 +1,8 @@
-"""JAX arrays and tracers.
+"""The backend for JAX arrays and tracers.
 
-The common path is ``jax.nn.softmax``, compiled once in this module: JAX runs it op by op otherwise. It is left where
-it breaks the contract, and every departure names the defect that it answers. This module may know JAX and the rules
-that all backends share.
+The common path is ``jax.nn.softmax``, compiled once in this module, because JAX would otherwise run it op by op. Where
+it breaks the contract, other code replaces it, with a comment that names the defect. This module may know JAX and the
+rules that all backends share.
 """
 
 # What the framework says of its own types is incomplete, and pyright takes it at its word.

@@ -1,8 +1,8 @@
-"""Row-wise work, written once: dtypes, axes and masks around a framework's own softmax.
+"""Row-wise operations, written once for all frameworks: dtypes, axes, masks and temperatures around a native softmax.
 
-A framework brings its primitives as a class of static methods. What a traced program holds is what they do and no more.
-NumPy does not use this module: there it all happens in one pass over a row, in C. The array API backend uses the first
-half, since its derivatives need the rows that the second would hide. Knows the rules of `polylogit._contract`, and no
+A framework passes its primitives as a class of static methods; a traced program contains only what they do. NumPy does
+not use this module, because its kernels do everything in one pass over a row. The array API backend uses only `dtypes`
+and `checked`, since its derivatives need the rows themselves. Knows the rules of `polylogit._contract`, and no
 framework.
 """
 

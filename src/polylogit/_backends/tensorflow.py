@@ -1,8 +1,8 @@
-"""TensorFlow tensors and variables.
+"""The backend for TensorFlow tensors and variables.
 
-The common path is TensorFlow's own softmax op. It is left where the op breaks the contract, and every departure names
-the defect that it answers. An eager tensor can be looked at afterwards and a symbolic one cannot, so the two have each
-their own form. This module may know TensorFlow and the shared rules.
+The common path is TensorFlow's own softmax op. Where it breaks the contract, other code replaces it, with a comment
+that names the defect. The result of an eager call can be inspected and that of a symbolic one cannot, so each has its
+own correction. This module may know TensorFlow and the shared rules.
 """
 
 # What the framework says of its own types is incomplete, and pyright takes it at its word.

@@ -1,8 +1,8 @@
-"""PyTorch tensors.
+"""The backend for PyTorch tensors.
 
-The common path is ``torch.softmax`` itself. It is left where that call breaks the contract, and every departure names
-the defect that it answers. This module may know PyTorch and the shared rules; Dynamo traces through all of it, so the
-operations hold no look-up in ``sys.modules``, no import and no lock.
+The common path is ``torch.softmax`` itself. Where it breaks the contract, other code replaces it, with a comment that
+names the defect. This module may know PyTorch and the shared rules. Dynamo traces through all of it, so the operations
+contain no look-up in ``sys.modules``, no import and no lock.
 """
 
 # What the framework says of its own types is incomplete, and pyright takes it at its word.

@@ -1,6 +1,6 @@
-"""What the containers share: unpack, call the public function on what is inside, pack again.
+"""The base class of the containers: it unpacks, calls the public function on the contents, and packs the result.
 
-A container brings `axes`, `apply` and what every backend has. Knows the public functions, and no library.
+A container implements `axes`, `apply` and the methods of every backend. Knows the public functions, and no library.
 """
 
 from __future__ import annotations

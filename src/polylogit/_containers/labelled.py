@@ -1,6 +1,6 @@
-"""xarray's DataArray and Dataset, by its own `apply_ufunc`: an axis may be called by its name.
+"""xarray's DataArray and Dataset, through `apply_ufunc`: an axis may be given by name.
 
-What is inside may be any array that polylogit serves, Dask's too. This module may know xarray.
+The contents may be any array that polylogit supports, including Dask's. This module may know xarray.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Series and data frames of pandas and polars, by narwhals: computed on NumPy's arrays, with the labels kept.
+"""Series and data frames of pandas and polars, through narwhals: computed on NumPy arrays, keeping the labels.
 
-A frame is an array of two dimensions, its rows the first. What is missing is NaN. This module may know narwhals, and
-the labels that only pandas has.
+A frame is a two-dimensional array whose first axis is its rows. Missing values are NaN. This module may know narwhals,
+and the labels that only pandas has.
 """
 
 from __future__ import annotations

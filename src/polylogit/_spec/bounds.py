@@ -1,8 +1,8 @@
-"""How far a right implementation may be from the exact value: the bounds of the accuracy page, in one place.
+"""The bounds of the accuracy page: how far a right implementation may be from the exact value.
 
-Each takes what is exact of the rows and the dtype of the result, and returns absolute errors. The terms are the
-roundings of subtraction (grows with the distance d from the maximum), exponential, sum (S(n), see `additions`) and
-division, with a factor of two to four of room for implementations that are right in another way.
+Each function takes exact quantities of the rows and the dtype of the result, and returns absolute errors. The terms are
+the roundings of the subtraction (which grow with the distance d from the maximum), the exponential, the sum (S(n), see
+`additions`) and the division, with a factor of two to four for other right algorithms. Knows no framework.
 """
 
 from __future__ import annotations

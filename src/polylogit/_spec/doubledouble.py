@@ -1,10 +1,11 @@
 """Double-double arithmetic: pairs of float64 whose unevaluated sum carries about 104 bits.
 
-What the reference computes with where mpmath would take minutes: whole arrays at a time, with a relative error below
-`RADIUS` for every function here. Classical error-free transformations (Dekker 1971, Knuth); knows no operation.
+The reference uses it where mpmath would take minutes: it computes whole arrays, with a relative error below `RADIUS`
+for every function here. The methods are the classical error-free transformations (Dekker 1971, Knuth). Knows no
+operation.
 
-A pair whose low part is `NOTHING` is a plain float64, and so is what is made of it. That is enough, in a fraction of
-the time, where results have at most `PLAIN` bits: the error is 2**-28 of theirs.
+A pair whose low part is `NOTHING` is a plain float64, and so are results computed from it. This takes a fraction of the
+time, and suffices for results of at most `PLAIN` bits, whose rounding error is 2**28 times larger.
 """
 
 from __future__ import annotations

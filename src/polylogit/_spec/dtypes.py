@@ -1,6 +1,6 @@
-"""The facts of the floating dtypes in which results are judged, from ``ml_dtypes.finfo``: precision, range, spacing.
+"""Facts about the floating dtypes of results, from ``ml_dtypes.finfo``: precision, range, spacing.
 
-Values are held in float64, which contains all of these. Knows no operation and no framework.
+Values are held in float64, which contains them all. Knows no operation and no framework.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Exact values of what the operations are made of, row by row or element by element.
+"""Exact values of the quantities that the operations consist of, for each row or element.
 
-Values come in double-double arithmetic with a relative error below `doubledouble.RADIUS`, small against every bound;
-for dtypes of at most 24 bits in float64, which is as small against theirs. Knows the rows' arithmetic and no
-operation's name.
+Values are in double-double arithmetic, with a relative error below `doubledouble.RADIUS`, which is small against every
+bound; for dtypes of at most 24 bits they are in float64, whose error is equally small against their bounds. Knows the
+arithmetic of rows, and no operation by name.
 """
 
 from __future__ import annotations

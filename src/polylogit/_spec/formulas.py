@@ -1,7 +1,7 @@
-"""The operations and their pullbacks as textbooks write them, in plain float64.
+"""The operations and their pullbacks as in textbooks, in plain float64.
 
-For tools that compute with the outputs of others: accurate to a few ulp of float64, over any axes, on masked rows too.
-The kit's references are `polylogit._spec.exact`. Needs NumPy alone; knows no framework and no bound.
+For tools that compute with other implementations' outputs: accurate to a few ulp of float64, over any axes, with masks.
+The kit's references are in `polylogit._spec.exact`. Needs only NumPy; knows no framework and no bound.
 """
 
 from __future__ import annotations

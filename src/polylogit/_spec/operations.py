@@ -1,7 +1,7 @@
-"""What each operation of `polylogit._operations` is, exactly: value, derivatives, bounds and laws.
+"""The exact definition of each operation: value, derivatives, bounds and laws.
 
-Read by checks, reports, diagnosis and documentation; adding an operation is one entry here and one there. Knows exact
-arithmetic and bounds, and no framework.
+Checks, reports, diagnosis and documentation read it; a new operation is one entry here and one in
+`polylogit._operations`. Knows exact arithmetic and bounds, and no framework.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A case: what is asked of an implementation, as plain data; and the setting in which a check chooses its cases.
+"""`Case`, one call of an implementation as plain data, and `Setting`, for which a check chooses its cases.
 
-Knows the table of operations and what an implementation declares; nothing is run here.
+Knows the table of operations and the declarations of an implementation; runs nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What failures have in common and passes have not: the shortest description, and the next one for what is left.
+"""Finds descriptions that failures share and passes do not: the shortest first, then one for the remaining failures.
 
 A description is a conjunction of at most three conditions. Knows results as plain data.
 """

@@ -1,4 +1,4 @@
-"""Comparing numbers: exact values and a bound on one side, what came back on the other.
+"""Compares numbers with exact values and their bounds.
 
 Knows dtypes and double-double pairs; neither operations nor frameworks.
 """

@@ -1,6 +1,6 @@
-"""What may be said of a result: conditions on its facts, each with the words for it.
+"""The conditions that may describe a failure: predicates on its facts, each with its wording.
 
-Knows the facts of `polylogit.conformance._facts` as plain data; nothing is searched here.
+Knows the facts of `polylogit.conformance._facts` as plain data; the search is in `_causes`.
 """
 
 from __future__ import annotations

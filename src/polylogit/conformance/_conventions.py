@@ -1,7 +1,7 @@
-"""Other conventions than the contract's: what a kernel may be right by, declared or recognised.
+"""Conventions other than the contract's, which a kernel may declare, or which the kit recognises.
 
-A convention is a name and a value. Those of axes say which axes a call means; those of rows what a row without an entry
-comes to. Knows cases and the table of operations; runs nothing.
+A convention is a name and a value. The conventions of axes say which axes a call means; those of rows say what a row
+without entries gives. Knows cases and the table of operations; runs nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How far apart the backends are from each other: the largest difference on the cases that all of them ran.
+"""The largest difference between any two backends, over the cases that both ran.
 
-A by-product of the run: what counts is each one's distance from the exact value. Knows arrays of values alone.
+This is a by-product: the verdict depends only on the distance from the exact value. Knows only arrays of values.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What is known of a case once it has run: how it was asked, and which of its rows and entries went wrong.
+"""The facts of a case after it ran: the arguments of the call, and the rows and entries that are wrong.
 
-`facts` gives plain data, from which `polylogit.conformance._grouping` finds what failures have in common. Of a case
-that passes they speak of all its rows; of one that fails, of the row with the worst error, and under ``fine`` of those
-rows and entries of the same case that are right. Knows cases; no operation and no framework.
+`facts` returns plain data, in which `polylogit.conformance._grouping` finds what failures have in common. For a case
+that passes, the facts describe all its rows. For one that fails, they describe the row with the worst error and, under
+``fine``, the rows and entries of the same case that are right. Knows cases; no operation and no framework.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Failures grouped by cause: what the failing results of one implementation have in common and the passing ones not.
+"""Groups failures by cause: what the failures of an implementation have in common, and its passes do not.
 
-Causes are found by `polylogit.conformance._causes`. Knows results as plain data.
+`polylogit.conformance._causes` finds the causes. Knows results as plain data.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What is under test, in this process: a registered backend through the public API, or a user's own callable.
+"""The implementation under test, in this process: a registered backend through the public API, or a user's callable.
 
-Both are asked in the same way, with NumPy arrays in and out; the implementation makes the framework's arrays, in the
-dtype and the memory layout asked for, and notes what came back. Knows the public API, no framework, and not what is
-right: nothing that the code under test could look for is in this module's reach.
+Both have the same interface, with NumPy arrays in and out. The implementation creates the framework's arrays in the
+requested dtype and memory layout, and observes the result. Knows the public API, no framework, and not what is right:
+the code under test can reach nothing here that would help it.
 """
 
 from __future__ import annotations

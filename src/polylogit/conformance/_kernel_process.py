@@ -1,8 +1,7 @@
-"""A user's kernel in a process of its own: ``python -m polylogit.conformance._kernel_process``.
+"""A user's kernel in a separate process: ``python -m polylogit.conformance._kernel_process``.
 
-Answers what the judge asks, over its standard input and output, until that ends. What is right is not here, nor is the
-name of a case, its check or the seed of its numbers. Whatever the kernel does to this interpreter, the judge reads
-bytes.
+It answers the judge's requests on standard input and output until that closes. It knows neither the expected values nor
+the name, the check or the seed of a case. Whatever the kernel does to this interpreter, the judge reads only bytes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The processor that a report is of, as the system names it and as NumPy finds its instruction sets.
+"""The processor of a report: as the system names it, and with the instruction sets that NumPy finds.
 
-What a framework makes of it is the backend's knowledge, `Backend.capabilities`.
+What a framework uses of them is known to the backend: `Backend.capabilities`.
 """
 
 from __future__ import annotations

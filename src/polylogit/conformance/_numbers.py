@@ -1,6 +1,6 @@
-"""How numbers are written: so that they read back, in as few digits as that takes; large ones as distances.
+"""Formats numbers for reports: with as few digits as identify them, and large ones as distances.
 
-Knows dtypes; no operation, no framework and no form of a report.
+Knows dtypes; no operation, no framework and no report format.
 """
 
 from __future__ import annotations

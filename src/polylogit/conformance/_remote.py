@@ -1,7 +1,7 @@
-"""The judge's side of a kernel in another process: asked as any implementation, over a pipe.
+"""The judge's side of a kernel in another process: the interface of an implementation, over a pipe.
 
-A process that crashes or hangs is ended and started again for the next request, a few times. Nothing of the kernel is
-imported here, and nothing that comes back is trusted to be more than bytes.
+If the process crashes or hangs, it is ended and started again for the next request, a few times. This module imports
+nothing of the kernel, and treats its answers only as bytes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""One failing call with all its numbers: as Python to paste, and as a file of arrays.
+"""One failing call with all its numbers, as Python code to paste or as a file of arrays.
 
-Knows what was compared; neither how cases are chosen nor how results are printed.
+Knows the numbers of a comparison; neither how cases are chosen nor how results are printed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What is asked of an implementation, and what it answers, as plain data that can go to another process.
+"""The request to an implementation and its answer, as plain data that can go to another process.
 
-`Subject` is what cases see of an implementation: its facts, and four ways to ask. Knows neither what is right nor any
-framework.
+`Subject` is the interface of an implementation for cases: its facts, and four kinds of requests. Knows neither what is
+right nor any framework.
 """
 
 from __future__ import annotations

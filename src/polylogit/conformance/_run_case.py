@@ -1,6 +1,6 @@
-"""Running one case: the question is put to the implementation, and its answer compared with what is exact.
+"""Runs one case: sends the request to the implementation, and compares the answer with exact values.
 
-`run` is the only way from a case to a comparison; the checks differ in the cases. Knows no framework.
+`run` is the only way from a case to a comparison; the checks differ only in their cases. Knows no framework.
 """
 
 from __future__ import annotations

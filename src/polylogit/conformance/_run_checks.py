@@ -1,6 +1,6 @@
-"""Running the checks on one implementation, in this process: from cases to results, or to their names alone.
+"""Runs the checks on one implementation in this process, or lists the names of their cases.
 
-Knows implementations, checks and results; processes and reports are others' business.
+Knows implementations, checks and results; nothing of processes and reports.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Runs jobs, each in processes of its own, as many at once as there are cores, and fills in their results.
+"""Runs jobs in separate processes, as many at once as there are cores, and fills in their results.
 
-A crash, a kill, a hang or a failing import becomes a result with its cause; the other jobs complete. Knows processes
-and results; what is checked is the workers' knowledge.
+A crash, a kill, a hang or a failing import becomes a result with its cause, and the other jobs complete. Knows
+processes and results; only the workers know what is checked.
 """
 
 from __future__ import annotations

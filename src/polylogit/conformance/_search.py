@@ -1,6 +1,6 @@
-"""Open-ended search: random calls, run and compared as every case is, and the smallest one that fails as a result.
+"""The random search: runs and compares random calls like any case, and reports the smallest one that fails.
 
-Knows how a call becomes a case; what is drawn is the strategies' knowledge. Needs the extra ``search``.
+Knows how a call becomes a case; the strategies know what to draw. Needs the extra ``search``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which of the cases are run: by patterns, by size, by time, after a crash; and how many were left out, and why.
+"""Selects the cases to run (by patterns, by size, by time, after a crash), and counts those left out, with the reason.
 
 Knows cases by their names and arrays; runs nothing.
 """

@@ -1,6 +1,7 @@
-"""A failing call as lines of Python that need neither polylogit nor the kit, ready for a report to its authors.
+"""A failing call as lines of Python that need neither polylogit nor the kit, ready for a bug report.
 
-`reproducer` writes them while the numbers are at hand; import and arrays are spelled as the backend's users do.
+`reproducer` writes them while the numbers are available, with the import and the arrays as users of the backend write
+them. Knows no framework.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The verdict on a run: in a sentence for people, and as one object for programs.
 
-Knows results and their groups; no form of a report.
+Knows results and their groups; no report format.
 """
 
 from __future__ import annotations

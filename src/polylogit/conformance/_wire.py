@@ -1,6 +1,6 @@
-"""How a judge and the process of a kernel talk: a header as JSON and arrays as their bytes. Nothing is unpickled.
+"""The protocol between a judge and the process of a kernel: a JSON header and the bytes of arrays.
 
-What comes from a kernel's process is data and is checked as data: a frame that is none ends the conversation.
+Nothing is unpickled. Everything from the kernel's process is validated; a malformed frame ends the conversation.
 """
 
 from __future__ import annotations

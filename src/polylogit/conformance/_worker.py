@@ -1,9 +1,9 @@
-"""One backend in a process of its own, or the judge of a user's function: ``python -m polylogit.conformance._worker``.
+"""A backend in a separate process, or the judge of a user's function: ``python -m polylogit.conformance._worker``.
 
-The user's function runs in yet another process, which the judge asks and which knows nothing of what is right. Reads a
-job as a line of JSON, and what dtypes to run as it asks for them, from standard input; writes events as JSON
-lines to the stream it was given. Whatever the code under test prints goes elsewhere. A crash of this process is what
-the runner makes a row of.
+The user's function runs in yet another process, which answers the judge and does not know what is right. The worker
+reads a job as a line of JSON from standard input, and more dtypes when it asks for them. It writes events as JSON lines
+to the stream that it was given; whatever the code under test prints goes elsewhere. If this process crashes, the runner
+turns that into a result.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Expected failures: what is known to be wrong, why, and until when.
+"""Expected failures: known defects, with their reason and an expiry date.
 
-A TOML file holds tables ``[[expected]]`` with ``reason`` and any of ``operation``, ``backend``, ``check``, ``dtype``,
-``case`` (shell patterns; what is left out matches all), ``issue`` and ``expires`` (a date). Knows results' ids.
+A TOML file has tables ``[[expected]]`` with ``reason`` and any of ``operation``, ``backend``, ``check``, ``dtype``,
+``case`` (shell patterns; a missing one matches all), ``issue`` and ``expires`` (a date). Knows only the ids of results.
 """
 
 from __future__ import annotations

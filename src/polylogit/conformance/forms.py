@@ -1,11 +1,11 @@
-"""Forms: what softmax hides in, as one of the operations of the table, so that it is judged by the same exact values.
+"""Forms: turn attention, losses and other kernels that contain a softmax into an operation that the kit can test.
 
-Each form takes a function of yours and returns an ``implementation(x, axis=-1)`` for `polylogit.conformance.check`. It
-puts the logits in where the function wants them, exactly, and takes the answer out of what comes back, so that
-whatever is wrong is the function's doing. Written in the arrays' own operations, a form is differentiated by their
-framework. Where several answers have to agree, one that does not is an `ArithmeticError`, which the kit takes for a
-fault; what a form cannot put is a `NotImplementedError`, which it takes for a refusal. Knows backends and facts about
-dtypes; no framework, and nothing of checks or results.
+Each form takes your function and returns an ``implementation(x, axis=-1)`` for `polylogit.conformance.check`. It passes
+the logits to your function exactly, and extracts the answer from its result, so every error is the function's own.
+Forms use the arrays' own operations, so the framework can differentiate through them. If several results of the
+function should agree and do not, the form raises an `ArithmeticError`, which the kit counts as a fault; if the form
+cannot express a case, it raises a `NotImplementedError`, which the kit counts as unsupported. Knows backends and facts
+about dtypes; no framework, and nothing of checks or results.
 
 Examples
 --------

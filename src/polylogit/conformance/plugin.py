@@ -1,8 +1,8 @@
-"""pytest: the kit's checks as test items, and a fixture that runs users' own tests once for each backend.
+"""The pytest plugin: the kit's checks as test items, and a fixture that runs users' tests once for each backend.
 
 ``pytest --pyargs polylogit.conformance --polylogit-backend NAME`` collects an item for each operation, check and dtype;
-``--polylogit-implementation module:function --polylogit-operation softmax`` does so for a function of one's own.
-Loaded into every pytest of an environment that has polylogit, so it imports nothing heavy before it is used.
+``--polylogit-implementation module:function --polylogit-operation softmax`` does so for your own function. Every pytest
+run in an environment with polylogit loads this module, so it imports nothing heavy before it is used.
 """
 
 from __future__ import annotations

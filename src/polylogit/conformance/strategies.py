@@ -1,7 +1,8 @@
-"""Hypothesis strategies for what the operations are called with, and the search for the smallest draw that fails.
+"""Hypothesis strategies for the arguments of the operations, and the search for the smallest failing call.
 
-Drawn so as to reach the edges: ties, infinities, NaN, subnormals, huge offsets, sums that drift, long tails; shrunk
-towards short rows of plain numbers. The only module that imports hypothesis; it knows dtypes and no implementation.
+The strategies reach edge cases (ties, infinities, NaN, subnormals, huge offsets, sums that drift, long tails) and
+shrink towards short rows of plain numbers. This is the only module that imports hypothesis; it knows dtypes and no
+implementation.
 
 Examples
 --------

@@ -1,7 +1,7 @@
-"""Which activation of the candidate stands for which of the reference.
+"""Pairs the activations of the candidate with those of the reference.
 
-By the names that the caller gives, exact or with patterns; by equal names; softmax calls by their numbers; and, where
-few names agree, by order and shape. Nothing is matched that could as well be something else. Knows no framework.
+Activations are paired by the caller's names, exact or with patterns; by equal names; softmax calls by their numbers;
+and if few names agree, by order and shape. Ambiguous pairs are never made. Knows no framework.
 """
 
 from __future__ import annotations

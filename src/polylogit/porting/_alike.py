@@ -1,4 +1,4 @@
-"""Two arrays as they are compared: which shapes may stand for each other, and what in them means nothing.
+"""Prepares two arrays for comparison: which shapes can correspond, and which values are meaningless.
 
 Plain NumPy; knows no framework.
 """

@@ -1,8 +1,9 @@
-"""Calling what is to be compared: in its own framework, with the same inputs, and its gradient.
+"""Calls the two sides, each in its own framework with the same inputs, and computes their gradients.
 
-Nothing declares the framework of a callable, so it is inferred: from the class of a model, from the modules that a
-function's global names and closure lead to. Inputs are converted to that framework. If nothing is found, or several
-frameworks are, the inputs are passed unchanged first, and then as arrays of each framework that is loaded.
+Nothing declares the framework of a callable, so it is inferred: from the class of a model, or from the modules that a
+function's globals and closure refer to. Inputs are converted to that framework. If no framework or several are found,
+the inputs are passed unchanged first, and then as arrays of each loaded framework. Knows backends only through the
+registry.
 """
 
 from __future__ import annotations

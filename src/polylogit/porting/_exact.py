@@ -1,7 +1,8 @@
-"""The original once more in another precision: what rounding does to each of its activations.
+"""Runs the original again in another precision, to measure the rounding error of each of its activations.
 
-By library, how a model is made over in a floating dtype. What cannot be made over has its weights and inputs moved by
-an ulp instead. Imports a framework only where a model is of it; knows nothing of how differences are judged.
+A table says how the models of each library are converted to a floating dtype. If a model cannot be converted, its
+weights and inputs are perturbed by an ulp instead. Imports a framework only for its own models; knows nothing of how
+differences are judged.
 """
 
 from __future__ import annotations

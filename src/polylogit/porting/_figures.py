@@ -1,4 +1,4 @@
-"""How far apart, as a number and its unit, in one wording for text, JSON and pages; and what reports say of a cause.
+"""The figure of a difference (a number and its unit) and the wording of a cause, shared by text, JSON and HTML.
 
 Knows verdicts, not how they are found.
 """

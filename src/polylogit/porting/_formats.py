@@ -1,7 +1,8 @@
-"""The files that hold outputs or a model, by their suffix: how each is read, and written where it can be.
+"""The formats of files that hold outputs or a model, by suffix: how to read and, for some, how to write them.
 
-Arrays are read when they are asked for, one at a time, in the order in which they were written. Nothing is ever
-unpickled, and no file outside the one that is named is followed. A library is imported where its files are read.
+Arrays are read one at a time, when they are needed, in the order in which they were written. Nothing is unpickled, and
+no reference to another file is followed. A library is imported when one of its files is read. Knows nothing of
+comparisons.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which module of one model corresponds to which of another: a pure function of what the two lists say.
+"""Pairs the modules of two models: a pure function of their descriptions.
 
-A module is described by its name, its class, the shape of what it returns, where it stands, and fingerprints of its
-weights, which a transposition leaves as they are. Knows no framework, runs nothing, and sees no activation.
+The description of a module is its name, its class, the shape of its output, its place, and fingerprints of its weights,
+which do not change under transposition. Knows no framework, runs nothing, and sees no activation.
 """
 
 from __future__ import annotations

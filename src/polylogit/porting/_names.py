@@ -1,4 +1,4 @@
-"""The names under which recorders keep activations: softmax calls, outputs, inputs, entries of a tuple."""
+"""The names that recorders give to activations: softmax calls, outputs, inputs, entries of a tuple."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows in which two arrays differ most, with what a report shows of them: plain data.
+"""The rows in which two arrays differ most, as plain data for reports.
 
 Plain NumPy, a piece at a time; knows nothing of verdicts and reports.
 """

@@ -1,8 +1,7 @@
-"""The two models of an isolation, run under watchers; and what rounding does at each point of such a run.
+"""Runs the two models of `isolate` under watchers, and measures the rounding error at each point of such a run.
 
-Noise is measured as `_exact` measures it for whole models: by the run of one side in another precision, here with the
-original's values in their places, so that each module has the noise that it makes itself. Knows neither which modules
-correspond nor how differences are judged.
+Noise is measured as in `_exact`, by running one side in another precision, but with the original's values in place, so
+each module has only its own noise. Knows neither which modules correspond nor how differences are judged.
 """
 
 from __future__ import annotations

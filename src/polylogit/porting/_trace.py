@@ -1,8 +1,8 @@
-"""What goes into and comes out of each module: kept from one run, and put into another.
+"""Keeps the inputs and outputs of each module in one run, and substitutes them in another.
 
-Two watchers, see `_watch`. A `Trace` keeps the values of each call of a run. A `Substitution` puts the values of a
-trace in the place of a model's own, and keeps what the model would have gone on with. Knows structures of arrays, and
-neither frameworks nor what is made of the values.
+There are two watchers (see `_watch`). A `Trace` keeps the values of each call. A `Substitution` replaces a model's own
+values by those of a trace, and keeps the values that it replaced. Knows structures of arrays, and neither frameworks
+nor what the values are used for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The tree of modules that dotted names make, with the verdict on each: what the page of a comparison draws.
+"""The tree of modules from dotted names, with the verdict on each, for the HTML page of a comparison.
 
 Knows results and their figures; nothing of HTML.
 """

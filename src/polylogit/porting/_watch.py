@@ -1,7 +1,7 @@
-"""Every call of every module of a model, seen from outside and changed on the way.
+"""Observes every call of every module of a model, and can replace its inputs and outputs.
 
-`watched` finds out of which library a model is. Running what it returns calls the model as it is, and tells a `Watcher`
-of each call of each module, which may replace what goes in and what comes out. Knows nothing of what is done with that.
+`watched` finds out the library of a model. Its result runs the model unchanged and tells a `Watcher` about each call of
+each module; the watcher may replace inputs and outputs. Knows nothing of what the watcher does.
 """
 
 from __future__ import annotations

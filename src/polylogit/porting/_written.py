@@ -1,4 +1,4 @@
-"""What a report of a comparison is written as: JSON, a page, a part of a notebook. What stands in it, others say."""
+"""The formats of a comparison report: JSON, an HTML page, part of a notebook. Knows nothing of their content."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""NumPy's arrays: what is converted, checked and wrapped around the arithmetic, and the derivatives in closed form.
+"""The backend for NumPy arrays: conversions and checks around the arithmetic, and derivatives by the closed forms.
 
-The arithmetic is in C (`compiled`, and the folder kernels) or, where that is missing, in `pure`. It may know NumPy,
-those and the rules of `polylogit._contract`; it knows neither the registry nor another backend. ml_dtypes (bfloat16,
-float8) is imported only when one of its dtypes is asked for by name.
+The arithmetic is in C (`compiled`, and the folder kernels) or, if that was not built, in `pure`. This module may know
+NumPy, these modules and the rules of `polylogit._contract`, but neither the registry nor another backend. ml_dtypes
+(bfloat16, float8) is imported only when one of its dtypes is named.
 """
 
 from __future__ import annotations

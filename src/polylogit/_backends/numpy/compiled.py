@@ -1,7 +1,7 @@
-"""How the kernels in C are called: formats of arrays, parts for threads, and whether they serve at all.
+"""Calls the kernels in C: which arrays they can process, and how work is divided among threads.
 
-The extension is optional. Where it was not built, or for dtypes and operations that it does not have,
-`polylogit._backends.numpy.pure` serves, whose two functions are the same. It knows NumPy and the extension.
+The extension is optional. If it was not built, or lacks a dtype or an operation, `polylogit._backends.numpy.pure` is
+used instead; both have the same two functions. Knows NumPy and the extension.
 """
 
 from __future__ import annotations

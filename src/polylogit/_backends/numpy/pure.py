@@ -1,14 +1,14 @@
 """softmax, log_softmax, sigmoid and the products of their derivatives in plain NumPy, for any dtype and layout.
 
-It serves where the kernels in C were not built and for dtypes that they do not have, and says in a page what they do:
+Used if the kernels in C were not built, and for dtypes that they lack. It also documents what they compute:
 
-- Rows (what is normalised together) are worked on in blocks that fit the cache: two-dimensional, in the dtype of the
-  work, reduced along axis 1, or 0 where neighbours belong to different rows. Long ones are gone over chunk by chunk.
-- softmax is exp(x - m) over its sum, m the maximum.
-- log_softmax is (x - m) - log1p(that sum without the maximum, which is counted): both parts are negative, so that
-  nothing cancels. Where the sum is small, what rounding took from the differences is put back: exp would multiply it.
+- Rows (the entries normalised together) are processed in blocks that fit the cache: two-dimensional, in the working
+  dtype, reduced along axis 1, or along axis 0 if neighbours belong to different rows. Long rows are cut into chunks.
+- softmax is exp(x - m) divided by its sum, where m is the maximum.
+- log_softmax is (x - m) - log1p(s), where s is that sum without one entry at the maximum: both parts are negative, so
+  nothing cancels. If s is small, the rounding errors of the differences are added back, because exp multiplies them.
 
-It knows NumPy alone: axes arrive normalised, masks with the logits' shape, outputs allocated.
+Knows only NumPy: axes arrive normalised, masks in the shape of the logits, and outputs allocated.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Logits over a temperature, for NumPy's arrays: what the operations and their derivatives then go on with.
+"""Divides the logits of NumPy arrays by a temperature, for the operations and their derivatives.
 
-Why the maximum is subtracted first, why all is halved above 1 and what may be narrow again, is in
-`polylogit._backends.rows.tempered`. Knows NumPy and the shared rules.
+`polylogit._backends.rows.tempered` explains why the maximum is subtracted first, why everything is halved above 1, and
+what may be narrowed again. Knows NumPy and the shared rules.
 """
 
 from __future__ import annotations

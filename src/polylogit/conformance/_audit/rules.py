@@ -1,6 +1,6 @@
-"""The ways in which tests compare: each gives how many times its tolerance a result is off, at most 1 where it passes.
+"""The ways in which tests compare: each returns the error of a result in multiples of the tolerance.
 
-Float64 arrays in; knows no operation and no implementation.
+Takes float64 arrays; knows no operation and no implementation.
 """
 
 from __future__ import annotations

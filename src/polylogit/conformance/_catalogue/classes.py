@@ -1,6 +1,6 @@
 """Five classes of faults that tolerances let through: where the answer is exact, far from everything, or 16 bits wide.
 
-`CLASSES` says to which class each belongs.
+`CLASSES` maps each fault to its class. Knows only NumPy and the catalogue.
 """
 
 from __future__ import annotations

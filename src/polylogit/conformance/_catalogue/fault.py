@@ -1,7 +1,7 @@
-"""What an entry of the catalogue is, and how the modules that hold the faults collect them.
+"""`Fault`, an entry of the catalogue, and how the modules that define faults collect them.
 
-A fault is a whole implementation, or a whole gradient, that is wrong in one respect and right in all others: NumPy
-functions over arrays of float16, bfloat16, float32 and float64. Knows no operation's arithmetic.
+A fault is a complete implementation or gradient that is wrong in one respect and right in all others: a NumPy function
+of float16, bfloat16, float32 and float64 arrays. Knows no operation's arithmetic.
 """
 
 from __future__ import annotations

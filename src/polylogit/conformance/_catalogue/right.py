@@ -1,6 +1,7 @@
-"""Right implementations, however unusual, and right twins of the faults: no test may accuse one.
+"""Right implementations that are unusual, and right twins of the faults: no test may reject one.
 
-`UNUSUAL` and `TWINS`: name -> (operation, implementation, vjp or None). Some refuse what they were not written for.
+`UNUSUAL` and `TWINS` map a name to (operation, implementation, vjp or None). Some refuse inputs that they do not
+support. Knows only NumPy and the catalogue.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the implementations of the catalogue are made of: the right kernels, and rows along any axis.
+"""Building blocks of the implementations in the catalogue: right kernels, and rows along any axis.
 
-NumPy alone; sums in float32 at least, dtype kept.
+They need only NumPy, sum in at least float32, and keep the dtype.
 """
 
 from __future__ import annotations

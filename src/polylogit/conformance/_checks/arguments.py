@@ -1,4 +1,4 @@
-"""Masks, dtypes and errors: what the arguments beyond the logits may be, and what they must not."""
+"""Checks of the arguments other than the logits: masks, dtypes and errors."""
 
 from __future__ import annotations
 

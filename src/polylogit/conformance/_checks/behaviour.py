@@ -1,4 +1,4 @@
-"""Behaviour over several calls: threads, repetition, results that later calls must not change."""
+"""Checks over several calls: threads, repetition, and results that later calls must not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled by the framework's own compilers, alone and between other operations, against the same exact values."""
+"""Checks under the framework's compilers, alone and between other operations, against the same exact values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients against the closed forms: reverse mode, forward mode, and both kinds of second order."""
+"""Checks of gradients against the closed forms: reverse mode, forward mode, and both kinds of second order."""
 
 from __future__ import annotations
 

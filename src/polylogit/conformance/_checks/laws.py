@@ -1,4 +1,4 @@
-"""Laws that the operations keep, whatever the exact values: each compares results with one another."""
+"""Checks of laws that the operations keep: each compares results with each other rather than with exact values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Axes, memory layouts, shapes and batches: the same rows, asked for in other ways."""
+"""Checks with the same rows in other arrangements: axes, memory layouts, shapes and batches."""
 
 from __future__ import annotations
 

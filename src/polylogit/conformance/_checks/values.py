@@ -1,4 +1,4 @@
-"""Values against exact ones: row lengths, long rows, blocks, peaks, every 16-bit number, NaN and infinities."""
+"""Checks of values against exact ones: row lengths, long rows, blocks, peaks, all 16-bit numbers, NaN, infinities."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The same values in other memory layouts: views that a kernel must read by their strides.
 
-`VIEWS` are a contiguous base and a way of looking at it, which any framework with strides has; `LAYOUTS` are these and
-others of NumPy alone. Each keeps shape and values.
+`VIEWS` are pairs of a contiguous base and a function that makes the view, for any framework with strides. `LAYOUTS`
+adds layouts that only NumPy has. Each keeps shape and values. Knows no framework.
 """
 
 from __future__ import annotations

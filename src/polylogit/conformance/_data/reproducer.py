@@ -1,7 +1,7 @@
-"""One call of an implementation, written down in a line: what a search finds and what `polylogit replay` runs again.
+"""The one-line notation of a call, which a search reports and `polylogit replay` runs again.
 
 ``x=0*4,4`` is a row of four zeros and a four; ``x=2x3:1,2,3,4,5,6;axis=0;where=2x1:1,0`` a masked matrix, and
-``vjp;x=0,1;g=1,0`` the pullback of a cotangent. Knows numbers and their spelling; no operation and no framework.
+``vjp;x=0,1;g=1,0`` the pullback of a cotangent. Knows numbers and their notation; no operation and no framework.
 """
 
 from __future__ import annotations

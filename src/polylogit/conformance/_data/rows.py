@@ -1,6 +1,6 @@
-"""Rows for every class of inputs known to hide faults, elements, cotangents.
+"""Rows for every class of inputs known to hide faults, elements for sigmoid, and cotangents.
 
-Float64 values on the grid of a dtype; nothing here is computed from an implementation. Knows no operation.
+The values are float64 numbers that a dtype can represent, and never come from an implementation. Knows no operation.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The forms a report is written in, one module each; all read the same plain data. None knows a framework.
+"""The report formats, one module for each; all read the same plain data. None knows a framework.
 
-What several of them show is here: the command that runs a case again, and a failing row as a table of few columns.
+This module has what several formats share: the command that runs a case again, and a failing row as a small table.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no script from elsewhere, no font, no picture but inline SVG."""
+"""The report as one self-contained HTML file: no external script or font, and only inline SVG pictures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report as Markdown, for the summary of a continuous-integration job."""
+"""The report as Markdown, for the job summary of a continuous-integration service."""
 
 from __future__ import annotations
 

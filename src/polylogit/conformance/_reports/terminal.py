@@ -1,4 +1,4 @@
-"""The report in a terminal: a matrix of operation and check by subject, then each failure."""
+"""The report in a terminal: a table of operations and checks by subject, then each failure."""
 
 from __future__ import annotations
 

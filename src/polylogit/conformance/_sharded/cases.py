@@ -1,4 +1,4 @@
-"""What is asked of split arrays, and whether an answer is right. Knows exact values and bounds, and no framework."""
+"""The cases for split arrays, and the judgement of an answer. Knows exact values and bounds, and no framework."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starts the processes of each engine and gathers what they report. Knows processes and results, and no framework."""
+"""Starts the processes of each engine and collects their reports. Knows processes and results, and no framework."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """One process of an engine: ``python -m polylogit.conformance._sharded.worker ENGINE PARTS RANK FOLDER LEVEL``.
 
-Every rank asks the same questions in the same order; the first judges the answers and writes results, a line each.
+Every rank runs the same cases in the same order; the first judges the answers and writes one result per line. Knows
+engines only by name.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""When two arrays agree: the units of a difference, what rounding may do, and what passes for noise.
+"""Decides when two arrays agree: the units of a difference, the allowed rounding, and the signs of noise.
 
-The unit follows what rounding does to each kind of output. Probabilities have an error relative to themselves,
-logarithms one relative to ``1 + |r|``, and everything else (logits, hidden activations, gradients) one relative to the
-scale of the whole array, since sums cancel. Two arrays agree when each difference is within the bounds of
-`polylogit._spec.bounds`, or when the differences look like noise: small, and without outliers.
+The unit follows the rounding of each kind of output. The error of a probability is relative to itself, that of a
+logarithm to ``1 + |r|``, and that of everything else (logits, hidden activations, gradients) to the scale of the whole
+array, because sums cancel. Two arrays agree if every difference is within the bounds of `polylogit._spec.bounds`, or if
+the differences look like noise: small, and without outliers.
 
 Plain NumPy in float64, a piece at a time; knows nothing of frameworks, faults and reports.
 """

@@ -1,4 +1,4 @@
-"""How many bounds of its operation a difference is: for reports of what was computed by a known one.
+"""The largest difference of an output in multiples of its operation's bound, for reports.
 
 Plain NumPy in float64; knows nothing of frameworks, faults and reports.
 """

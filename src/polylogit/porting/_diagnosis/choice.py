@@ -1,6 +1,6 @@
-"""The choice among explanations that were tried: the rule of both judges, that of activations and that of tokens.
+"""Chooses among the explanations that were tried: the rule that the judges of activations and of tokens share.
 
-Knows how much each leaves, not how that was found.
+Knows how much difference each explanation leaves, not how it was found.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is known about a pair of outputs: what the reference holds, and over which axes it is normalised.
+"""The evidence about a pair of outputs: what kind of values the reference holds, and over which axes it is normalised.
 
 Plain NumPy in float64; knows nothing of frameworks, faults and reports.
 """

@@ -1,7 +1,7 @@
-"""What is known about a pair of gradients, and whether the candidate's belongs to its own values.
+"""The evidence about a pair of gradients, and whether the candidate's gradient belongs to its own values.
 
-The closed forms of the operations, applied to the candidate's output, decide that; for other functions, differences of
-the function itself do. Plain NumPy in float64; knows nothing of frameworks, faults and reports.
+The closed form of the operation, applied to the candidate's output, decides that; for other functions, finite
+differences do. Plain NumPy in float64; knows nothing of frameworks, faults and reports.
 """
 
 from __future__ import annotations

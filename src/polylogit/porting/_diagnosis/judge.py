@@ -1,8 +1,8 @@
-"""The judge: which fault, if any, explains a difference.
+"""The judge: decides which fault, if any, explains a difference.
 
-A fault is named when three things hold. Undoing it makes the two agree by the rule by which correct ports agree;
-nothing else does nearly as well; and what is left shows no second fault. Otherwise the cause is unknown, and the
-explanations that came nearest are the evidence. Knows the table of faults and no fault by its name.
+It names a fault if three conditions hold: undoing the fault makes the two sides agree by the rule for correct ports,
+nothing else does nearly as well, and the remainder shows no second fault. Otherwise the cause is unknown, and the
+explanations that came nearest are the evidence. Knows the table of faults, and no fault by name.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Noise that was measured: how far one side is from exact values, and how many times farther the other one is.
+"""Measured noise: the distance of one side from exact values, and the ratio of the other side's distance to it.
 
-A right port is about as far from the same model in float64 as its original is. Both distances are taken over the whole
-array, over each index of each axis (a channel whose values are a thousand times those of the others hides nothing in
-them), and at the worst entry. Plain NumPy in float64; knows nothing of frameworks, faults and reports.
+A right port is about as far from the same model in float64 as its original is. Both distances are computed over the
+whole array, at each index of each axis (so that a channel with values a thousand times larger hides nothing in the
+others), and at the worst entry. Plain NumPy in float64; knows nothing of frameworks, faults and reports.
 """
 
 from __future__ import annotations

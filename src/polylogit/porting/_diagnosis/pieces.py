@@ -1,7 +1,7 @@
-"""Arrays looked at piece by piece, so that none is ever copied whole: where to cut, sums, extremes, some of the rows.
+"""Passes over large arrays in pieces, so that none is ever copied whole: cuts, sums, extremes, samples of rows.
 
-What a pass over the pieces finds is what a look at the whole finds; arrays of up to a piece are one. Plain NumPy,
-each piece in float64; knows nothing of frameworks, faults and reports.
+The result is that of a pass over the whole array; small arrays are a single piece. Plain NumPy, each piece in float64;
+knows nothing of frameworks, faults and reports.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Flax: Linen modules by an interceptor, NNX modules by their classes' calls, and transformers' Flax classes."""
+"""Records Flax: Linen modules by an interceptor, NNX modules through their classes, and transformers' Flax classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keras 3 on any backend, and tf_keras, of which transformers' TensorFlow classes are made: ``__call__`` wrapped."""
+"""Records Keras 3 on any backend, and tf_keras (used by transformers' TensorFlow classes), by wrapping ``__call__``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""ONNX: each node's output becomes an output of the graph, and ONNX Runtime computes them all.
+"""Records ONNX models: the output of every node becomes an output of the graph, which ONNX Runtime computes.
 
-Needs the extra ``onnx``. The runtime's optimisations are off, which would merge the nodes. Exporters write down which
-part of the model a node comes from, so that parts are recorded under their paths as well.
+Needs the extra ``onnx``. The runtime's optimisations are off, because they merge nodes. Exporters write down the module
+that each node comes from, so modules are recorded under their paths as well.
 """
 
 from __future__ import annotations

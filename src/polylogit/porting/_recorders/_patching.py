@@ -1,7 +1,7 @@
-"""Functions and methods replaced while something is recorded, and put back after the last recording that needs them.
+"""Replaces functions and methods during a recording, and restores them after the last recording that needs them.
 
-A replacement looks up the recording of its own context, and does what the original does where there is none: other
-threads, and calls outside of a recording, see no difference. Knows no framework.
+A replacement looks up the recording of its own context, and without one does what the original does, so other threads
+and calls outside a recording see no difference. Knows no framework.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A recording: values under unique names, in the order in which they were computed.
+"""A recording: values under unique names, in order of computation.
 
-Names are paths. A part's output has the part's path, its inputs are apart under ``path:input``, a second call is
-``path#2``; an entry of a tuple is ``path[0]``, so that it never takes the name of a part. Knows no framework.
+Names are paths. The output of a module has its path, its inputs are under ``path:input``, and its second call is
+``path#2``; an entry of a tuple is ``path[0]``, so it never takes the name of a module. Knows no framework.
 """
 
 from __future__ import annotations

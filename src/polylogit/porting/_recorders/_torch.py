@@ -1,6 +1,6 @@
-"""PyTorch: modules by hooks, exported programs node by node, and the softmax calls of all by a dispatch mode.
+"""Records PyTorch: modules with hooks, exported programs node by node, and softmax calls with a dispatch mode.
 
-What torch.compile has compiled is run uncompiled, since hooks see nothing within it.
+Models from torch.compile run uncompiled, because hooks see nothing inside compiled code.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def compare_tokens(
     ----------
     reference, candidate : array or mapping
         Arrays of any framework. An array in the shape of `tokens` holds the log-probability of each token. An array
-        with an additional last axis, of the size of the vocabulary, holds logits or log-probabilities, distinguished by the
-        sums of the rows. A mapping ``{"ids": ..., "logprobs": ...}`` holds the top k, with a last axis of size k.
+        with an additional last axis, of the size of the vocabulary, holds logits or log-probabilities, distinguished by
+        the sums of the rows. A mapping ``{"ids": ..., "logprobs": ...}`` holds the top k, with a last axis of size k.
     tokens : array of int
         The chosen tokens, ``(batch, time)`` or ``(time,)``.
     mask : array of bool, optional

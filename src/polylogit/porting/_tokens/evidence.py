@@ -1,6 +1,6 @@
-"""What is known of two engines' numbers, and how far right ones may be apart.
+"""The evidence about the numbers of two engines, and how much right ones may differ.
 
-Entries are what both sides hold and can be compared: whole rows if both have them, what the top k share, else the
+The entries are those that both sides hold: whole rows if both have them, the shared part of the top k, or else the
 chosen tokens. Knows no fault and no framework.
 """
 

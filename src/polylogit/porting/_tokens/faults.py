@@ -1,7 +1,7 @@
-"""What makes two engines with the same weights give different log-probabilities, fault by fault.
+"""The faults that make two engines with the same weights compute different log-probabilities.
 
-Each predicts, from what one side has, what the other would have; whether a prediction explains the difference is
-decided in `judge`, by one rule for all.
+Each predicts, from the data of one side, the data of the other. `judge` decides whether a prediction explains the
+difference, by one rule for all. Knows no framework.
 """
 
 from __future__ import annotations

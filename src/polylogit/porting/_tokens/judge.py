@@ -1,6 +1,7 @@
-"""Which fault, if any, explains why two engines differ; the rule is that of `polylogit.porting._diagnosis.judge`.
+"""Decides which fault, if any, explains why two engines differ, by the rule of `polylogit.porting._diagnosis.judge`.
 
-A fault is named when undoing it leaves what rounding allows, and nothing else does nearly as well.
+It names a fault if undoing it leaves only the allowed rounding, and nothing else does nearly as well. Knows no fault by
+name.
 """
 
 from __future__ import annotations

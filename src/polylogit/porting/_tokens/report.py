@@ -1,4 +1,4 @@
-"""A comparison of two engines as text, as JSON and as a page; `TokenComparison` has these as methods."""
+"""`TokenComparison`: the results of `compare_tokens`, with methods that write them as text, JSON and HTML."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What one engine gave: log-probabilities of the chosen tokens, whole rows of them or of logits, or the top k.
+"""The data of one engine: log-probabilities of the chosen tokens, whole rows of them or of logits, or the top k.
 
-Positions are counted through the batch, row by row. Whole rows are kept as they came and widened a few at a time. Knows
-no fault and no framework.
+Positions are numbered through the batch, row by row. Whole rows are kept in their own dtype and widened a few at a
+time. Knows no fault and no framework.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""JAX: arrays over several devices of one process, by what JAX itself does and inside ``shard_map``."""
+"""JAX: arrays over several devices of one process, with automatic partitioning and inside ``shard_map``."""
 
 # pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 

@@ -1,4 +1,4 @@
-"""TensorFlow: tensors with a layout, over logical devices of one process, and values for each replica."""
+"""TensorFlow: tensors with a layout over logical devices of one process, and per-replica values."""
 
 # pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 

@@ -1,4 +1,4 @@
-"""PyTorch: DTensors over processes that talk by gloo."""
+"""PyTorch: DTensors over processes that communicate with gloo."""
 
 # pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 

@@ -1,4 +1,4 @@
-"""The table of faults: one entry each, by family. Adding a cause is adding an entry to its family's module."""
+"""The table of faults, by family. To add a cause, add an entry to the module of its family. Knows no framework."""
 
 from __future__ import annotations
 

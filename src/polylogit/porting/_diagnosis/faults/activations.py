@@ -1,4 +1,4 @@
-"""The activation functions that models use, by name, and the inverse of those that rise. Plain NumPy."""
+"""The common activation functions by name, and the inverses of the increasing ones. Plain NumPy."""
 
 from __future__ import annotations
 

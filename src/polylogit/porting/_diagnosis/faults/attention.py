@@ -1,8 +1,8 @@
-"""Masks of attention, read off where each side has weights: causal, padded, a window; and a bias by distance.
+"""Faults of attention masks (causal, padding, window) and of a bias by distance, recognised from the weights.
 
-Where both sides have a weight, a mask changes nothing but a factor for each row, so that the two agree there once their
-rows are normalised again. Which cause it is, the pattern of the two masks decides: each is a band around the diagonal
-(a causal mask is one with an upper edge, a window one with a lower edge) times a set of keys (the others are padding).
+Where both sides have a nonzero weight, a mask only changes a factor per row, so the two agree there after their rows
+are renormalised. The pattern of the two masks decides the cause: each is a band around the diagonal (with an upper edge
+if causal, a lower edge if a window) times a set of keys (the others are padding). Plain NumPy; knows no framework.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Normalised over the wrong axes: one other axis, all elements, or several axes together."""
+"""Faults of the axis: normalised over another axis, all elements, or several axes jointly."""
 
 from __future__ import annotations
 

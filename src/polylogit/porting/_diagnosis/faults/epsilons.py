@@ -1,4 +1,4 @@
-"""Epsilons that show, in the sum of softmax or within a logarithm; and logarithms of what underflowed."""
+"""Faults of epsilons, in the sum of softmax or inside a logarithm; and logarithms of underflowed probabilities."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a fault is: its name, what it would look like, and what to tell people about it.
+"""`Fault`, an entry of the table: its name, its predictions, and its explanation and remedy.
 
-A fault predicts; whether a prediction explains the difference is decided in `judge`, by one rule for all faults.
+A fault only predicts. `judge` decides whether a prediction explains the difference, by one rule for all faults.
 """
 
 from __future__ import annotations

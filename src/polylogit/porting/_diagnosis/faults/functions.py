@@ -1,4 +1,4 @@
-"""One function too many, too few, or another one: softmax twice, a missing logarithm, sigmoid for softmax."""
+"""Faults of the function: a missing, repeated or different one, such as softmax twice or sigmoid instead of softmax."""
 
 from __future__ import annotations
 

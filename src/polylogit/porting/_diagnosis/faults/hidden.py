@@ -1,7 +1,7 @@
-"""Hidden activations: which came before one, when two are alike, and rows enough to say something.
+"""Helpers for faults of hidden activations: earlier activations, likeness, and enough rows for a conclusion.
 
-What layers compute has no law of its own, as probabilities have. What it may be computed from is looked for among the
-activations just before it on which both sides agree. Plain NumPy; knows no fault.
+Unlike probabilities, hidden activations obey no law. The input of a layer is looked for among the activations just
+before it that agree on both sides. Plain NumPy; knows no fault.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Layers that are not softmax: activation functions, norms, residual connections, embeddings, the layout of images.
+"""Faults of layers other than softmax: activation functions, norms, residual connections, embeddings, image layouts.
 
-Hidden activations have no law of their own, as probabilities have, so that much depends on what the layer was computed
-from. That is looked for among the activations just before it on which both sides agree, and counts only where the
-reference is shown to be this layer of it. Without it, some faults show in the two outputs alone.
+Unlike probabilities, hidden activations obey no law, so the input of the layer matters. It is looked for among the
+activations just before the layer that agree on both sides, and counts only if it reproduces the reference. Without it,
+some faults can be recognised from the two outputs alone. Plain NumPy; knows no framework.
 """
 
 from __future__ import annotations

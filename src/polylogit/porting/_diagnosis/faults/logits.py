@@ -1,4 +1,4 @@
-"""Other logits: multiplied by a number (a temperature, 1/sqrt(d), a sign), or lacking a constant for each class."""
+"""Faults of the logits: multiplied by a number (a temperature, 1/sqrt(d), a sign), or lacking a constant per class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Zeros, NaN and infinities in the wrong place: masks, rows without any entry, dropout."""
+"""Faults that put zeros, NaN or infinities in the wrong places: masks, fully masked rows, dropout."""
 
 from __future__ import annotations
 

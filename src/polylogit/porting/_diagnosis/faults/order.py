@@ -1,4 +1,4 @@
-"""The wrong order: permuted classes or rows, transposed axes, channels first or last, heads split or merged wrongly."""
+"""Faults of order: permuted classes or rows, transposed axes, channels first or last, heads split or merged wrongly."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Values that went through float16 or bfloat16 on the way.
+"""Faults of precision: values that were rounded to float16 or bfloat16 on the way.
 
-Rounding to 16 bits leaves a trace that no other fault does: the values lie on the coarse lattice of that dtype. The
-trace shows even when it is not known what exactly was rounded, and noise added later blurs it without removing it.
-Where the noise is as large as the lattice, the difference is compared with the one that rounding the reference makes.
+Rounding to 16 bits leaves a trace that no other fault leaves: the values lie on the coarse lattice of that dtype. The
+trace shows even if it is unknown which value was rounded, and later noise blurs it without removing it. If the noise is
+as large as the lattice, the difference is compared with the one that rounding the reference causes. Plain NumPy.
 """
 
 from __future__ import annotations

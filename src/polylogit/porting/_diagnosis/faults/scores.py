@@ -1,7 +1,8 @@
-"""Scores of attention as a product of queries and keys, and what is added to it: a bias of positions, a mask.
+"""Attention scores as a product of queries and keys plus an additive part: a position bias, a mask.
 
-Where earlier activations are the queries and keys, the product is known, and what is added is the rest of the scores. A
-fault of the product alone (another scale, a cap, 16 bits) is then one of logits, once the rest is taken off both sides.
+If earlier activations are the queries and keys, their product is known, and the rest of the scores is the additive
+part. A fault of the product alone (another scale, a cap, 16 bits) is then a fault of logits, after the additive part is
+subtracted on both sides. Plain NumPy; knows no framework.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Weights that are known: transposed, or quantised.
+"""Faults of known weights: transposed or quantised.
 
-What a layer's output says of its weights is little where it has fewer rows than channels. Where a layer's input and the
-weights of both sides are known, as in isolation, both outputs are shown to be made with these weights first; what
-differs between the weights then explains the difference of the outputs, or is not the cause. Without the weights, a
-square one that is transposed shows where there are rows enough.
+The output of a layer reveals little about its weights if it has fewer rows than channels. If the input of the layer and
+the weights of both sides are known, as in `isolate`, these weights must first reproduce both outputs; then a difference
+of the weights either explains the difference of the outputs or is not the cause. Without the weights, a transposed
+square weight shows if there are enough rows. Plain NumPy; knows no framework.
 """
 
 from __future__ import annotations
