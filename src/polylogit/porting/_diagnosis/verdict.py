@@ -65,5 +65,5 @@ class Verdict(NamedTuple):
     beyond: bool = False
     # The measure of the level, as `Evidence.measure`; empty if unknown.
     measure: str = ""
-    # The largest difference in multiples of the operation's bound, if noise was not measured and the operation is known.
+    # The largest difference in multiples of the bound, if noise was not measured and the operation is known.
     bounds: float = math.nan
