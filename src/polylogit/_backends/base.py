@@ -46,10 +46,10 @@ class Loan(NamedTuple):
     reason: str = ""  # why it had to be copied, if it is private
 
 
-# The lines of code that porting suggests, by purpose: ``x`` are logits and ``p`` probabilities. A backend overrides the
-# lines that its users write differently. The last three are for the conformance kit, which shows a failing call as users
-# write it: the import, an array of `values` (nested lists), and the gradient of `call` for the cotangent ``g``; empty if
-# unknown.
+# The lines of code that porting suggests, by purpose: ``x`` are logits and ``p`` probabilities. A backend overrides
+# those that its users write differently. The last three are for the conformance kit, which shows a failing call as
+# users write it: the import, an array of `values` (nested lists), and the gradient of `call` for the cotangent ``g``;
+# empty if unknown.
 SPELLING = {
     "softmax": "polylogit.softmax(x, axis={axis})",
     "log_softmax": "polylogit.log_softmax(x, axis={axis})",
@@ -192,7 +192,7 @@ class Backend(ABC):
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
         """Convert a Python number, a nested sequence or a NumPy array, keeping the dtype if possible.
 
-        `dtype` is a name such as "bfloat16", or a dtype of the framework; `device` is a device as the framework names it.
+        `dtype` is a name such as "bfloat16" or a dtype of the framework; `device` is a name that the framework uses.
         """
 
     def device_of(self, x: Any) -> Any:
@@ -232,7 +232,7 @@ class Backend(ABC):
         return self.asarray(array)
 
     def flatten(self, node: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]] | None:
-        """The named parts of a container that only this framework knows (a pytree), and a function to rebuild it; or None."""
+        """The named parts of a container that only this framework knows, and a function to rebuild it; or None."""
         return None
 
     def from_dlpack(self, x: Any) -> Any:
@@ -266,7 +266,7 @@ class Backend(ABC):
         return ("float64", "float32", "float16")
 
     def dtype_name(self, x: Any) -> str:
-        """The dtype of an array as a plain name such as "float32", even if the framework prints ``mlx.core.float32``."""
+        """The dtype of an array as a plain name such as "float32", even if it is printed as ``mlx.core.float32``."""
         return str(x.dtype).rpartition(".")[2]
 
     def capabilities(self) -> dict[str, str]:
@@ -280,7 +280,7 @@ class Backend(ABC):
     slow_compilers: ClassVar[tuple[str, ...]] = ()  # the names in `compilers` of those that take seconds per function
 
     def strict_compilation(self) -> AbstractContextManager[object]:
-        """A context in which a compiled function is compiled or raises, but never silently runs uncompiled."""
+        """A context in which compilation succeeds or raises; a function never silently runs uncompiled."""
         return nullcontext()
 
     def prepare(self, device: str | None) -> None:  # noqa: B027  most need nothing

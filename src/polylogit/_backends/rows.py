@@ -207,7 +207,7 @@ def elementwise(
 
 
 def check_temperature(primitives: type[Primitives], x: Any, temperature: Any) -> None:
-    """Raise an error for an array of temperatures whose dtype or shape does not fit; numbers were checked before."""
+    """Raise an error for an array of temperatures whose dtype or shape does not fit; numbers are checked before."""
     if not isinstance(temperature, float):
         check_temperature_dtype(primitives.name(temperature.dtype), primitives.kind(temperature.dtype))
         if primitives.rank(temperature) is not None and primitives.rank(x) is not None:
@@ -254,7 +254,7 @@ def tempered(
 
 
 def _halved(primitives: type[Primitives], rows: Any, top: Any, temperature: Any) -> tuple[Any, Any]:
-    """Numerator and denominator of ``(rows - top) / temperature``, if the precise dtype is no wider than that of `rows`.
+    """Numerator and denominator of ``(rows - top) / temperature``, if there is no wider dtype to divide in.
 
     For temperatures above 1, all three are halved, which is exact, because the distance of two large logits may
     overflow although its quotient does not.
