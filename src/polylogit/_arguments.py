@@ -44,7 +44,7 @@ _INVERTED = ("key_padding_mask", "src_key_padding_mask", "padding_mask", "masked
 
 
 def unexpected(operation: str, known: Iterable[str], axis: Any, given: Mapping[str, Any]) -> ArgumentError:
-    """The error for a call with an argument that is not among `known`: what to write instead, as the whole call.
+    """The error for a call with an argument that is not among `known`; it shows the whole call to write instead.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def unexpected(operation: str, known: Iterable[str], axis: Any, given: Mapping[s
 
 
 def _written(known: tuple[str, ...], axis: Any, given: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The arguments of the call as they are written here, and the keywords that it does without."""
+    """The arguments of the call in polylogit's spelling, and the keywords that it drops."""
     arguments: dict[str, str] = {}
     left = []
     if "axis" in known and axis != -1:
@@ -115,7 +115,7 @@ def _mask(name: str, value: Any) -> str:
 
 
 def _similar(name: str, known: tuple[str, ...]) -> str:
-    """The keyword that was misspelt; empty where none is like it."""
+    """The known keyword that a misspelt one resembles most; empty if none does."""
     import difflib  # only for an error
 
     close = difflib.get_close_matches(name, known, n=1)

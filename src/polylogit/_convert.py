@@ -192,7 +192,7 @@ def _is_keras_variable(cls: type) -> bool:
 
 
 def _framework_of(cls: type) -> Backend | None:
-    """The backend of the framework that defines a class in the inheritance, arrays or not; None where there is none."""
+    """The backend of the framework that defines a class or a base of it, even if it is no array type; or None."""
     # On TensorFlow a Keras variable inherits from TensorFlow's types without being one.
     return None if _is_keras_variable(cls) else registry.framework_of(cls)
 

@@ -123,7 +123,7 @@ def jvp(function: Callable[..., Any], x: Any, tangent: Any, /, **kwargs: Any) ->
 
 
 class _Gradient:
-    """``x -> pullback(cotangent)`` of a function, for one cotangent."""
+    """``x -> pullback(cotangent)`` of a function, for a fixed cotangent."""
 
     __polylogit_gradient__ = True
 

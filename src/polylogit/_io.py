@@ -17,7 +17,7 @@ __all__ = ["plain_json", "resolve", "write_whole"]
 
 
 def resolve(target: str) -> Any:
-    """The object that ``"module:name"`` names; a module of the current directory too.
+    """Import the object that ``"module:name"`` names; modules are also found in the current directory.
 
     Raises
     ------

@@ -34,7 +34,7 @@ def render(name: str, **values: Any) -> str:
 def picture(
     right: Sequence[float], came: Sequence[float], wrong: Sequence[bool], worst: int, places: Sequence[int]
 ) -> dict[str, Any]:
-    """What to draw of a row: a bar for what is right, a dot for what came, the wrong ones marked.
+    """The data for the picture of a row: a bar for each right value, a dot for each result, wrong ones marked.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class _Scale:
             self.ends = [(high, f"{high:.0e}"), (0.0, f"≤ {low:.0e}")]
 
     def place(self, value: float) -> float:
-        """From the top, in units of the picture; the edge for what is no finite number."""
+        """The distance from the top in units of the picture; the edge for a number that is not finite."""
         if math.isnan(value) or value == math.inf:
             return _TOP
         if value == -math.inf:
@@ -98,7 +98,7 @@ class _Scale:
 
 
 def _scale(values: Sequence[float], right: float, came: float) -> _Scale:
-    """Linear from 0, or logarithmic where the worst difference would not be seen."""
+    """A linear scale from 0, or a logarithmic one if the worst difference would not be visible."""
     low, high = min([0.0, *values]), max([0.0, *values])
     high = high if high > low else low + 1.0
     hidden = math.isfinite(right) and math.isfinite(came) and abs(right - came) < _VISIBLE * (high - low)

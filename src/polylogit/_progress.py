@@ -29,7 +29,7 @@ PATIENCE = 2.0
 
 @contextlib.contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Have a function told what is done within."""
+    """Call a function with the progress of everything within the block."""
     token = _listener.set(listener)
     try:
         yield
@@ -53,9 +53,9 @@ def steps(items: Collection[_One], what: str) -> Iterator[_One]:
 
 @contextlib.contextmanager
 def bar(to: Console | None = None, *, what: str = "reading", after: float = PATIENCE) -> Iterator[None]:
-    """Draw what is done within on standard error, once it takes longer; nothing where that is no terminal.
+    """Draw the progress of the block on standard error, once it takes longer, if that is a terminal.
 
-    `what` stands there until something is told.
+    Until something is reported, the bar shows `what`.
     """
     if to is None and not sys.stderr.isatty():
         yield

@@ -95,7 +95,7 @@ _OUTPUTS = ("logits", "last_hidden_state", "prediction_logits", "output")
 
 
 def remedy(cls: type, x: Any = None, *, operation: str = "softmax", argument: str = "x") -> str:
-    """What an object is, and what to pass instead, as clauses; empty where nothing is known of it.
+    """What an object is, and what to pass instead, as clauses; empty if unknown.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def _by_class(cls: type) -> tuple[str, str] | None:
 
 
 def _of_output(cls: type, x: Any) -> tuple[str, str] | None:
-    """For what a model returns, and for a distribution: the attribute with the logits."""
+    """For the output of a model, or a distribution: the attribute with the logits."""
     fields: Iterable[str] = getattr(cls, "_fields", ()) or getattr(cls, "__dataclass_fields__", ())
     for name in _OUTPUTS:
         if name in fields or name in getattr(x, "__dict__", ()) or (name == "logits" and hasattr(cls, name)):

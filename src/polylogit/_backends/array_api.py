@@ -71,9 +71,9 @@ def _primitives(xp: Any) -> type[Primitives]:
 
 
 class _Rows:
-    """Logits with the normalised axes joined into the last, in the precision to compute in, and the way back.
+    """Logits in the precision to compute in, with the normalised axes joined into the last, and the inverse.
 
-    Where a size is not known they stay where they are, in `along`.
+    If a size is unknown, the axes stay in place, in `along`.
     """
 
     def __init__(self, x: Any, axis: Any, where: Any, dtype: Any) -> None:
@@ -116,7 +116,7 @@ class _Rows:
         return self.xp.astype(self.xp.permute_dims(moved, back), self.result)
 
     def _reduced(self, function: Callable[..., Any], values: Any) -> Any:
-        """`values` reduced along the rows; keeps the axes. What is a row of its own is that already."""
+        """`values` reduced along the rows, keeping the axis; unchanged if each element is a row of its own."""
         return values if self.along == () else function(values, axis=self.along, keepdims=True)
 
     def sum(self, values: Any) -> Any:
@@ -131,13 +131,13 @@ class _Rows:
         return self._reduced(xp.sum, values)
 
     def masked(self, values: Any, fill: float) -> Any:
-        """`values` with `fill` where an entry takes no part."""
+        """`values` with `fill` at masked entries."""
         if self.mask is None:
             return values
         return self.xp.where(self.mask, values, self.xp.full_like(values, fill))
 
     def softmax(self) -> tuple[Any, Any]:
-        """The probabilities, and the logarithms of them."""
+        """The probabilities and their logarithms."""
         if self.known and self.x.shape[-1] == 0:
             return self.x, self.x
         xp, x = self.xp, self.x
@@ -186,7 +186,7 @@ class ArrayApiBackend(Backend):
             self._library = array_api_compat.array_namespace(made)
 
     def owns(self, cls: type) -> bool:
-        """Whatever names its namespace; of sparse arrays nobody knows what an absent entry is."""
+        """Any type that names its array namespace, except sparse ones, whose absent entries have no clear meaning."""
         if hasattr(cls, "nnz"):
             message = (
                 f"{cls.__module__}.{cls.__qualname__} is sparse: an absent entry is a logit of 0 to one reader and no "
@@ -230,7 +230,7 @@ class ArrayApiBackend(Backend):
         return xp.asarray(value, dtype=target, device=device)
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
-        """See `Backend.to_numpy`; by DLPack, or where a library does not offer it as NumPy reads the array."""
+        """See `Backend.to_numpy`; through DLPack, or as NumPy reads the array if the library has no DLPack."""
         try:
             return np.from_dlpack(array_api_compat.to_device(x, "cpu")).copy()
         except (AttributeError, BufferError, TypeError, ValueError):

@@ -42,7 +42,7 @@ def closed_form_vjp(
 def closed_form_jvp(
     backend: Backend, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]
 ) -> tuple[Any, Any]:
-    """What `Backend.jvp` returns, likewise."""
+    """The result of `Backend.jvp`, by the closed form."""
     y = function(x, **kwargs)
     along = _direction(backend, tangent, x, "tangent")
     function = _on_numpy(backend, function)
@@ -68,7 +68,7 @@ def _plain(backend: Backend, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _floating(backend: Backend, x: Any, y: Any) -> Any:
-    """Integers in the dtype in which the backend computed them; what is floating as it is."""
+    """Integers in the dtype in which the backend computed them; floating arrays unchanged."""
     values = backend.to_numpy(x)
     return values.astype(backend.to_numpy(y).dtype) if values.dtype.kind in "biu" else values
 
@@ -80,6 +80,6 @@ def _direction(backend: Backend, given: Any, like: Any, argument: str) -> Any:
 
 
 def _back(backend: Backend, values: Any, y: Any, like: Any) -> Any:
-    """An array of the backend's, in the dtype of `like`, or of the result where that is no floating one."""
+    """An array of the backend in the dtype of `like`, or of the result if that of `like` is not floating."""
     whole = backend.to_numpy(like).dtype.kind in "biu"
     return backend.asarray(values, dtype=backend.dtype_name(y if whole else like))

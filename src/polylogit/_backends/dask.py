@@ -46,7 +46,7 @@ _quiet = np.errstate(all="ignore")  # NumPy warns where the contract asks for a 
 
 
 def _sum(values: Any, axes: tuple[int, ...]) -> Any:
-    """The sums along the axes, which stay. NumPy adds pairwise where what it adds lies together."""
+    """The sums along the axes, which are kept. NumPy adds pairwise if the terms are contiguous."""
     moved = np.moveaxis(values, axes, range(-len(axes), 0)) if axes else values[..., None]
     kept = moved.shape[: values.ndim - len(axes)]
     rows = np.ascontiguousarray(moved).reshape(*kept, math.prod(moved.shape[len(kept) :]))
@@ -74,7 +74,7 @@ def _merge(states: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
 
 @_quiet
 def _finish(x: Any, state: Any, mask: Any, fill: float, result: Any) -> Any:
-    """The values of a chunk; `fill` is that of what takes no part, and tells softmax from its logarithm."""
+    """The values of a chunk; `fill` is the value of masked entries, and distinguishes softmax from log_softmax."""
     values = x.astype(np.float64)
     values -= state["max"]
     if fill == 0.0:
@@ -86,7 +86,7 @@ def _finish(x: Any, state: Any, mask: Any, fill: float, result: Any) -> Any:
 
 
 def _whole(x: Any, mask: Any, axes: tuple[int, ...], fill: float, result: Any) -> Any:
-    """The same where a chunk holds whole rows."""
+    """The same for a chunk that holds whole rows."""
     seen = x if mask is None else _filled(x, mask, -np.inf, np.float64)
     return _finish(seen, _state_of(seen, axes, True), mask, fill, result)
 
@@ -126,10 +126,9 @@ def _tree(chunk: Callable[..., Any], merge: Callable[..., Any], x: Any, axes: tu
 
 
 def _read_again(x: Any) -> Any:
-    """`x` under other names, to be made a second time rather than held, where that takes work on each chunk alone.
+    """`x` under other names, so that it is computed twice rather than held, if that needs only each chunk alone.
 
-    Data that are in memory as they stand are not copied, and what needed other chunks (a product, a sort) is not done
-    again.
+    Data in memory is not copied, and results that needed other chunks (a product, a sort) are not computed again.
     """
     if x is None or not dask.config.get(_READ_TWICE, default=True):
         return x
@@ -181,7 +180,7 @@ def _dtype(given: Any) -> Any:
 
 
 class _Rows:
-    """Logits with what was asked of them, checked; `softmax` and the rest are in float64."""
+    """Logits with the checked arguments of a call; all computation is in float64."""
 
     xp = da
 
@@ -232,13 +231,13 @@ class _Rows:
         return _tree(_sum_of, _sum_of, values, self.axes, np.dtype(np.float64)) if self.axes else values
 
     def masked(self, values: Any, fill: float) -> Any:
-        """`values` with `fill` where an entry takes no part."""
+        """`values` with `fill` at masked entries."""
         if self.mask is None:
             return values
         return _blockwise(_filled, values, self.mask, dtype=values.dtype, fill=fill, held=values.dtype)
 
     def softmax(self) -> tuple[Any, Any]:
-        """The probabilities, and the logarithms of them."""
+        """The probabilities and their logarithms."""
         return self.values(0.0, np.dtype(np.float64)), self.values(-np.inf, np.dtype(np.float64))
 
     def sigmoid(self) -> tuple[Any, Any]:
@@ -316,7 +315,7 @@ class DaskBackend(Backend):
         return ("float64", "float32", "float16", *more)
 
     def prepare(self, device: str | None) -> None:
-        """Every axis in three chunks, so that the kit sees what is split; in one thread, as it has many processes."""
+        """Split every axis into three chunks, so that the kit tests split rows; use one thread per process."""
         self._pieces = 3
         dask.config.set(scheduler="synchronous")
 

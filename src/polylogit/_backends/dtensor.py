@@ -73,7 +73,7 @@ def _check_mask(where: Any, x: DTensor) -> None:
 
 
 def _mask_of_shard(where: DTensor, x: DTensor) -> torch.Tensor:
-    """The part of a mask that belongs to the shard, with the dimensions of size 1 that it has."""
+    """The part of a mask that belongs to the shard, keeping its dimensions of size 1."""
     mask = where.reshape(*[1] * (x.ndim - where.ndim), *where.shape)
     placements = [
         one if getattr(one, "dim", None) is not None and mask.shape[one.dim] == x.shape[one.dim] else Replicate()
@@ -118,9 +118,9 @@ def _sum(x: torch.Tensor, axis: int, groups: Groups) -> torch.Tensor:
 
 
 def _shifted(x: torch.Tensor, mask: torch.Tensor | None, axis: int, groups: Groups) -> torch.Tensor:
-    """The distances to the maximum of the whole row; a shard may be empty. Masked entries have any value.
+    """The distances to the maximum of the whole row; a shard may be empty, and masked entries may have any value.
 
-    Whether the all-reduce keeps a NaN is left open: where there is one, the sum is NaN in any case.
+    Whether the all-reduce of the maximum keeps a NaN does not matter, because the sum is NaN in any case.
     """
     if mask is not None:
         x = torch.where(mask, x, float("-inf"))
@@ -134,7 +134,7 @@ def _shifted(x: torch.Tensor, mask: torch.Tensor | None, axis: int, groups: Grou
 
 
 class _Softmax(torch.autograd.Function):  # type: ignore[misc]
-    """Of a shard; what is saved to differentiate is the result alone."""
+    """softmax of a shard; only the result is saved for the derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, mask: torch.Tensor | None, axis: int, groups: Groups) -> torch.Tensor:
@@ -155,7 +155,7 @@ class _Softmax(torch.autograd.Function):  # type: ignore[misc]
 
 
 class _LogSoftmax(torch.autograd.Function):  # type: ignore[misc]
-    """Likewise."""
+    """log_softmax of a shard; only the result is saved for the derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, mask: torch.Tensor | None, axis: int, groups: Groups) -> torch.Tensor:
@@ -218,7 +218,7 @@ def _like(given: Any, like: DTensor, argument: str) -> DTensor:
 
 
 def vjp(function: Callable[..., Any], x: DTensor, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
-    """By the tape, which knows DTensors; ``torch.func`` hides what it wraps."""
+    """Through the tape, which supports DTensors; ``torch.func`` hides the arrays that it wraps."""
     again = torch.is_grad_enabled() and x.requires_grad  # somebody differentiates through this
     with torch.enable_grad():
         leaf = x if again else x.detach().requires_grad_()

@@ -69,11 +69,11 @@ _softmax_with_rule.defjvp(_softmax_rule)
 
 
 def _native_softmax_traced(x: Any, axis: Any) -> Any:
-    """``jax.nn.softmax``, for what traces it.
+    """``jax.nn.softmax`` under a trace.
 
-    Under jax_enable_checks JAX refuses to trace its own softmax where that has a rule for its derivative
-    (jax_softmax_custom_jvp): the check counts an argument that was left at its default and finds no name for it.
-    Here is the same rule, on a function without such an argument.
+    Under jax_enable_checks, JAX refuses to trace its own softmax if that has a custom derivative
+    (jax_softmax_custom_jvp): the check counts an argument with a default value and finds no name for it. This is the
+    same rule, on a function without such an argument.
     """
     if jax.config.jax_enable_checks and jax.config.jax_softmax_custom_jvp:
         return _softmax_with_rule(x, axis)
@@ -181,7 +181,7 @@ def _compute(
 def _compute_over(
     operation: _Operation, x: Any, where: Any, axes: Any, result: Any, working: Any, temperature: Any
 ) -> Any:
-    """The same over a temperature; what is divided is sealed too, as XLA makes a product of it."""
+    """The same with a temperature; the quotient is sealed, too, because XLA turns the division into a product."""
     precise = _Primitives.precise(working)
     x, over = _sealed(x.astype(precise)), jnp.asarray(temperature, precise)
 
@@ -346,7 +346,7 @@ def _any_dtype(given: Any) -> Any:
 
 
 def _array(x: Any) -> Any:
-    """An array; of what holds one and says so, such as a parameter of Flax's nnx or a variable of Keras, that one."""
+    """The array; if the object holds one and says so, such as an nnx parameter or a Keras variable, that array."""
     return x if isinstance(x, jax.Array) else x.__jax_array__()
 
 
@@ -417,7 +417,7 @@ class JaxBackend(Backend):
         return issubclass(cls, (_Tracer, jax.Array)) or hasattr(cls, "__jax_array__")
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
-        """Arrays that no transformation traces have a form of their own; most types need no look at what they hold."""
+        """Arrays that no transformation traces have their own implementation; most types show that by their class."""
         forms = _TRACED if issubclass(cls, _Tracer) else _CONCRETE if issubclass(cls, jax.Array) else {}
         return forms.get(operation) or super().implementation(operation, cls)
 
@@ -537,7 +537,7 @@ class JaxBackend(Backend):
         return {"jit": jax.jit}
 
     def prepare(self, device: str | None) -> None:
-        """64-bit mode, and the CPU alone unless another device is asked for; the environment's own settings hold."""
+        """Switch on 64-bit mode, and use only the CPU unless a device is given; the environment's settings win."""
         if "JAX_ENABLE_X64" not in os.environ:
             jax.config.update("jax_enable_x64", True)
         if "JAX_PLATFORMS" not in os.environ and (device is None or device.startswith("cpu")):
@@ -545,7 +545,7 @@ class JaxBackend(Backend):
 
 
 def _device(name: str) -> Any:
-    """The device of a platform's name ("cpu", "cuda", "tpu") and its number, of which the first may be left out."""
+    """The device for a platform's name ("cpu", "cuda", "tpu") and an optional number."""
     platform, _, number = name.partition(":")
     try:
         return jax.devices(platform)[int(number or 0)]
@@ -556,7 +556,7 @@ def _device(name: str) -> Any:
 
 
 def _crosses(dtype: Any, target: Any) -> bool:
-    """Whether a NumPy array of this dtype becomes one of JAX's as it is."""
+    """Whether JAX keeps the dtype of a NumPy array, or the target dtype is the same."""
     return _Primitives.kind(dtype) != "other" and dtype == (
         jax.dtypes.canonicalize_dtype(dtype) if target is None else target
     )

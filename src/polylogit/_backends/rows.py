@@ -83,7 +83,7 @@ class Primitives:
 
     @staticmethod
     def any(mask: Any, axis: Any) -> Any:
-        """Whether any entry of a row is True; keeps the axis."""
+        """Whether any entry of a row is True, keeping the axis."""
         raise NotImplementedError
 
     @staticmethod

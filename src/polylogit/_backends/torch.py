@@ -86,7 +86,7 @@ def _shifted(x: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def _long_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
-    """By ``torch.sum``, which adds in a cascade whose chains are short at any length."""
+    """Computed with ``torch.sum``, which adds in a cascade whose chains are short at any length."""
     if _is_traced():
         shifted, share, levels = _folded(x, axis, torch.reciprocal)
         return _unfolded(shifted.exp() * share, levels, x.shape[axis], axis)
@@ -107,7 +107,7 @@ def _long_log_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def _export_is_not_strict() -> bool:
-    """What PyTorch before 2.7 can say of an export; one that Dynamo traces (``strict=True``) looks like compilation."""
+    """What PyTorch before 2.7 reveals of an export; one traced by Dynamo (``strict=True``) looks like compilation."""
     return compiler.is_compiling() and not compiler.is_dynamo_compiling()
 
 
@@ -164,10 +164,10 @@ _LOG_SOFTMAX = _Operation(torch.log_softmax, _long_log_softmax, float("-inf"))
 
 
 def _at_once(native: Callable[..., torch.Tensor], general: Callable[..., Any]) -> Callable[..., Any]:
-    """An operation with an axis and nothing else, on plain tensors: one look at the size, and the native call.
+    """An operation with only an axis, on plain tensors: checks the size once, and makes the native call.
 
-    So small, the native kernels keep the bound; what they refuse is said again by the rules. This is
-    not for tracing, where a look at a size would become a constraint: by its attribute Dynamo takes the general form.
+    For such short rows the native kernels keep the bound, and the general form raises the errors. This is not for
+    tracing, where checking a size would add a constraint: by its attribute, Dynamo takes the general form.
     """
 
     def call(x: torch.Tensor, axis: int) -> Any:
@@ -193,7 +193,7 @@ def _sigmoid_at_once(x: torch.Tensor) -> Any:
 
 
 def _check_dense(x: Any) -> None:
-    """Refuse what is no single dense array, by one rule for every operation."""
+    """Raise an error, by the same rule for every operation, unless the tensor is a single dense array."""
     if x.is_nested:
         raise UnsupportedArrayError(NESTED)
     if x.layout is not torch.strided:
@@ -250,9 +250,9 @@ def _is_long(x: torch.Tensor, axis: int) -> bool:
 
 
 def _is_cut_short(length: Any) -> bool:
-    """Whether CUDA's kernels may leave out a part of so long a row of float64, as of 781 (pytorch#147284).
+    """Whether CUDA's kernels may ignore part of a float64 row of this length, such as 781 (pytorch#147284).
 
-    Where that was met it was for odd lengths between 512 and 1,024, on some devices and not on others.
+    This was reported for odd lengths between 512 and 1,024, on some devices and not on others.
     """
     if _is_exporting():
         return not (statically_known_true(length <= 512) or statically_known_true(length >= 1024))
@@ -583,7 +583,7 @@ class TorchBackend(Backend):
     slow_compilers = ("inductor",)
 
     def strict_compilation(self) -> AbstractContextManager[object]:
-        """Dynamo runs a function as it is after eight compilations, with a warning; here it compiles, or raises."""
+        """Dynamo runs a function uncompiled after eight compilations, with a warning; here it compiles, or raises."""
         dynamo: Any = sys.modules.get("torch._dynamo")  # not there: nothing has been given to ``torch.compile``
         if dynamo is None:
             return nullcontext()
@@ -618,7 +618,7 @@ class TorchBackend(Backend):
 
 
 def _memory(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """The memory of a tensor on the CPU as a NumPy array."""
+    """The memory of a tensor on the CPU, as a NumPy array."""
     name = str(tensor.dtype).removeprefix("torch.")
     if name not in _BY_BITS:
         if not hasattr(np, name):
@@ -633,7 +633,7 @@ def _memory(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 def _check_values(x: Any) -> None:
-    """Refuse to lend what is no plain tensor with values."""
+    """Raise an error for lending unless this is a plain tensor with values."""
     if not isinstance(x, torch.Tensor):
         hint = "pass its state_dict()" if isinstance(x, torch.nn.Module) else "pass tensors, or containers of them"
         raise no_values(x, "no tensor", hint)
@@ -664,7 +664,7 @@ def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @functools.cache
 def _load_forward_mode() -> None:
-    """Load what the first ``torch.func.jvp`` loads, without the deprecation that torch warns itself of on the way."""
+    """Load what the first ``torch.func.jvp`` loads, suppressing the deprecation warning that torch causes itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.func.jvp(torch.exp, (torch.zeros(()),), (torch.zeros(()),))

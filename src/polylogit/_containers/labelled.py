@@ -32,7 +32,7 @@ class XarrayBackend(Container):
         return issubclass(cls, (xr.DataArray, xr.Dataset))
 
     def axes(self, x: Any, axis: Any) -> Any:
-        """The numbers of named dimensions; of a Dataset the names as they are, since each variable has its own."""
+        """The numbers of named dimensions; for a Dataset the names themselves, since each variable has its own."""
         if isinstance(x, xr.Dataset) or axis is None:
             return axis
         if isinstance(axis, (tuple, list)):
@@ -79,7 +79,7 @@ class XarrayBackend(Container):
         return made.rename(x.name)
 
     def _fitting(self, x: Any, name: str, other: Any) -> Any:
-        """A mask or a direction without what would be added to the result: dimensions, coordinates of its own."""
+        """A mask or direction; raises an error if it would add dimensions or coordinates to the result."""
         if not isinstance(other, xr.DataArray):
             return other
         if not set(other.dims) <= set(x.dims):

@@ -46,12 +46,12 @@ CHAIN = 32
 
 
 def additions(n: int, dtype: Finfo | None = None) -> float:
-    """S(n): by how many roundings, each of half an eps, the sum of `n` positive terms may be off.
+    """S(n): the error of the sum of `n` positive terms, in roundings of half an eps each.
 
-    A chain of k terms rounds k - 1 times, and a row in which a large term comes first and small ones follow shows all
-    of them. Right is a sum in order of up to 32 terms, and one made of such sums on as many levels as it takes;
-    pairwise sums need less, and ``2 log2 n`` is room for theirs. Where the dtype says so, up to that many terms may be
-    added one by one, in float32 at least.
+    A chain of k terms rounds k - 1 times, and a row with a large term first and small ones after it shows all of these
+    roundings. A right sum adds up to 32 terms in order, then such sums in the same way, on as many levels as necessary;
+    pairwise sums need less, for which ``2 log2 n`` suffices. If the dtype declares a number of terms for sums in any
+    order, that many may be added one by one, in at least float32.
     """
     levels = max(1, int(np.ceil(np.log(max(n, 2)) / np.log(CHAIN) - 1e-9)))
     roundings = max(2.0 * float(np.log2(max(n, 1))), float(min(n - 1, (CHAIN - 1) * levels)))
@@ -82,7 +82,7 @@ def allowed(
 def rounded_once(
     bound: Callable[..., Array], exact: Rows | Elements, value: Array, dtype: Finfo, *directions: Array
 ) -> Array:
-    """What computing in the wider dtype that the contract asks for, and one rounding at the end, may be off."""
+    """The bound for computing in the wider dtype that the contract requires, with a single rounding at the end."""
     return _rounded(bound, exact, value, dtype.wide, dtype, *directions)
 
 
@@ -105,14 +105,14 @@ def _units(exact: Rows, dtype: Finfo) -> Array:
 
 
 def softmax(exact: Rows, dtype: Finfo) -> Array:
-    """``(4 + 2 d + S(n))`` ulp; exact where a row has one entry."""
+    """``(4 + 2 d + S(n))`` ulp; exact if a row has one entry."""
     if exact.length == 1:
         return np.zeros_like(exact.x)
     return _units(exact, dtype) * dtype.ulp(exact.probabilities.hi)
 
 
 def row_sum(exact: Rows, dtype: Finfo) -> Array:
-    """The sum of a row of probabilities: the average bound, without the roundings that average out."""
+    """The bound on the sum of a row of probabilities: an average, without the roundings that average out."""
     spread = exact.mean_size(_distance(exact, dtype))
     y = exact.probabilities.hi
     lost = np.where(y < flushable(dtype), y, 0.0).sum(-1, keepdims=True)
@@ -124,7 +124,7 @@ def row_sum(exact: Rows, dtype: Finfo) -> Array:
 
 
 def log_softmax(exact: Rows, dtype: Finfo) -> Array:
-    """``eps (1 + |r|) (2 + S(n) / 2)``; exact where a row has one entry."""
+    """``eps (1 + |r|) (2 + S(n) / 2)``; exact if a row has one entry."""
     if exact.length == 1:
         return np.zeros_like(exact.x)
     size = np.abs(exact.log_probabilities.hi)
@@ -137,12 +137,12 @@ def sigmoid(exact: Elements, dtype: Finfo) -> Array:
 
 
 def _elements(exact: Elements, dtype: Finfo) -> Array:
-    """The error of a sigmoid in ulp: 4 more than a softmax of two entries."""
+    """The error of a sigmoid in ulp: 4 more than for a softmax of two entries."""
     return 8.0 + 2.0 * _distance(exact, dtype)
 
 
 def _lost(exact: Rows | Elements, dtype: Finfo) -> Array:
-    """The probabilities that may have been flushed to 0 before a gradient was made of them."""
+    """The probabilities that may have been flushed to 0 before a gradient was computed from them."""
     y = exact.probabilities.hi
     return np.where(y < flushable(dtype), 2.0 * y, 0.0)
 
@@ -188,10 +188,10 @@ def log_softmax_jvp(exact: Rows, dtype: Finfo, t: Array) -> Array:
 
 
 def through_maximum(exact: Rows, dtype: Finfo, bound: Array, directions: Sequence[Array]) -> Array:
-    """What differentiating ``x - max(x)`` step by step adds to a bound of a derivative.
+    """The increase of a derivative's bound if ``x - max(x)`` is differentiated step by step.
 
-    Backwards, the maximum receives the sum of all gradients of its row, which is 0 but for their roundings; forwards,
-    its own tangent is subtracted from every other. Both cancel, and leave errors of the size of what cancelled.
+    In reverse mode, the maximum receives the sum of all gradients of its row, which is 0 up to rounding; in forward
+    mode, its tangent is subtracted from all others. Both cancel, and leave errors of the size of the cancelled terms.
     """
     highest = exact.distance == 0
     roundings = 4.0 + additions(exact.length, dtype)
@@ -218,7 +218,7 @@ def softmax_second(exact: Rows, dtype: Finfo, g: Array, h: Array) -> Array:
 
 
 def log_softmax_second(exact: Rows, dtype: Finfo, g: Array, h: Array) -> Array:
-    """The bound of softmax's first derivative times the sum of the cotangent, whose sum has an error too."""
+    """The bound of softmax's first derivative times the sum of the cotangent, plus the error of that sum."""
     whole = np.abs(g).sum(-1, keepdims=True)
     return np.asarray(2.0 * whole * softmax_first(exact, dtype, h) + flushable(dtype))
 

@@ -47,7 +47,7 @@ class DD(NamedTuple):
 
 
 def _or_plainly(plainly: Callable[..., Array]) -> Callable[[Callable[..., DD]], Callable[..., DD]]:
-    """A function of pairs that is `plainly` of their high parts where one of them is a plain float64."""
+    """A function of pairs that uses `plainly` on the high parts if one of the pairs is a plain float64."""
 
     def decorate(function: Callable[..., DD]) -> Callable[..., DD]:
         @functools.wraps(function)
@@ -112,7 +112,7 @@ def _two_product(a: Array, b: Array) -> DD:
 @_or_plainly(np.add)
 @_in_blocks
 def add(a: DD, b: DD) -> DD:
-    """Sum, accurate also where the two cancel."""
+    """The sum, accurate even under cancellation."""
     s, t = two_sum(a.hi, b.hi)
     u, v = two_sum(a.lo, b.lo)
     s, t = _quick(s, t + u)
@@ -191,7 +191,7 @@ with mpmath.workprec(240):
 @_or_plainly(np.exp)
 @_in_blocks
 def exp(a: DD) -> DD:
-    """Exponential of numbers at most 709; 0 below -800. Loses relative accuracy only where the result underflows."""
+    """The exponential of numbers up to 709; 0 below -800. Loses relative accuracy only if the result underflows."""
     hi, lo = a
     gone = None
     if not (hi > _LOWEST).all():

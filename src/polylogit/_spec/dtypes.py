@@ -25,7 +25,7 @@ _HALF_THE_DIGITS = 1 << 12
 
 @dataclass(frozen=True, slots=True)
 class Finfo:
-    """One binary floating dtype; attributes that `numpy.finfo` has too mean the same.
+    """The facts of one binary floating dtype; attributes that `numpy.finfo` also has mean the same.
 
     Attributes
     ----------
@@ -70,10 +70,10 @@ class Finfo:
         return replace(wide, in_order=self.in_order)
 
     def summed_in_any_order(self) -> Finfo:
-        """The same, where a sum of up to 4,096 terms may be made in any order.
+        """The same, but allowing a sum of up to 4,096 terms in any order.
 
-        Each addition loses half an eps at the most, so that of the 24 bits of float32 half are right still, whatever
-        the order and the terms.
+        Each addition loses at most half an eps, so at least half of the 24 bits of float32 remain right, for any order
+        and any terms.
         """
         return replace(self, in_order=_HALF_THE_DIGITS)
 
@@ -89,7 +89,7 @@ class Finfo:
             return np.asarray(values, dtype=np.float64).astype(self.dtype).astype(np.float64)
 
     def logits(self, values: Any) -> Array:
-        """The same, but finite numbers stay finite, so that a row of a narrow dtype is not lost to one of them."""
+        """The same, but finite numbers stay finite, so that an overflow does not spoil a row of a narrow dtype."""
         given = np.asarray(values, dtype=np.float64)
         return self.round(np.where(np.isfinite(given), np.clip(given, -self.max, self.max), given))
 
@@ -129,7 +129,7 @@ DTYPES = {
 
 
 def finfo(dtype: Any) -> Finfo | None:
-    """The facts of a dtype, or of its name; None where the kit does not know it."""
+    """The facts of a dtype, given itself or its name; None if the kit does not know it."""
     return DTYPES.get(getattr(dtype, "name", None) or str(dtype))
 
 

@@ -23,7 +23,7 @@ __all__ = ["Elements", "Rows", "exact"]
 
 
 class Rows:
-    """Rows of logits along the last axis, and what their softmax is made of.
+    """Rows of logits along the last axis, and the exact quantities of their softmax.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class Rows:
 
     @functools.cached_property
     def shifted(self) -> DD:
-        """Logits less the maximum of their row, exactly; -inf where that overflows float64."""
+        """Logits minus the maximum of their row, exactly; -inf if that overflows float64."""
         top = np.take_along_axis(self._x, self.top, -1)
         with np.errstate(all="ignore"):
             if self._plain:
@@ -90,14 +90,14 @@ class Rows:
         return dd.dot(self.probabilities, values)
 
     def mean_size(self, values: Array, weight: Array | float = 1.0) -> Array:
-        """Expectation of absolute values times a weight, in plain float64: for bounds."""
+        """The expectation of absolute values times a weight, in plain float64, for bounds."""
         with np.errstate(all="ignore"):
             terms = self.probabilities.hi * np.abs(values) * weight
         return np.asarray(np.where(np.isfinite(terms), terms, 0.0).sum(-1, keepdims=True))
 
 
 class Elements:
-    """Elements each for itself, and what their sigmoid is made of; NaN is not `regular`."""
+    """Elements, each on its own, and the exact quantities of their sigmoid; NaN is not `regular`."""
 
     length = 1
 
@@ -148,7 +148,7 @@ _CACHED = 1 << 22  # numbers kept in all
 
 
 class _Cache:
-    """What was made last, and how many numbers it holds."""
+    """The latest results, and the amount of numbers that they hold."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[Any, ...], Any] = {}

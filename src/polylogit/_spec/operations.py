@@ -39,7 +39,7 @@ class Derivative:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What is right for one operation.
+    """The exact definition of one operation.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Definition:
 
     @property
     def masked(self) -> float:
-        """The value of an entry that takes no part, and of one at -inf."""
+        """The value of a masked entry, and of one at -inf."""
         return self.operation.masked
 
 

@@ -232,7 +232,7 @@ def words(level: str, dtype: Finfo, *, kernel: bool, compiles: bool) -> frozense
 
 @functools.cache
 def amount(what: str, holding: frozenset[str]) -> Any:
-    """What the table says of one quantity where these words hold."""
+    """The table's value of one quantity, given these words."""
     return next(
         value
         for rule, value in TABLE[what].items()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """One case, not yet run.
+    """One case, before it runs.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """For what cases are chosen, run and judged: an implementation of an operation, a dtype, a level, a seed."""
+    """The context in which cases are chosen, run and judged: an implementation of an operation, dtype, level, seed."""
 
     implementation: Subject
     operation: Definition
@@ -93,7 +93,7 @@ class Setting:
         return self.implementation.conventions
 
     def judged_in(self, dtype: Finfo) -> Finfo:
-        """The facts of a dtype by which results are judged: a kernel may add up a sum in any order."""
+        """The facts of the dtype that sets the bounds: for a kernel, those that allow a sum in any order."""
         return dtype.summed_in_any_order() if self.is_kernel else dtype
 
     @property
@@ -107,7 +107,7 @@ class Setting:
         return words(self.level, self.dtype, kernel=self.is_kernel, compiles=compiles)
 
     def budget(self, what: str, *more: str) -> Any:
-        """How much of this is asked for here; see `polylogit.conformance._budget`."""
+        """The amount of something in this setting; see `polylogit.conformance._budget`."""
         return amount(what, self._words.union(more))
 
     def rng(self, *what: object) -> np.random.Generator:
@@ -115,7 +115,7 @@ class Setting:
         return generator(self.seed, self.operation.takes_axis, self.dtype.name, *what)
 
     def logits(self, shape: tuple[int, ...], *what: object) -> Array:
-        """Random logits whose scale and level differ from place to place, so that no two rows are alike."""
+        """Random logits whose scale and level vary from row to row, so that no two rows are alike."""
         rng = self.rng("logits", shape, *what)
         x = 2.0 * rng.normal(size=shape)
         for axis in range(len(shape)):
@@ -129,5 +129,5 @@ class Setting:
 
 
 def slug(name: str | tuple[int, ...]) -> str:
-    """A name, or a shape, as part of an id."""
+    """A name or a shape, as part of an id."""
     return "x".join(map(str, name)) if isinstance(name, tuple) else name.replace(" ", "-")

@@ -26,9 +26,9 @@ _DEAR = 2.0  # failures that a covered pass outweighs
 
 
 def causes(bad: list[Result], passed: Sequence[Result]) -> Iterator[tuple[str | None, list[Result], int]]:
-    """Descriptions, what they cover, and how many passes, until nothing is left.
+    """Descriptions, the failures that each covers, and the passes it covers, until no failure is left.
 
-    The description of all there is is empty, that of what has nothing in common None.
+    The description that covers everything is empty; None stands for failures that have nothing in common.
     """
     fails = list(records(bad, failed=True))
     good = [*records(passed, failed=False), *fine_parts(bad)]
@@ -67,10 +67,10 @@ def _best(
     left: int,
     speaking: np.ndarray[Any, Any],
 ) -> tuple[int, ...]:
-    """The conjunction that covers most for its length and its passes; empty where none is worth saying.
+    """The conjunction that covers most failures for its length and its passes; empty if none is worth reporting.
 
-    What is right in a case most of which is wrong speaks against what is said of rows, and not of cases; `speaking` are
-    the others.
+    The right parts of a mostly wrong case count against descriptions of rows, but not of cases; `speaking` are the
+    other passes.
     """
     if not known or not bad.any():
         return ()

@@ -104,7 +104,7 @@ _MULTIPLES = (2, 4, 8, 16, 32, 64, 128)
 
 @dataclass(slots=True)
 class Record:
-    """A result, or the part of a failing one that is right, as conditions see it."""
+    """A result, or the right part of a failing one, as conditions see it."""
 
     one: dict[str, Any]
     classes: frozenset[str]
@@ -141,7 +141,7 @@ def _pairs(ranges: dict[str, Any]) -> dict[str, tuple[float, float]]:
 
 @dataclass(slots=True)
 class Condition:
-    """One thing that may be so of a result.
+    """A condition that a result may meet.
 
     Attributes
     ----------
@@ -169,7 +169,7 @@ class Condition:
 
 
 def conditions(bad: Sequence[Record], good: Sequence[Record], *, rows: bool) -> Iterator[Condition]:
-    """All that may be said of some failure; `rows` where the operation is one of rows, and not of elements."""
+    """All conditions that may describe a failure; `rows` for operations on rows rather than elements."""
     for one in _conditions(bad, good, rows=rows):
         if not rows:
             for word, other in (("rows have", "the array has"), ("a row", "the array")):
@@ -244,7 +244,7 @@ def _thresholds(
 def _beyond_passes(
     name: str, found: Sequence[float], good: Sequence[Record], side: int, sign: float
 ) -> Iterator[float]:
-    """The first edge beyond all that passes: in any dtype, and in each of them, which overflow and vanish elsewhere."""
+    """The first edge beyond all passes, over all dtypes and for each, which overflow and underflow elsewhere."""
     reach: dict[Any, float] = {}
     for record in good:
         if name in record.ranges:
@@ -256,7 +256,7 @@ def _beyond_passes(
 
 
 def _loosely(edge: float, *, up: bool) -> str:
-    """Three digits, of a fraction, on the side that leaves the zone no smaller."""
+    """A fraction to three digits, rounded so that the zone does not shrink."""
     if edge == round(edge) and abs(edge) < 1e7:
         return f"{edge:.0f}"
     unit = 10.0 ** (math.floor(math.log10(abs(edge))) - 2)

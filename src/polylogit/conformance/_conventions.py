@@ -65,7 +65,7 @@ def _axis(value: str) -> Any:
 
 
 def axes_meant(case: Case, ndim: int, conventions: Mapping[str, str]) -> Case:
-    """The case with the axis that these conventions make of what was passed."""
+    """The case with the axis that these conventions mean by the axis of the call."""
     if not case.axis_given and "default-axis" in conventions:
         return replace(case, axis=_axis(conventions["default-axis"]))
     if case.axis_given and case.axis is None and "axis-none" in conventions:
@@ -76,7 +76,7 @@ def axes_meant(case: Case, ndim: int, conventions: Mapping[str, str]) -> Case:
 
 
 def empty_rows(name: str, definition: Definition, conventions: Mapping[str, str], n: int) -> float | None:
-    """What a row without an entry comes to, of length `n`; None where the contract's value stands."""
+    """The result for a row of length `n` without entries; None for the contract's value."""
     value = conventions.get(name)
     return None if value is None else _ROWS[value](definition, max(n, 1))
 

@@ -41,7 +41,7 @@ def differences(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 
 def loaded(folder: Path) -> dict[str, Any]:
-    """What the processes of a backend left in its folder, by case."""
+    """The values that the processes of a backend left in its folder, by case."""
     values: dict[str, Any] = {}
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as file:

@@ -83,7 +83,7 @@ class Group:
 
 
 def grouped(report: Results) -> list[Group]:
-    """All that does not pass, by cause: what is wrong first, the largest group of each implementation first."""
+    """All results that do not pass, by cause: wrong ones first, the largest group of each implementation first."""
     groups: list[Group] = []
     for subject, operation in dict.fromkeys((one.subject, one.operation) for one in report.results):
         ours = [one for one in report.results if (one.subject, one.operation) == (subject, operation)]
@@ -113,7 +113,7 @@ def _of_one(subject: str, operation: str, results: Sequence[Result]) -> Iterator
 
 
 def _by_kind(bad: Iterable[Result]) -> list[list[Result]]:
-    """Wrong numbers in one list; of what went wrong otherwise a list for each way."""
+    """Wrong numbers in one list; other failures in a list for each kind."""
     kinds: dict[str, list[Result]] = {}
     for result in bad:
         numbers = result.details.get("got") is not None or result.message.startswith("broken in row")

@@ -44,7 +44,7 @@ _LEFT_OUT = "left out"  # in place of an axis: the call does not name one
 
 
 class Implementation(Subject):
-    """An implementation of one operation, on one backend's arrays.
+    """An implementation of one operation, for one backend's arrays.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class Implementation(Subject):
 
     @functools.cached_property
     def layouts(self) -> tuple[str, ...]:  # type: ignore[override]  # likewise
-        """The memory layouts that the framework's arrays may have; none where it has no strides."""
+        """The memory layouts that the framework's arrays may have; none if it has no strides."""
         if self.on_numpy:
             return tuple(LAYOUTS)
         strided = hasattr(self.backend.asarray(np.zeros(1, np.float32), device=self.device), "stride")
@@ -148,7 +148,7 @@ class Implementation(Subject):
         return {self.axis_name: axis} if self.offers_axis else {}
 
     def ask(self, request: Request) -> Answer:
-        """The answer to one request; raises where the framework cannot make the arrays."""
+        """The answer to one request; raises an error if the framework cannot create the arrays."""
         with self.backend.strict_compilation():
             return self._asked(request)[0]
 
@@ -169,7 +169,7 @@ class Implementation(Subject):
         return answer, raw
 
     def _again(self, run: Callable[[], Any], like: Any, answer: Answer, raw: Any) -> None:
-        """The same call once more: what was in memory before it must not matter, nor may the first result change."""
+        """Make the same call again: neither the previous contents of memory nor the first result may change it."""
         first = self._bits(raw)
         again, other = self._guarded(run, like)
         if again.error is not None:
@@ -221,14 +221,14 @@ class Implementation(Subject):
         return self.call(x + x, -1) * 2.0 * 0.5
 
     def _bits(self, x: Any) -> bytes | None:
-        """What an array holds, by the functions that were there first."""
+        """The contents of an array, read by functions saved before the code under test was loaded."""
         try:
             return _tobytes(_asarray(self.backend.to_numpy(x)))
         except Exception:  # noqa: BLE001  a result that is no array of the backend
             return None
 
     def _guarded(self, run: Callable[[], Any], like: Any) -> tuple[Answer, Any]:
-        """What a call gives, as an answer; exceptions are caught."""
+        """The outcome of a call as an answer; exceptions are caught."""
         try:
             with np.errstate(all="ignore"):
                 raw = run()
@@ -297,7 +297,7 @@ class Implementation(Subject):
         return answers
 
     def ask_changed(self, first: Request, second: Request) -> Answer:
-        """The answer for the array of the first request, asked before and holding the second's values now."""
+        """The answer for the array of the first request, after its values were replaced by those of the second."""
         run, named = self._set_up(first)
         array = named[0][1]
         self._guarded(run, array)
@@ -353,7 +353,7 @@ class Implementation(Subject):
 
 
 def _plain_shape(x: Any) -> None:
-    """Refuse an array whose shape cannot be read: nothing could be said of it."""
+    """Raise an error for an array whose shape cannot be read, since nothing could be said about it."""
     shape = getattr(x, "shape", None)
     try:
         for side in shape if shape is not None else x.shape:
@@ -368,13 +368,13 @@ def _plain_shape(x: Any) -> None:
 
 
 def _overlap(first: Any, second: Any) -> bool:
-    """Whether two arrays lie in the same memory, where they tell."""
+    """Whether two arrays share memory, if that can be found out."""
     one, other = _extent(first), _extent(second)
     return one is not None and other is not None and one[0] < other[1] and other[0] < one[1]
 
 
 def _extent(x: Any) -> tuple[int, int] | None:
-    """The first address of an array and the one after the last; None where it has none or does not tell."""
+    """The first address of an array and the one after its last; None if it has none or does not reveal it."""
     if isinstance(x, np.ndarray):
         return _byte_bounds(x) if x.size else None
     try:
@@ -387,7 +387,7 @@ def _extent(x: Any) -> tuple[int, int] | None:
 
 
 def _same(answer: Answer, known: Answer) -> bool:
-    """Whether two answers need not both be compared with what is exact."""
+    """Whether two answers are equal, so that only one has to be compared with exact values."""
     if answer.values is None or known.values is None or answer.values.shape != known.values.shape:
         return answer.values is None and known.values is None
     return _tobytes(answer.values) == _tobytes(known.values) and answer.notes == known.notes
@@ -423,7 +423,7 @@ def _switching_often() -> Iterator[None]:
 def implementation_of(
     backend: str, operation: str, function: Any = None, vjp: Any = None, name: str | None = None, device: Any = None
 ) -> Implementation:
-    """A registered backend's implementation; or a user's, whose functions may be given as ``"module:function"``."""
+    """The implementation of a registered backend, or of a user, whose functions may be ``"module:function"``."""
     found = polylogit.get_backend(backend)
     if function is None:
         return Implementation(found, operation, name=name or backend, device=device)
@@ -438,7 +438,7 @@ def implementation_of(
 
 
 def load(target: Any) -> Any:
-    """What a text ``"module:function"`` names; anything else as it is."""
+    """The object that a text ``"module:function"`` names; anything else unchanged."""
     if not isinstance(target, str):
         return target
     try:
@@ -472,7 +472,7 @@ def _check_device(backend: Backend, device: str | None) -> None:
 
 
 def _by_name(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose axis can be passed by name, also where it takes it by position alone."""
+    """A function whose axis can be passed by name, even if the original takes it only by position."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -486,7 +486,7 @@ def _by_name(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_ufunc(function: Any) -> bool:
-    """Whether it is a universal function: of NumPy, or of Numba, whose classes are no ``np.ufunc``."""
+    """Whether this is a universal function of NumPy, or of Numba, whose classes are not ``np.ufunc``."""
     return getattr(function, "nin", None) == 1 and getattr(function, "nout", None) == 1
 
 
@@ -502,7 +502,7 @@ def _parameters(function: Any) -> tuple[str, ...] | None:
 
 
 def _axis_name(parameters: tuple[str, ...] | None, after: int = 1) -> str:
-    """What the axis is called: ``axis``, ``dim``, or whatever comes after the array."""
+    """The name of the axis argument: ``axis``, ``dim``, or that of the argument after the array."""
     if parameters is None:
         return "axis"
     for known in ("axis", "dim"):

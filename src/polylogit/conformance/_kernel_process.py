@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Answer until nothing more is asked."""
+    """Answer requests until there are no more."""
     # The conversation goes on over copies that nobody else knows; prints of the kernel go to standard error.
     asked, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with open(os.devnull) as nothing:  # noqa: PTH123  a descriptor is what is needed
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 class _Answers:
-    """What can be asked, by its name in the header."""
+    """The requests, by their names in the header."""
 
     def __init__(self) -> None:
         from polylogit.conformance import _wire
@@ -88,7 +88,7 @@ class _Answers:
         }, []
 
     def _of_kernel(self, header: dict[str, Any], _: list[Array]) -> tuple[dict[str, Any], list[Array]]:
-        """What the kernel's signature offers."""
+        """The arguments that the kernel's signature has."""
         from polylogit._spec.dtypes import DTYPES
         from polylogit.conformance._implementation import implementation_of
 
@@ -131,7 +131,7 @@ class _Answers:
 
 
 def _end_with_the_judge() -> None:
-    """A kernel that hangs must not outlive who asked it; where the system can see to that."""
+    """Make this process end with the judge, so that a hanging kernel does not outlive it; if the system can."""
     if sys.platform == "linux":
         import ctypes
         import signal

@@ -15,7 +15,7 @@ import numpy as np
 
 
 def processor() -> str:
-    """The processor's name; what kind it is where the system has no name for it."""
+    """The name of the processor, or its kind if the system has no name for it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -34,7 +34,7 @@ def instruction_sets() -> list[str]:
 
 
 def machine() -> dict[str, Any]:
-    """What a report says of where it was made."""
+    """The description of the machine for reports."""
     return {
         "machine": f"{platform.system()} {platform.machine()}",
         "processor": processor(),

@@ -38,7 +38,7 @@ def _plain(value: float) -> str:
 
 
 def side_by_side(right: float, got: float, dtype: Finfo | None) -> tuple[str, str]:
-    """What is right and what came: in as many digits as show that they differ."""
+    """The right value and the result, with as many digits as show the difference."""
     came = shortest(got, dtype)
     if dtype is not None and math.isfinite(right):
         nearest = shortest(float(dtype.round(right)), dtype)
@@ -48,7 +48,7 @@ def side_by_side(right: float, got: float, dtype: Finfo | None) -> tuple[str, st
 
 
 def ulps(right: float, got: float, dtype: Finfo | None) -> float | None:
-    """How far off, in spacings of the dtype at the right value; None where that says nothing, as at 0."""
+    """The error in spacings of the dtype at the right value; None if that is meaningless, as at 0."""
     if dtype is None or right == 0 or not (math.isfinite(right) and math.isfinite(got)):
         return None
     off = abs(got - right) / float(dtype.ulp(np.asarray(right)))
@@ -63,7 +63,7 @@ def times(value: float) -> str:
 
 
 def below(row: Sequence[float]) -> tuple[float, list[float]] | None:
-    """A row as its maximum and the distances from it, where that says more; exactly the same row, or None."""
+    """A row as its maximum and the distances from it, if that is clearer and exact; else None."""
     finite = [float(value) for value in row if math.isfinite(value)]
     if len(finite) < 2:
         return None

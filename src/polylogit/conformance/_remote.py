@@ -42,7 +42,7 @@ _TAIL = 12  # lines of standard error that a crash shows
 
 @dataclass(frozen=True, slots=True)
 class RemoteBackend:
-    """What a backend in another process is called and declares; see `polylogit.extend.Backend`."""
+    """The name and the declarations of a backend in another process; see `polylogit.extend.Backend`."""
 
     name: str
     version: str
@@ -63,7 +63,7 @@ class RemoteBackend:
         return self.names_of_devices
 
     def capabilities(self) -> dict[str, str]:
-        """What it says of the processor and of its own switches."""
+        """The backend's description of the processor and of its settings."""
         return self.said_of_itself
 
     def spell(self, what: str, **values: Any) -> str:
@@ -74,7 +74,7 @@ class RemoteBackend:
 
 
 class Named:
-    """A function of another process: where it is, and no more."""
+    """A function in another process, known only by its name."""
 
     def __init__(self, target: str) -> None:
         module, _, name = target.partition(":")
@@ -130,7 +130,7 @@ class RemoteImplementation(Subject):
     # --- to ask ------------------------------------------------------------------------------------------------
 
     def ask(self, request: Request) -> Answer:
-        """The answer to one request; raises where the framework cannot make the arrays."""
+        """The answer to one request; raises an error if the framework cannot create the arrays."""
         return self._answers("one", [request])[0][0]
 
     def ask_in_turn(self, requests: Sequence[Request]) -> tuple[list[Answer], list[int]]:
@@ -148,7 +148,7 @@ class RemoteImplementation(Subject):
         return found
 
     def ask_changed(self, first: Request, second: Request) -> Answer:
-        """The answer for the array of the first request, asked before and holding the second's values now."""
+        """The answer for the array of the first request, after its values were replaced by those of the second."""
         return self._answers("changed", [first, second])[0][0]
 
     def _answers(
@@ -188,7 +188,7 @@ class RemoteImplementation(Subject):
     # --- the process -------------------------------------------------------------------------------------------
 
     def _start(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start the process; what it says of the backend and of the kernel."""
+        """Start the process, and read its description of the backend and the kernel."""
         self._process = _Process(self._limit)
         found = []
         for what in ("backend", "kernel"):  # the backend first, while no code of the kernel's is there
@@ -249,7 +249,7 @@ class _Process:
                 return
 
     def ask(self, header: dict[str, Any], arrays: Sequence[Array]) -> tuple[dict[str, Any], list[Array]]:
-        """The reply to a question."""
+        """Send a request, and return the header and the arrays of the answer."""
         self._number += 1
         self._deadline = time.monotonic() + self._limit
         broken = False
@@ -288,7 +288,7 @@ class _Process:
                 self._process.kill()
 
     def end(self) -> None:
-        """End it and what it started."""
+        """End the process and all that it started."""
         self._done.set()
         self._kill()
         self._process.wait()
@@ -324,7 +324,7 @@ def cause(code: int) -> str:
 
 
 def tail(errors: Any) -> str:
-    """The last lines of a file of standard error."""
+    """The last lines of a file with standard error."""
     with contextlib.suppress(OSError, ValueError):
         errors.seek(0)
         text = errors.read()

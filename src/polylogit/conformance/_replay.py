@@ -25,14 +25,14 @@ __all__ = ["Replayed"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replayed:
-    """A call that went wrong: of which implementation, what was compared, and the dtype of the logits."""
+    """A failing call: the implementation, the numbers of the comparison, and the dtype of the logits."""
 
     implementation: Subject
     seen: Seen
     dtype: Finfo
 
     def python(self, saved: str = "") -> str:
-        """The call, to be pasted into Python; with the arrays from the file `saved` where they are large."""
+        """The call as Python to paste, with large arrays loaded from the file `saved`."""
         return paste(self.implementation, self.seen, self.dtype, saved)
 
     def save(self, path: str | PathLike[str]) -> None:

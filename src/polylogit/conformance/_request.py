@@ -25,7 +25,7 @@ TWICE = 1 << 16  # calls on so many logits or fewer are made twice
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One call.
+    """One call of an implementation.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """What came back from one call.
+    """The outcome of one call.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class EndedError(Exception):
 
 
 class Subject(ABC):
-    """What cases see of an implementation.
+    """The interface of an implementation for cases.
 
     Attributes
     ----------
@@ -147,7 +147,7 @@ class Subject(ABC):
 
     @abstractmethod
     def ask(self, request: Request) -> Answer:
-        """The answer to one request; raises where the framework cannot make the arrays."""
+        """The answer to one request; raises an error if the framework cannot create the arrays."""
 
     @abstractmethod
     def ask_in_turn(self, requests: Sequence[Request]) -> tuple[list[Answer], list[int]]:
@@ -159,7 +159,7 @@ class Subject(ABC):
 
     @abstractmethod
     def ask_changed(self, first: Request, second: Request) -> Answer:
-        """The answer for the array of the first request, asked before and holding the second's values now."""
+        """The answer for the array of the first request, after its values were replaced by those of the second."""
 
     @abstractmethod
     def lacks(self, dtype: Finfo) -> str:
@@ -182,20 +182,20 @@ class Subject(ABC):
 
     @property
     def differentiates(self) -> bool:
-        """Whether gradients can be asked for at all."""
+        """Whether gradients can be tested at all."""
         return bool(self.backend.differentiates) or not self.composed
 
     @property
     def differentiates_forward(self) -> bool:
-        """Whether forward mode and second order can be asked for."""
+        """Whether forward mode and second order can be tested."""
         return not self.is_kernel or (bool(self.backend.differentiates) and self.vjp is None)
 
     @functools.cached_property
     def flushes_float16(self) -> bool:
-        """Whether subnormal float16 results come out as 0, of what could not be 0 for another reason.
+        """Whether subnormal float16 results become 0, for numbers that could not be 0 for another reason.
 
-        Of other dtypes nobody need ask: the smallest normal number of float16 is within reach of any longer row, so
-        that a sum that overflowed looks like results flushed to 0.
+        This matters only for float16: its smallest normal number is within reach of any longer row, so an overflowed
+        sum looks like results that were flushed to 0.
         """
         rows = (np.array([[0.0, -10.2]]), np.zeros((1, 20000))) if self.takes_axis else (np.array([[-10.2]]),)
         answers = [self.ask(Request(row, "float16")) for row in rows]

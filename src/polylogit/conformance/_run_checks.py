@@ -47,7 +47,7 @@ def run_checks(
     invariant: bool = False,
     begin: Callable[[str], None] | None = None,
 ) -> Iterator[Result]:
-    """Every check on one implementation, result by result.
+    """Run every check on one implementation, result by result.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def _checks(setting: Setting, checks: Sequence[str] | None) -> Sequence[str]:
 def not_served(
     setting: Setting, *, asked: bool, selection: Selection, begin: Callable[[str], None] | None
 ) -> Result | None:
-    """Why a dtype is not asked for, if it is not."""
+    """Why a dtype is not tested; empty if it is."""
     implementation, dtype = setting.implementation, setting.dtype
     result = result_of(setting, "dtypes", "served", Comparison("unsupported"))
     if said := implementation.lacks(dtype) or implementation.declines(dtype):

@@ -32,14 +32,14 @@ _TRIES = re.compile(r"(\d+) tries of (\w+)")
 
 
 def _kinds(setting: Setting) -> tuple[str, ...]:
-    """What can be asked of the implementation: its values, and the derivatives that it has."""
+    """The kinds of calls to search: values, and the derivatives that the implementation has."""
     implementation = setting.implementation
     offered = (True, implementation.differentiates, implementation.differentiates_forward)
     return tuple(kind for kind, has in zip(KINDS, offered, strict=True) if has)
 
 
 def _answered(setting: Setting, call: Call) -> Comparison:
-    """One call, compared with what is exact. Only a matrix along its last axis is what every kernel must serve."""
+    """One call, compared with exact values. Only a matrix along its last axis is required of every kernel."""
     plain = call.x.ndim == 2 and call.axis == -1 and call.where is None
     # Of a kernel that brings no gradient of its own, the framework may be unable to differentiate it.
     optional = not plain or (call.kind != "values" and setting.implementation.composed)
@@ -132,7 +132,7 @@ def _with(call: Call, index: int, value: float) -> Call:
 
 
 class _Tries:
-    """What the calls of one search came to."""
+    """The outcomes of the calls of one search."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -164,7 +164,7 @@ class _Tries:
         return False
 
     def verdict(self) -> Comparison:
-        """Of a search that found nothing."""
+        """The verdict of a search that found nothing."""
         if not self._passed:
             return Comparison("unsupported", message=self._refused)
         if not self._told:

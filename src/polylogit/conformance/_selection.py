@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Selection:
-    """What is asked for, and a count of what was not.
+    """The selection of cases, and a count of those that it leaves out.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def size(case: Case) -> int:
-    """How many logits the largest array of a case has."""
+    """The number of logits in the largest array of a case."""
     return case.x.size if case.x is not None else max(map(_size, case.arguments), default=0)
 
 

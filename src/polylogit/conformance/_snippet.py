@@ -66,7 +66,7 @@ def _folded(code: str) -> str:
 
 
 def reproducer(implementation: Subject, seen: Seen, dtype: Finfo) -> str:
-    """The failing call, or its failing row alone, in a few lines; empty where they would be long or cannot be written.
+    """The failing call, or only its failing row, in a few lines; empty if too long or impossible to write.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def reproducer(implementation: Subject, seen: Seen, dtype: Finfo) -> str:
 
 
 def paste(implementation: Subject, seen: Seen, dtype: Finfo, saved: str = "") -> str:
-    """The whole call, to be pasted into Python; from the file where the arrays are too large to be read."""
+    """The whole call as Python to paste; large arrays come from the file."""
     if not seen.call:
         return ""
     lines = _lines(implementation, seen.call, dtype, 4000, fold=True) or _lines(
@@ -99,7 +99,7 @@ def paste(implementation: Subject, seen: Seen, dtype: Finfo, saved: str = "") ->
 
 
 def call_line(seen: Seen, dtype: Finfo) -> str:
-    """The call in a line that `polylogit replay` takes after ``search/DTYPE/``; empty where that would be long."""
+    """The call in the one-line notation for `polylogit replay`, after ``search/DTYPE/``; empty if too long."""
     from polylogit.conformance._data.reproducer import KINDS, Call
 
     for call in (seen.call, _row_alone(seen)):
@@ -112,7 +112,7 @@ def call_line(seen: Seen, dtype: Finfo) -> str:
 
 
 def _row_alone(seen: Seen) -> dict[str, Any]:
-    """The call of the failing row alone, along the same kind of axis; empty where there is none."""
+    """The call with only the failing row, along the same kind of axis; empty if there is none."""
     call, n = seen.call, seen.inputs.shape[-1]
     if not call or isinstance(call["axis"], tuple) or call["axis"] is None or call["x"].ndim < 2 or not n:
         return {}
@@ -132,7 +132,7 @@ def _lines(
     *,
     fold: bool = False,
 ) -> list[str]:
-    """Imports, arrays, and the call as an expression at the end; none where they are longer than `most`."""
+    """Imports, arrays, and the call as an expression at the end; none if they exceed `most` lines."""
     arrays: dict[str, Array] = {"x": np.asarray(call["x"]), **dict(zip("gh", call["g"], strict=False))}
     if call["where"] is not None:
         arrays["where"] = np.asarray(call["where"])
@@ -192,7 +192,7 @@ def _name(function: Any) -> str:
 
 
 def _call(implementation: Subject, call: dict[str, Any]) -> str:
-    """The call as an expression; empty where it takes more than one."""
+    """The call as an expression; empty if it takes more than one."""
     label = implementation.name.partition("+")[2]
     name = label.rpartition(":")[2] if implementation.is_kernel else f"polylogit.{implementation.operation}"
     if not all(part.isidentifier() for part in name.split(".")) or "<" in label:
@@ -219,7 +219,7 @@ def _call(implementation: Subject, call: dict[str, Any]) -> str:
 
 
 def _right(seen: Seen, dtype: Finfo, *, alone: bool) -> str:
-    """What is right and what came, of the row where that is short, else of the worst entry."""
+    """The right values and the result, for the row if that is short, else for the worst entry."""
     expected, got = seen.expected[seen.row], seen.got[seen.row]
     row = "" if len(seen.expected) == 1 or alone else f" in row {seen.row}"
     if len(expected) <= 8 and not alone:

@@ -29,7 +29,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def sentence(report: Results, groups: Sequence[Group] | None = None) -> str:
-    """The verdict in words: what was found of each kind, and whether 16 bits were rounded once."""
+    """The verdict in words: the findings of each kind, and whether 16-bit results were rounded once."""
     groups = grouped(report) if groups is None else groups
     by = {finding: [one for one in groups if one.finding == finding] for finding in FINDINGS}
     found = []

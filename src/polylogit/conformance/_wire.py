@@ -96,7 +96,7 @@ def _name(dtype: np.dtype[Any]) -> str:
 
 
 def request_as_plain(request: Request, arrays: list[Array]) -> dict[str, Any]:
-    """A request for the header of a frame; its arrays are added to those of the frame."""
+    """A request for the header of a frame; adds its arrays to those of the frame."""
     plain: dict[str, Any] = {name: getattr(request, name) for name in _PLAIN}
     plain["directions"] = len(request.directions)
     plain["where"] = request.where is not None
@@ -119,7 +119,7 @@ def request_of(plain: dict[str, Any], arrays: list[Array]) -> Request:
 
 
 def answer_as_plain(answer: Answer, arrays: list[Array]) -> dict[str, Any]:
-    """An answer for the header of a frame, likewise."""
+    """An answer for the header of a frame; adds its arrays to those of the frame."""
     held = [one for one in (answer.values, answer.again) if one is not None]
     arrays += held
     error = None if answer.error is None else error_as_plain(answer.error)

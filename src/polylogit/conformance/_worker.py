@@ -88,7 +88,7 @@ def _run(job: dict[str, Any], send: Callable[..., None]) -> None:
 
 
 def _judge(job: dict[str, Any], send: Callable[..., None]) -> None:
-    """Judge a user's function, which runs in a process of its own."""
+    """Judge a user's function, which runs in a separate process."""
     from polylogit.conformance._remote import RemoteImplementation
     from polylogit.conformance._request import EndedError
     from polylogit.conformance._results import Result
@@ -123,7 +123,7 @@ def _judge(job: dict[str, Any], send: Callable[..., None]) -> None:
 
 
 def _asked(job: dict[str, Any], send: Callable[..., None]) -> tuple[Selection, Callable[[str], None]]:
-    """Which cases are asked for, and what names each before it runs."""
+    """The selection of cases, and a function that reports each one before it runs."""
     from polylogit.conformance._selection import Selection
 
     asked = Selection(**job["selection"])
@@ -139,7 +139,7 @@ def _tell(asked: Selection, send: Callable[..., None]) -> None:
 
 
 def _keep_to_oneself() -> None:
-    """Close this process's memory and descriptors to others of the same user, where the system can."""
+    """Close this process's memory and descriptors to other processes of the same user, if the system can."""
     if sys.platform == "linux":
         import contextlib
         import ctypes

@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One run of a user's test for each installed backend, or for those that were named."""
+    """Run a user's test once for each installed backend, or for those that are named."""
     if "polylogit_backend" not in metafunc.fixturenames:
         return
     names = metafunc.config.getoption("--polylogit-backend")
@@ -129,7 +129,7 @@ class _Check(pytest.Item):
         return str(excinfo.value) if isinstance(excinfo.value, _FailedError) else super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """Where the item says it is."""
+        """The place of the item for pytest's reports."""
         return self.path, None, self.name
 
 

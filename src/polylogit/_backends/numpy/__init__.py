@@ -59,7 +59,7 @@ _FLOAT64 = np.dtype(np.float64)
 
 
 def kind_of(dtype: AnyDType) -> str:
-    """The kind of a dtype, as `polylogit._contract` names kinds."""
+    """The kind of a dtype, in the words of `polylogit._contract`."""
     if dtype.kind == "V" and dtype.type.__module__ == "ml_dtypes":
         return "floating" if "float" in dtype.name else "integer" if "int" in dtype.name else "complex"
     return _KINDS.get(dtype.kind, dtype.name)
@@ -110,7 +110,7 @@ def _mask(where: Any, shape: tuple[int, ...]) -> AnyArray | None:
 
 
 def _wrap(x: Any, result: AnyArray) -> Any:
-    """`result` as a ufunc would return it for `x`: scalars for scalars, subclasses of arrays for themselves."""
+    """`result` as a ufunc would return it for `x`: a scalar for a scalar, a subclass of arrays for itself."""
     cls = type(x)
     if cls is np.ndarray:
         return result
@@ -164,7 +164,7 @@ class _Problem:
             self.work = self.array.dtype
 
     def into(self, out: AnyArray) -> AnyArray:
-        """The value, written to an array that may overlap what it is made of."""
+        """Write the value to an array, which may overlap the inputs."""
         self._check_out(out)
         sources = [one for one in (self.array, self.mask) if one is not None]
         if any(np.may_share_memory(out, one) for one in sources):
@@ -200,7 +200,7 @@ class _Problem:
         return out
 
     def combine(self, product: str, g: AnyArray, dtype: AnyDType, p: AnyArray | None = None) -> AnyArray:
-        """One of the products of `pure.combine`, with what was kept or another array in its place."""
+        """One of the products of `pure.combine`, with the kept values or another array."""
         p = self.kept if p is None else p
         out = np.empty_like(p, dtype=dtype)
         self._path(product, g.dtype, dtype).combine(product, g, p, out, self.axes, self.mask)
@@ -212,12 +212,12 @@ class _Problem:
     # --- derivatives -------------------------------------------------------------------------------------------
 
     def linearize(self) -> AnyArray:
-        """The value; what the derivatives need is kept."""
+        """The value; keeps what the derivatives need."""
         self.kept = np.empty_like(self.array, dtype=self.work)
         return self.forward(self.kept)
 
     def pull(self, cotangent: AnyArray, dtype: AnyDType | None = None) -> AnyArray:
-        """The gradient of a cotangent, in the argument's dtype."""
+        """The gradient for a cotangent, in the dtype of the argument."""
         first, made = _DERIVATIVES[self.operation].first, dtype or self.given
         if self.over is None:
             return self.combine(first, cotangent, made)
@@ -232,7 +232,7 @@ class _Problem:
             return divided(second(self, cotangent, self.along(direction), self.work), self.over, dtype)
 
     def along(self, tangent: AnyArray) -> AnyArray:
-        """A direction of the logits, as one of what the operation is applied to."""
+        """A direction of the logits, converted to one of the operation's argument."""
         return tangent if self.over is None else divided(tangent, self.over, self.work)
 
     def prepare_second(self) -> None:
@@ -242,7 +242,7 @@ class _Problem:
 
 
 def _value(x: Any, problem: _Problem, out: Any) -> Any:
-    """The value of an operation: a new array, or what was given to take it."""
+    """The value of an operation, in a new array or in ``out``."""
     if out is None:
         return _wrap(x, problem.forward())
     problem.into(out)
@@ -393,7 +393,7 @@ class NumpyBackend(Backend):
     # --- derivatives -------------------------------------------------------------------------------------------
 
     def _problem(self, function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[_Problem, AnyArray | None]:
-        """What is to be differentiated, and of a `gradient` the cotangent; an error for what has no closed form."""
+        """The operation to differentiate, with the cotangent of a `gradient`; an error if there is no closed form."""
         cotangent = None
         if getattr(function, "__polylogit_gradient__", False):
             kwargs = {**function.kwargs, **kwargs}
@@ -433,7 +433,7 @@ class NumpyBackend(Backend):
         return array
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
-        """The value and its pullback, by the closed forms; the pullback uses what the forward kept."""
+        """The value and its pullback, by the closed forms; the pullback uses values kept by the forward pass."""
         problem, outer = self._problem(function, x, kwargs)
         value = problem.linearize()
         pull: Callable[[AnyArray], AnyArray] = problem.pull

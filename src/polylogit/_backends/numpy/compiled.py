@@ -141,7 +141,7 @@ def _limit(count: int | None = None) -> None:
 
 
 def set_up(softmax: Any, log_softmax: Any, sigmoid: Any) -> None:
-    """Name the functions that serve what the extension does not serve in one call."""
+    """Set the functions that handle calls which the extension cannot handle in one step."""
     if _kernels is not None:
         _kernels.set_up(np.ndarray, np.empty_like, softmax, log_softmax, sigmoid)
         # Large arrays come by here until the number of threads has been read.
@@ -164,7 +164,7 @@ def serves(operation: str, work: AnyDType, *dtypes: AnyDType) -> bool:
 
 @functools.cache
 def _letter(dtype: AnyDType) -> str | None:
-    """That of a dtype, if the kernels know it; NumPy makes a dtype's name anew each time it is asked."""
+    """The letter of a dtype, if the kernels know it; cached, because NumPy builds a dtype's name on every access."""
     return _LETTERS.get(dtype.name)
 
 

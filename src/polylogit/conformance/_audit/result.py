@@ -104,7 +104,7 @@ class Audit:
     # --- what was found ----------------------------------------------------------------------------------------------
 
     def of(self, kind: str, verdict: str | None = None) -> tuple[Outcome, ...]:
-        """The outcomes of a kind, and with a verdict."""
+        """The outcomes of a kind, optionally with a given verdict."""
         chosen = (one for one in self.outcomes if one.kind == kind)
         return tuple(one for one in chosen if verdict is None or one.verdict == verdict)
 
@@ -247,7 +247,7 @@ class Audit:
         return plain
 
     def to_json(self, path: str | PathLike[str] | None = None) -> str:
-        """Everything as JSON text; written to a file too where a path is given."""
+        """Everything as JSON text, also written to a file if a path is given."""
         text = json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
         if path is not None:
             write_whole(path, text)

@@ -25,7 +25,7 @@ Compare = str | Callable[[Any, Any], Any] | tuple[str, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a comparison knows besides the two arrays.
+    """The parameters of a comparison, besides the two arrays.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ def _row_sums(got: Array, _expected: Array, terms: Terms) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One way to compare: in a formula, where ``off`` is the difference and ``ref`` what is right."""
+    """One way to compare, as a formula in which ``off`` is the difference and ``ref`` the right answer."""
 
     formula: str
     margin: Callable[[Array, Array, Terms], float]
@@ -156,7 +156,7 @@ RULES = {
 
 
 def name_of(compare: Any) -> str:
-    """What a comparison is called in a report."""
+    """The name of a comparison for reports."""
     if isinstance(compare, str):
         return compare
     if callable(compare):
@@ -171,7 +171,7 @@ def _is_single(compare: Any) -> bool:
 
 
 def check(compare: Any) -> None:
-    """Raise where it is no comparison."""
+    """Raise an error unless this is a valid comparison."""
     if callable(compare) or (isinstance(compare, str) and compare in RULES):
         return
     if _is_single(compare) and compare[0] in RULES:
@@ -198,7 +198,7 @@ def margin(compare: Any, got: Array, expected: Array, terms: Terms) -> float:
 
 
 def _called(compare: Callable[[Any, Any], Any], got: Array, expected: Array, terms: Terms) -> float:
-    """A function that returns whether they are close, or raises AssertionError where they are not."""
+    """A function that returns whether two arrays are close, or raises AssertionError if they are not."""
     # bfloat16, which few libraries can compare, as float32, which holds it.
     dtype = np.float32 if terms.dtype.dtype.kind == "V" else terms.dtype.dtype
     try:

@@ -412,7 +412,7 @@ def _candidates(test: _Test, case: _Case) -> dict[str, list[Array]]:
 
 
 def _levels(test: _Test, case: _Case) -> list[float]:
-    """The constants that come nearest, in one sense or another, to what the test compares."""
+    """The constants that are closest, in one sense or another, to the values that the test compares."""
     # A single number, as a mean is, would be its own constant; that is no finding.
     values = -case.right if case.right.ndim == 1 and case.right.size > 1 else case.expected.exact.hi
     finite = values[np.isfinite(values)]
@@ -451,7 +451,7 @@ def _fault(test: _Test, cases: list[_Case], fault: Fault) -> Outcome:
 
 
 def _reason(test: _Test, cases: list[_Case], fault: Fault) -> str:
-    """Why a fault does not apply; empty where that is not known before it is tried."""
+    """Why a fault does not apply; empty if that is unknown before it is tried."""
     if fault.dtypes and test.dtype.name not in fault.dtypes:
         return f"concerns {' and '.join(fault.dtypes)} alone"
     if fault.needs in _NEVER:

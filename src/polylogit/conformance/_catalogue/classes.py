@@ -111,7 +111,7 @@ def epsilon_in_numerator(x: Array) -> Array:
 
 
 def log_of_floored(x: Array) -> Array:
-    """The logarithm of probabilities floored at the smallest normal number, where they should be 0."""
+    """The logarithm of probabilities that are floored at the smallest normal number instead of being 0."""
     y = right_log_softmax(x)
     return np.where(np.isneginf(y), np.log(np.finfo(x.dtype).tiny), y).astype(x.dtype)
 
@@ -130,7 +130,7 @@ def vjp_leaks(amount: float) -> Function:
 
 
 def finite_for_infinite(number: float, log: bool = False, keeps_rows: bool = True) -> Kernel:
-    """Logits of -inf are lowered to `number`, or to the dtype's lowest where that is higher."""
+    """Logits of -inf become `number`, or the dtype's lowest number if that is higher."""
     right = right_log_softmax if log else right_softmax
 
     def kernel(x: Array) -> Array:
@@ -295,7 +295,7 @@ def vjp_log_softmax_rounded_product(x: Array, g: Array, axis: Any = -1) -> Array
 
 
 def vjp_log_softmax_rounded_shift(x: Array, g: Array, axis: Any = -1) -> Array:
-    """The probabilities are those of a shift that was rounded."""
+    """The probabilities are computed from a shift that was rounded."""
     if not is_narrow(x):
         return right_vjp_log_softmax(x, g, axis)
     g = g.astype(np.float32)
@@ -307,7 +307,7 @@ def vjp_log_softmax_rounded_shift(x: Array, g: Array, axis: Any = -1) -> Array:
 
 
 def vjp_sigmoid_rounded_y(x: Array, g: Array) -> Array:
-    """``y * (1 - y)`` of a y that was rounded: 0 where the sigmoid rounds to 1."""
+    """``y * (1 - y)`` with a rounded y: 0 if the sigmoid rounds to 1."""
     w = wide(x)
     y = right_sigmoid(x).astype(w)
     return (g.astype(w) * y * (1 - y)).astype(x.dtype)
@@ -319,7 +319,7 @@ def vjp_of(name: str, vjp: Function, right: Function) -> Function:
 
 
 def _all(operation: str, entries: dict[str, tuple[str, Function]], *reports: str, **facts: Any) -> list[Fault]:
-    """Entries that share their reports and facts: name -> (what is wrong, implementation)."""
+    """Entries with the same reports and facts: name -> (the fault, implementation)."""
     return [
         Fault(name, operation, wrong, function, reports=reports, **facts) for name, (wrong, function) in entries.items()
     ]

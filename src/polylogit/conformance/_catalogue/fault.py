@@ -34,7 +34,7 @@ NEEDS = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One entry.
+    """One entry of the catalogue.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Collected(list[Fault]):
     """Faults as their modules define them; each method is a decorator, which takes the entry's facts."""
 
     def value(self, operation: str, wrong: str, *reports: str, **facts: Any) -> Callable[[Made], Made]:
-        """An implementation of any axis, or a class of which an instance is one."""
+        """Register an implementation for any axis, or a class whose instances are implementations."""
 
         def enter(made: Made) -> Made:
             function: Any = made() if isinstance(made, type) else made
@@ -88,7 +88,7 @@ class Collected(list[Fault]):
     def rows(
         self, operation: str, wrong: str, *reports: str, **facts: Any
     ) -> Callable[[Callable[[Array], Array]], Callable[[Array], Array]]:
-        """A kernel of rows, which is called with a matrix in a wide dtype and whose axis is the last."""
+        """Register a kernel of rows, which gets a matrix in a wide dtype and works along the last axis."""
 
         def enter(kernel: Callable[[Array], Array]) -> Callable[[Array], Array]:
             self.append(Fault(kernel.__name__, operation, wrong, lanes(kernel), None, reports, **facts))
@@ -97,7 +97,7 @@ class Collected(list[Fault]):
         return enter
 
     def gradient(self, operation: str, wrong: str, *reports: str, **facts: Any) -> Callable[[Made], Made]:
-        """A gradient of an implementation whose value is right."""
+        """Register a gradient of an implementation whose value is right."""
 
         def enter(made: Made) -> Made:
             vjp: Any = made() if isinstance(made, type) else made

@@ -134,7 +134,7 @@ def reciprocal(x: Array) -> Array:
 
 
 def halves(x: Array) -> Array:
-    """The exponential of a half, squared."""
+    """The square of the exponential of one half of the argument."""
     e = np.exp((x - top(x)) / 2) ** 2
     return e / total(e)
 
@@ -348,7 +348,7 @@ def vjp_sigmoid_by_reflection(x: Array, g: Array) -> Array:
 
 
 def finite_inside_exact_outside(x: Array) -> Array:
-    """A finite number in place of -inf, less far down than nothing is, and exponentials of 0 where it stood."""
+    """A finite number replaces -inf inside, and exponentials of such entries are set to 0."""
     gone = np.isneginf(x)
     safe = np.where(
         gone.all(-1, keepdims=True), np.nan, np.max(np.where(gone, np.finfo(x.dtype).min, x), -1, keepdims=True)
@@ -358,7 +358,7 @@ def finite_inside_exact_outside(x: Array) -> Array:
 
 
 def zero_used_not_kept(tile: int, backward: bool = False) -> Kernel:
-    """Online softmax in which 0 stands for a running maximum of -inf in exponents alone."""
+    """Online softmax in which 0 replaces a running maximum of -inf only in exponents."""
 
     def kernel(x: Array) -> Array:
         rows = x[:, ::-1] if backward else x
@@ -388,7 +388,7 @@ def vjp_log_softmax_by_complement(x: Array, g: Array, axis: Any = -1) -> Array:
 
 
 def sigmoid_exact_at_infinity(x: Array) -> Array:
-    """Half of a tangent above, the exponential below, infinities set apart."""
+    """Half a tangent above 0, the exponential below, with infinities treated separately."""
     x = floats(np.asarray(x))
     y = right_sigmoid(np.where(np.isinf(x), 0, x).astype(x.dtype))
     return np.where(np.isneginf(x), 0, np.where(np.isposinf(x), 1, y)).astype(x.dtype)

@@ -21,7 +21,7 @@ def wide(x: Array) -> Any:
 
 
 def lanes(kernel: Kernel) -> Function:
-    """A kernel of rows (the last axis, already wide) as a function of any axis; dtype kept."""
+    """Turn a kernel of rows (along the last axis, in a wide dtype) into a function of any axis; keeps the dtype."""
 
     def implementation(x: Array, axis: Any = -1) -> Array:
         x = np.asarray(x)
@@ -115,7 +115,7 @@ def along(x: Array, axis: Any, kernel: Function) -> Array:
 
 
 def packed(x: Array) -> Array:
-    """The memory from the first entry on, as if the array were contiguous; zeros where it ends."""
+    """The memory from the first entry on, as if the array were contiguous, padded with zeros."""
     base = x
     while isinstance(base.base, np.ndarray):
         base = base.base

@@ -110,7 +110,7 @@ def _reflection(setting: Setting, x: Array, _: Array) -> tuple[Array, Array]:
 
 
 def _pairs(x: Array) -> Array:
-    """Single logits, each beside a 0."""
+    """Single logits, each paired with a 0."""
     return np.stack([x.ravel()[:40], np.zeros(min(40, x.size))], axis=-1)
 
 

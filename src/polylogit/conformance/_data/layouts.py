@@ -44,7 +44,7 @@ VIEWS: dict[str, tuple[Change, Change]] = {
 
 
 def first_row_repeated(array: Any) -> Any:
-    """The first row in place of each, without a copy, as the gradient of a sum is."""
+    """The first row repeated without a copy, like the gradient of a sum."""
     first = array[:1]
     return np.broadcast_to(first, array.shape) if isinstance(array, np.ndarray) else first.broadcast_to(array.shape)
 

@@ -24,7 +24,7 @@ _MOST = 1 << 24  # numbers that a line may stand for
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A call and its arguments.
+    """A call with its arguments.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Call:
 
     @classmethod
     def of(cls, line: str) -> Call:
-        """The call that a line stands for.
+        """The call that a line describes.
 
         Raises
         ------

@@ -35,7 +35,7 @@ def _gap(n: int, low: float, high: float, rng: np.random.Generator) -> Array:
 
 
 def rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
-    """Named rows of length `n` whose values are finite or -inf, each with at least one finite entry."""
+    """Named rows of length `n` with finite or -inf values, each with at least one finite entry."""
     normal = rng.normal(size=n)
     largest, half = dtype.max, dtype.max < 1e5
     yield "normal", normal
@@ -92,13 +92,13 @@ def lone_row(n: int, index: int) -> Array:
 
 
 def drifting_rows(n: int) -> Iterator[tuple[str, Array]]:
-    """Rows whose sum drifts if it is kept in one running sum: every addition is rounded the same way."""
+    """Rows that make a running sum drift: every addition rounds in the same direction."""
     for name, value in (("a", -1.1), ("b", -0.35), ("c", -2.3)):
         yield f"drifting sum {name}", _one(n, value, 0.0, 0)
 
 
 def losing_rows(n: int, dtype: Finfo) -> Iterator[tuple[str, Array]]:
-    """Rows whose sum loses nearly half an eps with each addition to a large term: a chain shows its length."""
+    """Rows in which a sum loses nearly half an eps with each addition to a large term, which shows long chains."""
     small = float(np.log(0.49 * dtype.eps))
     yield "lost terms", _one(n, small, 0.0, 0)
     yield "lost terms before", _one(n, small, 0.0, n - 1)
@@ -229,7 +229,7 @@ def points(dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]
 
 
 def cotangents(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
-    """Named cotangents of length `n`; those of ones alone let half of all faults through."""
+    """Named cotangents of length `n`; ones alone would miss half of all faults."""
     half = dtype.max < 1e5
     normal = rng.normal(size=n)
     yield "normal", normal

@@ -23,7 +23,7 @@ EXCHANGE = ("subject", "operation", "case", "bytes exchanged", "memory beyond th
 
 
 def exchanges(report: Results) -> list[tuple[str, ...]]:
-    """What parts of arrays exchanged and what memory they took, a row a case; none where nothing was split."""
+    """The bytes that parts exchanged and the memory that they took, one row per case; none if nothing was split."""
     rows = []
     for one in report.results:
         measured = [one.details.get(name) for name in EXCHANGE[3:]]
@@ -39,7 +39,7 @@ def replay_command(identifier: str) -> str:
 
 
 def of_storage(result: Result) -> bool:
-    """Whether the bound is that of a dtype that nobody computes in (float8): its rounding alone nearly fills it."""
+    """Whether the bound is that of a storage dtype (float8), whose own rounding nearly reaches it."""
     dtype = DTYPES.get(result.rounded_to)
     return dtype is not None and bool(dtype.computed_in)
 
@@ -73,7 +73,7 @@ class Window:
 
 
 def window(result: Result, most: int = 16) -> Window | None:
-    """The failing row, or its part around the worst entry; None where no row failed."""
+    """The failing row, or its part around the worst entry; None if no row failed."""
     details = result.details
     names = ("inputs", "expected_row", "got_row", "index", "bound")
     if any(name not in details for name in names):
@@ -115,12 +115,12 @@ def _right(right: float, came: float, dtype: Any) -> bool:
 
 
 def shares(counts: dict[str, int]) -> str:
-    """What went wrong, and how often where that differs."""
+    """The kinds of failures, with their counts if there are several."""
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
 def others(identifiers: Iterable[str], subject: str) -> list[str]:
-    """Ids without what is the same in all of them."""
+    """Ids without the parts that all of them share."""
     return [one.removeprefix(f"{subject}/") for one in identifiers]

@@ -74,7 +74,7 @@ def _head(report: Results, groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def _about(environment: Mapping[str, Any]) -> list[str]:
-    """Where and with what it was run."""
+    """The machine and the versions of the run."""
     known = [f"{name} {environment[name]}" for name in ("level", "seed", "polylogit") if name in environment]
     known += [f"Python {environment['python']}"] if "python" in environment else []
     known += [f"{name} {version}" for name, version in environment.get("backends", {}).items()]
@@ -115,7 +115,7 @@ def _case(result: Result) -> dict[str, Any]:
 
 
 def _keyed(result: Result) -> dict[str, Any]:
-    """A result, and what the filters ask for as attributes of its element."""
+    """A result, with the attributes of its element that the filters use."""
     from markupsafe import Markup, escape  # comes with jinja2
 
     keys = " ".join(f'data-{key}="{escape(getattr(result, key))}"' for key in _KEYS)
@@ -158,7 +158,7 @@ def _table(report: Results, among: Iterable[Result], *keys: str) -> list[dict[st
 
 
 def _charts(report: Results) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Error against distance and against length; a colour for each subject, or for each dtype of a single one."""
+    """Error against distance and against length, with a colour for each subject, or for each dtype of a single one."""
     several = len(report.subjects) > 1
     measured = [one for one in computed(report) if one.error is not None and one.length > 0]
     names = report.subjects if several else list(dict.fromkeys(one.rounded_to for one in measured))

@@ -31,7 +31,7 @@ def _code(text: str) -> str:
 
 
 def render(report: Results) -> str:
-    """The verdict, the table of operation by subject, what is wrong by its cause."""
+    """The verdict, the table of operations by subject, and the failures by cause."""
     subjects = report.subjects
     operations = list(dict.fromkeys(result.operation for result in report.results if result.operation))
     cells = report.matrix("operation", "subject", among=computed(report))

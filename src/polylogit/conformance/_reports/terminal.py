@@ -42,15 +42,15 @@ _COLOURS = {0: "green", 1: "red", 3: "yellow"}
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Standard output, or standard error; wide enough for the table where that is a file."""
+    """Standard output or standard error; wide enough for the table if it is a file."""
     found = Console(highlight=False, stderr=stderr)
     return found if found.is_terminal else Console(highlight=False, width=_WIDTH, stderr=stderr)
 
 
 class Live:
-    """A progress bar for each of several backends, on standard error; nothing where that is no terminal.
+    """A progress bar on standard error for each of several backends; nothing if it is no terminal.
 
-    The total is what the cases come to if every dtype is served; the time that is left follows from the pace so far.
+    The total assumes that every dtype is supported; the remaining time is estimated from the pace so far.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Live:
         self._progress.stop()
 
     def __call__(self, backend: str, event: dict[str, Any]) -> None:
-        """One event of a worker."""
+        """Handle one event of a worker."""
         kind, task = event["event"], self._tasks[backend]
         if kind == "total":
             self._counts[backend] = dict(event["of"])
@@ -107,7 +107,7 @@ class Live:
                 self._progress.update(task, total=max(done, 1))
 
     def _total(self, backend: str, result: dict[str, Any]) -> float | None:
-        """The total, less the cases of a dtype that has just been refused as a whole."""
+        """The total, without the cases of a dtype that was just refused entirely."""
         total = self._progress.tasks[self._tasks[backend]].total
         if total is None or result["case"] != "served":
             return total
@@ -241,7 +241,7 @@ def _groups(groups: Sequence[Group], out: Console) -> None:
 
 
 def _case(result: Result, out: Console) -> None:
-    """The smallest case of a group: what is wrong, the row, and the ways to see it again."""
+    """The smallest case of a group: the failure, the row, and the commands to reproduce it."""
     if result.case:
         out.print(f"  {escape(result.id)}", soft_wrap=True)
     out.print(f"    {escape(result.message)}", soft_wrap=True)

@@ -102,10 +102,10 @@ class Question:
 
 @dataclass
 class Outcome:
-    """What an engine answered: the whole array in float64, whether it is split as the logits are, and what it took.
+    """The answer of an engine: the whole array in float64, whether it is split like the logits, and its costs.
 
-    `exchanged` are the bytes that a rank gives to the largest of its exchanges, `memory` those that it takes beyond the
-    `part` of the logits that it has; None where that is not told. `wrong` is what the engine itself finds.
+    `exchanged` are the bytes that a rank contributes to its largest exchange, `memory` those that it takes beyond its
+    `part` of the logits; None if unknown. `wrong` is a fault that the engine itself found.
     """
 
     values: Array
@@ -125,7 +125,7 @@ _QUICK = (
 
 
 def questions(dimensions: int, level: str = "full") -> Iterator[Question]:
-    """All of them, or those of a level, for a mesh of so many dimensions."""
+    """All questions, or those of a level, for a mesh with this number of dimensions."""
     return (one for one in _questions(dimensions) if level == "full" or one.case in _QUICK)
 
 

@@ -53,7 +53,7 @@ def sharded_results(backends: Iterable[str] | None, parts: Sequence[int], level:
 
 
 def split_subject(subject: str) -> tuple[str, int] | None:
-    """The backend and the number of parts of a subject of these results; None for any other."""
+    """The backend and the number of parts of a subject of these results; None for any other subject."""
     found = re.fullmatch(r"(\w+)\+(\d+) parts", subject)
     return None if found is None else (found[1], int(found[2]))
 

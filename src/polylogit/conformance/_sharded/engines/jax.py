@@ -28,7 +28,7 @@ def environment(parts: int) -> dict[str, str]:
 
 
 def collectives(program: str) -> list[tuple[str, str, int]]:
-    """The collectives of a compiled program: the kind, the shapes and the bytes that one device gives to each."""
+    """The collectives of a compiled program: the kind, the shapes, and the bytes that one device contributes."""
     found = []
     for shapes, kind in _COLLECTIVE.findall(program):
         size = 0
@@ -82,7 +82,7 @@ class Engine:
         return given, where, self._put(direction, question, dimensions, question.dtype), mask
 
     def answer(self, question: Question, dimensions: int) -> Outcome:
-        """One call on an array that JAX has split, compiled; the program says what is exchanged."""
+        """One call on a sharded array, compiled; the program shows the exchanges."""
 
         def call(x: Any, where: Any, direction: Any) -> Any:
             return _asked(question, x, where, direction, {})
@@ -135,7 +135,7 @@ class Engine:
         )
 
     def facts(self, level: str) -> Iterator[tuple[str, Callable[[], str]]]:
-        """Inside ``shard_map``, with its check of what varies and without."""
+        """Tests inside ``shard_map``, with and without ``check_vma``."""
         from polylogit.conformance._sharded.cases import judged, questions
 
         for dimensions in self.meshes:
@@ -152,7 +152,7 @@ class Engine:
 
 
 def _too_much(question: Question, found: list[tuple[str, str, int]]) -> str:
-    """What is wrong with the exchanges: a row needs a maximum, a sum and, with a mask, whether it has an entry."""
+    """A fault of the exchanges: a row needs only a maximum, a sum and, with a mask, whether it has an entry."""
     others = [f"{kind} of {shapes}" for kind, shapes, _ in found if kind != "all-reduce"]
     if others:
         return f"the program has an {', '.join(others)}"
