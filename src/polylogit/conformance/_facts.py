@@ -25,7 +25,7 @@ _ASKED = {"laws": "law", "compiled": "compiler", "arguments": "integers"}
 
 
 def facts(setting: Setting, case: Case, found: Comparison) -> dict[str, Any]:
-    """Plain data about a case and what it came to."""
+    """The facts of a case and of its outcome, as plain data."""
     known: dict[str, Any] = {"kind": case.kind}
     if case.x is not None:
         if setting.operation.takes_axis:

@@ -25,7 +25,7 @@ __all__ = ["Group", "grouped", "symptom"]
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Results with one cause.
+    """Results with one common cause.
 
     Attributes
     ----------

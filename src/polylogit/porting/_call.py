@@ -71,7 +71,7 @@ class Called:
 
     @property
     def _place(self) -> int | str | None:
-        """Where the first input of floating-point numbers is: among the positional ones, or a keyword."""
+        """The place of the first floating-point input: its position, or its keyword."""
         given: list[tuple[int | str, Any]] = [*enumerate(self.arguments), *self.keywords.items()]
         return next((place for place, value in given if _is_floating(value)), None)
 
@@ -230,7 +230,7 @@ def _traces(function: Any, depth: int = 0) -> Iterator[str]:
 
 
 def _names(function: Any, code: Any, depth: int) -> Iterator[str]:
-    """The frameworks that the global names and the closure of a function lead to."""
+    """The frameworks that the global names and the closure of a function refer to."""
     scope, roots = getattr(function, "__globals__", {}), _roots()
     values = [scope[name] for name in code.co_names if name in scope]
     for cell in getattr(function, "__closure__", None) or ():

@@ -37,7 +37,7 @@ class NoRunError(Exception):
 
 
 def again(called: Called, dtype: str) -> dict[str, Any]:
-    """The activations of a call, computed in another dtype; `NoRunError` where the model cannot be made over in it."""
+    """The activations of a call in another dtype; raises `NoRunError` if the model cannot be converted to it."""
     try:
         with _wide(dtype):
             function = _made_over(called.function, dtype)
@@ -56,7 +56,7 @@ def again(called: Called, dtype: str) -> dict[str, Any]:
 
 
 def _briefly(error: Exception) -> str:
-    """The kind of an error and the beginning of what it says."""
+    """The type of an error and the beginning of its message."""
     first = (str(error).strip().splitlines() or [""])[0]
     text = f"{type(error).__name__}: {first}" if first else type(error).__name__
     return text if len(text) <= BRIEF else f"{text[: BRIEF - 3]}..."
@@ -64,7 +64,7 @@ def _briefly(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _wide(dtype: str) -> Iterator[None]:
-    """JAX has float64 only where it is asked for."""
+    """Enable float64 in JAX, which has it only on request."""
     if dtype == "float64" and "jax" in sys.modules:
         import jax
         from jax import experimental
@@ -90,7 +90,7 @@ def _library(model: Any) -> str | None:
 
 
 def _model(model: Any, variables: Any, dtype: str) -> tuple[Any, Any]:
-    """The model and its variables in another dtype; a function as it is."""
+    """The model and its variables in another dtype; a function unchanged."""
     library = _library(model)
     if library is None:
         return model, variables
@@ -117,7 +117,7 @@ def _flax(model: Any, variables: Any, dtype: str) -> tuple[Any, Any]:
 
 
 def _linen(module: Any, dtype: str) -> Any:
-    """The module, computing in another dtype where it was told one."""
+    """The module in another dtype, if it was told one."""
     import jax.numpy as jnp
 
     told = getattr(module, "dtype", None) is not None and "dtype" in getattr(type(module), "__dataclass_fields__", {})
@@ -141,7 +141,7 @@ _MAKERS: dict[str, Callable[[Any, Any, str], tuple[Any, Any]]] = {
 
 
 def _cast(value: Any, dtype: str) -> Any:
-    """An array of floating-point numbers in another dtype; anything else as it is."""
+    """A floating-point array in another dtype; anything else unchanged."""
     name = getattr(value, "dtype", None)
     if name is None or not hasattr(value, "shape"):
         return value
@@ -208,7 +208,7 @@ SIDES = ("the original", "the port")
 
 
 class Noise:
-    """What runs of one side in another precision say of each activation.
+    """The noise of each activation, as runs of one side in another precision measure it.
 
     Attributes
     ----------
@@ -222,7 +222,7 @@ class Noise:
     def of(
         self, names: tuple[str, str], pair: tuple[Array, Array], measure: str, precision: Precision
     ) -> Measured | None:
-        """Of a pair of activations; None where the runs say nothing of it."""
+        """The noise of a pair of activations; None if the runs reveal nothing about it."""
         name, own, other = names[self._side], pair[self._side], pair[1 - self._side]
         found = [*self._runs, self._base] if self._base is not None else self._runs
         if own.shape != other.shape or any(name not in run for run in found):
@@ -246,7 +246,7 @@ class Noise:
 
 
 def _shaped(values: Array, shape: tuple[int, ...]) -> Array | None:
-    """In the shape in which the two sides were compared; None where it is another."""
+    """The array in the shape in which the two sides were compared; None if that is impossible."""
     if values.size == int(np.prod(shape)):
         return values.reshape(shape)
     try:

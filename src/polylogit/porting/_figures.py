@@ -33,10 +33,10 @@ class Figure(NamedTuple):
 
 
 def figure(one: Activation) -> Figure:
-    """How far a pair is apart, in the best unit that there is for it.
+    """The error of a pair, in the best available unit.
 
-    Of measured noise how many times that; of a softmax, log_softmax or sigmoid that differs, bounds at the worst entry;
-    otherwise the root mean square in units in the last place.
+    With measured noise, its multiple; for a softmax, log_softmax or sigmoid that differs, bounds at the worst entry;
+    otherwise the root mean square in ulp.
     """
     found = one.verdict
     if not math.isnan(found.times):
@@ -48,7 +48,7 @@ def figure(one: Activation) -> Figure:
 
 
 def difference(one: Activation) -> str:
-    """The root mean square of the difference, with what it is relative to."""
+    """The root mean square of the difference, with the quantity to which it is relative."""
     level = one.verdict.agreement.level
     return f"{number(level)} {unit_of(one)}".strip() if level and math.isfinite(level) else number(level)
 
@@ -69,7 +69,7 @@ def times(value: float) -> str:
 
 
 def unit_of(one: Activation | None) -> str:
-    """What the differences of a cause are relative to that shows in an activation."""
+    """The quantity to which the differences of a cause are relative, for the activation that shows the cause."""
     return "" if one is None else RELATIVE_TO[one.verdict.measure]
 
 
@@ -77,7 +77,7 @@ def unit_of(one: Activation | None) -> str:
 
 
 def residuals(cause: Diagnosis, unit: str) -> str:
-    """What is left once the cause is undone, and what other explanations leave."""
+    """The difference that remains after undoing the cause, and after undoing other explanations."""
     whole = f"difference {number(cause.difference)} {unit}"
     if cause.name == "unknown":
         tried = ", ".join(f"{one.name} {number(one.residual)}" for one in cause.evidence)
@@ -89,7 +89,7 @@ def residuals(cause: Diagnosis, unit: str) -> str:
 
 
 def cause_as_dict(cause: Diagnosis | None, unit: str) -> dict[str, Any] | None:
-    """What the JSON files hold of a cause."""
+    """The entry of a cause in the JSON files."""
     if cause is None:
         return None
     found = {key: getattr(cause, key) for key in ("name", "explanation", "fix", "residual", "difference")}

@@ -34,13 +34,13 @@ ORDER = "polylogit.order"
 
 
 class Arrays(Mapping[str, Any]):
-    """The arrays of a file by name; each is read anew whenever it is asked for, and not kept."""
+    """The arrays of a file by name; each is read again whenever it is needed, and not kept."""
 
     def __init__(self, path: Path, shapes: dict[str, tuple[int, ...]], read: Callable[[str], Any]) -> None:
         self._path, self._names, self._read = path, shapes, read
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of an array, which is not read for that."""
+        """The shape of an array, without reading it."""
         return self._names[name]
 
     def __getitem__(self, name: str) -> Any:
@@ -66,7 +66,7 @@ class Arrays(Mapping[str, Any]):
 
 
 class Format(NamedTuple):
-    """One kind of file.
+    """One file format.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ def _npz(path: Path) -> Arrays:
 
 
 def _checked_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
-    """The shape of an array of an archive, and that it can be read, from its first bytes alone."""
+    """The shape of an array in an archive, from its first bytes alone; checks that it can be read."""
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -174,7 +174,7 @@ def _torch(path: Path) -> Any:
 
 
 def _tensors(found: Mapping[Any, Any], tensor: type, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The tensors of a dict and of the dicts in it, as a checkpoint has them; what is no tensor is left out."""
+    """The tensors of a dict and its nested dicts, as in a checkpoint; other values are left out."""
     for key, value in found.items():
         if isinstance(value, tensor):
             yield f"{path}{key}", value
@@ -195,7 +195,7 @@ def _hdf5(path: Path) -> Arrays:
 
 
 def _datasets(h5py: Any, group: Any, path: str) -> Iterator[str]:
-    """The datasets of numbers by path, in order of creation where the group has kept it."""
+    """The numeric datasets by path, in order of creation if the group records it."""
     tracked = group.id.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
     names: list[bytes] = []
     group.id.links.iterate(names.append, idx_type=h5py.h5.INDEX_CRT_ORDER if tracked else h5py.h5.INDEX_NAME)

@@ -53,7 +53,7 @@ def fingerprint(values: Array) -> Fingerprint:
 
 
 class Described(NamedTuple):
-    """A call of a module, as far as matching needs it."""
+    """The description of a module's call, as far as matching needs it."""
 
     name: str  # the path, with dots; empty for the model itself
     kind: str  # the name of its class
@@ -101,7 +101,7 @@ _ROLES = {
 
 
 def role(kind: str) -> str:
-    """What a class of this name does; empty where the name does not say."""
+    """The role of a class with this name; empty if the name does not show it."""
     if kind.endswith("Conv1D"):  # a convolution in Keras, and a matrix in transformers' GPT-2
         return ""
     return next((what for word, what in _ROLES.items() if word in kind.lower()), "")
@@ -137,7 +137,7 @@ def same_shape(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bo
 
 
 def _may_match(one: Described, other: Described) -> bool:
-    """Whether nothing speaks against it: what they return, and what their classes do."""
+    """Whether the outputs and the roles of the classes allow a match."""
     roles = {role(one.kind), role(other.kind)} - {""}
     same_role = len(roles) < 2 or not (one.leaf and other.leaf)
     return same_shape(one.shape, other.shape) and same_role and bool(one.weights) == bool(other.weights)
@@ -147,9 +147,9 @@ def _may_match(one: Described, other: Described) -> bool:
 
 
 def patterns(names: Mapping[str, str | None], here: Sequence[str], there: Sequence[str]) -> dict[str, str | None]:
-    """The names that each pattern pairs; `None` for those that are to be left alone.
+    """The pairs of names for each pattern; `None` for modules to leave out.
 
-    A ``*`` stands for any text, and in the candidate's name for the same text.
+    A ``*`` stands for any text, and for the same text in the candidate's name.
     """
     found: dict[str, str | None] = {}
     known = set(there)
@@ -182,7 +182,7 @@ def _filled(target: str, texts: tuple[str, ...]) -> str:
 
 
 class _Pairing:
-    """The matches so far, and what is left on both sides."""
+    """The matches so far, and the remaining calls on both sides."""
 
     def __init__(self, reference: Sequence[Described], candidate: Sequence[Described]) -> None:
         self.sides = (reference, candidate)
@@ -278,9 +278,9 @@ def _look(one: Described) -> Hashable:
 
 
 def _names_tell(found: _Pairing, spelled: tuple[list[str], list[str]]) -> bool:
-    """Whether equal names mean the same module: not where the weights of most say otherwise.
+    """Whether equal names mean the same module, which is not so if the weights of most say otherwise.
 
-    Layers may be counted from 0 here and from 1 there.
+    Layers may be counted from 0 on one side and from 1 on the other.
     """
     by_name = {name: place for place, name in enumerate(spelled[1]) if name}
     elsewhere = collections.Counter(each for one in found.sides[1] if one.leaf for each in one.weights)

@@ -21,7 +21,7 @@ _ASIDE = (":input", ":linear")
 
 
 def is_aside(name: str) -> bool:
-    """Whether this is there for whoever asks for it."""
+    """Whether this activation is compared only on request."""
     return any(word in name for word in _ASIDE)
 
 
@@ -32,18 +32,18 @@ def split(name: str) -> tuple[str, str]:
 
 
 def softmax_call(name: str) -> Mapping[str, str]:
-    """What a name says of a softmax call; nothing if it is of none."""
+    """The parts of a softmax call's name; None for other names."""
     match = _TAP.fullmatch(name)
     return match.groupdict() if match else {}
 
 
 def operation_of(name: str) -> str:
-    """The operation whose call this is of; empty if it is of none."""
+    """The operation whose call has this name; empty for other names."""
     return softmax_call(name).get("operation", "")
 
 
 def is_output(name: str) -> bool:
-    """Whether this is what the model returns."""
+    """Whether this is an output of the model."""
     return re.match(r"output($|[.\[#])", name) is not None
 
 

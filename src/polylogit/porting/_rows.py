@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 def worst_rows(reference: Array, candidate: Array) -> tuple[Row, ...]:
-    """The rows that differ most, the worst first; none where the shapes differ."""
+    """The rows that differ most, the worst first; none if the shapes differ."""
     if reference.shape != candidate.shape or not reference.size:
         return ()
     r, c = (one if one.ndim > 1 else one.reshape(1, -1) for one in (reference, candidate))

@@ -58,10 +58,9 @@ class Runs:
         dtype: str = "",
         change: Callable[[Array], Array] | None = None,
     ) -> _Either:
-        """Call one of the models under a watcher that `make` makes, with its inputs in its framework.
+        """Call one of the models, with its inputs in its framework, under a watcher made by `make`.
 
-        `dtype` is that in which it is to compute, where it can; `change` is made to all inputs of floating-point
-        numbers.
+        `dtype` is the dtype to compute in, if the model can; `change` is applied to all floating-point inputs.
         """
         model, what = self.sides[side], SIDES[side]
         if dtype:
@@ -90,10 +89,10 @@ class Runs:
     def noise(
         self, trace: Trace, candidate: Points, places: tuple[Mapping[str, int], ...], see: Callable[[Substitution], Any]
     ) -> PointNoise:
-        """What rounding does at each point of a trace.
+        """The rounding error at each point of a trace.
 
-        `candidate` are the values of the candidate, `places` the calls of the trace by the names that each side has
-        for them, and `see` is told of each run once it is done.
+        `candidate` holds the values of the candidate, `places` the calls of the trace by their names on each side, and
+        `see` is called with each run when it is done.
         """
 
         def again(side: int, *, seed: int | None = None, **how: Any) -> Points:
@@ -117,7 +116,7 @@ class Runs:
 
 
 class PointNoise:
-    """The noise of each point, as `_exact.Noise` has it of activations."""
+    """The noise at each point, like `_exact.Noise` for activations."""
 
     def __init__(self, how: str, runs: list[Points], base: Points | None, side: int) -> None:
         self.how, self._runs, self._base, self._side = how, runs, base, side

@@ -33,7 +33,7 @@ LIMITS = (-1.0, 7.0)
 
 @dataclasses.dataclass
 class Node:
-    """A part of the models, and what it contains.
+    """A part of the models, and its own parts.
 
     Attributes
     ----------
@@ -62,14 +62,14 @@ class Node:
 
     @property
     def state(self) -> str:
-        """That of the part itself; of a mere container the worst of what it contains."""
+        """The status of the part itself; for a mere container, the worst of its contents."""
         if self.row is not None:
             return self.row.status
         return next((state for state in STATES if self.within[state]), STATES[-1])
 
     @property
     def figure(self) -> Figure | None:
-        """How far apart; of a mere container the worst of what it contains."""
+        """The error of the part; for a mere container, the worst of its contents."""
         return figure(self.row) if self.row is not None else self.worst
 
     @property
@@ -88,7 +88,7 @@ class Node:
         return self.within.total() - self.within["not compared"]
 
     def finish(self, *, unfold: bool) -> None:
-        """Sum up what is within, and unfold the way to the first divergence, or all."""
+        """Sum up the contents, and unfold the path to the first divergence, or everything."""
         self._join()
         for part in self.parts.values():
             part.finish(unfold=unfold)
@@ -113,7 +113,7 @@ class Node:
 
 @dataclasses.dataclass
 class Tree:
-    """The parts of the models, and the names of what was not compared and lies in none of them."""
+    """The parts of the models, and the names that were not compared and belong to none of them."""
 
     parts: list[Node]
     others: list[str]
@@ -121,7 +121,7 @@ class Tree:
 
 
 def reach(value: float) -> float:
-    """Where on a bar a multiple of what rounding does lies, in percent; logarithmic."""
+    """The position on a bar of a multiple of the rounding error, in percent; logarithmic."""
     low, high = LIMITS
     if not value > 0:
         return 0.0
@@ -130,7 +130,7 @@ def reach(value: float) -> float:
 
 
 def tree_of(found: Results) -> Tree | None:
-    """The tree that the names make; None where they have no parts."""
+    """The tree from the names; None if they have no parts."""
     if not any(_STEP.search(one.name) for one in found.activations):
         return None
     root = Node("", "")
@@ -162,7 +162,7 @@ def _reasons(unmatched: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _steps(name: str) -> list[str]:
-    """The parts of a name; what is in brackets is no path, as in "(the model itself)"."""
+    """The parts of a name; text in parentheses is no path, as in "(the model itself)"."""
     return [name] if name.startswith("(") else _STEP.split(name, maxsplit=DEEPEST)
 
 

@@ -39,7 +39,7 @@ class Part(NamedTuple):
 
 
 class Watcher(Protocol):
-    """What is told of calls, each `enter` followed by its `leave`."""
+    """Receives the calls of modules; each `enter` is followed by its `leave`."""
 
     def enter(
         self, part: Part, arguments: tuple[Any, ...], keywords: dict[str, Any]
@@ -51,28 +51,28 @@ class Watcher(Protocol):
         """The output to go on with."""
 
     def softmax(self, operation: str, scores: Any, weights: Any) -> None:
-        """What went into and came out of a softmax, log_softmax or sigmoid, outside of modules' boundaries too."""
+        """Receive the input and output of a softmax, log_softmax or sigmoid call, inside or outside modules."""
 
 
 class _Softmaxes(Recording):
-    """What is recorded of functions while a model is watched: their softmax calls."""
+    """The recorder of softmax calls while a model is watched."""
 
     def __init__(self, watcher: Watcher) -> None:
         super().__init__()
         self.watcher = watcher
 
     def add(self, name: str, value: Any) -> None:
-        """Values that are tapped are not asked for here."""
+        """Ignore tapped values."""
 
     def add_softmax(self, operation: str, scores: Any, weights: Any) -> None:
-        """One call of an operation."""
+        """Report one call of an operation."""
         if is_concrete(scores) and is_concrete(weights):
             self.watcher.softmax(operation, scores, weights)
 
 
 @contextlib.contextmanager
 def softmaxes(watcher: Watcher) -> Iterator[None]:
-    """Within the block, a watcher is told of softmax calls."""
+    """Report softmax calls to a watcher within the block."""
     recording = _Softmaxes(watcher)
     token = active.set(recording)
     try:
@@ -110,7 +110,7 @@ def _roots(model: Any) -> set[str]:
 
 
 def _model_of(side: Any, depth: int = 0) -> Any:
-    """The only model that a callable is, wraps or uses; None where there is none, or several."""
+    """The only model that a callable is, wraps or uses; None if there is none, or several."""
     if any(root in _roots(side) for root in _LIBRARIES) and not inspect.isfunction(side):
         return side
     # `record` and transformers' Flax classes
@@ -239,7 +239,7 @@ def _keras_layers(model: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _keras_name(owner: Any, layer: Any) -> str:
-    """A layer's own name, or that of the attribute that holds it where nobody gave it one."""
+    """The name of a layer, or of the attribute that holds it if the layer has only a default name."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
     if not re.fullmatch(rf"{re.escape(words)}(_\d+)?", layer.name):
         return str(layer.name)

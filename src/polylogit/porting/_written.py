@@ -15,7 +15,7 @@ __all__ = ["Written"]
 
 
 class Written(abc.ABC):
-    """A result that says what its reports hold."""
+    """A result with methods that write reports."""
 
     @abc.abstractmethod
     def _as_dict(self) -> dict[str, Any]: ...
@@ -24,11 +24,11 @@ class Written(abc.ABC):
     def _page(self, *, part: bool = False) -> str: ...
 
     def _repr_html_(self) -> str:
-        """The verdict and what was measured, for notebooks."""
+        """The verdict and the figures, for notebooks."""
         return self._page(part=True)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write what was found, without the arrays, as JSON; the file appears whole or not at all."""
+        """Write the results, without the arrays, as JSON; the file is written completely or not at all."""
         write_whole(path, json.dumps(plain_json(self._as_dict()), indent=2, allow_nan=False) + "\n")
 
     def to_html(self, path: str | os.PathLike[str]) -> None:

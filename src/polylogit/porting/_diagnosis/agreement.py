@@ -48,7 +48,7 @@ BOTH_SIDES = 2.0
 
 
 class Precision(NamedTuple):
-    """What the coarser dtype of a pair can resolve."""
+    """The resolution of the coarser dtype of a pair."""
 
     dtype: Finfo  # the one with the widest spacing
     floor: float  # relative accuracy is lost below this
@@ -90,7 +90,7 @@ class Agreement(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """What a piece of an array does not show of the array."""
+    """The properties of an array that one piece of it does not show."""
 
     size: int  # entries
     scale: float = 0.0  # root mean square of what is finite
@@ -102,10 +102,10 @@ class Whole(NamedTuple):
 
 
 class OutputRows:
-    """The rows of an output as the bounds of `polylogit._spec` take them, in place of exact values.
+    """The rows of an output, in the form that the bounds of `polylogit._spec` expect, instead of exact values.
 
     `values` are probabilities or their logarithms, normalised over `axes`, or sigmoids with no axes; `whole` describes
-    the row of which they are a part, if they are one.
+    the row if they are only a part of one.
     """
 
     def __init__(self, values: Array, axes: Axes, *, logarithms: bool = False, whole: Whole | None = None) -> None:
@@ -119,7 +119,7 @@ class OutputRows:
 
     @functools.cached_property
     def distance(self) -> Array:
-        """How far each logit lies below the largest of its row; that of a sigmoid below 0."""
+        """The distance of each logit from the largest of its row; for a sigmoid, from 0 if it is below."""
         with np.errstate(all="ignore"):
             y = np.where(np.isfinite(self.probabilities.hi), self.probabilities.hi, 0.0)
             if not self._axes:
@@ -149,15 +149,15 @@ class OutputRows:
 
 
 class _Value(NamedTuple):
-    """The place of a double-double number."""
+    """A number in the form of a double-double number."""
 
     hi: Array
 
 
 def rounding(expected: Array, measure: str, precision: Precision, axes: Axes, *, whole: Whole | None = None) -> Array:
-    """The largest difference that rounding alone makes between two right outputs, entry by entry.
+    """The largest difference that rounding alone causes between two right outputs, entry by entry.
 
-    Of a piece of an output, `whole` describes the output.
+    For a piece of an output, `whole` describes the output.
     """
     if measure == "relative":
         formula = bounds.softmax if axes else bounds.sigmoid
@@ -175,9 +175,9 @@ def rounding(expected: Array, measure: str, precision: Precision, axes: Axes, *,
 
 
 def unit_of(expected: Array, measure: str, floor: float, finite: Any = None, *, scale: float | None = None) -> Array:
-    """The size in which a difference from each entry is measured.
+    """The unit in which a difference from each entry is measured.
 
-    `finite` are the entries that set the scale; of a piece of an array, that of the whole is given.
+    `finite` marks the entries that set the scale; for a piece of an array, pass the scale of the whole array.
     """
     finite = np.isfinite(expected) if finite is None else finite
     size = np.abs(np.where(finite, expected, 0.0))
@@ -215,9 +215,9 @@ def agreement(
 ) -> Agreement:
     """Whether two arrays agree, in units of `measure` ("relative", "log" or "scale").
 
-    Both have one shape and any dtypes. `axes` are those normalised over, for the bound; `free` is how many numbers were
-    fitted to make the two alike, and `gain` by how much the way from one to the other amplifies noise (None for the two
-    as they are).
+    Both have the same shape, and any dtypes. `axes` are the normalised axes, for the bound. `free` is the number of
+    parameters that were fitted to make the two alike, and `gain` the factor by which that fit amplifies noise (None
+    without a fit).
     """
     if not expected.size:
         return Agreement(0.0, 0.0, 0, True)

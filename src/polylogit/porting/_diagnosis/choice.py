@@ -29,17 +29,17 @@ class Tried(Protocol):
 
     @property
     def fault(self) -> Fault:
-        """What was undone."""
+        """The fault that was undone."""
         ...
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of the explanation."""
         ...
 
     @property
     def level(self) -> float:
-        """What it leaves."""
+        """The difference that it leaves."""
         ...
 
 
@@ -64,7 +64,7 @@ def nearest(tried: Iterable[Tried]) -> tuple[RunnerUp, ...]:
 def named(
     winner: Tried, parameters: dict[str, Any], backend: Backend, difference: float, shown: tuple[RunnerUp, ...]
 ) -> Diagnosis:
-    """The diagnosis that a winner makes, in the words of a backend."""
+    """The diagnosis for a winner, spelled for a backend."""
     rival = next((one for one in shown if one.name != winner.name), None)
     return winner.fault.diagnosis(
         backend, parameters, winner.level, runner_up=rival, difference=difference, evidence=shown
@@ -74,7 +74,7 @@ def named(
 def unknown(
     helpful: Sequence[Tried], difference: float, shown: tuple[RunnerUp, ...], *, fix: str, why: str = ""
 ) -> Diagnosis:
-    """The diagnosis where none wins, with the reason."""
+    """The diagnosis if no explanation wins, with the reason."""
     if not why and helpful:
         why = f"{' and '.join(one.name for one in helpful)} explain it equally well"
     why = f"The cause is unknown: {why or 'nothing that is known explains the difference'}."

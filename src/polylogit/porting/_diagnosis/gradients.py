@@ -31,9 +31,9 @@ CANCELLED = 8.0
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GradientEvidence:
-    """Two gradients, and where known what they belong to, in float64.
+    """Two gradients, and the output that they belong to, if known.
 
-    The two may be of any dtypes where they are compared, and are in float64 where causes are looked for.
+    The two may have any dtypes when they are compared; for the search of causes they are float64.
     """
 
     reference: Array
@@ -52,7 +52,7 @@ class GradientEvidence:
 
     @property
     def vacuous(self) -> bool:
-        """Both gradients are zero, or no more than what is left of a cancelled sum."""
+        """Whether both gradients are zero, or only the remainder of a cancelled sum."""
         scale = _rms(self.cotangent) if self.cotangent is not None else 0.0
         return all(_rms(one) <= CANCELLED * self.precision.eps * scale for one in (self.reference, self.candidate))
 
@@ -71,7 +71,7 @@ class GradientEvidence:
 
     @functools.cached_property
     def _rounding(self) -> Array | None:
-        """What rounding may do to each entry, where the operation is known."""
+        """The allowed rounding of each entry, if the operation is known."""
         y, g, bound = self.output, self.cotangent, KINDS[self.kind].vjp_bound
         if bound is None or y is None or g is None or y.shape != g.shape or not np.all(np.isfinite(g)):
             return None
@@ -80,14 +80,14 @@ class GradientEvidence:
 
     @functools.cached_property
     def expected(self) -> Array | None:
-        """The gradient that belongs to the candidate's output by the closed form; None where there is none."""
+        """The gradient of the candidate's output by the closed form; None if there is none."""
         operation, y, g = KINDS[self.kind].operation, self.output, self.cotangent
         if not operation or y is None or g is None or y.shape != self.candidate.shape:
             return None
         return FORMULAS[operation].pullback(y, g, self.axes)
 
     def consistent(self) -> bool | None:
-        """Whether the candidate's gradient belongs to its own values; None where that cannot be told."""
+        """Whether the candidate's gradient belongs to its own values; None if that is unknown."""
         if self.expected is not None and self.compare(self.expected, self.candidate).agrees:
             return True
         if self.slopes is not None:

@@ -108,9 +108,9 @@ def _raw(evidence: Evidence) -> Agreement:
 
 
 def _hidden(evidence: Evidence, raw: Agreement, *, causes: bool) -> tuple[Evidence, list[_Tried]]:
-    """Faults that explain a difference that would otherwise pass as noise, and the evidence of that.
+    """Faults that explain a difference which would otherwise pass as noise, with the evidence.
 
-    They are looked for in some of the rows, and where they show there, in all if they are to be named.
+    They are looked for in some of the rows first, and if found, in all rows before they are named.
     """
     size = evidence.reference.size
     for most in (SEARCHED, size if causes else ENOUGH):
@@ -125,7 +125,7 @@ def _hidden(evidence: Evidence, raw: Agreement, *, causes: bool) -> tuple[Eviden
 
 
 def _some_of(evidence: Evidence, most: int) -> Evidence:
-    """Evenly spaced rows of a large array: what hides in noise hides in all of them."""
+    """Evenly spaced rows of a large array: a fault that hides in noise hides in all rows."""
     r = evidence.reference
     if r.size <= most:
         return evidence.widened()
@@ -135,7 +135,7 @@ def _some_of(evidence: Evidence, most: int) -> Evidence:
 
 
 def _by_measured_noise(evidence: Evidence, measured: Measured, backend: Backend, *, causes: bool) -> Verdict:
-    """The same where a run in float64 says what noise there is."""
+    """The same, if a run in float64 measured the noise."""
     r, c, measure, precision = evidence.reference, evidence.candidate, evidence.measure, evidence.precision
     times = measured.times(measure, precision)
     within = times <= LIMIT
@@ -233,7 +233,7 @@ def _judge(evidence: Evidence, raw: Agreement, tried: list[_Tried], backend: Bac
 
 
 def _second_fault(evidence: Evidence, winner: _Tried) -> str:
-    """The name of a small fault in what the winner leaves; empty where there is none."""
+    """The name of a small fault in the remainder of the winner; empty if there is none."""
     undone = winner.prediction
     if undone.proven or winner.fault.small or evidence.dtypes[0] != evidence.dtypes[1]:
         return ""
@@ -257,8 +257,8 @@ def _second_fault(evidence: Evidence, winner: _Tried) -> str:
 def diagnose_gradient(evidence: GradientEvidence, backend: Backend, *, forward_agrees: bool = True) -> Verdict:
     """Whether two gradients agree, and if not, why.
 
-    Where the forward values differ, another gradient is to be expected: one that belongs to the candidate's own values
-    is no fault in itself.
+    If the forward values differ, the gradients should differ, too: a gradient that belongs to the candidate's own
+    values is no fault in itself.
     """
     raw = evidence.difference
     if raw.agrees or evidence.vacuous:

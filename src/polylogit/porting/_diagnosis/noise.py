@@ -35,7 +35,7 @@ PEAK = 5.0
 
 
 class Measured(NamedTuple):
-    """What a run in a higher precision says of one activation."""
+    """The measurement of one activation by a run in higher precision."""
 
     exact: Array  # in float64
     error: Array  # how far a right computation in the precision of the port is from it: absolute, entry by entry
@@ -77,9 +77,9 @@ class Measured(NamedTuple):
 
 
 def _worst_index(axis: int, a: Array, b: Array, size: Array, least: float) -> float:
-    """How many times farther at the worst index of an axis, over all other axes.
+    """The ratio of the distances at the worst index of an axis, over all other axes.
 
-    Where few of its entries are large, as after an activation, those few decide, and their level is as uncertain.
+    If few of its entries are large, as after an activation function, those few decide, and their level is less certain.
     """
     others = tuple(other for other in range(a.ndim) if other != axis)
     far, near, scale = (root_mean_square(one, others) for one in (a, b, size))

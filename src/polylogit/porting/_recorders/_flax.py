@@ -44,7 +44,7 @@ def transformers(model: Any, variables: Any) -> Plan:
 
 @contextlib.contextmanager
 def watched_linen(recording: Recording) -> Iterator[None]:
-    """Within the block, Linen modules record what they compute, whoever calls them."""
+    """Record the values of Linen modules within the block, whoever calls them."""
     if "flax.linen" not in sys.modules:
         yield
         return
@@ -61,7 +61,7 @@ def watched_linen(recording: Recording) -> Iterator[None]:
 
 
 def modules_of(model: Any) -> Iterable[tuple[tuple[Any, ...], Any]]:
-    """The path and the module of each part of an nnx model; before Flax 0.11 a method of the model."""
+    """The path and the module of each part of an nnx model; before Flax 0.11 this is a method of the model."""
     from flax import nnx
 
     found: Iterable[tuple[tuple[Any, ...], Any]] = (

@@ -52,7 +52,7 @@ def _layers(layer: Any, path: str = "") -> Iterator[tuple[Any, str]]:
 
 
 def _holds_activation(layer: Any) -> bool:
-    """Whether a layer of weights applies a function to its result, which others have as a layer of its own."""
+    """Whether a layer with weights applies an activation function, which other libraries have as a separate layer."""
     function = vars(layer).get("activation")
     if not callable(function) or isinstance(function, type) or getattr(function, "__name__", "") == "linear":
         return False

@@ -90,7 +90,7 @@ def _paths(node: Any) -> list[str]:
 
 
 def _parts(by_name: Mapping[str, Any], paths: Mapping[str, list[str]], returned: list[str]) -> Mapping[str, list[str]]:
-    """By the name of a value, the paths of the parts that return it, inner parts first."""
+    """For each value by name, the paths of the modules that return it, inner ones first."""
     inside: dict[str, list[str]] = {}
     users: dict[str, list[str]] = {name: ["the caller"] for name in returned}
     for name, node in by_name.items():

@@ -57,7 +57,7 @@ def _put(owner: Any, name: str, value: Any) -> None:
 
 
 def original_of(function: Any) -> Any:
-    """What a replacement stands for; anything else as it is."""
+    """The original of a replacement; anything else unchanged."""
     return getattr(function, "__polylogit_original__", function)
 
 

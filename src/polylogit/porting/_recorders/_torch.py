@@ -42,7 +42,7 @@ def plan(module: Any, _: Any = None) -> Plan:
 
 
 def _paths(module: Any) -> list[tuple[Any, str]]:
-    """The parts of a module with their paths; of a compiled part, what it was made of."""
+    """The submodules of a module with their paths; for a compiled one, its original."""
     parts = [(part, name) for name, part in module.named_modules() if name and not hasattr(part, "_orig_mod")]
     return [(part, ".".join(step for step in name.split(".") if step != "_orig_mod")) for part, name in parts]
 
@@ -138,7 +138,7 @@ _OPERATIONS = {
 
 @contextlib.contextmanager
 def softmax_modes(recording: Recording) -> Iterator[None]:
-    """Within the block, PyTorch's softmax calls are recorded; and what is overwritten in place is kept."""
+    """Record PyTorch's softmax calls within the block; and keep values that are overwritten in place."""
     import torch
     from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode
@@ -169,7 +169,7 @@ def softmax_modes(recording: Recording) -> Iterator[None]:
 
 
 def _keep(func: Any, args: Any, kwargs: Any, recording: Recording) -> None:
-    """What an operation is about to overwrite is recorded as a copy from now on."""
+    """Replace a recorded value by a copy, because an operation is about to overwrite it."""
     named = {argument.name: argument for argument in func._schema.arguments}
     given = {**dict(zip(named, args, strict=False)), **kwargs}
     written = [one for key, one in given.items() if getattr(named[key].alias_info, "is_write", False)]
@@ -188,7 +188,7 @@ def _memory(value: Any) -> int | None:
 
 
 def _attention(torch: Any, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """The scores and the weights of a fused attention: (batch, heads, queries, keys)."""
+    """The scores and the weights of fused attention: (batch, heads, queries, keys)."""
     schema = func._schema.arguments
     given = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
     given |= {argument.name: value for argument, value in zip(schema, args, strict=False)} | kwargs

@@ -69,10 +69,10 @@ class Noise(NamedTuple):
     length: int
 
     def allowed(self, expected: Array, size: Array) -> Array:
-        """The largest difference that rounding makes, by entry; `size` is that of the logits, NaN where not known.
+        """The largest difference that rounding causes, by entry; `size` is that of the logits, NaN if unknown.
 
-        Log-softmax is computed in float32 at least, whose bound holds for each side; what is stored in fewer bits is
-        rounded once more; and the logits carry the rounding of what is before them.
+        Log-softmax is computed in at least float32, whose bound applies to each side; values stored in fewer bits are
+        rounded once more; and the logits carry the rounding of the layers before them.
         """
         finite = np.where(np.isfinite(expected), expected, 0.0)
         rows = _Rows(_Value(finite), finite, max(self.length, 2))
@@ -95,7 +95,7 @@ class Left(NamedTuple):
 
 
 class View(NamedTuple):
-    """One side's distribution, and what the other, which is to be explained by it, has of it."""
+    """One side's distribution, and the other side's part of it, which it should explain."""
 
     faulty: str  # the side to be explained
     rows: Array  # log-probabilities, (positions, vocabulary)
@@ -151,7 +151,7 @@ class Evidence:
 
     @functools.cached_property
     def positions(self) -> Array:
-        """Where a cause is looked for: all that count, or as many whole rows as fit, the worst among them."""
+        """The positions to look for a cause at: all that count, or as many whole rows as fit, with the worst."""
         counted = np.flatnonzero(self.counted)
         widths = [one.whole.shape[1] for one in (self.reference, self.candidate) if one.whole is not None]
         most = max(32, MOST_ENTRIES // max(widths, default=1))
@@ -167,7 +167,7 @@ class Evidence:
         return np.asarray(self.tokens.ravel()[self.positions])
 
     def rows(self, side: str) -> Array:
-        """The whole rows of a side at the positions looked at."""
+        """The whole rows of a side at these positions."""
         return self._rows[side]
 
     @functools.cached_property
@@ -197,7 +197,7 @@ class Evidence:
 
     @functools.cached_property
     def raw(self) -> Left:
-        """How far the two are apart as they are."""
+        """The difference of the two sides without undoing anything."""
         left = self.left(*self.entries)
         return left._replace(times=max(left.times, float(np.max(self.apart, initial=0.0))))
 
@@ -223,7 +223,7 @@ class Evidence:
 
     @functools.cached_property
     def _sizes(self) -> Array:
-        """How large the logits are, by position, where a side gives them."""
+        """The size of the logits by position, if a side has them."""
         whole = next((one.whole for one in (self.reference, self.candidate) if one.form == "logits"), None)
         if whole is None:
             return np.full(self.tokens.size, np.nan)

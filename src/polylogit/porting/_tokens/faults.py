@@ -87,7 +87,7 @@ def _temperature(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _factor(view: View) -> float | None:
-    """By which the logits were multiplied: the nearest of a few, then by Newton's method."""
+    """The factor of the logits: the nearest of a few, then by Newton's method."""
     few = max(8, _ROUGH // view.rows.shape[1])
     some = np.linspace(0, len(view.rows) - 1, min(few, len(view.rows))).astype(int)
     rough = view._replace(
@@ -191,7 +191,7 @@ def _inferred_support(evidence: Evidence, view: View) -> Iterator[Prediction]:
 
 
 def _kept(masses: Array, p: float, near: float, wanted: Array) -> Array:
-    """The last token kept at each position; where the mass is as near to p as rounding, the one that is seen."""
+    """The last token kept at each position; if the mass is within rounding of p, the one that the numbers show."""
     last: Array = np.minimum((masses < p).sum(axis=1), masses.shape[1] - 1)
     at = np.arange(len(last))
     for other in (np.minimum(last + 1, masses.shape[1] - 1), np.maximum(last - 1, 0)):
@@ -241,7 +241,7 @@ def _further_term(faulty: str, evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _as_logits(term: float) -> str:
-    """A term in words: that of a logit, or of several logits of 0, as columns of padding have."""
+    """A term in words: as one logit, or as several logits of 0, like padded columns."""
     count = float(np.exp(min(term, 50.0)))
     if count > 1.5 and abs(count - round(count)) < 1e-3 * count:
         return f", as of {round(count)} logits of 0"
@@ -263,7 +263,7 @@ def _rounded_logits(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _after_rounding(view: View, logits: Array, dtype: Finfo) -> tuple[Array, Array]:
-    """What the other side has of rounded logits, and by how much it may be off where logits lie between two numbers."""
+    """The other side's values from rounded logits, with the uncertainty if logits lie between two numbers."""
     rounded = dtype.round(logits)
     rows = log_softmax(rounded, (-1,))
     step = dtype.ulp(logits)
@@ -337,9 +337,9 @@ def _are_rounded(p: Array, dtype: Finfo) -> bool:
 
 
 def _moved(evidence: Evidence, origin: Array, found: dict[str, Any]) -> Iterator[Prediction]:
-    """The candidate has at each position what the reference has at `origin`, -1 for nothing.
+    """The candidate has at each position the reference's value at `origin`, or none for -1.
 
-    Its numbers may have been moved, the rows of logits from which the token is picked, or the tokens.
+    Its numbers may have been moved, or the rows of logits from which the token is picked, or the tokens.
     """
     at = evidence.positions
     there = origin[at]
@@ -405,7 +405,7 @@ def _permuted(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _in_order(evidence: Evidence, differences: list[Array], some: slice) -> Iterator[Prediction]:
-    """What the order predicts in which each sequence is that from which it differs least, by position."""
+    """The prediction in which each sequence takes the place of the one that it differs from least, by position."""
     batch, time = evidence.tokens.shape
     counted = evidence.counted.reshape(batch, time)[:, some]
     order = []
@@ -447,7 +447,7 @@ def _strided(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _left_out(name: str, evidence: Evidence) -> Iterator[Prediction]:
-    """All differences are at the ends of sequences, where one side has a blank or the tokens are one and the same."""
+    """Whether all differences are at the ends of sequences, where one side has blanks or the tokens are all equal."""
     shape = evidence.tokens.shape
     counted = evidence.counted.reshape(shape)
     differs = (evidence.apart > 1.0).reshape(shape)
@@ -472,7 +472,7 @@ def _left_out(name: str, evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _blank(values: Array, differs: Array) -> Array:
-    """Where a side holds what stands for nothing: 0, NaN, infinities, or one number wherever it differs."""
+    """The positions at which a side holds a blank: 0, NaN, infinities, or one number wherever it differs."""
     found = ~np.isfinite(values) | (values == 0.0)
     shown = values[differs & np.isfinite(values)]
     if shown.size > 2 and np.all(shown == shown[0]):

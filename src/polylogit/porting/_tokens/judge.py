@@ -43,7 +43,7 @@ class _Tried(NamedTuple):
 
 @np.errstate(all="ignore")  # NaN and infinities are data here
 def diagnose(evidence: Evidence, backend: Backend) -> Diagnosis | None:
-    """The cause; None where the two are within rounding and nothing explains what is left."""
+    """The cause; None if the two are within rounding and nothing explains the remaining difference."""
     raw = evidence.raw
     agrees = raw.times <= 1.0
     if agrees and (raw.level <= 8 * np.finfo(np.float32).eps or raw.counted < 8):

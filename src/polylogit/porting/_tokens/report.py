@@ -65,7 +65,7 @@ def _sentence(found: TokenResults) -> str:
 
 
 def _facts(found: TokenResults) -> list[tuple[str, str]]:
-    """What was measured, in words."""
+    """The statistics, in words."""
     weights = f"mean {found.weight_mean:.6g}, largest {found.weight_largest:.6g}, worth "
     weights += f"{found.effective_sample_size:.2%} of the tokens"
     facts = [

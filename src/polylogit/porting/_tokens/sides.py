@@ -45,7 +45,7 @@ def logsumexp(rows: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One engine's numbers.
+    """The numbers of one engine.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Side:
         return self.form in ("logits", "log-probs")
 
     def rows(self, positions: Array) -> Array:
-        """The whole rows as they are compared: logits as log-probabilities, anything else as it came."""
+        """The whole rows for comparison: logits as log-probabilities, other values unchanged."""
         assert self.whole is not None
         values = self.whole[positions].astype(np.float64)
         return log_softmax(values, (-1,)) if self.form == "logits" else values
@@ -91,9 +91,9 @@ class Side:
 
 
 def side_of(given: Array | tuple[Array, Array], tokens: Array, counted: Array, what: str) -> Side:
-    """One engine's numbers from an array, or from the ids and the numbers of its top k.
+    """The numbers of one engine, from an array or from the ids and the numbers of its top k.
 
-    `tokens` has any shape; `counted` says by position which of them count.
+    `tokens` has any shape; `counted` marks the positions that count.
     """
     shape, ids = tokens.shape, tokens.ravel()
     if isinstance(given, tuple):
@@ -179,9 +179,9 @@ def _mostly(rows: Array) -> bool:
 
 
 def lattice_of(values: Array) -> str:
-    """The 16-bit dtype whose numbers these all are, bfloat16 before float16; empty for none.
+    """The 16-bit dtype that can hold all of these numbers, bfloat16 before float16; empty for none.
 
-    Numbers that a still coarser dtype holds, such as 0.5, say nothing.
+    Numbers that an even coarser dtype holds, such as 0.5, prove nothing.
     """
     values = values[np.isfinite(values) & (values != 0)]
     for name in ("bfloat16", "float16"):

@@ -64,7 +64,7 @@ class _Mask:
 
 
 class _Side:
-    """Where one side has weights."""
+    """The entries at which one side has weights."""
 
     def __init__(self, p: Array, eps: float) -> None:
         self.seen = p > 0
@@ -104,7 +104,7 @@ class _Side:
 
 
 def _relation(here: _Mask, there: _Mask) -> tuple[str, dict[str, Any]] | None:
-    """The name of the fault that makes the second mask of the first, and what was found."""
+    """The name of the fault that turns the first mask into the second, and its parameters."""
     same_keys = np.array_equal(here.keys, there.keys)
     if not same_keys:
         if here.band != there.band or not here.padded:

@@ -73,7 +73,7 @@ def two_way(difference: Array, rows: Axes, columns: Axes) -> tuple[Array, Array]
 
 
 def mean(values: Array, axes: Axes) -> Array:
-    """The mean over axes, without the entries that are not finite; 0 where none is."""
+    """The mean over axes, ignoring entries that are not finite; 0 if there are no others."""
     there = np.isfinite(values)
     count = there.sum(axis=axes, keepdims=True)
     return np.asarray(np.where(there, values, 0.0).sum(axis=axes, keepdims=True) / np.maximum(count, 1))

@@ -83,7 +83,7 @@ def only(name: str, compute: Callable[[Evidence], list[tuple[str, Prediction]]])
 
 
 def _words(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters, and what the texts say about them."""
+    """The parameters, and their wording for the texts."""
     words = {"axis": parameters.get("right_axes", -1), **parameters}
     if "factor" in words:
         words["recognized"] = recognize(words["factor"], words.get("factor_error", 0.0), words.get("sizes", {}))
@@ -101,7 +101,7 @@ def _words(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def recognize(factor: float, error: float = 0.0, sizes: dict[str, int] | None = None) -> str:
-    """In words, a number that a factor is: a power of two, one over a square root, a size; empty where it is none."""
+    """A factor in words: a power of two, one over a square root, a size; empty if it is none of these."""
     slack = max(5 * error, 1e-6 * abs(factor))
     found = []
     if abs(factor + 1) <= slack:

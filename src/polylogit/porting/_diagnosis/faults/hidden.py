@@ -74,7 +74,7 @@ def rows_of(values: Array) -> Array:
 
 
 def tall(evidence: Evidence) -> bool:
-    """Whether these are hidden activations of so many rows and channels that statistics of them say something."""
+    """Whether these are hidden activations with enough rows and channels for statistics."""
     r = evidence.reference
     if evidence.kind != "logits" or r.ndim < 2 or not is_hidden(evidence):
         return False

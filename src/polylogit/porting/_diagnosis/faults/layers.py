@@ -44,7 +44,7 @@ LATEST = 6
 
 
 def _activations(evidence: Evidence) -> list[tuple[str, Prediction]]:
-    """Another activation function: of an earlier activation, or of what the positive outputs tell."""
+    """Another activation function, of an earlier activation or as the positive outputs reveal."""
     if not is_hidden(evidence):
         return []
     with np.errstate(all="ignore"):
@@ -53,7 +53,7 @@ def _activations(evidence: Evidence) -> list[tuple[str, Prediction]]:
 
 
 def _of_earlier(evidence: Evidence) -> list[tuple[str, Prediction]] | None:
-    """None where the reference is not shown to be an activation function of any of them."""
+    """None unless the reference is an activation function of one of them."""
     r, c = evidence.reference, evidence.candidate
     for _, x in same_shape(evidence):
         made = {name: function(some(x)) for name, function in ACTIVATIONS.items()}
@@ -154,9 +154,9 @@ def _norm_epsilon(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _row_factors(r: Array, c: Array, most: float = np.inf) -> tuple[Array, Array] | None:
-    """The bias and, less one, the factors with which c = bias + factor * (r - bias), by alternating least squares.
+    """The bias and the factors, minus one, with c = bias + factor * (r - bias), by alternating least squares.
 
-    None where they leave more than a share of the difference.
+    None if they leave more than a share of the difference.
     """
     difference = c - r
     bias = np.zeros(r.shape[1])
@@ -180,7 +180,7 @@ def _row_factors(r: Array, c: Array, most: float = np.inf) -> tuple[Array, Array
 
 
 def _epsilons_of_input(evidence: Evidence) -> Prediction | None:
-    """The same where the norm's input is known, with the epsilons of both sides."""
+    """The same if the norm's input is known, with the epsilons of both sides."""
     r, c = rows_of(evidence.reference), rows_of(evidence.candidate)
     for (_, x), centred in itertools.product(_norm_inputs(evidence), (True, False)):
         right = _nearest_epsilon(some_rows(x), some_rows(evidence.reference), centred)
@@ -217,7 +217,7 @@ def _epsilon_loss(moved: Array, variance: Array, weight: Array, bias: Array, c: 
 
 
 def _norm_inputs(evidence: Evidence) -> list[tuple[str, Array]]:
-    """What the norm may be of: earlier activations, and sums of two (a residual connection)."""
+    """The possible inputs of the norm: earlier activations, and sums of two (a residual connection)."""
     known = same_shape(evidence)
     sums = [(f"{a} + {b}", x + y) for (a, x), (b, y) in itertools.combinations(known[:LATEST], 2)]
     return known + sums
@@ -254,7 +254,7 @@ def _fitted_epsilon(loss: Callable[[float], float], right: float) -> float:
 
 
 def _norm_weight(evidence: Evidence) -> Iterator[Prediction]:
-    """The channels of a norm lack their weights: what is left has rows of mean square one, as norms have."""
+    """The channels of a norm lack their weights: what remains has rows of mean square one, as norms have."""
     if not tall(evidence):
         return
     r, c = rows_of(evidence.reference), rows_of(evidence.candidate)
@@ -339,7 +339,7 @@ def _residual(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _embedding_scale(evidence: Evidence) -> Iterator[Prediction]:
-    """The square root of the number of channels, as a factor of what comes first."""
+    """The square root of the number of channels, as a factor of the first activation."""
     r, c = evidence.reference, evidence.candidate
     if evidence.kind != "logits" or r.ndim < 3 or r.shape[-1] < 16:
         return

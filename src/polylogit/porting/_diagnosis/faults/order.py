@@ -41,7 +41,7 @@ def _permuted(evidence: Evidence) -> list[tuple[str, Prediction]]:
 
 
 def _matching(reference: Array, candidate: Array) -> Any:
-    """For each slice of the candidate the one slice of the reference that it equals; None where that is not clear."""
+    """For each slice of the candidate, the only equal slice of the reference; None if that is ambiguous."""
     # The columns that differ most between slices tell them apart best.
     spread = np.nan_to_num(np.std(reference, axis=0), nan=-1.0, posinf=-1.0)
     columns = np.argsort(-spread)[: 1 + max(3, min(63, 1_000_000 // len(reference)))]
@@ -94,7 +94,7 @@ def _transposed(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _layout(evidence: Evidence) -> Iterator[Prediction]:
-    """Channels come last for first, or first for last, past two axes or more of an image."""
+    """Channels are last instead of first, or first instead of last, beyond at least two axes of an image."""
     r, c = evidence.reference, evidence.candidate
     if not 4 <= r.ndim <= 5:
         return
@@ -185,7 +185,7 @@ def _merged(r: Array) -> Iterator[tuple[int, int, Array]]:
 
 
 def _weights_of_other_heads(evidence: Evidence) -> Iterator[Prediction]:
-    """Attention's weights, where the queries and keys are known, with both split the other way."""
+    """Attention weights if the queries and keys are known, with both split in the other way."""
     r = evidence.reference
     if r.ndim != 4 or evidence.axes != (3,) or r.shape[1] < 2:
         return
@@ -206,7 +206,7 @@ def _weights_of_other_heads(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _factor(scores: Array, logarithms: Array, seen: Any) -> float | None:
-    """By what the scores were multiplied, if the weights are theirs."""
+    """The factor of the scores, if the weights are theirs."""
     x, y = (one - mean(np.where(seen, one, np.nan), (-1,)) for one in (scores, logarithms))
     x, y = x[seen], y[seen]
     power = float(np.sum(x * x))

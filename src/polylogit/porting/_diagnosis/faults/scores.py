@@ -40,7 +40,7 @@ class Product(NamedTuple):
 
 
 def product_of(evidence: Evidence) -> Product | None:
-    """What the reference's scores are the product of, if something is added to it that a whole batch has in common."""
+    """The factors of the reference's scores, if a term is added to their product that is constant over the batch."""
     r, c = evidence.reference, evidence.candidate
     if r.ndim != 4 or r.shape[0] < 2 or r.shape[1] < 2 or evidence.kind != "logits":
         return None
@@ -73,7 +73,7 @@ def _product_alone(evidence: Evidence) -> Evidence | None:
 
 
 def also_of_the_product(predict: Predict) -> Predict:
-    """A fault of logits as one of the product too, where the logits are scores to which something is added."""
+    """A fault of logits that also applies to the product, if the logits are scores with an added term."""
 
     def both(evidence: Evidence) -> Iterator[Prediction]:
         yield from predict(evidence)

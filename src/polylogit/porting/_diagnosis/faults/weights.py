@@ -39,14 +39,14 @@ STEPS = 32
 
 
 class _Linear(NamedTuple):
-    """A layer of the form y = x @ matrix + bias, or of rows of a table."""
+    """A layer of the form y = x @ matrix + bias, or a look-up of rows in a table."""
 
     x: Any  # (rows, inputs), or the numbers of the rows of a table
     matrix: Array  # (inputs, outputs)
     bias: Array
 
     def __call__(self, matrix: Array) -> Array:
-        """What it makes with another matrix."""
+        """The output with another matrix."""
         return _times(self.x, matrix) + self.bias
 
 
@@ -126,7 +126,7 @@ def _weight_transposed(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _transposed_by_rows(evidence: Evidence) -> Iterator[Prediction]:
-    """The same where there are rows enough to find the weight from input and output."""
+    """The same, if there are enough rows to find the weight from input and output."""
     if not tall(evidence):
         return
     r, c = evidence.reference, evidence.candidate
@@ -171,7 +171,7 @@ def _quantized(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _grid(exact: Array, coarse: Array, eps: float) -> tuple[int, str] | None:
-    """How many levels the coarse numbers have, and what has a scale of its own; None if they lie on no such grid."""
+    """The number of levels of the coarse numbers, and the unit that has its own scale; None without such a grid."""
     error = np.abs(coarse - exact)
     if not error.any() or any(np.array_equal(coarse, _rounded(exact, name)) for name in ("float16", "bfloat16")):
         return None
@@ -207,7 +207,7 @@ def _groups(shape: tuple[int, ...]) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _levels(exact: Array, coarse: Array, eps: float) -> int | None:
-    """How many levels a grid through the coarse numbers has, from the least of them to the largest."""
+    """The number of levels of a grid through the coarse numbers, from the smallest of them to the largest."""
     values = np.unique(coarse)
     if coarse.size < ENOUGH or len(values) < 2:
         return 1 if not coarse.any() and not exact.any() else None
