@@ -97,7 +97,7 @@ def _written(known: tuple[str, ...], axis: Any, given: Mapping[str, Any]) -> tup
 
 
 def _value(name: str, value: Any) -> str:
-    """A short value as it was written; anything else by the name that it had in the call."""
+    """A short value as it was written; any other by the name of its argument."""
     plain = isinstance(value, (bool, int, float, str, type(None)))
     if isinstance(value, (tuple, list)):
         plain = len(value) < 8 and all(isinstance(one, int) for one in value)
@@ -105,7 +105,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def _mask(name: str, value: Any) -> str:
-    """A mask of bool by its name; one of numbers as the comparison that makes one."""
+    """A boolean mask by its name; a mask of numbers as the comparison that makes it boolean."""
     dtype = str(getattr(value, "dtype", "bool"))
     if "bool" in dtype:
         return name

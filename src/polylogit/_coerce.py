@@ -130,7 +130,7 @@ def _of_arrays(backend: Backend, value: Any, operation: str, argument: str) -> M
 
 
 def _served(x: Any, operation: str, argument: str) -> Backend:
-    """The backend that owns an array, or an error that says what to pass instead."""
+    """The backend that owns an array, or an error with a remedy."""
     try:
         return owner(type(x))
     except UnsupportedArrayError as error:
@@ -138,12 +138,12 @@ def _served(x: Any, operation: str, argument: str) -> Backend:
 
 
 def backend_of(x: Any, operation: str = "softmax") -> Backend:
-    """The backend that serves logits; unlike `get_backend` it takes no name, so that a string is no array."""
+    """The backend for logits; unlike `get_backend`, it accepts no name, so a string is no array."""
     return default_backend() if type(x) in PYTHON_TYPES else _served(x, operation, "x")
 
 
 def backend_named(backend: Any) -> Backend:
-    """What ``backend=`` names: a name, a framework's module, or a `Backend`."""
+    """The backend that ``backend=`` names, as a name, a framework's module, or a `Backend`."""
     if isinstance(backend, (str, _Module)):
         return get_backend(backend)
     if hasattr(backend, "owns"):
@@ -153,7 +153,7 @@ def backend_named(backend: Any) -> Backend:
 
 
 def moved(backend: Backend, value: Any, argument: str, operation: str = "softmax") -> Any:
-    """`value` as an array of `backend`: Python values and NumPy arrays are converted, other frameworks' are refused."""
+    """`value` as an array of `backend`: Python values and NumPy arrays are converted, other arrays raise an error."""
     if type(value) in PYTHON_TYPES:
         return python_array(backend, value, operation, argument)
     source = _served(value, operation, argument)

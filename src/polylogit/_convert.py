@@ -102,7 +102,7 @@ _PASSED_ON = (type(None), bool, int, float, complex, str, bytes, enum.Enum, np.d
 
 
 class _Walk:
-    """One conversion of one tree."""
+    """The conversion of one tree."""
 
     def __init__(self, target: Backend, copy: bool | None) -> None:
         self.target = target
@@ -151,7 +151,7 @@ class _Walk:
         return self._once(node, path, framework)
 
     def _once(self, node: Any, path: str, framework: Backend | None) -> Any:
-        """One array, or the same result as before when it occurred before."""
+        """The conversion of one array, or the previous result if the array occurred before."""
         if id(node) not in self.done:
             try:
                 self.done[id(node)] = (node, _convert_array(node, framework, self.target, self.copy))

@@ -37,7 +37,7 @@ def resolve(target: str) -> Any:
 
 
 def write_whole(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file whole or not at all: an interrupted run leaves the old one or none. Makes missing folders."""
+    """Write a text file completely or not at all: an interruption leaves the old file or none. Creates folders."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
@@ -52,7 +52,7 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
 
 
 def plain_json(value: Any) -> Any:
-    """The same with what JSON has: NaN and infinities as "nan", "inf" and "-inf", anything unknown as its text."""
+    """The data in terms of JSON: NaN and infinities as "nan", "inf" and "-inf", unknown objects as text."""
     if isinstance(value, dict):
         return {str(key): plain_json(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

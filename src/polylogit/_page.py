@@ -18,7 +18,7 @@ _VISIBLE = 0.03  # of the height; a smaller difference is drawn on a logarithmic
 
 
 def render(name: str, **values: Any) -> str:
-    """A template filled in. All text is escaped: names and messages may hold anything."""
+    """Fill in a template. All text is escaped, because names and messages may hold anything."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -75,7 +75,7 @@ def picture(
 
 
 class _Scale:
-    """Where on the vertical axis a number is drawn."""
+    """The vertical position of a number in the picture."""
 
     def __init__(self, low: float, high: float, *, logarithmic: bool, sign: float = 1.0) -> None:
         self._low, self._high, self._logarithmic, self._sign = low, high, logarithmic, sign

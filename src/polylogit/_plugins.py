@@ -51,7 +51,7 @@ _PLACEHOLDERS = (("keras", "KerasTensor"),)
 
 
 def placeholder(cls: type) -> bool:
-    """Whether it has no values to compute with, whatever methods it has."""
+    """Whether an object has no values to compute with, whatever methods it has."""
     named = ((str(getattr(base, "__module__", "")).partition(".")[0], base.__name__) for base in cls.__mro__)
     return any(one in _PLACEHOLDERS for one in named)
 

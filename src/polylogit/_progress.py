@@ -38,14 +38,14 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def say(what: str, done: int = 0, of: int = 0) -> None:
-    """Tell the listener, if there is one."""
+    """Report to the listener, if there is one."""
     listener = _listener.get()
     if listener is not None:
         listener(what, done, of)
 
 
 def steps(items: Collection[_One], what: str) -> Iterator[_One]:
-    """The items one by one, each told as it begins."""
+    """The items one by one, each reported when it begins."""
     for done, one in enumerate(items):
         say(what, done, len(items))
         yield one

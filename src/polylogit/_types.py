@@ -30,7 +30,7 @@ else:
     Axis = int | tuple[int, ...] | list[int] | None
 
     def overload(function):
-        """As `typing.overload`."""
+        """A stand-in for `typing.overload`."""
         return function
 
 

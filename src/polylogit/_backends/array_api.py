@@ -93,11 +93,11 @@ class _Rows:
 
     @staticmethod
     def sizes_known(x: Any) -> bool:
-        """Whether every size is a number; the standard allows None, for those that are known when a graph runs."""
+        """Whether every size is a number; the standard allows None for sizes known only when a graph runs."""
         return None not in x.shape
 
     def take(self, array: Any) -> Any:
-        """An array of the logits' shape, as `x` is held here."""
+        """An array in the shape of the logits, converted to the layout of `x`."""
         return self.xp.astype(self._joined(array), self.compute)
 
     def _joined(self, array: Any) -> Any:
@@ -108,7 +108,7 @@ class _Rows:
         return self.xp.reshape(moved, (*kept, math.prod(moved.shape[len(kept) :])))
 
     def give(self, rows: Any) -> Any:
-        """The way back: the logits' shape, the dtype of the result."""
+        """The inverse: the shape of the logits and the dtype of the result."""
         if not self.known:
             return self.xp.astype(rows, self.result)
         moved = self.xp.reshape(rows, tuple(self.shape[one] for one in self.order))
@@ -120,7 +120,7 @@ class _Rows:
         return values if self.along == () else function(values, axis=self.along, keepdims=True)
 
     def sum(self, values: Any) -> Any:
-        """The sums along the rows, in chunks of chunks where their length is known; keeps the axis."""
+        """The sums along the rows, in chunks of chunks if their length is known; keeps the axis."""
         xp = self.xp
         while self.known and (length := values.shape[-1]) > _CHUNK:
             chunks = -(-length // _CHUNK)
@@ -214,7 +214,7 @@ class ArrayApiBackend(Backend):
         return rows.give(rows.sigmoid()[0])
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        """As the library does. Without one refused but for arrays: the standard is no library."""
+        """Call the library's own function; without a library, accept only its arrays."""
         xp = self._library
         if xp is None and hasattr(value, "__array_namespace__") and not isinstance(value, np.ndarray):
             xp = array_api_compat.array_namespace(value)
@@ -237,7 +237,7 @@ class ArrayApiBackend(Backend):
             return np.array(x.unwrap_numpy() if hasattr(x, "unwrap_numpy") else x)
 
     def dtype_name(self, x: Any) -> str:
-        """See `Backend.dtype_name`: the name that the standard has for it."""
+        """See `Backend.dtype_name`; the standard's name for the dtype."""
         xp = array_api_compat.array_namespace(x)
         named = (one for one in (*self.dtypes(), *_OTHER_DTYPES) if getattr(xp, one, None) == x.dtype)
         return next(named, str(x.dtype))

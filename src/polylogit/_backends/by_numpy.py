@@ -29,7 +29,7 @@ def _numpy() -> Backend:
 def closed_form_vjp(
     backend: Backend, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]
 ) -> tuple[Any, Pullback]:
-    """What `Backend.vjp` returns, for one of polylogit's operations or a `polylogit.gradient` of one."""
+    """The result of `Backend.vjp` for one of polylogit's operations, or a `polylogit.gradient` of one."""
     y = function(x, **kwargs)
     _, pull = _numpy().vjp(_on_numpy(backend, function), _floating(backend, x, y), _plain(backend, kwargs))
 
@@ -51,7 +51,7 @@ def closed_form_jvp(
 
 
 def _on_numpy(backend: Backend, function: Any) -> Any:
-    """A gradient holds a cotangent, and maybe a mask, of the backend's; the operations are for every array."""
+    """A gradient with its cotangent and mask as NumPy arrays; the operations accept any array."""
     if not getattr(function, "__polylogit_gradient__", False):
         return function
     cotangent = backend.to_numpy(function.cotangent)
@@ -59,7 +59,7 @@ def _on_numpy(backend: Backend, function: Any) -> Any:
 
 
 def _plain(backend: Backend, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Masks as NumPy's arrays, and the dtype by its name."""
+    """Masks as NumPy arrays, and the dtype by name."""
     plain = {name: backend.to_numpy(value) if backend.owns(type(value)) else value for name, value in kwargs.items()}
     given = plain.get("dtype")
     if given is not None and not isinstance(given, (str, type)):

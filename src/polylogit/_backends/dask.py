@@ -110,7 +110,7 @@ def _sum_of(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
 
 
 def _blockwise(function: Callable[..., Any], x: Any, *others: Any, dtype: Any, **options: Any) -> Any:
-    """One task a chunk of `x`; what has fewer dimensions or one chunk is broadcast, and nothing is rechunked."""
+    """One task for each chunk of `x`; arrays of fewer dimensions or with one chunk broadcast, and none is rechunked."""
     arguments: list[Any] = []
     for one in (x, *others):
         arguments += (one, None if one is None else tuple(range(x.ndim - one.ndim, x.ndim)))
@@ -141,19 +141,19 @@ def _read_again(x: Any) -> Any:
 
 
 def _computes(layer: Any) -> bool:
-    """Whether a layer without a source makes its chunks or reads them from a file, rather than holding them."""
+    """Whether a layer without inputs computes its chunks or reads them from a file, rather than holding them."""
     first = next(iter(layer.values()), None)
     in_a_file = hasattr(first, "shape") and not isinstance(first, (np.ndarray, np.generic))
     return in_a_file or callable(getattr(first, "func", None))
 
 
 def _sizes(shape: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A shape with None for sizes that are not known, as the shared rules have it; Dask says NaN."""
+    """A shape with None for unknown sizes, as in the shared rules; Dask uses NaN."""
     return tuple(None if size != size else size for size in shape)
 
 
 def _aligned(array: Any, x: Any) -> Any:
-    """A mask or a direction in the chunks of the logits, so that these need not be cut."""
+    """A mask or direction rechunked to the chunks of the logits, which stay as they are."""
     chunks = []
     for axis, own in enumerate(array.chunks, x.ndim - array.ndim):
         theirs = x.chunks[axis]
@@ -208,7 +208,7 @@ class _Rows:
         self.x = x
 
     def values(self, fill: float, result: Any) -> Any:
-        """Softmax, or its logarithm where `fill` is -inf."""
+        """Softmax, or log_softmax if `fill` is -inf."""
         if all(self.x.numblocks[axis] == 1 for axis in self.axes):
             options = {"axes": self.axes, "fill": fill, "result": result}
             return _blockwise(_whole, self.x, self.mask, dtype=result, **options)
@@ -227,7 +227,7 @@ class _Rows:
         return _aligned(array, self.x).astype(np.float64)
 
     def sum(self, values: Any) -> Any:
-        """The sums along the axes, by a tree; keeps the axes."""
+        """The sums along the axes, through a tree; keeps the axes."""
         return _tree(_sum_of, _sum_of, values, self.axes, np.dtype(np.float64)) if self.axes else values
 
     def masked(self, values: Any, fill: float) -> Any:
@@ -272,7 +272,7 @@ class DaskBackend(Backend):
         self._pieces = 0
 
     def owns(self, cls: type) -> bool:
-        """Its arrays; its other collections are told how to become one."""
+        """Dask arrays; for Dask's other collections the error says how to make arrays of them."""
         if not issubclass(cls, da.Array):
             message = (
                 f"{cls.__module__}.{cls.__qualname__} is no Dask array; make one first: to_dask_array(lengths=True) of "
@@ -297,7 +297,7 @@ class DaskBackend(Backend):
         return rows.logistic(1.0, rows.result)
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        """A Dask array on these values, in chunks of Dask's choice."""
+        """A Dask array of these values, in chunks of Dask's choice."""
         array = value if isinstance(value, da.Array) else host_array(value)
         array = array if dtype is None else array.astype(_dtype(dtype))
         if isinstance(array, da.Array):
@@ -310,7 +310,7 @@ class DaskBackend(Backend):
         return np.array(x.compute())
 
     def dtypes(self) -> tuple[str, ...]:
-        """As NumPy, with bfloat16 where ml_dtypes is."""
+        """Those of NumPy, with bfloat16 if ml_dtypes is installed."""
         more = ("bfloat16",) if importlib.util.find_spec("ml_dtypes") is not None else ()
         return ("float64", "float32", "float16", *more)
 

@@ -44,7 +44,7 @@ def on_shards(
     where: Any,
     dtype: Any,
 ) -> DTensor:
-    """softmax, or log_softmax where `masked_value` is -inf; ``normalised(rows, axis)`` serves rows that are whole."""
+    """softmax, or log_softmax if `masked_value` is -inf; ``normalised(rows, axis)`` computes unsplit rows."""
     _check_mask(where, x)
     axes = checked(primitives, x, axis, where)
     x = x.redistribute(placements=[Replicate() if one.is_partial() else one for one in x.placements])
@@ -112,7 +112,7 @@ def _reduced(x: torch.Tensor, operation: Any, groups: Groups) -> torch.Tensor:
 
 
 def _sum(x: torch.Tensor, axis: int, groups: Groups) -> torch.Tensor:
-    """Of whole rows. `torch.sum` adds in a cascade; of the loops that Inductor writes nothing is known."""
+    """Sums of whole rows. `torch.sum` adds in a cascade; Inductor's loops give no such guarantee."""
     wide = torch.float64 if compiler.is_compiling() and x.device.type == "cpu" else x.dtype
     return _reduced(x.sum(axis, keepdim=True, dtype=wide).to(x.dtype), dist.ReduceOp.SUM, groups)
 
@@ -235,7 +235,7 @@ def vjp(function: Callable[..., Any], x: DTensor, kwargs: dict[str, Any]) -> tup
 
 
 def jvp(function: Callable[..., Any], x: DTensor, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """Twice by the tape: PyTorch has no forward mode for DTensors. The pullback is linear in its cotangent."""
+    """Reverse mode twice, because PyTorch has no forward mode for DTensors; the pullback is linear in its cotangent."""
     tangent = _like(tangent, x, "tangent")
     with torch.enable_grad():
         leaf = x if x.requires_grad else x.detach().requires_grad_()

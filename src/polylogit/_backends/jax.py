@@ -43,7 +43,7 @@ _Tracer = jax.core.Tracer
 
 
 class _Operation(NamedTuple):
-    """What tells softmax and log_softmax apart."""
+    """The differences between softmax and log_softmax."""
 
     native: Callable[..., Any]
     finished: Callable[[Any, Any], Any]
@@ -192,14 +192,13 @@ def _compute_over(
 
 
 def _sealed(x: Any) -> Any:
-    """`x`, in a form that XLA computes alike wherever it fuses it.
+    """`x`, in a form that XLA computes in the same way wherever it fuses it.
 
-    XLA may fuse the operation that made x into both the maximum and the exponentials. Where that was a product, the
-    compiler contracts it with the subtraction of the maximum into one fused multiply-add, so that x is rounded in one
-    place and not in the other: at 1e10 they differ by hundreds, and the exponential overflows. Adding a zero that is
-    not known to be one lets the product contract with the addition, which rounds it as the product alone does.
-    (``lax.optimization_barrier`` is gone before the CPU compiler fuses, and ``lax.reduce_precision`` to the same
-    precision is removed.)
+    XLA may fuse the operation that made x into both the maximum and the exponentials. If that was a product, the
+    compiler contracts it with the subtraction of the maximum into a fused multiply-add, so x is rounded in one place
+    and not in the other: at 1e10 they differ by hundreds, and the exponential overflows. Adding a zero that the
+    compiler does not know to be zero lets the product contract with the addition instead, which rounds like the product
+    alone.
     """
     return x + lax.stop_gradient(lax.min(lax.abs(x), jnp.zeros((), x.dtype)))
 
@@ -238,7 +237,7 @@ def _check_bound(name: Any) -> None:
 def _compute_across(
     operation: _Operation, x: Any, where: Any, axes: Any, names: tuple[Any, ...], result: Any, working: Any
 ) -> Any:
-    """One maximum and one sum of each row go over the devices, and come back in every derivative."""
+    """Exchange one maximum and one sum for each row over the devices, and again for every derivative."""
     x = _sealed(x.astype(working))
     if where is not None:
         where = jnp.broadcast_to(where, x.shape)
@@ -413,7 +412,7 @@ class JaxBackend(Backend):
     sigmoid = staticmethod(_of_held(sigmoid))
 
     def owns(self, cls: type) -> bool:
-        """Arrays, the tracers of every transformation, and what holds one of these and says so."""
+        """Arrays, the tracers of every transformation, and objects that declare to hold one of these."""
         return issubclass(cls, (_Tracer, jax.Array)) or hasattr(cls, "__jax_array__")
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
@@ -491,7 +490,7 @@ class JaxBackend(Backend):
         return named, functools.partial(jax.tree_util.tree_unflatten, structure)
 
     def from_dlpack(self, x: Any) -> Any:
-        """See `Backend.from_dlpack`; what x64 would narrow is not taken."""
+        """See `Backend.from_dlpack`; an array that would be narrowed without x64 is not shared."""
         made = jax.dlpack.from_dlpack(x)
         return made if jax.dtypes.canonicalize_dtype(made.dtype) == made.dtype else None
 
@@ -527,7 +526,7 @@ class JaxBackend(Backend):
         return (*wide, "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 
     def capabilities(self) -> dict[str, str]:
-        """See `Backend.capabilities`; XLA tells of nothing but the switches that it was given."""
+        """See `Backend.capabilities`; XLA reveals only the flags that it was given."""
         kind = ", ".join(dict.fromkeys(device.device_kind for device in jax.devices()))
         flags = os.environ.get("XLA_FLAGS", "")
         return {"devices": kind, "x64": str(jax.config.jax_enable_x64)} | ({"XLA_FLAGS": flags} if flags else {})

@@ -230,12 +230,13 @@ def _native_or_long(operation: _Operation, x: Any) -> Any:
 
 
 def _sealed(x: Any) -> Any:
-    """`x`, in a form that XLA computes alike wherever it fuses it.
+    """`x`, in a form that XLA computes in the same way wherever it fuses it.
 
-    XLA may fuse the operation that made x into both the maximum and the exponentials. Where that was a product, the
-    compiler contracts it with the subtraction of the maximum into one fused multiply-add, so that x is rounded in one
-    place and not in the other: at 1e10 they differ by hundreds, and the exponential overflows. Adding a zero that is
-    not known to be one lets the product contract with the addition, which rounds it as the product alone does.
+    XLA may fuse the operation that made x into both the maximum and the exponentials. If that was a product, the
+    compiler contracts it with the subtraction of the maximum into a fused multiply-add, so x is rounded in one place
+    and not in the other: at 1e10 they differ by hundreds, and the exponential overflows. Adding a zero that the
+    compiler does not know to be zero lets the product contract with the addition instead, which rounds like the product
+    alone.
     """
     return x + tf.stop_gradient(tf.minimum(tf.abs(x), tf.zeros([], x.dtype)))
 

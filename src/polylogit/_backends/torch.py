@@ -76,7 +76,7 @@ class _Operation(NamedTuple):
     masked: float
 
     def normalised(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        """By the native call, or by the long form where its sums would drift."""
+        """The native call, or the long form if the native sums would drift."""
         return self.long(x, axis) if _is_long(x, axis) else self.native(x, axis)
 
 
@@ -528,7 +528,7 @@ class TorchBackend(Backend):
             raise unknown_dtype("torch", name) from error
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
-        """By ``torch.func.vjp``; of tensors in shards, by the tape."""
+        """By ``torch.func.vjp``; for sharded tensors, by the tape."""
         if (sharded := _SHARDED.get(type(x))) is not None:
             of_shards: tuple[Any, Pullback] = sharded.vjp(function, floating(_Primitives, x), kwargs)
             return of_shards
@@ -540,7 +540,7 @@ class TorchBackend(Backend):
         return y, pullback
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        """By ``torch.func.jvp``, forward mode; of tensors in shards, twice by the tape."""
+        """By ``torch.func.jvp``, forward mode; for sharded tensors, reverse mode twice."""
         x = floating(_Primitives, x)
         if (sharded := _SHARDED.get(type(x))) is not None:
             of_shards: tuple[Any, Any] = sharded.jvp(function, x, tangent, kwargs)
@@ -596,12 +596,12 @@ class TorchBackend(Backend):
         return patched
 
     def prepare(self, device: str | None) -> None:
-        """A cache of Inductor's for each instruction set: code written for wider registers overruns its buffers."""
+        """Use a separate cache of Inductor for each instruction set: code for wider registers overruns its buffers."""
         if narrow := os.environ.get("ATEN_CPU_CAPABILITY"):
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor-{narrow}")
 
     def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
-        """By the tape: ``torch.func`` refuses an ``autograd.Function`` in the old style, and hooks that call NumPy."""
+        """Through the tape: ``torch.func`` refuses old-style ``autograd.Function``, and hooks that call NumPy."""
         leaf = x.detach().requires_grad_()  # in the layout of `x`
         with torch.enable_grad():
             y = function(leaf, **kwargs)
@@ -610,7 +610,7 @@ class TorchBackend(Backend):
         return torch.autograd.grad(y, leaf, self._like(cotangent, y, "cotangent"), materialize_grads=True)[0]
 
     def tape_jvp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
-        """By dual tensors, for the same reason."""
+        """Through dual tensors, for the same reason."""
         from torch.autograd import forward_ad  # loads what few need
 
         with forward_ad.dual_level():
@@ -650,10 +650,7 @@ def _check_values(x: Any) -> None:
 
 
 def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function behind a code object that no other shares.
-
-    Dynamo counts compilations by code object, and refuses after eight, be they of closures that share but their source.
-    """
+    """A wrapper of the function whose code object no other function shares."""
 
     def call(*arguments: Any) -> Any:
         return function(*arguments)

@@ -31,11 +31,11 @@ class Container(Backend):
 
     @abstractmethod
     def axes(self, x: Any, axis: Any) -> Any:
-        """``axis=`` with numbers in the place of names."""
+        """``axis=`` with names replaced by numbers."""
 
     @abstractmethod
     def apply(self, inner: Callable[..., Any], x: Any, others: dict[str, Any]) -> Any:
-        """``inner(values, **others)`` with the labels of `x`; the others are unpacked too, and fit it."""
+        """``inner(values, **others)`` with the labels of `x`; the others are unpacked, too, and must fit it."""
 
     def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
         """See `polylogit.softmax`."""

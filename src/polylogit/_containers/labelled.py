@@ -28,7 +28,7 @@ class XarrayBackend(Container):
     name = "xarray"
 
     def owns(self, cls: type) -> bool:
-        """Its arrays, alone or several in a Dataset."""
+        """xarray's arrays, alone or several in a Dataset."""
         return issubclass(cls, (xr.DataArray, xr.Dataset))
 
     def axes(self, x: Any, axis: Any) -> Any:
@@ -92,7 +92,7 @@ class XarrayBackend(Container):
         return xr.DataArray(host_array(value) if dtype is None else host_array(value).astype(dtype))
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
-        """The values, computed if need be."""
+        """The values, computed if necessary."""
         if isinstance(x, xr.Dataset):
             message = "a Dataset is no single array; pass a variable of it, or its to_dataarray()."
             raise UnsupportedArrayError(message)

@@ -31,12 +31,12 @@ class _Tables(Container):
     numbers: ClassVar[tuple[str, str]]  # how a series is made one of numbers, and a frame
 
     def owns(self, cls: type) -> bool:
-        """Its eager series and frames."""
+        """The library's eager series and frames."""
         native = self.implementation_.to_native_namespace()
         return issubclass(cls, (native.Series, native.DataFrame))
 
     def axes(self, x: Any, axis: Any) -> Any:
-        """The numbers of "index" and "columns"; a series has one dimension, whatever it is called."""
+        """The numbers of "index" and "columns"; a series has one dimension, with any name."""
         if isinstance(axis, (tuple, list)):
             return tuple(self.axes(x, one) for one in axis)
         if not isinstance(axis, str):

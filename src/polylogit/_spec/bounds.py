@@ -61,19 +61,19 @@ def additions(n: int, dtype: Finfo | None = None) -> float:
 
 
 def flushable(dtype: Finfo) -> float:
-    """Values below this may come out as 0."""
+    """Values below this may be flushed to 0."""
     return dtype.flushed * dtype.smallest_normal
 
 
 def gradient_flushable(dtype: Finfo) -> float:
-    """Gradients below this may come out as 0."""
+    """Gradients below this may be flushed to 0."""
     return _FLUSHED_GRADIENTS * dtype.smallest_normal if dtype.flushed else 0.0
 
 
 def allowed(
     bound: Callable[..., Array], exact: Rows | Elements, value: Array, dtype: Finfo, *directions: Array
 ) -> Array:
-    """One of the bounds below; for a storage dtype, that of the dtype it is computed in and one rounding."""
+    """A bound below; for a storage dtype, the bound of the dtype to compute in plus one rounding."""
     if not dtype.computed_in:
         return bound(exact, dtype, *directions)
     return _rounded(bound, exact, value, DTYPES[dtype.computed_in], dtype, *directions)
@@ -132,7 +132,7 @@ def log_softmax(exact: Rows, dtype: Finfo) -> Array:
 
 
 def sigmoid(exact: Elements, dtype: Finfo) -> Array:
-    """``(8 + 2 d)`` ulp, where d is how far a negative logit lies below 0: that of the other of two logits, 0 and x."""
+    """``(8 + 2 d)`` ulp, where d is the distance of a negative logit from 0, the other logit of a softmax of two."""
     return _elements(exact, dtype) * dtype.ulp(exact.probabilities.hi)
 
 
@@ -203,7 +203,7 @@ def through_maximum(exact: Rows, dtype: Finfo, bound: Array, directions: Sequenc
 
 
 def softmax_second(exact: Rows, dtype: Finfo, g: Array, h: Array) -> Array:
-    """As the first derivative, each factor with its own error."""
+    """Like the first derivative, with the error of each factor."""
     weight = 2.0 * _distance(exact, dtype)
     units = _units(exact, dtype)
     sizes = [np.abs(one) + exact.mean_size(one) for one in (g, h)]
@@ -229,7 +229,7 @@ def _slack(exact: Elements, dtype: Finfo, scale: Array) -> Array:
 
 
 def sigmoid_first(exact: Elements, dtype: Finfo, g: Array) -> Array:
-    """``(8 + 2 d)`` ulp where x is at most 0; above, ``eps |g|`` too, since 1 - y cancels."""
+    """``(8 + 2 d)`` ulp if x is at most 0; above, plus ``eps |g|``, because 1 - y cancels."""
     near = _elements(exact, dtype) * np.abs(dtype.ulp(exact.slopes.hi * g))
     return np.asarray(
         np.where(exact.x > 0, np.maximum(near, dtype.eps * np.abs(g)), near) + _slack(exact, dtype, np.abs(g))
@@ -237,7 +237,7 @@ def sigmoid_first(exact: Elements, dtype: Finfo, g: Array) -> Array:
 
 
 def sigmoid_second(exact: Elements, dtype: Finfo, g: Array, h: Array) -> Array:
-    """Relative to the slope, since 1 - 2 y cancels at 0."""
+    """Relative to the slope, because 1 - 2 y cancels at 0."""
     scale = np.abs(g * h)
     near = 4.0 * _elements(exact, dtype) * dtype.eps * exact.slopes.hi * scale
     return np.asarray(np.where(exact.x > 0, near + 4.0 * dtype.eps * scale, near) + _slack(exact, dtype, scale))

@@ -62,7 +62,7 @@ def _or_plainly(plainly: Callable[..., Array]) -> Callable[[Callable[..., DD]], 
 
 
 def _in_blocks(function: Callable[..., DD]) -> Callable[..., DD]:
-    """A function of each element, over large arrays block by block, so that what lies between stays in the cache."""
+    """A function of each element, applied to large arrays block by block, so that temporaries stay in the cache."""
 
     @functools.wraps(function)
     def run(*pairs: DD) -> DD:
@@ -82,7 +82,7 @@ def _in_blocks(function: Callable[..., DD]) -> Callable[..., DD]:
 
 
 def from_float(values: Array) -> DD:
-    """The pair with nothing in its low part."""
+    """The pair with an empty low part."""
     values = np.asarray(values, dtype=np.float64)
     return DD(values, np.zeros_like(values))
 

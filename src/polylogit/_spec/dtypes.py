@@ -65,7 +65,7 @@ class Finfo:
 
     @property
     def wide(self) -> Finfo:
-        """The dtype in which the contract has results of this one computed: float32 at least."""
+        """The dtype in which the contract requires results of this one to be computed: at least float32."""
         wide = DTYPES["float32"] if self.precision < DTYPES["float32"].precision else self
         return replace(wide, in_order=self.in_order)
 
@@ -78,7 +78,7 @@ class Finfo:
         return replace(self, in_order=_HALF_THE_DIGITS)
 
     def ulp(self, values: Array) -> Array:
-        """Spacing of the dtype at each value; that of the subnormals below the smallest normal number, and at 0."""
+        """The spacing of the dtype at each value; below the smallest normal number and at 0, that of subnormals."""
         _, exponent = np.frexp(np.where(np.isfinite(values), values, 1.0))
         exponent = np.clip(np.where(np.equal(values, 0.0), self.minexp, exponent - 1), self.minexp, self.maxexp)
         return np.asarray(np.ldexp(1.0, exponent - (self.precision - 1)))
@@ -134,7 +134,7 @@ def finfo(dtype: Any) -> Finfo | None:
 
 
 def dtypes_named(names: Iterable[Any] | None, *, storage: bool = False) -> tuple[Finfo, ...]:
-    """The facts of dtypes given in any framework's way; for None all that are computed in, with `storage` float8 too.
+    """The facts of dtypes in any framework's spelling; for None all that are computed in, plus float8 with `storage`.
 
     Raises
     ------
@@ -153,5 +153,5 @@ def dtypes_named(names: Iterable[Any] | None, *, storage: bool = False) -> tuple
 
 
 def _spelled(dtype: Any) -> str:
-    """A scalar type such as ``numpy.float32`` by its name, anything else as it prints (``torch.float32``)."""
+    """A scalar type such as ``numpy.float32`` by its name, anything else as it is printed (``torch.float32``)."""
     return getattr(dtype, "__name__", None) or str(dtype)

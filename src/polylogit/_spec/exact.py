@@ -57,7 +57,7 @@ class Rows:
 
     @property
     def distance(self) -> Array:
-        """How far each logit lies below the maximum."""
+        """The distance of each logit from the maximum."""
         return -self.shifted.hi
 
     @functools.cached_property
@@ -66,7 +66,7 @@ class Rows:
 
     @functools.cached_property
     def _others(self) -> DD:
-        """Sum of the exponentials without that of one maximum."""
+        """The sum of the exponentials without that of one maximum."""
         rest = DD(*(part if part is dd.NOTHING else part.copy() for part in self._exponentials))
         for part in rest:
             if part is not dd.NOTHING:
@@ -108,7 +108,7 @@ class Elements:
 
     @property
     def distance(self) -> Array:
-        """How far a negative logit lies below 0."""
+        """The distance of a negative logit from 0."""
         return np.maximum(0.0, -self._x)
 
     @functools.cached_property
@@ -165,10 +165,7 @@ _CACHE = _Cache()
 
 
 def exact(kind: type, x: Array, dtype: Finfo | None = None) -> Any:
-    """`Rows` or `Elements` of these logits, exact enough for a dtype, of which None is the widest.
-
-    They are kept, since operations and checks ask for the same ones.
-    """
+    """`Rows` or `Elements` of these logits, exact enough for a dtype; None means the widest."""
     plain = dtype is not None and dtype.precision <= dd.PLAIN
     key = (kind, plain, x.shape, hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest())
     found = _CACHE.kept.get(key)

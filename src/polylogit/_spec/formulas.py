@@ -32,7 +32,7 @@ def log(x: Array) -> Array:
 
 
 def log_softmax(x: Array, axes: Axes) -> Array:
-    """The logarithm of softmax over these axes together; -inf stays -inf, in rows of nothing else too."""
+    """The logarithm of softmax over these axes jointly; -inf stays -inf, even in rows of only -inf."""
     with np.errstate(all="ignore"):
         top = np.max(x, axis=axes, keepdims=True)
         shifted = x - np.where(np.isfinite(top), top, 0.0)
@@ -41,7 +41,7 @@ def log_softmax(x: Array, axes: Axes) -> Array:
 
 
 def softmax(x: Array, axes: Axes) -> Array:
-    """Softmax over these axes together."""
+    """Softmax over these axes jointly."""
     return exp(log_softmax(x, axes))
 
 

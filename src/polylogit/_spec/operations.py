@@ -79,7 +79,7 @@ class Definition:
 
     @property
     def takes_axis(self) -> bool:
-        """Whether entries are normalised together along an axis."""
+        """Whether entries are normalised jointly along an axis."""
         return self.operation.takes_axis
 
     @property

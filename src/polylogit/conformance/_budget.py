@@ -212,7 +212,7 @@ TABLE: dict[str, dict[str, Any]] = {
 
 
 def check_level(level: str) -> None:
-    """Refuse a level that does not exist."""
+    """Raise an error for a level that does not exist."""
     if level not in LEVELS:
         message = f"level={level!r} does not exist; the levels are {' and '.join(LEVELS)}."
         raise ConformanceError(message)

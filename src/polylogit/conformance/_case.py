@@ -89,7 +89,7 @@ class Setting:
 
     @property
     def conventions(self) -> Mapping[str, str]:
-        """Those that were declared for the implementation; see `polylogit.conformance._conventions`."""
+        """The conventions declared for the implementation; see `polylogit.conformance._conventions`."""
         return self.implementation.conventions
 
     def judged_in(self, dtype: Finfo) -> Finfo:
@@ -98,7 +98,7 @@ class Setting:
 
     @property
     def is_kernel(self) -> bool:
-        """Whether a user's own function is under test, and not a registered backend, which owes the whole contract."""
+        """Whether a user's own function is under test, not a registered backend, which must keep the whole contract."""
         return self.implementation.is_kernel
 
     @functools.cached_property
@@ -111,7 +111,7 @@ class Setting:
         return amount(what, self._words.union(more))
 
     def rng(self, *what: object) -> np.random.Generator:
-        """Random numbers for one purpose."""
+        """A random generator for one purpose."""
         return generator(self.seed, self.operation.takes_axis, self.dtype.name, *what)
 
     def logits(self, shape: tuple[int, ...], *what: object) -> Array:
@@ -123,7 +123,7 @@ class Setting:
         return np.asarray(x)
 
     def padded(self, x: Array) -> Array:
-        """The rows, repeated where each new shape is compiled, so that all lengths come in few and cheap shapes."""
+        """The rows, repeated if each new shape is compiled, so that all lengths come in few and cheap shapes."""
         unit = -(-self.budget("padding") // x.shape[-1])
         return np.resize(x, (-(-len(x) // unit) * unit, x.shape[-1]))
 

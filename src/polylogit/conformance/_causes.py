@@ -101,7 +101,7 @@ def _best(
 def _longer(
     beam: Iterable[tuple[tuple[int, ...], Any, Any]], known: Sequence[Condition], bad: Any, good: Any
 ) -> Iterator[tuple[tuple[int, ...], tuple[Any, Any]]]:
-    """Each of these with one condition more that rules passes out."""
+    """Each of these with one more condition that excludes passes."""
     for chosen, covers, passes in beam:
         both, against = bad & covers, good & passes
         useful = np.flatnonzero((against.sum(-1) < passes.sum()) & (both.sum(-1) >= 2))

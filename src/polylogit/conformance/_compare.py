@@ -156,7 +156,7 @@ def _ratios(expected: Expected, got: Array, bound: Array) -> Array:
 
 
 def _vacuous(expected: Expected) -> bool:
-    """Whether a constant would have passed: then the case shows nothing."""
+    """Whether a constant would have passed, in which case the test proves nothing."""
     high = expected.exact.hi
     if not np.isfinite(high).all():
         return False

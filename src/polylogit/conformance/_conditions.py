@@ -125,7 +125,7 @@ def records(results: Iterable[Result], *, failed: bool) -> Iterator[Record]:
 
 
 def fine_parts(results: Iterable[Result]) -> Iterator[Record]:
-    """The rows of failing cases that are right, as if they were cases that pass."""
+    """The right rows of failing cases, as if they were passing cases."""
     for result, record in zip(results, records(results, failed=False), strict=True):
         fine = result.facts.get("fine", {})
         if fine.get("values") or fine.get("ranges"):
@@ -164,7 +164,7 @@ class Condition:
 
     @property
     def of_rows(self) -> bool:
-        """Whether it speaks of rows or entries, of which a case has several."""
+        """Whether the condition is about rows or entries, of which a case has several."""
         return self.about == "values" or (not self.plain and self.about.partition(" ")[0] not in _WHOLE)
 
 
@@ -217,7 +217,7 @@ def _no_multiple(size: int) -> Callable[[Record], bool]:
 def _thresholds(
     name: str, above: str, below: str, bad: Sequence[Record], good: Sequence[Record]
 ) -> Iterator[Condition]:
-    """A failure is beyond a threshold with its worst; a pass contradicts it with anything beyond. The loosest first."""
+    """Threshold conditions: a failure exceeds one with its worst entry, a pass contradicts it with any."""
     for words, side, sign in ((above, 0, 1.0), (below, 1, -1.0)):
         edges = {record.ranges[name][side] for record in bad if name in record.ranges}
         near = (record.one.get("edges", {}) for record in bad)  # of all that is wrong there, and not the worst alone

@@ -38,7 +38,7 @@ _ROWS: dict[str, Callable[[Definition, int], float]] = {
 
 
 def checked(conventions: Mapping[str, Any] | None) -> dict[str, str]:
-    """The same as text, once each is known.
+    """The conventions as text, after checking that each is known.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def empty_rows(name: str, definition: Definition, conventions: Mapping[str, str]
 
 
 def others(case: Case, x: Array, *, takes_axis: bool) -> Iterator[tuple[str, str]]:
-    """The conventions that a case could be right by: names and values."""
+    """The conventions by which a case could be right: names and values."""
     if not takes_axis:
         return
     ndim = x.ndim

@@ -46,14 +46,14 @@ def facts(setting: Setting, case: Case, found: Comparison) -> dict[str, Any]:
 
 
 def _contiguous(layout: str, shape: tuple[int, ...]) -> bool:
-    """Whether an array of this shape that is laid out so has no gaps, and its entries in the order of the indices."""
+    """Whether an array of this shape and layout has no gaps, with its entries in the order of the indices."""
     if layout in LAYOUTS:
         return bool(LAYOUTS[layout](np.empty(shape, np.float32)).flags.c_contiguous)
     return layout == "contiguous"
 
 
 def _asked(axis: Any, ndim: int) -> dict[str, str]:
-    """Which axis that is: "last", "first", "middle", "several" or "all"; and how it was written."""
+    """The kind of axis ("last", "first", "middle", "several" or "all"), and how it was passed."""
     axes = {
         one % max(ndim, 1) for one in (range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,))
     }
@@ -91,7 +91,7 @@ def _of_rows(seen: Seen, *, failed: bool) -> dict[str, Any]:
 
 
 def _rows_of(inputs: Array, cotangent: Array | None, rows: Any, telling: Array) -> dict[str, Any]:
-    """Classes of values that some of these rows are of; ranges of the numbers of those in which something shows."""
+    """The kinds of values in some of these rows, and ranges of the numbers of the rows in which something shows."""
     both = np.logical_and(rows, telling.any(-1))
     classes = _classes(inputs[rows], None if cotangent is None else cotangent[rows])
     return {
@@ -123,7 +123,7 @@ def _classes(rows: Array, cotangent: Array | None) -> list[str]:
 
 
 def _ranges(rows: Array, cotangent: Array | None, chosen: Array) -> dict[str, list[float]]:
-    """Of the rows' numbers, and of those of the chosen entries."""
+    """The ranges of the rows' numbers, and of those of the chosen entries."""
     if not len(rows):
         return {}
     low, finite = np.isneginf(rows), np.isfinite(rows)
@@ -142,7 +142,7 @@ def _ranges(rows: Array, cotangent: Array | None, chosen: Array) -> dict[str, li
 
 
 def _entries(rows: Array, chosen: Array) -> dict[str, list[float]]:
-    """Of the chosen entries: how far the finite ones are below the maximum of their row, and the logits."""
+    """For the chosen entries: the distance of the finite ones from the maximum of their row, and the logits."""
     finite = np.isfinite(rows)
     known: dict[str, list[float]] = {}
     if (some := chosen & ~np.isnan(rows)).any():

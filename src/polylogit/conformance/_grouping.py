@@ -63,7 +63,7 @@ class Group:
 
     @property
     def headline(self) -> str:
-        """The cause in a line."""
+        """The cause in one line."""
         count = len(self.results)
         if self.finding == CONVENTION:
             said, _, contract = (self.smallest.message or self.smallest.convention).partition("; ")
@@ -143,7 +143,7 @@ def _cases(count: int) -> str:
 
 
 def _size(result: Result) -> tuple[Any, ...]:
-    """Small and plain cases first: few numbers, the plain way to ask for them, the dtype that people read."""
+    """The sort key that puts small and plain cases first: few numbers, a plain call, a common dtype."""
     facts = result.facts
     numbers = facts.get("length", result.length or 1 << 30) * facts.get("rows", 1)
     plain = (facts.get("kind", "values") != "values", facts.get("layout", "contiguous") != "contiguous")
@@ -162,7 +162,7 @@ def _bare(message: str) -> str:
 
 
 def symptom(result: Result) -> str:
-    """What went wrong in words, without the numbers of the case."""
+    """The failure in words, without the numbers of the case."""
     right, got = result.details.get("expected"), result.details.get("got")
     if right is None or got is None:
         if result.message.startswith("raised "):

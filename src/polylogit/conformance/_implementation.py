@@ -111,7 +111,7 @@ class Implementation(Subject):
         return tuple(VIEWS) if strided else ()
 
     def lacks(self, dtype: Finfo) -> str:
-        """Why the framework has no arrays of this dtype here (JAX without x64 has no float64). Empty if it has."""
+        """Why the framework has no arrays of this dtype here (JAX without x64 has no float64); empty if it has."""
         backend, wanted = self.backend, dtype.name
         if wanted not in backend.dtypes():
             return f"{backend.name} has no {wanted} arrays here"
@@ -127,7 +127,7 @@ class Implementation(Subject):
         )
 
     def declines(self, dtype: Finfo) -> str:
-        """Why a universal function cannot take this dtype: it has no loop for it. Empty if it can."""
+        """Why a universal function cannot take this dtype: it has no loop for it; empty if it can."""
         types = getattr(self.function, "types", ()) if self.is_kernel and _is_ufunc(self.function) else ()
         loops = [loop.partition("->")[0] for loop in types]
         if not loops or dtype.dtype.char in loops:
@@ -184,14 +184,14 @@ class Implementation(Subject):
             answer.notes.append("the results of two calls share memory")
 
     def _leave_behind(self, request: Request, which: int) -> None:
-        """Memory of the result's size, given back with something in it that a call must not take for its result."""
+        """Allocate memory of the result's size, fill it and free it, so that a call may receive it as its result."""
         if request.twice and request.x.size:
             left = np.full(request.x.shape, _LEFT[which])
             made = [self.array(left, request.into or request.dtype) for _ in range(_BLOCKS)]
             del made
 
     def _set_up(self, request: Request) -> tuple[Callable[[], Any], list[tuple[str, Any]]]:
-        """The call, ready to be made, and the arrays that it must leave alone."""
+        """The call, ready to be made, and the arrays that it must not change."""
         x = self.array(request.x, request.dtype, request.layout)
         given = [self.array(one, request.dtype, request.directions_layout) for one in request.directions]
         for one in (x, *given):
@@ -217,7 +217,7 @@ class Implementation(Subject):
         return self.call(x, -1)
 
     def _between(self, x: Any) -> Any:
-        """Between a doubling and a halving, which are exact: a compiler may fuse, but the values stay."""
+        """The function between a doubling and a halving, which are exact: a compiler may fuse, but the values stay."""
         return self.call(x + x, -1) * 2.0 * 0.5
 
     def _bits(self, x: Any) -> bytes | None:
@@ -260,7 +260,7 @@ class Implementation(Subject):
             return str(_asarray(raw).dtype)
 
     def ask_in_turn(self, requests: Sequence[Request]) -> tuple[list[Answer], list[int]]:
-        """The answers to several, and those calls of which a later one changed the result, by number."""
+        """The answers to several requests, and the numbers of those calls whose result a later call changed."""
         answers, kept = [], []
         for turn, request in enumerate(requests):
             with self.backend.strict_compilation():
@@ -271,7 +271,7 @@ class Implementation(Subject):
         return answers, [turn for turn, raw, bits in kept if self._bits(raw) != bits]
 
     def ask_at_once(self, requests: Sequence[Request], calls: int) -> list[list[Answer]]:
-        """The different answers of threads that run at once, each with a request that it repeats."""
+        """The different answers of concurrent threads, each of which repeats its own request."""
         made = [self._set_up(request) for request in requests]
         before = [[(name, one, self._bits(one)) for name, one in named] for _, named in made]
         answers: list[list[Answer]] = [[] for _ in requests]
@@ -307,7 +307,7 @@ class Implementation(Subject):
     # --- derivatives -------------------------------------------------------------------------------------------
 
     def derivative(self, kind: str, axis: Any, *, eager: bool) -> Callable[..., Any]:
-        """``derivative(x, *directions, **kwargs)``; compiled whole where its operations would be compiled one by one.
+        """``derivative(x, *directions, **kwargs)``, compiled as a whole if its operations would be compiled one by one.
 
         Parameters
         ----------
@@ -395,7 +395,7 @@ def _same(answer: Answer, known: Answer) -> bool:
 
 @contextlib.contextmanager
 def _handing_over() -> Iterator[None]:
-    """Every line of Python lets another thread go first, however busy the machine is."""
+    """Let another thread run after every line of Python, however busy the machine is."""
 
     def line(_frame: Any, _event: str, _argument: Any) -> Any:
         time.sleep(0)
@@ -411,7 +411,7 @@ def _handing_over() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _switching_often() -> Iterator[None]:
-    """The interpreter changes threads as often as it can: what two calls share is then seen half written."""
+    """Make the interpreter switch threads as often as possible, which exposes state that two calls share."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -491,7 +491,7 @@ def _is_ufunc(function: Any) -> bool:
 
 
 def _parameters(function: Any) -> tuple[str, ...] | None:
-    """Names of the parameters; None for a builtin that does not tell."""
+    """The names of the parameters; None for a builtin that does not reveal them."""
     if _is_ufunc(function):  # what its signature names is the code of a row, output included
         return ("x", "axis") if getattr(function, "signature", None) else ("x",)
     try:

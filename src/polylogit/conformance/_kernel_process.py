@@ -52,7 +52,7 @@ class _Answers:
         self._implementation: Any = None
 
     def answer(self, asked: str, header: dict[str, Any], arrays: list[Array]) -> tuple[dict[str, Any], list[Array]]:
-        """The reply's header and arrays."""
+        """The header and the arrays of the reply."""
         ways: dict[str, Callable[..., Any]] = {
             "backend": self._of_backend,
             "kernel": self._of_kernel,
@@ -65,7 +65,7 @@ class _Answers:
         return found
 
     def _of_backend(self, header: dict[str, Any], _: list[Array]) -> tuple[dict[str, Any], list[Array]]:
-        """The facts of the backend, found out before any code of the kernel's is here."""
+        """The facts about the backend, read before any code of the kernel is loaded."""
         import polylogit
         from polylogit._spec.dtypes import DTYPES
         from polylogit.conformance._implementation import Implementation

@@ -27,7 +27,7 @@ def processor() -> str:
 
 
 def instruction_sets() -> list[str]:
-    """Those that NumPy knows and finds, the least first; ``NPY_DISABLE_CPU_FEATURES`` takes some away."""
+    """The instruction sets that NumPy finds, the weakest first, without those in ``NPY_DISABLE_CPU_FEATURES``."""
     found: Any = np.show_config(mode="dicts")
     known = found.get("SIMD Extensions", {})
     return [*known.get("baseline", []), *known.get("found", [])]

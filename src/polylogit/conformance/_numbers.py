@@ -21,7 +21,7 @@ _FAR = 1e3  # times the spread of a row that its maximum is away from 0: then di
 
 
 def shortest(value: float, dtype: Finfo | None = None) -> str:
-    """The shortest decimal that is this number of the dtype again once it is rounded to it; as Python reads it."""
+    """The shortest decimal that rounds to this number of the dtype, as Python reads it."""
     value = float(value)
     if dtype is None or dtype.precision > 24 or not math.isfinite(value) or dtype.round(value) != value:
         return _plain(value)
@@ -56,7 +56,7 @@ def ulps(right: float, got: float, dtype: Finfo | None) -> float | None:
 
 
 def times(value: float) -> str:
-    """A count or a ratio, for reading alone."""
+    """A count or a ratio, formatted for people."""
     if math.isinf(value) or math.isnan(value):
         return "∞"
     return f"{value:.3g}" if 0.01 <= abs(value) < 1e6 or value == 0 else f"{value:.1e}"

@@ -55,11 +55,11 @@ class RemoteBackend:
     spelling: dict[str, str]
 
     def compilers(self) -> dict[str, None]:
-        """The names of its compilers."""
+        """The names of the backend's compilers."""
         return dict.fromkeys(self.names_of_compilers)
 
     def devices(self) -> tuple[str, ...]:
-        """The devices on which it makes arrays."""
+        """The devices on which the backend creates arrays."""
         return self.names_of_devices
 
     def capabilities(self) -> dict[str, str]:
@@ -134,12 +134,12 @@ class RemoteImplementation(Subject):
         return self._answers("one", [request])[0][0]
 
     def ask_in_turn(self, requests: Sequence[Request]) -> tuple[list[Answer], list[int]]:
-        """The answers to several, and those calls of which a later one changed the result, by number."""
+        """The answers to several requests, and the numbers of those calls whose result a later call changed."""
         answers, reply = self._answers("in turn", requests, len(requests))
         return answers, [int(turn) for turn in reply["changed"]]
 
     def ask_at_once(self, requests: Sequence[Request], calls: int) -> list[list[Answer]]:
-        """The different answers of threads that run at once, each with a request that it repeats."""
+        """The different answers of concurrent threads, each of which repeats its own request."""
         answers, reply = self._answers("at once", requests, None, calls=calls)
         left = iter(answers)
         found = [list(itertools.islice(left, count)) for count in _counts(reply["of"], answers)]
@@ -241,7 +241,7 @@ class _Process:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        """End the process when it is late, whatever the other thread waits for."""
+        """End the process if it is late, whatever the other thread waits for."""
         while not self._done.wait(0.1):
             if time.monotonic() > self._deadline:
                 self._late = True

@@ -54,7 +54,7 @@ class Replayed:
             np.savez(file, allow_pickle=False, **arrays)
 
     def _shaped(self, rows: Any) -> Array:
-        """Rows in the places that their entries have in the logits."""
+        """Rows as an array in the shape of the logits."""
         flat = np.asarray(rows).ravel()
         shaped = np.empty(flat.size, dtype=flat.dtype)
         shaped[self.seen.call["places"].ravel()] = flat

@@ -151,11 +151,11 @@ class Subject(ABC):
 
     @abstractmethod
     def ask_in_turn(self, requests: Sequence[Request]) -> tuple[list[Answer], list[int]]:
-        """The answers to several, and those calls of which a later one changed the result, by number."""
+        """The answers to several requests, and the numbers of those calls whose result a later call changed."""
 
     @abstractmethod
     def ask_at_once(self, requests: Sequence[Request], calls: int) -> list[list[Answer]]:
-        """The different answers of threads that run at once, each with a request that it repeats."""
+        """The different answers of concurrent threads, each of which repeats its own request."""
 
     @abstractmethod
     def ask_changed(self, first: Request, second: Request) -> Answer:
@@ -163,21 +163,21 @@ class Subject(ABC):
 
     @abstractmethod
     def lacks(self, dtype: Finfo) -> str:
-        """Why the framework has no arrays of this dtype here (JAX without x64 has no float64). Empty if it has."""
+        """Why the framework has no arrays of this dtype here (JAX without x64 has no float64); empty if it has."""
 
     def keeps(self, dtype: Finfo) -> bool:
-        """Whether it has."""
+        """Whether the framework has arrays of this dtype."""
         return not self.lacks(dtype)
 
     @abstractmethod
     def declines(self, dtype: Finfo) -> str:
-        """Why a universal function cannot take this dtype: it has no loop for it. Empty if it can."""
+        """Why a universal function cannot take this dtype: it has no loop for it; empty if it can."""
 
     # --- what follows ------------------------------------------------------------------------------------------
 
     @property
     def composed(self) -> bool:
-        """Whether the gradient is that of the steps that the kernel is written in, by the framework's autodiff."""
+        """Whether the gradient comes from the framework's autodiff through the steps of the kernel."""
         return self.is_kernel and self.vjp is None
 
     @property
@@ -203,5 +203,5 @@ class Subject(ABC):
 
 
 def in_dtype(values: Any, dtype: str) -> Array:
-    """A NumPy array of these values in a dtype by name, one of ml_dtypes among them."""
+    """A NumPy array of these values in a dtype given by name, including those of ml_dtypes."""
     return np.asarray(values).astype(DTYPES[dtype].dtype if dtype in DTYPES else dtype)

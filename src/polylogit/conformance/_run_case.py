@@ -120,7 +120,7 @@ def _values(setting: Setting, case: Case) -> Comparison:
 
 
 def _request(setting: Setting, case: Case, x: Array, directions: Sequence[Array] = ()) -> Request:
-    """A case as a request, which is all that an implementation learns of it."""
+    """A case as a request, which is all that an implementation sees of it."""
     return Request(
         x,
         setting.dtype.name,
@@ -139,7 +139,7 @@ def _request(setting: Setting, case: Case, x: Array, directions: Sequence[Array]
 
 
 def compared(setting: Setting, answer: Answer, x: Array, case: Case | None = None, axis: Any = -1) -> Comparison:
-    """An answer for logits `x`, compared with the exact values; a behaviour need not make a case for that."""
+    """Compare an answer for the logits `x` with the exact values, without making a case."""
     case = case or Case("", axis=axis)
     target = case.into or setting.dtype
     bad = unusable(setting, answer, x.shape, target, optional=case.optional)
@@ -158,7 +158,7 @@ def compared(setting: Setting, answer: Answer, x: Array, case: Case | None = Non
 
 
 def _asked(found: Comparison, setting: Setting, case: Case, x: Array, directions: Sequence[Array] = ()) -> None:
-    """Note the call itself, for those who write it down."""
+    """Note the call itself, for reports."""
     if found.seen is None or found.verdict == "passed":
         return
     axis = _axis(setting, axes_meant(case, x.ndim, setting.conventions))
@@ -296,7 +296,7 @@ def _axis(setting: Setting, case: Case) -> Any:
 
 
 def _rows(x: Array, axis: Any) -> Array:
-    """Two-dimensional: the axes normalised together at the end, joined; all others joined before them."""
+    """The array in two dimensions: the normalised axes joined at the end, all others joined before them."""
     if axis is None or x.ndim == 0:
         return x.reshape(1, -1)
     axes = tuple(one % x.ndim for one in (axis if isinstance(axis, tuple) else (axis,)))

@@ -109,7 +109,7 @@ def list_cases(
     among: Sequence[str] | None = None,
     selection: Selection | None = None,
 ) -> Iterator[str]:
-    """The ids of the cases that `run_checks` would run where every dtype that has arrays is served; runs none."""
+    """The ids of the cases that `run_checks` would run if every available dtype is supported; runs none."""
     for setting in _settings(implementation, level, seed, dtypes, among):
         if implementation.keeps(setting.dtype) and not implementation.declines(setting.dtype):
             for name in _checks(setting, checks):
@@ -127,7 +127,7 @@ def count_cases(
     checks: Sequence[str] | None = None,
     selection: Selection | None = None,
 ) -> dict[str, int]:
-    """How many cases each operation has in each dtype, as ``"softmax float32"``, if it is served; none is run."""
+    """The number of cases for each operation and dtype, as ``"softmax float32"``, if supported; runs none."""
     asked, counts = selection or Selection(), Counter[str]()
     for implementation in implementations:
         for setting in _settings(implementation, level, seed, dtypes, None):

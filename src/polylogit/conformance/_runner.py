@@ -106,7 +106,7 @@ class Job:
 
     @property
     def remaining(self) -> float:
-        """Seconds that the dtypes left would take if they were like those begun."""
+        """The estimated seconds for the remaining dtypes, if they take as long as those already begun."""
         return (time.monotonic() - self._ready) * len(self.dtypes) / max(1, len(_ORDER) - len(self.dtypes))
 
     def is_news(self, kind: str) -> bool:
@@ -125,12 +125,12 @@ class Job:
 
 
 def time_limit(level: str) -> float:
-    """Seconds of silence after which a process is ended; ``POLYLOGIT_TIME_LIMIT`` overrides it."""
+    """The seconds of silence after which a process is ended; ``POLYLOGIT_TIME_LIMIT`` overrides them."""
     return float(os.environ.get("POLYLOGIT_TIME_LIMIT", _SILENCE[level]))
 
 
 def cores() -> int:
-    """How many processes run at once."""
+    """The number of processes to run at once."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

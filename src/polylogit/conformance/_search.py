@@ -58,7 +58,7 @@ def searched(setting: Setting, max_examples: int) -> Iterator[Result]:
 
 
 def replayed(setting: Setting, case: str, watch: list[tuple[Setting, Comparison]] | None = None) -> Result:
-    """The result that has this case in its id: one call, or a whole search that found nothing."""
+    """The result of the case in an id: one call, or a whole search that found nothing."""
     if whole := _TRIES.fullmatch(case):
         return _search(setting, whole[2], int(whole[1]))
     found = _answered(setting, Call.of(case))
@@ -103,7 +103,7 @@ def _search(setting: Setting, kind: str, max_examples: int) -> Result:
 
 
 def _plainer(call: Call, fails: Callable[[Call], bool]) -> Call:
-    """Each logit as near to 0 as it fails still; hypothesis does not leave the list that it drew one from."""
+    """Move each logit as near to 0 as it still fails, because hypothesis stays within the list it drew from."""
     for index in range(min(call.x.size, _PLAINER)):
         value = float(call.x.flat[index])
         size = min(abs(value), 2.0**60) if value == value else 2.0**60

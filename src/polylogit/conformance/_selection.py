@@ -65,7 +65,7 @@ class Selection:
                 raise ConformanceError(message)
 
     def wants(self, check: str, case: Case, identifier: str) -> bool:
-        """Whether a case is to be run."""
+        """Whether a case should run."""
         if self.after:
             self.after = "" if identifier == self.after else self.after
             return False
@@ -77,7 +77,7 @@ class Selection:
         return not why
 
     def why_not(self, check: str, case: Case, identifier: str) -> str:
-        """Which option leaves a case out; empty for none."""
+        """The option that leaves a case out; empty for none."""
         names = (check, check.replace(" ", "-"), "/".join(identifier.partition("@")[0].split("/")[2:]), identifier)
         if self.only and not _matches(names, self.only):
             return "only"
@@ -89,7 +89,7 @@ class Selection:
 
     @property
     def spent(self) -> bool:
-        """Whether the time is over."""
+        """Whether the time is up."""
         return self.budget is not None and time.monotonic() - self._start > self.budget
 
 

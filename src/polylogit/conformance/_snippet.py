@@ -42,7 +42,7 @@ _LAID_OUT = {
 
 
 def list_code(values: Array, dtype: Finfo | None = None) -> str:
-    """Nested lists that hold these numbers exactly; what repeats is written once: ``[-inf] * 64 + [0]``."""
+    """Nested lists that hold exactly these numbers, with repetitions written once: ``[-inf] * 64 + [0]``."""
     if values.ndim == 0:
         return str(bool(values)) if values.dtype == bool else shortest(float(values), dtype)
     parts: list[str] = []
@@ -61,7 +61,7 @@ def list_code(values: Array, dtype: Finfo | None = None) -> str:
 
 
 def _folded(code: str) -> str:
-    """Nested lists too long for a line, one of the innermost ones on each."""
+    """Nested lists too long for a line, with one innermost list per line."""
     return code if len(code) <= _LINE else code.replace("], [", "],\n    [").replace("] + [[", "] + [\n    [")
 
 

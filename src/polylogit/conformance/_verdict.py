@@ -24,7 +24,7 @@ _LISTED = 20  # groups of a summary
 
 
 def counted(count: int, noun: str) -> str:
-    """A number and its noun."""
+    """A number with its noun."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 

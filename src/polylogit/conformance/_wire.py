@@ -40,7 +40,7 @@ _dumps, _loads, _tobytes, _frombuffer = json.dumps, json.loads, np.ndarray.tobyt
 
 
 class BrokenFrameError(Exception):
-    """What came is no frame."""
+    """The bytes that arrived are no frame."""
 
 
 def send(stream: Any, header: Any, arrays: Sequence[Array] = ()) -> None:
@@ -141,7 +141,7 @@ def answer_of(plain: dict[str, Any], arrays: list[Array]) -> Answer:
 
 
 def error_as_plain(error: BaseException) -> dict[str, Any]:
-    """An exception as its type, what that is derived from, and its text."""
+    """An exception as its type, the base classes of the type, and its text."""
     try:
         text = str(error)[:_SAID]
     except Exception:  # noqa: BLE001  it cannot even say what it is
@@ -151,7 +151,7 @@ def error_as_plain(error: BaseException) -> dict[str, Any]:
 
 
 def error_of(plain: dict[str, Any]) -> Exception:
-    """An exception that is what that one was, as far as Python's own types go."""
+    """An exception of the same type, as far as it is one of Python's own."""
     known = (getattr(builtins, str(name), None) for name in plain["of"])
     base = next((one for one in known if isinstance(one, type) and issubclass(one, Exception)), RuntimeError)
     text, name = str(plain["text"]), str(plain["type"])

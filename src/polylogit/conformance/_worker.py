@@ -149,7 +149,7 @@ def _keep_to_oneself() -> None:
 
 
 def _next(send: Callable[..., None]) -> tuple[str, str] | None:
-    """The dtype to run next, and the id of the case after which to go on in it; None at the end."""
+    """The dtype to run next, and the id of the case to continue after; None at the end."""
     send("next")
     dtype, _, after = sys.stdin.readline().strip().partition(" ")
     return (dtype, after) if dtype else None

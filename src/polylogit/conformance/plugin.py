@@ -59,7 +59,7 @@ def polylogit_backend(request: pytest.FixtureRequest) -> Any:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """The kit's items, where its own package is being collected and something was named to be checked."""
+    """Collect the kit's items, if its own package is collected and a target was named."""
     config = parent.config
     wanted = config.getoption("--polylogit-backend") or config.getoption("--polylogit-implementation")
     if wanted and file_path == Path(__file__).with_name("__init__.py"):
@@ -72,7 +72,7 @@ class _Kit(pytest.File):
     """One item for each subject, operation, check and dtype."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Names alone; nothing is imported but the kit."""
+        """Only names; imports nothing but the kit."""
         from polylogit._spec.dtypes import dtypes_named
         from polylogit.conformance._checks import CHECKS
 
@@ -100,7 +100,7 @@ class _Check(pytest.Item):
         self.add_marker(pytest.mark.polylogit(*what[2:]))
 
     def runtest(self) -> None:
-        """Run it; skipped where nothing applies."""
+        """Run the check; skip if no case applies."""
         from polylogit.conformance import _xfail
         from polylogit.conformance._implementation import implementation_of
         from polylogit.conformance._results import BAD, Results
@@ -134,4 +134,4 @@ class _Check(pytest.Item):
 
 
 class _FailedError(Exception):
-    """Carries what failed."""
+    """Carries the failures of an item."""

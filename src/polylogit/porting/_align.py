@@ -134,7 +134,7 @@ class _Matches:
         self._taken: set[str] = set()
 
     def match(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Take the pairs of which both sides are there and still free."""
+        """Add the pairs whose two sides exist and are still unmatched."""
         for name, other in pairs:
             if name in self.left and other in self.right and name not in self.pairs and other not in self._taken:
                 self.pairs[name] = other
@@ -241,7 +241,7 @@ def _match_softmax_by_part(found: _Matches) -> None:
 
 
 def _entry(found: _Matches, part: str) -> str:
-    """The candidate's name for a part that returns a tuple."""
+    """The candidate's name for a module that returns a tuple."""
     return split(found.pairs.get(f"{part}[0]", part))[0]
 
 
@@ -297,12 +297,12 @@ def _without_first(name: str) -> str:
 
 
 def _spelled(name: str) -> str:
-    """Parts that are listed may be ``h_0`` or ``h.0``, and paths ``h/0``; one side may return a tuple of one."""
+    """Spelling variants: list entries may be ``h_0`` or ``h.0``, paths ``h/0``; one side may return a tuple of one."""
     return re.sub(r"_(?=\d+(\W|$))", ".", _without_first(name).replace("/", "."))
 
 
 def _match_prefixed(found: _Matches) -> None:
-    """One side may have its model within another, as ``bert.encoder`` against ``encoder``."""
+    """Match if one side has its model inside another, such as ``bert.encoder`` against ``encoder``."""
     for rest, flip in ((found.right_over(), False), (found.left_over(), True)):
         over = [name for name in rest if not is_aside(name)]
         roots = {name.partition(".")[0] for name in over if "." in name and not name.startswith("output")}
@@ -335,7 +335,7 @@ def _match_outputs(found: _Matches) -> None:
 
 
 def _match_by_order(found: _Matches) -> None:
-    """Where few names agree, what lies between two matches, if it has the same shapes in the same order."""
+    """If few names agree, match activations between two matches if they have the same shapes in the same order."""
     mine, theirs = (_parts(side) for side in (found.left, found.right))
     agreed = sum(name in found.pairs for name in mine)
     if 2 * agreed >= min(len(mine), len(theirs)):
@@ -366,7 +366,7 @@ def _parts(side: _Side) -> list[str]:
 
 
 def _between(parts: list[str], anchors: list[str], side: _Side) -> list[list[str]]:
-    """The parts before, between and after the anchors."""
+    """The segments before, between and after the anchors."""
     runs: list[list[str]] = [[]]
     for name in side:
         if name in anchors:

@@ -32,7 +32,7 @@ __all__ = ["Called", "as_numpy", "backend_of", "call"]
 
 
 def backend_of(array: Any) -> Backend:
-    """The backend that owns an array; NumPy's for anything that none owns."""
+    """The backend that owns an array; NumPy's if none does."""
     try:
         return registry.get_backend(array)
     except PolylogitError:
@@ -59,10 +59,7 @@ def exact(array: Any, what: str) -> Array:
 
 
 class Called:
-    """A callable, its inputs in the framework that it took, and its output.
-
-    After `differentiate`, `gradient` is that with respect to the first input of floating-point numbers.
-    """
+    """A callable, its inputs in the framework that it accepted, and its output."""
 
     def __init__(self, function: Callable[..., Any], arguments: list[Any], keywords: dict[str, Any]) -> None:
         self.function, self.arguments, self.keywords = function, arguments, keywords
@@ -81,14 +78,14 @@ class Called:
         return self.arguments[place] if isinstance(place, int) else self.keywords[str(place)]
 
     def value(self, x: Any) -> Any:
-        """The last activation as a function of the first input of floating-point numbers alone."""
+        """The last activation as a function of only the first floating-point input."""
         function = self.function.outputs if isinstance(self.function, Recorder) else self.function
         place = self._place
         arguments = [x if index == place else value for index, value in enumerate(self.arguments)]
         return _last(function(*arguments, **{key: x if key == place else it for key, it in self.keywords.items()}))
 
     def differentiate(self, cotangent: Any, what: str) -> None:
-        """Find the gradient of ``sum(output * cotangent)`` with respect to that input."""
+        """Compute the gradient of ``sum(output * cotangent)`` with respect to that input."""
         if self._place is None:
             message = (
                 f"{what} has no input of floating-point numbers to differentiate with respect to. Pass one, for "
@@ -112,7 +109,7 @@ class Called:
             self.gradient = np.zeros_like(as_numpy(x, what))
 
     def slopes(self, gradient: Array, cotangent: Array) -> tuple[Array, Array]:
-        """Directional derivatives in 8 directions, by central differences and as the gradient claims them."""
+        """Directional derivatives in 8 directions, by central differences and according to the gradient."""
         x = as_numpy(self._input, "inputs=")
         backend = backend_of(self._input)
         rng = np.random.default_rng(0)
@@ -180,7 +177,7 @@ def _in_framework(value: Any, framework: str | None) -> Any:
 
 
 def _frameworks(function: Any) -> Iterator[str | None]:
-    """The frameworks to try, the likeliest first; None is the inputs as they were given."""
+    """The frameworks to try, the likeliest first; None stands for the unchanged inputs."""
     found = list(dict.fromkeys(_traces(function)))
     if len(found) == 1:
         yield found[0]
@@ -191,7 +188,7 @@ def _frameworks(function: Any) -> Iterator[str | None]:
 
 
 def _roots() -> dict[str, str]:
-    """Top-level package -> its framework; not for NumPy, which code for every framework uses."""
+    """Top-level package -> its framework; without NumPy, which code for every framework uses."""
     known = (one for one in registry.SPECIFICATIONS.values() if one.name != "numpy")
     loaded = {root: library.framework() for root, library in LIBRARIES.items() if root in sys.modules}
     return {root: one.name for one in known for root in one.roots} | {root: it for root, it in loaded.items() if it}
@@ -202,7 +199,7 @@ def _root(module: Any) -> str:
 
 
 def _traces(function: Any, depth: int = 0) -> Iterator[str]:
-    """The frameworks that a callable's class, or the names it uses, lead to."""
+    """The frameworks that a callable's class, or the names it uses, refer to."""
     if isinstance(function, functools.partial):
         function = function.func
     if isinstance(function, Recorder):

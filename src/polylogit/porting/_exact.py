@@ -33,7 +33,7 @@ BRIEF = 120
 
 
 class NoRunError(Exception):
-    """Why there is no run that would say what rounding does, in a few words."""
+    """Why there is no run to measure the rounding error, in a few words."""
 
 
 def again(called: Called, dtype: str) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _cast(value: Any, dtype: str) -> Any:
 
 
 def perturbed(called: Called, runs: int = 2) -> list[dict[str, Any]]:
-    """The activations with weights and inputs moved by an ulp at random; `NoRunError` where nothing can be moved."""
+    """The activations with weights and inputs perturbed by an ulp; `NoRunError` if nothing can be perturbed."""
     rng = np.random.default_rng(0)
     model: Any = called.function.model if isinstance(called.function, Recorder) else called.function
     movable = hasattr(model, "get_weights") and hasattr(model, "set_weights")
@@ -260,10 +260,7 @@ def _bounded(values: Array, most: float) -> Array:
 
 
 def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[Noise | None, str]:
-    """The noise of two callables' activations, from the run of whichever can be made over, and a sentence of it.
-
-    Where neither can, there is no noise, and the sentence says why.
-    """
+    """The noise of two callables' activations, from a run of the one that can be converted, and a sentence about it."""
     narrow = narrow_of(sides[1]) if not narrow_of(sides[0]) else ""
     reasons = []
     for side, words in enumerate(SIDES):
@@ -292,7 +289,7 @@ def _measured(noise: Noise) -> tuple[Noise, str]:
 
 
 def narrow_of(activations: Mapping[str, Any]) -> str:
-    """The 16-bit dtype that half of the activations or more have; empty where most are wider."""
+    """The 16-bit dtype of at least half of the activations; empty if most are wider."""
     names = [str(backend_of(one).dtype_name(one)) for one in activations.values() if _is_floating(one)]
     few = [name for name in names if DTYPES[name].dtype.itemsize == 2]
     return max(set(few), key=few.count) if few and 2 * len(few) >= len(names) else ""

@@ -23,7 +23,7 @@ RELATIVE_TO = {"": "", "relative": "of the value", "log": "of 1 + |value|", "sca
 
 
 class Figure(NamedTuple):
-    """How many times what rounding does."""
+    """A multiple of a unit."""
 
     value: float
     unit: str  # "times rounding" as it was measured, "bounds" of the operation, or "ulp" of the coarser dtype
@@ -54,14 +54,14 @@ def difference(one: Activation) -> str:
 
 
 def number(value: float, digits: int = 2) -> str:
-    """So many digits."""
+    """A number with a few digits."""
     if math.isnan(value):
         return "NaN"
     return f"{value:.{digits}g}" if math.isfinite(value) else "∞" if value > 0 else "-∞"
 
 
 def times(value: float) -> str:
-    """Two digits, whole from ten on and without an exponent as long as it can be read."""
+    """A multiple with two digits, whole from ten on, without an exponent while it is readable."""
     if not math.isfinite(value) or value < 10:
         return number(value)
     whole = float(f"{value:.1e}")

@@ -81,7 +81,7 @@ class Format(NamedTuple):
 
 
 def _needed(module: str, extra: str) -> Any:
-    """A library, or an error that says how to get it."""
+    """Import a library, or raise an error that says how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -149,7 +149,7 @@ def _safetensors(path: Path) -> Arrays:
 
 
 def _in_order(path: Path, names: list[str]) -> list[str]:
-    """As the metadata say, or by the place of the data in the file, which the format's writers sort by dtype."""
+    """The names in the order of the metadata, or of the data in the file, which the format's writers sort by dtype."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -221,7 +221,7 @@ def _keras(path: Path) -> Any:
 
 
 class _Session:
-    """A model that a runtime computes, as a callable of positional inputs or of inputs by name."""
+    """A model in a runtime, as a callable of positional or named inputs."""
 
     def __init__(self, inputs: dict[str, str], run: Callable[[dict[str, Array]], dict[str, Any]]) -> None:
         self._inputs, self._run = inputs, run
@@ -275,7 +275,7 @@ def _tflite(path: Path) -> Any:
 
 
 def _names_before_conversion(interpreter: Any) -> dict[int, str]:
-    """What inputs and outputs were called in the model that was converted, by index; nothing without a signature."""
+    """The original names of the inputs and outputs of a converted model, by index; empty without a signature."""
     if len(interpreter.get_signature_list()) != 1:
         return {}
     signature = interpreter.get_signature_runner()
@@ -284,7 +284,7 @@ def _names_before_conversion(interpreter: Any) -> dict[int, str]:
 
 
 def _interpreter() -> Any:
-    """The small runtime, or TensorFlow's own."""
+    """The small runtime, or TensorFlow's interpreter."""
     try:
         return importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:

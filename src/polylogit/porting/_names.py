@@ -26,7 +26,7 @@ def is_aside(name: str) -> bool:
 
 
 def split(name: str) -> tuple[str, str]:
-    """A part's path, and what follows it."""
+    """The path of a module, and the rest of the name."""
     place = _SUFFIX.search(name)
     return (name[: place.start()], name[place.start() :]) if place else (name, "")
 
@@ -48,5 +48,5 @@ def is_output(name: str) -> bool:
 
 
 def is_tap_or_output(name: str) -> bool:
-    """Whether this is of no part of the model."""
+    """Whether this belongs to no module."""
     return bool(operation_of(name)) or is_output(name)

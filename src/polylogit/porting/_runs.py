@@ -36,7 +36,7 @@ MOVED = 2
 
 
 class FailedError(Exception):
-    """A model raised under a watcher."""
+    """A model raised an error under a watcher."""
 
     def __init__(self, watcher: Trace | Substitution, error: Exception) -> None:
         super().__init__(f"{type(error).__name__}: {error}")
@@ -44,7 +44,7 @@ class FailedError(Exception):
 
 
 class Runs:
-    """The reference and the candidate, each with its inputs, called as often as there is something to see."""
+    """The reference and the candidate with their inputs, run as often as necessary."""
 
     def __init__(self, models: tuple[Any, Any], inputs: tuple[Any, Any]) -> None:
         self.models, self.inputs = models, inputs
@@ -122,7 +122,7 @@ class PointNoise:
         self.how, self._runs, self._base, self._side = how, runs, base, side
 
     def at(self, point: Point, names: tuple[str, str], pair: tuple[Array, Array]) -> Noise:
-        """Of the pair that is seen there; what no run has computed otherwise is exact."""
+        """The noise of the pair observed there; exact if no run computed it otherwise."""
         name, own = names[self._side], pair[self._side]
         runs = [{name: one.get(point, own)} for one in self._runs]
         return Noise(self.how, runs, None if self._base is None else {name: self._base.get(point, own)}, self._side)

@@ -58,12 +58,12 @@ class Call:
 
     @property
     def described(self) -> Described:
-        """As matching takes it."""
+        """The description of the call for matching."""
         return Described(self.name, self.kind, self.shape, self.parent, self.weights, self.leaf)
 
 
 class Softmax(NamedTuple):
-    """What went into and came out of one softmax, log_softmax or sigmoid."""
+    """The input and output of one softmax, log_softmax or sigmoid call."""
 
     call: int | None  # the call of the trace within which it was computed, as far as that is known
     operation: str
@@ -188,7 +188,7 @@ def _merges(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:
 
 
 class Trace:
-    """Keeps what goes into each call and what comes out; with `keep` false, the shapes alone."""
+    """Keeps the inputs and outputs of each call; with `keep` false, only their shapes."""
 
     def __init__(self, *, keep: bool) -> None:
         self.keep = keep
@@ -290,7 +290,7 @@ class Substitution:
 
     @property
     def under_way(self) -> int | None:
-        """The innermost call that has a counterpart and has not returned."""
+        """The innermost call with a counterpart that has not returned yet."""
         return next((place for place, _ in reversed(self._open) if place is not None), None)
 
     def enter(
@@ -344,7 +344,7 @@ class Substitution:
         return None
 
     def _exchanged(self, at: Point, structure: Any) -> Any:
-        """The structure with the trace's values; the own ones are kept."""
+        """The structure with the trace's values; keeps the model's own."""
         call = self.trace.calls[at.call]
         theirs: dict[str, Array] = getattr(call, at.side)
         own = dict(_leaves(structure))
@@ -394,7 +394,7 @@ def _paired(own: Mapping[str, Array], theirs: Mapping[str, Array], *, integers: 
 
 
 def nudged(values: Array, seed: int) -> Array:
-    """Floating-point values, each a rounding error of its dtype away."""
+    """Floating-point values, each moved by a rounding error of its dtype."""
     precision = finfo(values.dtype.name)
     if precision is None:
         return values

@@ -102,7 +102,7 @@ class Node:
         self.open |= unfold
 
     def _join(self) -> None:
-        """Take a container's only part, if it is one itself, for itself: "model.layers" and not one in the other."""
+        """Merge a container with its only part if that is a container, too: "model.layers" as one entry."""
         while len(self.parts) == 1 and self.row is None and not self.reason and self.path:
             (part,) = self.parts.values()
             if not part.parts:

@@ -29,7 +29,7 @@ _patching = threading.RLock()
 
 
 class Part(NamedTuple):
-    """A module while it is called."""
+    """A module during a call."""
 
     name: str  # the path, with dots; empty for the model itself
     module: Any
@@ -44,11 +44,11 @@ class Watcher(Protocol):
     def enter(
         self, part: Part, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments to call with."""
+        """Return the arguments for the call."""
         ...
 
     def leave(self, output: Any) -> Any:
-        """The output to go on with."""
+        """Return the output to continue with."""
 
     def softmax(self, operation: str, scores: Any, weights: Any) -> None:
         """Receive the input and output of a softmax, log_softmax or sigmoid call, inside or outside modules."""
@@ -94,7 +94,7 @@ class Watched(NamedTuple):
 
 
 def watched(side: Any) -> Watched:
-    """How a model, a recorder of one, or a function that calls one is watched."""
+    """The watched form of a model, a recorder of one, or a function that calls one."""
     model = _model_of(side)
     if isinstance(side, Recorder):
         side = side.output  # a recording of its own is of no use here
@@ -334,7 +334,7 @@ def _floats(tree: Any) -> list[tuple[Any, Any]]:
 
 @contextlib.contextmanager
 def _linen_calls(watcher: Watcher) -> Iterator[None]:
-    """Whatever Linen module is applied within the block, by whom."""
+    """Observe every Linen module that is applied within the block, whoever applies it."""
     from flax import linen
 
     def weights(module: Any) -> list[tuple[Any, Any]]:

@@ -32,5 +32,5 @@ class Written(abc.ABC):
         write_whole(path, json.dumps(plain_json(self._as_dict()), indent=2, allow_nan=False) + "\n")
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one self-contained page to look at; the file appears whole or not at all."""
+        """Write one self-contained HTML page; the file is written completely or not at all."""
         write_whole(path, self._page())

@@ -71,7 +71,7 @@ def _known_dtype(given: Any) -> AnyDType:
 
 
 def as_dtype(given: Any) -> AnyDType:
-    """`given`, a dtype of NumPy or ml_dtypes, their scalar type or a name, as a dtype; not yet checked for its kind."""
+    """`given` (a NumPy or ml_dtypes dtype, a scalar type or a name) as a dtype; its kind is not checked yet."""
     with contextlib.suppress(TypeError):
         return _known_dtype(given)
     if isinstance(given, str) and given.startswith(("bfloat16", "float8", "float6", "float4", "int4", "uint4")):
@@ -89,7 +89,7 @@ def as_dtype(given: Any) -> AnyDType:
 
 
 def work_dtype(given: AnyDType, result: AnyDType) -> AnyDType:
-    """In which dtype to compute: the wider of the two, float32 at least."""
+    """The dtype to compute in: the wider of the two, at least float32."""
     work = _FLOAT32
     for dtype in (given, result):
         if kind_of(dtype) != "floating":
@@ -100,7 +100,7 @@ def work_dtype(given: AnyDType, result: AnyDType) -> AnyDType:
 
 
 def _mask(where: Any, shape: tuple[int, ...]) -> AnyArray | None:
-    """`where` as a bool array of the logits' shape, without a copy."""
+    """`where` as a boolean array in the shape of the logits, without a copy."""
     if where is None:
         return None
     mask = host_array(where)
@@ -123,7 +123,7 @@ def _wrap(x: Any, result: AnyArray) -> Any:
 
 
 def check_type(cls: type) -> None:
-    """Refuse the array types of NumPy itself that would lose their meaning here."""
+    """Raise an error for NumPy's own array types that would lose their meaning."""
     for base in cls.__mro__:
         if base.__module__.startswith("numpy") and (reason := _MEANINGFUL.get(base.__name__)):
             message = f"a {cls.__module__}.{cls.__qualname__} is not served: {reason}."
@@ -134,12 +134,7 @@ def check_type(cls: type) -> None:
 
 
 class _Problem:
-    """An operation at a point: its arguments checked, its value, and its derivatives.
-
-    With p the probabilities kept from the forward, softmax's Jacobian is diag(p) - p p', which is symmetric;
-    log_softmax's is I - 1 p'; sigmoid's is p (1 - p). The second derivative of <g, f(x)> is a Hessian, symmetric too,
-    so that its pullback is its derivative along a direction.
-    """
+    """An operation at a point: its checked arguments, its value, and its derivatives."""
 
     def __init__(self, operation: str, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> None:
         self.operation = operation
@@ -192,7 +187,7 @@ class _Problem:
     def forward(
         self, kept: AnyArray | None = None, tangent: AnyArray | None = None, out: AnyArray | None = None
     ) -> AnyArray:
-        """The value and, into `kept`, what `pull` needs or the derivative along a tangent."""
+        """Compute the value and, into `kept`, the values that `pull` needs or the derivative along a tangent."""
         if out is None:
             out = np.empty_like(self.array, dtype=self.result)
         path = self._path(self.operation, *(one.dtype for one in (self.array, out, kept, tangent) if one is not None))
@@ -236,7 +231,7 @@ class _Problem:
         return tangent if self.over is None else divided(tangent, self.over, self.work)
 
     def prepare_second(self) -> None:
-        """Keep what `second` needs of the argument, which its owner may write to."""
+        """Copy the argument for `second`, because its owner may write to it."""
         if keeps := _DERIVATIVES[self.operation].keeps:
             self.slope = keeps(self.array, self.work)
 
@@ -314,7 +309,7 @@ class NumpyBackend(Backend):
 
     @property
     def engine(self) -> str:
-        """What computes: an instruction set of the kernels in C, or "pure" and the reason."""
+        """The code that computes: an instruction set of the kernels in C, or "pure" with the reason."""
         return compiled.engine()
 
     def owns(self, cls: type) -> bool:
@@ -325,7 +320,7 @@ class NumpyBackend(Backend):
         return True
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
-        """For plain arrays the extension's own function, so that a small one costs one call."""
+        """For plain arrays the extension's own function, so that a small array costs a single call."""
         direct = compiled.implementation(operation) if cls is np.ndarray else None
         return direct or super().implementation(operation, cls)
 
@@ -350,7 +345,7 @@ class NumpyBackend(Backend):
     # --- arrays in and out -------------------------------------------------------------------------------------
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        """A number, a nested sequence or an array as an array; a dtype of ml_dtypes by its name."""
+        """A number, a nested sequence or an array as an array; dtypes of ml_dtypes are given by name."""
         if device not in (None, "cpu"):
             message = (
                 f'device={device!r} was given; NumPy arrays live in the host\'s memory. Pass "cpu" or leave it out.'
@@ -365,7 +360,7 @@ class NumpyBackend(Backend):
         return array if dtype is None else array.astype(as_dtype(dtype), copy=False)
 
     def number(self, value: Any) -> Any:
-        """A NumPy scalar, of which the result is one, as of every universal function."""
+        """A NumPy scalar, so that the result is a scalar, too, as with every universal function."""
         return self.asarray(value)[()]
 
     def to_numpy(self, x: Any) -> AnyArray:
@@ -383,7 +378,7 @@ class NumpyBackend(Backend):
         return Loan(np.asarray(x), False, False)
 
     def refuses(self, array: AnyArray) -> str:
-        """See `Backend.refuses`; NumPy takes any memory."""
+        """See `Backend.refuses`; NumPy accepts any memory."""
         return ""
 
     def adopt(self, array: AnyArray) -> Any:

@@ -65,7 +65,7 @@ _pure = False  # whether the kernels were told to leave everything to the pure p
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """The instruction sets of this processor that the kernels are compiled for, the slowest first; none without them.
+    """The instruction sets of this processor for which there are kernels, the slowest first; empty if none.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def engine() -> str:
-    """What serves NumPy's arrays: an instruction set of the kernels in C, or "pure" with the reason.
+    """The code for NumPy arrays: an instruction set of the kernels in C, or "pure" with the reason.
 
     Examples
     --------
@@ -95,10 +95,7 @@ def engine() -> str:
 
 @contextlib.contextmanager
 def use(name: str) -> Iterator[None]:
-    """Within the block, compute with this instruction set, one of `instruction_sets`, or with "pure".
-
-    For tests and measurements; it holds for the whole process. The environment variable ``POLYLOGIT_NUMPY_ENGINE`` does
-    the same from the beginning.
+    """Compute with this instruction set, one of `instruction_sets`, or with "pure", within the block.
 
     Examples
     --------
@@ -134,7 +131,7 @@ if asked := os.environ.get("POLYLOGIT_NUMPY_ENGINE"):
 
 
 def _limit(count: int | None = None) -> None:
-    """Have the extension serve in one call what needs neither threads nor the pure path."""
+    """Set the size up to which the extension handles a call alone, without threads and the pure path."""
     if _kernels is not None:
         count = threads.get_num_threads() if count is None else count
         _kernels.serve_up_to(-1 if _pure else sys.maxsize if count == 1 else _TO_SHARE)
@@ -150,13 +147,13 @@ def set_up(softmax: Any, log_softmax: Any, sigmoid: Any) -> None:
 
 
 def implementation(operation: str) -> Callable[..., Any] | None:
-    """The extension's function for plain arrays, which leaves all others to those of `set_up`; None without it."""
+    """The extension's function for plain arrays, which leaves others to those of `set_up`; None without it."""
     function: Callable[..., Any] | None = getattr(_kernels, operation, None)
     return function
 
 
 def serves(operation: str, work: AnyDType, *dtypes: AnyDType) -> bool:
-    """Whether the kernels have the operation or product, compute in the dtype `work` and know all others."""
+    """Whether the kernels have the operation or product, can compute in the dtype `work`, and know all other dtypes."""
     if _kernels is None or _pure:
         return False
     return operation in _OPERATIONS and work in _WORK and None not in map(_letter, dtypes)

@@ -73,7 +73,7 @@ class Input:
         return self.x.size // self.rows if self.rows else 0
 
     def flat(self, values: Array) -> Array:
-        """As a matrix: the axes at the end and joined, all others joined before them."""
+        """The array as a matrix: the normalised axes at the end and joined, all others joined before them."""
         if self.axis is None:
             return values.reshape(1, -1)
         moved = np.moveaxis(values, self.axis, range(values.ndim - len(self.axis), values.ndim))

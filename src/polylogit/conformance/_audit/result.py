@@ -235,7 +235,7 @@ class Audit:
         return said
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it."""
+        """The content of the JSON report."""
         setting = ("operation", "dtype", "part", "compare", "atol", "rtol", "axis", "shapes", "rows", "rows_in_all")
         found: dict[str, Any] = {"schema": SCHEMA, **{name: getattr(self, name) for name in setting}}
         found |= {name: getattr(self, name) for name in ("sound", "zeros", "constant", "input", "fraction")}
@@ -303,7 +303,7 @@ def _margin(one: Outcome) -> str:
 
 
 def _families(outcomes: tuple[Outcome, ...]) -> list[str]:
-    """The names, those that differ in a number alone once, and how many they are."""
+    """The names, with those that differ only in a number combined, and their counts."""
     stems = [re.sub(r"_?-?\d[\d.e+-]*(_|$)", r"_*\1", one.name).partition("*")[0] for one in outcomes]
     counts = Counter(stems)
     names = (

@@ -52,7 +52,7 @@ class Terms:
 
 
 def _differences(got: Array, expected: Array, equal_nan: bool) -> Array:
-    """Absolute differences; 0 for the same infinity, infinite where only one is a number."""
+    """Absolute differences; 0 for equal infinities, infinite if only one of the two is a number."""
     off = np.abs(got - expected)
     off = np.where(got == expected, 0.0, off)
     both = np.isnan(got) & np.isnan(expected)
@@ -185,7 +185,7 @@ def check(compare: Any) -> None:
 
 
 def margin(compare: Any, got: Array, expected: Array, terms: Terms) -> float:
-    """How many times the tolerance the result is off; 0 or infinite for a comparison that says yes or no."""
+    """The error in multiples of the tolerance; 0 or infinite for a comparison that returns only yes or no."""
     with np.errstate(all="ignore"):
         if isinstance(compare, str):
             return RULES[compare].margin(got, expected, terms)

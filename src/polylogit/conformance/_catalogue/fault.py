@@ -68,12 +68,12 @@ class Fault:
 
     @property
     def part(self) -> str:
-        """Whether the value is wrong or the gradient."""
+        """Whether the value or the gradient is wrong."""
         return "value" if self.vjp is None else "gradient"
 
 
 class Collected(list[Fault]):
-    """Faults as their modules define them; each method is a decorator, which takes the entry's facts."""
+    """Collects the faults that a module defines; each method is a decorator that takes the facts of the entry."""
 
     def value(self, operation: str, wrong: str, *reports: str, **facts: Any) -> Callable[[Made], Made]:
         """Register an implementation for any axis, or a class whose instances are implementations."""

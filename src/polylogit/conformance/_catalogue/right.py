@@ -140,7 +140,7 @@ def halves(x: Array) -> Array:
 
 
 def plain(x: Array, axis: Any = -1) -> Array:
-    """What everybody writes, for float32 and float64; says so for the rest."""
+    """The common implementation, for float32 and float64; refuses other dtypes."""
     if x.dtype not in (np.float32, np.float64):
         raise NotImplementedError("float32 and float64 alone")
     e = np.exp(x - x.max(axis=axis, keepdims=True))
@@ -152,7 +152,7 @@ def last_axis_only(x: Array) -> Array:
 
 
 def rows_one_by_one(x: Array, axis: Any = -1) -> Array:
-    """As a loop in C would: two dimensions, the last axis, contiguous, nothing else."""
+    """Like a loop in C: two dimensions, the last axis, contiguous, nothing else."""
     if x.ndim != 2 or axis not in (-1, 1) or not x.flags.c_contiguous or x.dtype not in (np.float32, np.float64):
         raise NotImplementedError("contiguous matrices of float32 or float64, along the last axis")
     y = np.empty_like(x)
@@ -222,7 +222,7 @@ def extended(x: Array) -> Array:
 
 
 def sum_as_product(x: Array) -> Array:
-    """By a matrix product with ones, which adds in a few lanes."""
+    """The sum as a matrix product with ones, which adds in a few lanes."""
     e = np.exp(x - top(x))
     return e / (e @ np.ones((x.shape[-1], 1), x.dtype))
 
@@ -262,7 +262,7 @@ def rounding_towards_zero(x: Array, axis: Any = -1) -> Array:
 
 
 def half_exponentials(x: Array, axis: Any = -1) -> Array:
-    """Exponentials kept in 16 bits, summed in more."""
+    """Exponentials in 16 bits, summed in a wider dtype."""
     if x.dtype.itemsize != 2 or x.dtype.kind in "iu" or not x.size:
         return softmax(x, axis)
     w = x.astype(np.float32)
@@ -331,7 +331,7 @@ def sigmoid_by_halves(x: Array) -> Array:
 
 
 def vjp_softmax_from_result(x: Array, g: Array, axis: Any = -1) -> tuple[Array]:
-    """From the probabilities as they were returned, rounded; in a tuple, as automatic differentiation has it."""
+    """From the returned, rounded probabilities; in a tuple, like automatic differentiation."""
     w = wide(x)
     y, g = softmax(x, axis).astype(w), g.astype(w)
     return ((y * (g - (g * y).sum(axis, keepdims=True))).astype(x.dtype),)
@@ -381,7 +381,7 @@ def rounded_once(rows: Array, rounded: Rounding) -> Array:
 
 
 def vjp_log_softmax_by_complement(x: Array, g: Array, axis: Any = -1) -> Array:
-    """``g (1 - p)`` and the others apart, in float32 or wider; rounded once."""
+    """``g (1 - p)`` and the other terms separately, in at least float32; rounded once."""
     w = wide(x)
     p, g = softmax(x.astype(w), axis), g.astype(w)
     return (g - p * g.sum(axis, keepdims=True)).astype(x.dtype)
@@ -395,7 +395,7 @@ def sigmoid_exact_at_infinity(x: Array) -> Array:
 
 
 def tiles_of_nothing_left_out(tile: int) -> Kernel:
-    """Online softmax that passes over tiles without a finite entry."""
+    """Online softmax that skips tiles without a finite entry."""
 
     def kernel(x: Array) -> Array:
         m, s = top(x[:, :1]), np.ones((len(x), 1), x.dtype)

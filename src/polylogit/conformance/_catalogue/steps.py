@@ -109,7 +109,7 @@ def last(x: Array, axis: Any) -> bool:
 
 
 def along(x: Array, axis: Any, kernel: Function) -> Array:
-    """`kernel` on the working copy of `x`, for a fault that depends on more than rows; dtype kept."""
+    """`kernel` on the working copy of `x`, for a fault that depends on more than rows; keeps the dtype."""
     with np.errstate(all="ignore"):
         return kernel(floats(x).astype(wide(floats(x))), axis).astype(floats(x).dtype)
 

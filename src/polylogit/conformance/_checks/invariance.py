@@ -66,7 +66,7 @@ def _of(setting: Setting, x: Array, layout: str = "contiguous") -> Request:
 
 
 def _apart(setting: Setting, first: Array, second: Array) -> float:
-    """The largest difference, in spacings of the dtype at the larger of two numbers."""
+    """The largest difference, in spacings of the dtype at the larger of the two numbers."""
     with np.errstate(all="ignore"):
         same = (first == second) | (np.isnan(first) & np.isnan(second))
         ulp = setting.dtype.ulp(np.maximum(np.abs(first), np.abs(second)))

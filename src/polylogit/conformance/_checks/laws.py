@@ -35,7 +35,7 @@ def laws(setting: Setting) -> Iterator[Case]:
 
 
 class _NoAnswerError(Exception):
-    """The implementation raised; the comparison says so."""
+    """The implementation raised an error, which the comparison reports."""
 
     def __init__(self, found: Comparison) -> None:
         self.found = found

@@ -31,7 +31,7 @@ def _alone(name: str, named: Named) -> Case:
 
 
 def _together(setting: Setting, name: str, named: Named) -> Case:
-    """As `_alone`, for rows that need not be alone."""
+    """Like `_alone`, for rows that need no separate call."""
     pairs = list(named)
     x = setting.padded(np.stack([row for _, row in pairs]))
     return Case(name, x, names=[name for name, _ in pairs], rows=len(pairs))

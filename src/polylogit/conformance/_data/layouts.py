@@ -22,7 +22,7 @@ _FILL = 7
 
 
 def _in_gaps(index: Any, shape: Callable[..., tuple[int, ...]]) -> tuple[Change, Change]:
-    """A larger base of ``shape(*sides)`` that holds the array at an index, and the view that finds it there."""
+    """A larger base of ``shape(*sides)`` that holds the array at an index, and a function that makes the view of it."""
 
     def base(x: Array) -> Array:
         made = np.full(shape(*x.shape), _FILL, dtype=x.dtype)

@@ -46,7 +46,7 @@ class Call:
     g: Array | None = None
 
     def line(self, dtype: Finfo) -> str:
-        """The call in a line; the shortest numbers that mean the same in the dtype."""
+        """The call as a line, with the shortest numbers that mean the same in the dtype."""
         parts = [] if self.kind == "values" else [self.kind]
         parts.append("x=" + _array_line(self.x, dtype))
         if self.axis != -1:

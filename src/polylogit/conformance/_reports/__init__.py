@@ -34,7 +34,7 @@ def exchanges(report: Results) -> list[tuple[str, ...]]:
 
 
 def replay_command(identifier: str) -> str:
-    """What to type to run one case again."""
+    """The command that runs one case again."""
     return f"polylogit replay '{identifier}'"
 
 
@@ -106,7 +106,7 @@ def _logits(inputs: list[float], part: slice, dtype: Any) -> dict[str, list[str]
 
 
 def _right(right: float, came: float, dtype: Any) -> bool:
-    """Whether that is the right number up to a few units in the last place; the worst entry is marked in any case."""
+    """Whether this is the right number up to a few ulp; the worst entry is marked in any case."""
     if math.isnan(right) or math.isnan(came):
         return math.isnan(right) and math.isnan(came)
     if math.isinf(right) or math.isinf(came) or dtype is None:

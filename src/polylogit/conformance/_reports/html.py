@@ -59,7 +59,7 @@ def render(report: Results) -> str:
 
 
 def table(report: Results) -> str:
-    """The verdict and the table alone, for a notebook."""
+    """Only the verdict and the table, for a notebook."""
     return _page.render("report.html.j2", **_head(report, grouped(report)), part=True)
 
 
@@ -202,7 +202,7 @@ def _power(tick: int) -> str:
 
 
 def _thinned(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One point for each place that the eye can tell apart."""
+    """One point for each place that the eye can distinguish."""
     kept: dict[tuple[int, int, str], dict[str, Any]] = {}
     for point in points:
         kept[round(float(point["x"]) / 2), round(float(point["y"]) / 2), point["colour"]] = point

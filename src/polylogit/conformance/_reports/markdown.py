@@ -26,7 +26,7 @@ def _cell(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """In code, where nothing but a backtick means anything."""
+    """Text as code, in which only a backtick has a meaning."""
     return "`" + text.replace("`", "'").replace("\n", " ") + "`"
 
 
@@ -72,7 +72,7 @@ def _said(cell: dict[str, Any] | None) -> str:
 
 
 def _group(group: Group) -> list[str]:
-    """A cause: the headline, the smallest case, and the others folded away."""
+    """A cause: the headline, the smallest case, and the others in a folded list."""
     smallest = group.smallest
     what = f"{group.subject} {group.operation}".strip()
     lines = [f"- **{group.finding}** {_code(what)}: {_cell(group.headline)}"]

@@ -138,7 +138,7 @@ def _cell(cell: dict[str, Any] | None) -> str:
 
 
 def show(report: Results, to: Console | None = None) -> None:
-    """Print everything a person wants to know first."""
+    """Print the essentials of a report for people."""
     out = to or console()
     _matrix(report, report.subjects, out)
     _pairs(report, out)
@@ -256,7 +256,7 @@ def _case(result: Result, out: Console) -> None:
 
 
 def _row(result: Result, out: Console, most: int = 9) -> None:
-    """The failing row in columns, the wrong entries marked."""
+    """The failing row in columns, with the wrong entries marked."""
     found = window(result, most)
     if found is None:
         return
@@ -285,7 +285,7 @@ def _row(result: Result, out: Console, most: int = 9) -> None:
 
 
 def show_case(result: Result, python: str = "", to: Console | None = None) -> None:
-    """One case with all that is known of it; `python` is the call to paste."""
+    """Print everything known about one case; `python` is the call to paste."""
     out = to or console()
     out.print(f"{result.verdict}  [bold]{escape(result.id)}[/]", soft_wrap=True)
     if result.message:

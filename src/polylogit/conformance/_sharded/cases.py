@@ -73,12 +73,12 @@ class Question:
 
     @property
     def crosses(self) -> bool:
-        """Whether rows go on from part to part."""
+        """Whether rows are split between parts."""
         return bool(set(self.axes).intersection(self.split))
 
     @property
     def allowed(self) -> int:
-        """Bytes that a rank may send in one reduction of every kind, in float64 at the widest."""
+        """The bytes that a rank may send in one reduction of each kind, in at most float64."""
         rows = int(np.prod([size for index, size in enumerate(self.shape) if index not in self.axes], dtype=int))
         return NUMBERS_A_ROW * 8 * rows if self.crosses else 0
 
@@ -161,7 +161,7 @@ def _rows(values: Array, axes: tuple[int, ...]) -> Array:
 
 
 def judged(question: Question, outcome: Outcome) -> Comparison:
-    """The answer, compared with the exact values; a part that was gathered or moved about fails too."""
+    """Compare the answer with the exact values; a part that was gathered or moved fails, too."""
     x, mask, direction = question.arrays()
     dtype, right = finfo(question.dtype), definition(question.operation)
     assert dtype is not None

@@ -43,7 +43,7 @@ def _shown(fact: Callable[[], str]) -> Comparison:
 
 
 def main(name: str, parts: int, rank: int, folder: Path, level: str) -> None:
-    """Ask everything; see the module."""
+    """Run all cases; see the module."""
     engine: Any = importlib.import_module(f"polylogit.conformance._sharded.engines.{name}").Engine(rank, parts, folder)
     subject = f"{name}+{parts} parts"
     # The others take part in every exchange, and the first has all of the answer.

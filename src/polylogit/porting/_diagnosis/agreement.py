@@ -72,16 +72,12 @@ class Precision(NamedTuple):
 
     @property
     def slack(self) -> float:
-        """By what factor a pair may exceed the bound of one side.
-
-        16-bit outputs are usually computed in float32 and rounded once, far within a bound that is meant for arithmetic
-        in 16 bits all along: the bound of one side has room for both.
-        """
+        """The factor by which a pair may exceed the bound of one side."""
         return BOTH_SIDES if self.dtype.precision >= DTYPES["float32"].precision else 1.0
 
 
 class Agreement(NamedTuple):
-    """How far two arrays are apart, in units of their kind."""
+    """The difference of two arrays, in units of their kind."""
 
     level: float  # root mean square
     peak: float  # largest
@@ -192,7 +188,7 @@ def unit_of(expected: Array, measure: str, floor: float, finite: Any = None, *, 
 
 
 def residual(expected: Array, observed: Array, measure: str, floor: float, *, scale: float | None = None) -> Array:
-    """The difference of each entry in units of its kind; infinite where NaN or infinities do not match by position."""
+    """The difference of each entry in units of its kind; infinite if NaN or infinities do not match by position."""
     finite = np.isfinite(expected) & np.isfinite(observed)
     with np.errstate(all="ignore"):
         difference = observed - expected
@@ -258,7 +254,7 @@ def _scale(expected: Array, observed: Array) -> float:
 def within_rounding(
     expected: Array, observed: Array, measure: str, precision: Precision, axes: Axes, scale: float = 0.0
 ) -> bool:
-    """Whether each difference is at most what rounding makes there; both have one shape and the same infinities."""
+    """Whether each difference is within the allowed rounding; both have the same shape and the same infinities."""
     length = math.prod(expected.shape[axis] for axis in axes) if axes else expected.size
     for place in pieces(expected.shape, axes if measure == "relative" else ()):
         here, there = expected[place], observed[place]

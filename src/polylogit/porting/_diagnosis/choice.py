@@ -47,7 +47,7 @@ _One = TypeVar("_One", bound=Tried)
 
 
 def clear_winner(helpful: Sequence[_One], eps: float) -> _One | None:
-    """The one that leaves clearly less than all others that explain, its special cases set aside."""
+    """The explanation that leaves clearly less than all others, ignoring its own special cases."""
     for one in helpful:
         level = CLEARLY * max(one.level, eps)
         rivals = [other for other in helpful if other is not one and other.name not in one.fault.dominates]
@@ -57,7 +57,7 @@ def clear_winner(helpful: Sequence[_One], eps: float) -> _One | None:
 
 
 def nearest(tried: Iterable[Tried]) -> tuple[RunnerUp, ...]:
-    """Those that leave least, for the report."""
+    """The explanations that leave the least, for the report."""
     return tuple(RunnerUp(one.name, one.level) for one in sorted(tried, key=lambda one: one.level)[:SHOWN])
 
 

@@ -112,7 +112,7 @@ class Evidence:
 
     @functools.cached_property
     def axes(self) -> Axes:
-        """The axes over which the reference is normalised; for other kinds the last one, of classes."""
+        """The axes over which the reference is normalised; for other kinds the last one, that of classes."""
         if self.is_distribution:
             return next(self._normalized(self.reference, exp if self.as_log else wide))
         return (self.reference.ndim - 1,) if self.reference.ndim else ()
@@ -139,7 +139,7 @@ class Evidence:
 
     @property
     def rows(self) -> int:
-        """How many rows the reference has, each normalised by itself."""
+        """The number of rows of the reference, each normalised separately."""
         return self.reference.size // max(1, self.classes)
 
     @property

@@ -47,7 +47,7 @@ class GradientEvidence:
     slopes: Callable[[], tuple[Array, Array]] | None = None
 
     def widened(self) -> GradientEvidence:
-        """In float64."""
+        """The evidence in float64."""
         return dataclasses.replace(self, reference=wide(self.reference), candidate=wide(self.candidate))
 
     @property
@@ -58,11 +58,11 @@ class GradientEvidence:
 
     @functools.cached_property
     def difference(self) -> Agreement:
-        """How far the two are apart."""
+        """The difference of the two gradients."""
         return self.compare(self.reference, self.candidate)
 
     def compare(self, a: Array, b: Array, free: int = 0) -> Agreement:
-        """Whether two gradients agree, once each entry is allowed the rounding of the sum that it is left over from."""
+        """Whether two gradients agree, if each entry is allowed the rounding of the sum from which it remains."""
         slack = self._rounding
         if slack is not None and slack.shape == a.shape:
             a, b = wide(a), wide(b)

@@ -49,7 +49,7 @@ _NOTHING = np.empty(0)
 
 @dataclasses.dataclass(frozen=True)
 class _Tried:
-    """A prediction and how well it explains."""
+    """A prediction, and how well it explains the difference."""
 
     fault: Fault
     prediction: Prediction
@@ -74,10 +74,7 @@ class _Tried:
 
 @np.errstate(all="ignore")  # NaN and infinities are data here
 def diagnose(evidence: Evidence, backend: Backend, *, causes: bool = True) -> Verdict:
-    """Whether the candidate agrees with the reference, and if it does not, the cause, mended in its backend's words.
-
-    Without `causes` a difference is not explained, and no array is copied whole.
-    """
+    """Whether the candidate agrees with the reference, and if not, the cause, with a fix for its backend."""
     r, c = evidence.reference, evidence.candidate
     if not r.size or not c.size:
         return Verdict(Agreement(0.0, 0.0, 0, True), r.shape == c.shape, None)
@@ -156,7 +153,7 @@ def _by_measured_noise(evidence: Evidence, measured: Measured, backend: Backend,
 
 
 def _explanations(evidence: Evidence) -> list[_Tried]:
-    """All predictions, the best first; in a large array those that some of the rows rule out, for these rows alone."""
+    """All predictions, the best first; in a large array, those that some rows rule out only for these rows."""
     r = evidence.reference
     places = some_rows(r.shape, evidence.axes, ENOUGH)
     some = evidence.widened(places)

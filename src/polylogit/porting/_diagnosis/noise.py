@@ -48,7 +48,7 @@ class Measured(NamedTuple):
             return max(_over(_finite(self.error / unit), self.exact != 0), ROUNDED * precision.eps)
 
     def times(self, measure: str, precision: Precision) -> float:
-        """How many times farther the other side is from the exact values; infinite where infinities differ."""
+        """The ratio of the other side's distance from the exact values; infinite if infinities differ."""
         exact, error, other = self
         finite = np.isfinite(exact) & np.isfinite(other)
         if not np.all(finite | (np.isnan(exact) & np.isnan(other)) | (exact == other)):
@@ -96,7 +96,7 @@ def _worst_index(axis: int, a: Array, b: Array, size: Array, least: float) -> fl
 
 
 def _doubt(count: Any) -> Any:
-    """By how much the level of so few entries may be off."""
+    """The uncertainty of a level over so few entries, as a factor."""
     return 1.0 + 2.0 / np.sqrt(count)
 
 
@@ -109,5 +109,5 @@ def _over(values: Array, active: Any) -> float:
 
 
 def root_mean_square(values: Array, axes: tuple[int, ...]) -> Array:
-    """Over some axes."""
+    """The root mean square over some axes."""
     return np.asarray(np.sqrt(np.mean(values * values, axis=axes)))

@@ -65,7 +65,7 @@ def extremes(values: Array) -> tuple[float, float]:
 
 
 def is_finite(values: Array) -> bool:
-    """Whether all entries are."""
+    """Whether all entries are finite."""
     return all(bool(np.isfinite(wide(values[place])).all()) for place in pieces(values.shape))
 
 

@@ -17,7 +17,7 @@ __all__ = ["modules_of", "plan", "transformers", "watched_linen"]
 
 
 def plan(model: Any, variables: Any) -> Plan:
-    """How a Flax module is recorded; a Linen module needs its variables."""
+    """The plan to record a Flax module; a Linen module needs its variables."""
     from flax import nnx
 
     if isinstance(model, nnx.Module):
@@ -33,7 +33,7 @@ def plan(model: Any, variables: Any) -> Plan:
 
 
 def transformers(model: Any, variables: Any) -> Plan:
-    """How a class of transformers is recorded that holds a Linen module and its parameters."""
+    """The plan for a transformers class that holds a Linen module and its parameters."""
 
     def call(*arguments: Any, **keywords: Any) -> Any:
         given = {} if variables is None else {"params": variables}

@@ -21,7 +21,7 @@ _SIZES = ("units", "filters", "equation", "depth_multiplier")
 
 
 def planner(library: str) -> Callable[..., Plan]:
-    """How the models of ``"keras"`` or ``"tf_keras"`` are recorded."""
+    """The plan to record models of ``"keras"`` or ``"tf_keras"``."""
 
     def plan(model: Any, _: Any = None) -> Plan:
         layer_class = importlib.import_module(library).layers.Layer
@@ -43,7 +43,7 @@ def planner(library: str) -> Callable[..., Plan]:
 
 
 def _layers(layer: Any, path: str = "") -> Iterator[tuple[Any, str]]:
-    """The layers within a layer, each with the path of names that leads to it."""
+    """The layers inside a layer, with their paths."""
     for part in layer._flatten_layers(include_self=False, recursive=False):
         # transformers writes the dot of a PyTorch name so.
         here = f"{path}{part.name}".replace("_._", ".")

@@ -29,7 +29,7 @@ _DTYPES = {"float": "float32", "double": "float64"}  # where NumPy has another w
 
 
 def plan(model: Any, _: Any = None) -> Plan:
-    """How an ONNX model, or the file of one, is recorded."""
+    """The plan to record an ONNX model, or a file with one."""
     try:
         onnx, onnxruntime = (importlib.import_module(name) for name in ("onnx", "onnxruntime"))
     except ImportError as error:
@@ -78,7 +78,7 @@ def plan(model: Any, _: Any = None) -> Plan:
 
 
 def _paths(node: Any) -> list[str]:
-    """The parts of the model that a node is in, the outermost first, as its exporter wrote them down."""
+    """The modules that contain a node, the outermost first, as the exporter wrote them down."""
     scopes = next((one.value for one in node.metadata_props if one.key == "pkg.torch.onnx.name_scopes"), "")
     if scopes:
         try:

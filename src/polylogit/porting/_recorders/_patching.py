@@ -24,7 +24,7 @@ _held: dict[tuple[int, str], list[Any]] = {}  # (id of the owner, name) -> [how 
 
 @contextlib.contextmanager
 def replaced(places: Iterable[tuple[Any, str]], make: Callable[[Any], Any]) -> Iterator[None]:
-    """Within the block, what each (module or class, name) holds is what `make` makes of it."""
+    """Replace the object of each (module or class, name) by the result of `make`, within the block."""
     taken: list[tuple[Any, str]] = []
     try:
         with _lock:
@@ -62,7 +62,7 @@ def original_of(function: Any) -> Any:
 
 
 def wrapped_call(original: Any) -> Any:
-    """A class's ``__call__`` that records the parts that its recording knows by id."""
+    """A class's ``__call__`` that records the modules which its recording knows by id."""
 
     @functools.wraps(original)
     def call(self: Any, *arguments: Any, **keywords: Any) -> Any:

@@ -25,7 +25,7 @@ _REAL = re.compile(r"float|int|bool|half|double|long")
 
 
 class Plan(NamedTuple):
-    """How one model is called, and how it is watched meanwhile."""
+    """How to call a model, and how to observe the call."""
 
     call: Callable[..., Any]
     # (recording) -> a context manager, within which the model's parts record what they compute
@@ -35,7 +35,7 @@ class Plan(NamedTuple):
 
 
 def nothing() -> bool:
-    """No parts are expected."""
+    """The answer for models without modules: none are expected."""
     return False
 
 
@@ -95,7 +95,7 @@ class Recording:
         self.add(label, output)
 
     def part(self, path: str, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-        """Call a part, recording what goes in and what comes out."""
+        """Call a module, and record its inputs and outputs."""
         label = self.begin(path, arguments, keywords)
         try:
             output = call(*arguments, **keywords)
@@ -112,7 +112,7 @@ class Recording:
     # --- values ---
 
     def add(self, name: str, value: Any) -> None:
-        """Record an array, or all in a container; anything else is left out."""
+        """Record an array, or all arrays in a container; ignore anything else."""
         for path, one in _leaves(name, value):
             if _is_array(one) and is_concrete(one) and _REAL.search(str(one.dtype)):
                 self._store(path, one)

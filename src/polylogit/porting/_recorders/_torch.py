@@ -18,7 +18,7 @@ __all__ = ["plan", "softmax_modes"]
 
 
 def plan(module: Any, _: Any = None) -> Plan:
-    """How a torch module, an exported program or a compiled module is recorded."""
+    """The plan to record a torch module, an exported program or a compiled module."""
     import torch
 
     if isinstance(module, torch.export.ExportedProgram):
@@ -69,7 +69,7 @@ def _hooked(part: Any, path: str, recording: Recording) -> list[Any]:
 
 
 class _Graph:
-    """A graph of torch.fx, run node by node while it is recorded."""
+    """A torch.fx graph that is run node by node while it is recorded."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -103,7 +103,7 @@ class _Graph:
         return rebuild(interpreter.run(*flat, enable_io_processing=False))
 
     def _flat(self, arguments: Any, keywords: Any) -> tuple[list[Any], Callable[[Any], Any]]:
-        """The inputs as the graph's placeholders take them, and what puts its outputs together again."""
+        """The inputs for the graph's placeholders, and a function that rebuilds its outputs."""
         from torch.utils import _pytree as pytree
 
         info = getattr(self.module.graph._codegen, "pytree_info", None)
@@ -144,7 +144,7 @@ def softmax_modes(recording: Recording) -> Iterator[None]:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Unfused(TorchFunctionMode):  # type: ignore[misc]
-        """While any such mode is on, modules leave out their fast paths, which compute a whole layer at once."""
+        """While such a mode is on, modules skip their fast paths, which compute a whole layer at once."""
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             return func(*args, **(kwargs or {}))

@@ -44,7 +44,7 @@ class _Value(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Log-probabilities as `polylogit._spec.bounds` takes exact ones."""
+    """Log-probabilities in the form that `polylogit._spec.bounds` expects of exact ones."""
 
     log_probabilities: _Value
     x: Array
@@ -52,7 +52,7 @@ class _Rows(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """How far two right engines may be apart.
+    """How much two right engines may differ.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Noise(NamedTuple):
 
 
 class Left(NamedTuple):
-    """How far two sets of entries are apart."""
+    """The difference of two sets of entries."""
 
     level: float  # root mean square, relative to 1 + |log-probability|
     times: float  # the largest, in units of what rounding allows
@@ -106,7 +106,7 @@ class View(NamedTuple):
     sums: bool  # ... that are normalised over what is listed
 
     def pick(self, rows: Array) -> Array:
-        """The entries that the other side has, of whole rows."""
+        """The entries of whole rows that the other side has, too."""
         if self.columns is None:
             return rows
         return np.take_along_axis(rows, np.clip(self.columns, 0, rows.shape[1] - 1), axis=1)
@@ -114,7 +114,7 @@ class View(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """The two sides, the tokens, and which positions count.
+    """The two sides, the tokens, and the positions that count.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class Evidence:
 
     @functools.cached_property
     def apart(self) -> Array:
-        """By position, the difference of the chosen tokens in units of what rounding allows; 0 where none counts."""
+        """By position, the difference of the chosen tokens in multiples of the allowed rounding; 0 if not counted."""
         with np.errstate(all="ignore"):
             times = self._times(self.reference.chosen, self.candidate.chosen, self._size(np.arange(self.tokens.size)))
         return np.where(self.compared, times, 0.0)
@@ -177,7 +177,7 @@ class Evidence:
 
     @functools.cached_property
     def entries(self) -> tuple[Array, Array]:
-        """What both sides hold, (positions, entries): the reference's and the candidate's."""
+        """The common entries, (positions, entries), of the reference and of the candidate."""
         r, c = self.reference, self.candidate
         at = self.positions
         if r.whole is not None and c.whole is not None:
@@ -202,7 +202,7 @@ class Evidence:
         return left._replace(times=max(left.times, float(np.max(self.apart, initial=0.0))))
 
     def left(self, expected: Array, observed: Array, positions: Array | None = None) -> Left:
-        """How far two sets of entries at the positions looked at, or at those given, are apart."""
+        """The difference of two sets of entries at these positions, or at given ones."""
         with np.errstate(all="ignore"):
             size = self._size(self.positions if positions is None else positions)
             several = expected.ndim > 1
@@ -234,7 +234,7 @@ class Evidence:
         return np.asarray(self._sizes[positions])
 
     def views(self) -> Iterator[View]:
-        """Each side that has whole rows, as what explains the other."""
+        """Each side with whole rows, as an explanation of the other."""
         for faulty, whole, other in (
             ("candidate", self.reference, self.candidate),
             ("reference", self.candidate, self.reference),

@@ -44,7 +44,7 @@ _TIE = 8 * 2.0**-23
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """Two sets of entries that agree if the fault is what happened."""
+    """Two sets of entries that agree if the fault happened."""
 
     expected: Array
     observed: Array
@@ -122,7 +122,7 @@ def _loss(expected: Array, observed: Array) -> float:
 
 
 def _truncated(evidence: Evidence) -> Iterator[Prediction]:
-    """Normalised over the likeliest tokens alone: higher by minus the logarithm of their mass, position by position."""
+    """Normalised over only the likeliest tokens: higher by minus the logarithm of their mass, at each position."""
     for view in evidence.views():
         with np.errstate(all="ignore"):
             higher = (view.observed - view.pick(view.rows))[np.isfinite(view.observed)]
@@ -155,7 +155,7 @@ def _seen_support(evidence: Evidence, view: View) -> Iterator[Prediction]:
 
 
 def _inferred_support(evidence: Evidence, view: View) -> Iterator[Prediction]:
-    """The other side gives the chosen tokens alone: the number of tokens, or the mass, that explains all positions."""
+    """The other side has only the chosen tokens: find the k, or the mass, that explains all positions."""
     order = np.sort(view.rows, axis=1)[:, ::-1]
     masses = np.cumsum(exp(order), axis=1)
     with np.errstate(all="ignore"):
@@ -203,7 +203,7 @@ def _kept(masses: Array, p: float, near: float, wanted: Array) -> Array:
 
 
 def _top_p(low: float, high: float, near: float) -> str:
-    """The simplest number above `low` and up to `high`, both as inexact as `near`."""
+    """The simplest number above `low` and up to `high`, both as uncertain as `near`."""
     for digits in range(1, 7):
         found = round(high, digits)
         found = found if found <= high + near else round(found - 10.0**-digits, digits)
@@ -213,7 +213,7 @@ def _top_p(low: float, high: float, near: float) -> str:
 
 
 def _further_term(faulty: str, evidence: Evidence) -> Iterator[Prediction]:
-    """One more term in the denominator: a sink, or columns that are no tokens."""
+    """One more term in the denominator: a sink, or columns that are not tokens."""
     r, c = evidence.entries
     if evidence.of(faulty).form in ("partial", "log-probs"):
         sums = logsumexp(evidence.rows(faulty))
@@ -274,7 +274,7 @@ def _after_rounding(view: View, logits: Array, dtype: Finfo) -> tuple[Array, Arr
 
 
 def _logits_on_a_lattice(evidence: Evidence) -> Iterator[Prediction]:
-    """One side gives logits that are 16-bit numbers, and the other is within what that loses."""
+    """One side has logits that are 16-bit numbers, and the other is within that rounding."""
     r, c = evidence.entries
     for faulty, other in (("candidate", "reference"), ("reference", "candidate")):
         logits = evidence.of(faulty).logits(evidence.positions)
@@ -291,7 +291,7 @@ def _logits_on_a_lattice(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _within(r: Array, c: Array, allowed: Array, parameters: dict[str, Any]) -> Prediction:
-    """What differs by no more than this is explained."""
+    """The tolerance within which a difference is explained."""
     with np.errstate(all="ignore"):
         return Prediction(r, c - np.clip(c - r, -allowed, allowed), parameters)
 
@@ -325,7 +325,7 @@ def _rounded_results(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _are_rounded(p: Array, dtype: Finfo) -> bool:
-    """Whether these are numbers of the dtype, but for what taking the logarithm in float32 and back loses."""
+    """Whether these are numbers of the dtype, up to the error of a logarithm in float32."""
     p = p[(p > dtype.smallest_normal) & (p < 1.0)]
     p = p[np.abs(p / (8 * dtype.ulp(p)) - np.round(p / (8 * dtype.ulp(p)))) > 1e-3]  # on no coarser lattice
     if p.size < _TELLING:
@@ -380,7 +380,7 @@ def _offset(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _permuted(evidence: Evidence) -> Iterator[Prediction]:
-    """The sequences of the batch in another order: each has one that it is nearest to."""
+    """The sequences of the batch are in another order: each is nearest to exactly one."""
     batch, time = evidence.tokens.shape
     if not 2 <= batch <= 1024:
         return
@@ -421,7 +421,7 @@ def _in_order(evidence: Evidence, differences: list[Array], some: slice) -> Iter
 
 
 def _marks(evidence: Evidence, side: str) -> Array:
-    """By which a position is known: a few entries of whole rows, or the chosen log-probability."""
+    """The marks that identify a position: a few entries of whole rows, or the chosen log-probability."""
     one = evidence.of(side)
     shape = evidence.tokens.shape
     if evidence.reference.whole is not None and evidence.candidate.whole is not None:
@@ -434,7 +434,7 @@ def _marks(evidence: Evidence, side: str) -> Array:
 
 
 def _strided(evidence: Evidence) -> Iterator[Prediction]:
-    """A transposed buffer read as if it were laid out in order."""
+    """A transposed buffer that was read in memory order."""
     batch, time = evidence.tokens.shape
     if batch < 2 or time < 2:
         return
@@ -481,7 +481,7 @@ def _blank(values: Array, differs: Array) -> Array:
 
 
 def _run(blank: Array, *, lead: bool) -> Array:
-    """The blanks with which each row begins, or ends."""
+    """The blanks at the beginning, or the end, of each row."""
     laid = blank if lead else blank[:, ::-1]
     run = np.logical_and.accumulate(laid, axis=1)
     return run if lead else run[:, ::-1]

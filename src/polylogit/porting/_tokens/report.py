@@ -128,7 +128,7 @@ def _html(found: TokenResults, *, part: bool = False) -> str:
 
 
 def _bars(found: TokenResults) -> dict[str, Any] | None:
-    """A histogram of the differences: logarithmic counts, so that a single token is seen."""
+    """A histogram of the differences with logarithmic counts, so that a single token is visible."""
     values = found.differences[np.isfinite(found.differences)]
     if not values.size or not np.any(values):
         return None

@@ -74,7 +74,7 @@ class Side:
 
     @property
     def is_distribution(self) -> bool:
-        """Whether it gave log-probabilities of the whole vocabulary, or logits."""
+        """Whether the side has log-probabilities of the whole vocabulary, or logits."""
         return self.form in ("logits", "log-probs")
 
     def rows(self, positions: Array) -> Array:
@@ -84,7 +84,7 @@ class Side:
         return log_softmax(values, (-1,)) if self.form == "logits" else values
 
     def logits(self, positions: Array) -> Array | None:
-        """The logits, if it gave those."""
+        """The logits, if the side has them."""
         if self.form != "logits" or self.whole is None:
             return None
         return np.asarray(self.whole[positions].astype(np.float64))
@@ -147,14 +147,14 @@ def _sums(whole: Array) -> Array:
 
 
 def _spread(positions: Array, most: int) -> Array:
-    """So many of the positions at the most, evenly spaced."""
+    """At most so many of the positions, evenly spaced."""
     if positions.size <= most:
         return positions
     return np.asarray(positions[np.linspace(0, positions.size - 1, most).astype(int)])
 
 
 def _form(rows: Array) -> str:
-    """What rows over the vocabulary are, by their sums; a few rows may be wrong."""
+    """The kind of rows over the vocabulary, by their sums; a few rows may be wrong."""
     rows = rows[~np.isnan(rows).any(axis=1)]
     if not rows.size:
         return "log-probs"

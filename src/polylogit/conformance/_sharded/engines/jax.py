@@ -23,7 +23,7 @@ _SHAPE = re.compile(r"\b([a-z]+)(\d+)\[([\d,]*)\]")
 
 
 def environment(parts: int) -> dict[str, str]:
-    """As many devices as parts."""
+    """Set the number of devices to the number of parts."""
     return {"XLA_FLAGS": f"--xla_force_host_platform_device_count={parts}", "JAX_PLATFORMS": "cpu"}
 
 
@@ -55,7 +55,7 @@ class Engine:
         self.meshes = tuple(self.mesh)
 
     def _mesh(self, shape: tuple[int, ...]) -> Any:
-        """Devices under names, over which JAX itself splits; before JAX 0.5.1 there was no other kind."""
+        """Named devices over which JAX itself splits arrays; before JAX 0.5.1 there was no other kind."""
         kinds = getattr(self.jax.sharding, "AxisType", None)
         options = {"axis_types": (kinds.Auto,) * len(shape)} if kinds else {}
         return self.jax.make_mesh(shape, NAMES[: len(shape)], **options)
@@ -90,7 +90,7 @@ class Engine:
         return self._outcome(question, dimensions, call)
 
     def within(self, question: Question, dimensions: int = 1, *, check_vma: bool = True) -> Outcome:
-        """One call inside ``shard_map``, on the part that lies there."""
+        """One call inside ``shard_map``, on the local part."""
         shard_map, check = self._shard_map(check_vma)
         names = {NAMES[index] for index, one in enumerate(question.split) if one in question.axes}
         spec, options = self._spec(question), {"axis_name": tuple(sorted(names))}
@@ -108,7 +108,7 @@ class Engine:
         return self._outcome(question, dimensions, call)
 
     def _shard_map(self, check: bool) -> tuple[Callable[..., Any], dict[str, bool]]:
-        """The function and the option of its check, which were called otherwise before JAX 0.6."""
+        """The function and the option for its check, which had other names before JAX 0.6."""
         if hasattr(self.jax, "shard_map"):
             return self.jax.shard_map, {"check_vma": check}
         from jax.experimental.shard_map import shard_map

@@ -23,7 +23,7 @@ RANKS = True
 
 
 def environment(parts: int) -> dict[str, str]:
-    """Freed memory goes back to the system, so that the next call's shows."""
+    """Make the allocator return freed memory to the system, so that the next call's use shows."""
     return {"MALLOC_MMAP_THRESHOLD_": "65536", "GLOO_SOCKET_IFNAME": "lo"}
 
 
@@ -47,7 +47,7 @@ class Engine:
         self.meshes = tuple(self.mesh)
 
     def close(self) -> None:
-        """Leave the others."""
+        """Leave the process group."""
         self.torch.distributed.destroy_process_group()
 
     def _distributed(self, array: Any, dtype: str, mesh: Any, split: tuple[int, ...]) -> Any:

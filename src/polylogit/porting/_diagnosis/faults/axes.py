@@ -19,7 +19,7 @@ __all__ = ["FAULTS", "mean", "over_other_axes", "two_way"]
 
 
 def over_other_axes(evidence: Evidence) -> list[tuple[str, Prediction]]:
-    """For all axes over which the candidate is normalised and the reference is not: the fault and a prediction."""
+    """The fault and a prediction for all axes over which only the candidate is normalised."""
     return list(_over_other_axes(evidence)) if evidence.is_distribution else []
 
 

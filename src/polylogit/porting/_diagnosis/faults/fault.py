@@ -27,11 +27,7 @@ __all__ = ["Fault", "Prediction", "only", "recognize"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """Two arrays that agree if the fault is what happened.
-
-    Either the fault applied to the reference, against the candidate; or the reference, against the candidate with the
-    fault undone.
-    """
+    """Two arrays that agree if the fault happened."""
 
     expected: Array
     observed: Array
@@ -68,14 +64,14 @@ class Fault:
     obvious: bool = False  # never as small as noise: a wrong order, a missing mask
 
     def diagnosis(self, backend: Backend, parameters: dict[str, Any], residual: float, **evidence: Any) -> Diagnosis:
-        """Name the fault as the cause, with the parameters that were found."""
+        """Make the diagnosis for this fault, with the parameters that were found."""
         words = _words(parameters)
         explanation, fix = self.explanation.format(**words), backend.spell(self.fix, **words)
         return Diagnosis(self.name, explanation, fix, residual, parameters=parameters, **evidence)
 
 
 def only(name: str, compute: Callable[[Evidence], list[tuple[str, Prediction]]]) -> Predict:
-    """The predictions of one fault, where those of several are computed together."""
+    """The predictions of one fault, if those of several are computed together."""
     return lambda evidence: [prediction for owner, prediction in evidence.once(compute) if owner == name]
 
 

@@ -53,13 +53,13 @@ def _compute_hidden(evidence: Evidence) -> bool:
 
 
 def some(values: Array, most: int = 8192) -> Array:
-    """Entries all over an array, by which hypotheses are sorted out."""
+    """Entries from all over an array, to test hypotheses quickly."""
     flat = values.reshape(-1)
     return flat[:: max(1, flat.size // most)]
 
 
 def some_rows(values: Array, most: int = 256) -> Array:
-    """Rows all over an array, along its last axis."""
+    """Rows from all over an array, along its last axis."""
     rows = values.reshape(-1, values.shape[-1])
     return rows[:: max(1, len(rows) // most)]
 

@@ -75,7 +75,7 @@ def _named(right: str, wrong: str) -> str:
 
 
 def _of_positive(evidence: Evidence) -> Iterator[tuple[str, Prediction]]:
-    """From the positive outputs of functions that have a floor just below zero."""
+    """Another activation function, as the positive outputs of functions with a floor just below zero reveal."""
     r, c = evidence.reference, evidence.candidate
     least = float(r.min(initial=0.0))
     positive = r > 1e-3
@@ -224,7 +224,7 @@ def _norm_inputs(evidence: Evidence) -> list[tuple[str, Array]]:
 
 
 def _nearest_epsilon(x: Array, y: Array, centred: bool) -> float | None:
-    """Of the usual epsilons the one with which y is nearest to a norm of x; None if there is no such norm."""
+    """The common epsilon for which y is nearest to a norm of x; None if y is no such norm."""
     power = float(np.mean(y * y))
 
     def error(epsilon: float) -> float:
@@ -240,7 +240,7 @@ def _nearest_epsilon(x: Array, y: Array, centred: bool) -> float | None:
 
 
 def _fitted_epsilon(loss: Callable[[float], float], right: float) -> float:
-    """The epsilon that fits best: a usual one if it does as well as any, else one between."""
+    """The epsilon that fits best: a common one if it does as well as any, else one in between."""
     usual = min(EPSILONS, key=loss)
     low, high = -14.0, 0.0
     golden = (math.sqrt(5.0) - 1.0) / 2.0
@@ -299,7 +299,7 @@ def _norm_placement(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _is_standard(rows: Array) -> bool:
-    """Whether rows are normalised already, so that a norm does next to nothing."""
+    """Whether rows are normalised already, so that a norm changes next to nothing."""
     size = np.mean(rows * rows, -1)
     return bool(np.ptp(size) < 1e-2 * np.mean(size))
 
@@ -308,7 +308,7 @@ def _is_standard(rows: Array) -> bool:
 
 
 def _residual(evidence: Evidence) -> Iterator[Prediction]:
-    """An earlier activation that is added on one side alone, before a norm or without one."""
+    """An earlier activation is added on one side only, before a norm or without one."""
     if not is_hidden(evidence):
         return
     r, c = evidence.reference, evidence.candidate
@@ -354,7 +354,7 @@ def _embedding_scale(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _position_offset(evidence: Evidence) -> Iterator[Prediction]:
-    """A table of positions that is read from another row on, by itself or added to an earlier activation."""
+    """A position table is read from another row on, by itself or added to an earlier activation."""
     r, c = evidence.reference, evidence.candidate
     if not is_hidden(evidence) or r.ndim < 2 or r.shape[-2] < FEW or r.shape[-1] < FEW:
         return

@@ -26,7 +26,7 @@ CAPPING = 2.0
 
 
 def _scaled(evidence: Evidence) -> list[tuple[str, Prediction]]:
-    """The one fault that fits the factor of the logits best, and its prediction."""
+    """The fault that best fits the factor of the logits, and its prediction."""
     factor, error = _scale_factor(evidence)
     if not 1e-4 < abs(factor) < 1e4:
         return []
@@ -81,7 +81,7 @@ def _odds(p: Array) -> Array:
 
 
 def _certainty(r: Array, c: Array) -> Array:
-    """A weight for each pair of sigmoids: one near 1 says little about its logit."""
+    """A weight for each pair of sigmoids: one near 1 reveals little about its logit."""
     return np.asarray(np.minimum(1.0 - r, 1.0 - c) ** 2)
 
 
@@ -160,7 +160,7 @@ _SIDES = {True: {"who": "candidate", "other": "reference"}, False: {"who": "refe
 
 
 def _sources(evidence: Evidence) -> list[Array]:
-    """What may be the logits."""
+    """The arrays that may be the logits."""
     known = [] if evidence.logits is None else [evidence.logits]
     shape = evidence.reference.shape
     return known + [one.astype(np.float64) for _, one in reversed(evidence.earlier) if one.shape == shape]

@@ -35,7 +35,7 @@ def _masked(evidence: Evidence) -> tuple[Any, Any]:
 
 
 def _mask_missing(evidence: Evidence) -> Iterator[Prediction]:
-    """Masked entries take part in the candidate: without them, it is the reference."""
+    """Masked entries count in the candidate: without them, it equals the reference."""
     if not evidence.is_distribution:
         return
     zero, empty = _masked(evidence)
@@ -133,7 +133,7 @@ def _mask_inverted(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _masked_rows(evidence: Evidence) -> Iterator[Prediction]:
-    """The two differ only in rows without any entry, where frameworks have different habits."""
+    """The two differ only in fully masked rows, for which frameworks have different conventions."""
     if not evidence.is_distribution:
         return
     here, there = _policies(evidence.reference, evidence), _policies(evidence.candidate, evidence)
@@ -161,7 +161,7 @@ def _policies(values: Array, evidence: Evidence) -> Any:
 
 
 def _dropout(evidence: Evidence) -> Iterator[Prediction]:
-    """Entries are zero at random and the others larger by 1 / (1 - p)."""
+    """Entries are zero at random, and the others larger by 1 / (1 - p)."""
     r, c = evidence.reference, evidence.candidate
     alive = np.isfinite(r) & np.isfinite(c) & (np.abs(r) > evidence.precision.floor)
     dropped = alive & (c == 0)

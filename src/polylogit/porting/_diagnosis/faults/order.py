@@ -25,7 +25,7 @@ WINDOW = 64
 
 
 def _permuted(evidence: Evidence) -> list[tuple[str, Prediction]]:
-    """The classes, or the rows of the batch, come in another order."""
+    """The classes, or the rows of the batch, are in another order."""
     r, c = evidence.reference, evidence.candidate
     found = []
     for axis, size in enumerate(r.shape):
@@ -70,7 +70,7 @@ def _matching(reference: Array, candidate: Array) -> Any:
 
 
 def _transposed(evidence: Evidence) -> Iterator[Prediction]:
-    """The axes come in another order; the function may have been applied before or after that."""
+    """The axes are in another order; the function may have been applied before or after the transposition."""
     r, c = evidence.reference, evidence.candidate
     if not 2 <= r.ndim <= 5:
         return
@@ -121,7 +121,7 @@ def _moved(ndim: int, source: int, target: int) -> list[int]:
 
 
 def _head_layout(evidence: Evidence) -> Iterator[Prediction]:
-    """Channels split into (size, heads) for (heads, size), or merged without moving the heads back."""
+    """Channels are split into (size, heads) instead of (heads, size), or merged without moving the heads back."""
     r, c = evidence.reference, evidence.candidate
     if (product := evidence.once(product_of)) is not None:
         heads, size = r.shape[1], product.queries.shape[-1] // r.shape[1]
@@ -139,19 +139,19 @@ def _head_layout(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _near(expected: Array, observed: Array) -> bool:
-    """Whether most entries are about the same: those hypotheses that are not are given up soon."""
+    """Whether most entries are about equal, to reject hypotheses quickly."""
     a, b = (one.reshape(-1)[:: max(1, one.size // 4096)] for one in (expected, observed))
     return bool(np.median(np.abs(a - b)) < 0.01 * np.sqrt(np.mean(a * a)))
 
 
 def _swapped(values: Array, heads: int) -> Array:
-    """Channels along the last axis that were read as (size, heads), put as those read as (heads, size)."""
+    """Channels along the last axis that were read as (size, heads), rearranged as if read as (heads, size)."""
     parts = values.reshape(*values.shape[:-1], -1, heads)
     return np.ascontiguousarray(np.swapaxes(parts, -1, -2)).reshape(values.shape)
 
 
 def _split_apart(r: Array) -> Iterator[tuple[int, int, Array]]:
-    """Heads along an axis of their own."""
+    """Heads along a separate axis."""
     for axis in range(1, r.ndim - 1):
         heads, size = r.shape[axis], r.shape[-1]
         if r.ndim < 4 or heads < 2 or size < 2 or heads == size:

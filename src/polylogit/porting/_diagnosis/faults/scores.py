@@ -29,7 +29,7 @@ UNLIKE = 1e-3
 
 
 class Product(NamedTuple):
-    """Scores taken apart: ``factor * scores_of(queries, keys) + rest``, where `seen`."""
+    """Decomposed scores: ``factor * scores_of(queries, keys) + rest``, at the entries `seen`."""
 
     queries: Array  # (batch, positions, heads * size)
     keys: Array
@@ -62,7 +62,7 @@ def product_of(evidence: Evidence) -> Product | None:
 
 
 def _product_alone(evidence: Evidence) -> Evidence | None:
-    """The product on both sides, if something is added to it."""
+    """Only the product on both sides, if something is added to it."""
     found = evidence.once(product_of)
     if found is None or not found.rest.any():
         return None
@@ -84,7 +84,7 @@ def also_of_the_product(predict: Predict) -> Predict:
 
 
 def projections(evidence: Evidence, heads: int) -> list[Array]:
-    """Earlier activations that may be queries and keys, those that were computed as one taken apart."""
+    """Earlier activations that may be queries and keys; fused projections are split."""
     batch, found = evidence.reference.shape[0], []
     for _, one in reversed(evidence.earlier):
         if one.ndim != 3 or one.shape[0] != batch or not np.isfinite(one).all():

@@ -55,7 +55,7 @@ def _times(x: Any, matrix: Array) -> Array:
 
 
 def _linear(evidence: Evidence) -> tuple[_Linear, _Linear] | None:
-    """Both sides, where each is shown to be linear with its own weights."""
+    """The layers of both sides, if each is shown to be linear with its own weights."""
     r, c = evidence.reference, evidence.candidate
     if evidence.layer is None or r.shape != c.shape or not (np.isfinite(r).all() and np.isfinite(c).all()):
         return None
@@ -68,7 +68,7 @@ def _linear(evidence: Evidence) -> tuple[_Linear, _Linear] | None:
 
 
 def _rows_of(inputs: tuple[Array, ...], outputs: int) -> Iterator[Array]:
-    """The inputs as rows of numbers, or as the numbers of rows."""
+    """The inputs as rows of numbers, or as row numbers."""
     for one in inputs:
         if one.dtype.kind in "iu" and one.size and outputs % one.size == 0:
             yield one.reshape(-1)
@@ -80,7 +80,7 @@ def _rows_of(inputs: tuple[Array, ...], outputs: int) -> Iterator[Array]:
 
 
 def _shown(x: Array, y: Array, weights: list[Array], evidence: Evidence) -> _Linear | None:
-    """The layer, if one of the weights makes y of x up to a constant for each channel."""
+    """The layer, if one of the weights maps x to y up to a constant per channel."""
     inputs = None if x.ndim == 1 else x.shape[1]
     for weight in weights:
         if weight.ndim < 2 or weight.size % y.shape[1] or (inputs and weight.size != inputs * y.shape[1]):
@@ -103,7 +103,7 @@ def _shown(x: Array, y: Array, weights: list[Array], evidence: Evidence) -> _Lin
 
 
 def _makes(made: Array, y: Array, evidence: Evidence) -> bool:
-    """Whether y was computed so: one side may be less accurate than the one that was measured, and right."""
+    """Whether y was computed in this way; a side may be less accurate than the measured one, and still right."""
     error, size = (float(np.sqrt(np.mean(one * one))) for one in (made - y, y))
     return error <= LIMIT * max(evidence.precision.noise, evidence.precision.eps) * size
 
@@ -112,7 +112,7 @@ def _makes(made: Array, y: Array, evidence: Evidence) -> bool:
 
 
 def _weight_transposed(evidence: Evidence) -> Iterator[Prediction]:
-    """A square weight the other way round."""
+    """A square weight is transposed."""
     known = evidence.once(_linear)
     if known is None:
         yield from _transposed_by_rows(evidence)
@@ -192,7 +192,7 @@ def _rounded(values: Array, dtype: str) -> Array:
 
 
 def _groups(shape: tuple[int, ...]) -> Iterator[tuple[str, list[Any]]]:
-    """What may share a scale, the whole first."""
+    """The units that may share a scale, the whole first."""
     yield "the whole", [np.s_[:, :]]
     yield "each output", [np.s_[:, column] for column in range(shape[1])]
     yield "each input", [np.s_[row] for row in range(shape[0])]
