@@ -2,7 +2,7 @@
 
     python tools/checks_page.py
 
-Needs the extra `conformance` alone. tests/docs/test_checks_page.py fails while the committed page differs from this.
+Needs only the extra `conformance`. tests/docs/test_checks_page.py fails if the committed page differs.
 """
 
 from __future__ import annotations
