@@ -650,7 +650,10 @@ def _check_values(x: Any) -> None:
 
 
 def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A wrapper of the function whose code object no other function shares."""
+    """A wrapper of the function whose code object no other function shares.
+
+    Dynamo counts compilations by code object and refuses after eight, even for closures that share only their source.
+    """
 
     def call(*arguments: Any) -> Any:
         return function(*arguments)

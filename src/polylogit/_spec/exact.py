@@ -165,7 +165,10 @@ _CACHE = _Cache()
 
 
 def exact(kind: type, x: Array, dtype: Finfo | None = None) -> Any:
-    """`Rows` or `Elements` of these logits, exact enough for a dtype; None means the widest."""
+    """`Rows` or `Elements` of these logits, exact enough for a dtype; None means the widest.
+
+    The latest ones are cached, because operations and checks ask for the same ones.
+    """
     plain = dtype is not None and dtype.precision <= dd.PLAIN
     key = (kind, plain, x.shape, hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest())
     found = _CACHE.kept.get(key)

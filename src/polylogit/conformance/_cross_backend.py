@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 def differences(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """The largest difference in ulp and absolute, for each pair of backends, operation, check and dtype."""
+    """The largest difference in ulp and absolute, for each pair of backends, operation, check and dtype.
+
+    `folders` are those of the backends, with the values that their processes left.
+    """
     values = {name: loaded(folder) for name, folder in folders.items()}
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     for first, second in itertools.combinations(values, 2):

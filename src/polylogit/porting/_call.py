@@ -59,7 +59,10 @@ def exact(array: Any, what: str) -> Array:
 
 
 class Called:
-    """A callable, its inputs in the framework that it accepted, and its output."""
+    """A callable, its inputs in the framework that it accepted, and its output.
+
+    After `differentiate`, `gradient` is the gradient with respect to the first floating-point input.
+    """
 
     def __init__(self, function: Callable[..., Any], arguments: list[Any], keywords: dict[str, Any]) -> None:
         self.function, self.arguments, self.keywords = function, arguments, keywords

@@ -260,7 +260,10 @@ def _bounded(values: Array, most: float) -> Array:
 
 
 def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[Noise | None, str]:
-    """The noise of two callables' activations, from a run of the one that can be converted, and a sentence about it."""
+    """The noise of two callables' activations, from a run of the one that can be converted, and a sentence about it.
+
+    If neither can be converted, there is no noise, and the sentence says why.
+    """
     narrow = narrow_of(sides[1]) if not narrow_of(sides[0]) else ""
     reasons = []
     for side, words in enumerate(SIDES):

@@ -212,7 +212,10 @@ class _Pairing:
         return (parent, other) if side == 0 else (other, parent)
 
     def by(self, how: str, *keys: Callable[[int, int, Described], Hashable]) -> None:
-        """Pair calls in order by equal keys, if both sides have equally many of a key."""
+        """Pair calls in order by equal keys, if both sides have equally many of a key.
+
+        A key is made of the side, the place and the description; None is a key that nothing shares.
+        """
         for key in keys:
             groups: list[dict[Hashable, list[int]]] = []
             for side in (0, 1):

@@ -134,7 +134,12 @@ def check_type(cls: type) -> None:
 
 
 class _Problem:
-    """An operation at a point: its checked arguments, its value, and its derivatives."""
+    """An operation at a point: its checked arguments, its value, and its derivatives.
+
+    With p the probabilities kept by the forward pass, softmax's Jacobian is diag(p) - p p', which is symmetric;
+    log_softmax's is I - 1 p'; sigmoid's is p (1 - p). The second derivative of <g, f(x)> is a Hessian and symmetric,
+    too, so its pullback is its derivative along a direction.
+    """
 
     def __init__(self, operation: str, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> None:
         self.operation = operation

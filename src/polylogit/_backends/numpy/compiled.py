@@ -97,6 +97,9 @@ def engine() -> str:
 def use(name: str) -> Iterator[None]:
     """Compute with this instruction set, one of `instruction_sets`, or with "pure", within the block.
 
+    For tests and measurements; it applies to the whole process. The environment variable ``POLYLOGIT_NUMPY_ENGINE``
+    does the same from the start.
+
     Examples
     --------
     >>> import polylogit

@@ -139,7 +139,10 @@ _FAR = (-104.0, -200.0, -1e4, -1e9, -3e38, 1e4, 3e38)
 
 
 def emptied_rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
-    """Rows with whole tiles of -inf, single ones or all but one, while the other entries lie far down or far up."""
+    """Rows with whole tiles of -inf, single ones or all but one, while the other entries lie far down or far up.
+
+    Whatever replaces -inf inside a kernel (0, -1e4, the lowest number) is at least the maximum of such a row.
+    """
     index, turn = np.arange(n), 0
     for size in (size for size in _TILES if size < n):
         start = n // 3

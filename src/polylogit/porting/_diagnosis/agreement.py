@@ -72,7 +72,11 @@ class Precision(NamedTuple):
 
     @property
     def slack(self) -> float:
-        """The factor by which a pair may exceed the bound of one side."""
+        """The factor by which a pair may exceed the bound of one side.
+
+        16-bit outputs are usually computed in float32 and rounded once, with an error far below a bound for arithmetic
+        entirely in 16 bits, so the bound of one side allows for both.
+        """
         return BOTH_SIDES if self.dtype.precision >= DTYPES["float32"].precision else 1.0
 
 

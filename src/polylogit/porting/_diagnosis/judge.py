@@ -74,7 +74,10 @@ class _Tried:
 
 @np.errstate(all="ignore")  # NaN and infinities are data here
 def diagnose(evidence: Evidence, backend: Backend, *, causes: bool = True) -> Verdict:
-    """Whether the candidate agrees with the reference, and if not, the cause, with a fix for its backend."""
+    """Whether the candidate agrees with the reference, and if not, the cause, with a fix for its backend.
+
+    Without `causes`, a difference is not explained, and no array is copied whole.
+    """
     r, c = evidence.reference, evidence.candidate
     if not r.size or not c.size:
         return Verdict(Agreement(0.0, 0.0, 0, True), r.shape == c.shape, None)

@@ -27,7 +27,11 @@ __all__ = ["Fault", "Prediction", "only", "recognize"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """Two arrays that agree if the fault happened."""
+    """Two arrays that agree if the fault happened.
+
+    They are either the reference with the fault applied and the candidate, or the reference and the candidate with the
+    fault undone.
+    """
 
     expected: Array
     observed: Array
