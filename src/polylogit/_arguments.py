@@ -49,11 +49,11 @@ def unexpected(operation: str, known: Iterable[str], axis: Any, given: Mapping[s
     Parameters
     ----------
     operation : str
-        Its name.
+        The name of the operation.
     known : iterable of str
-        What the operation takes by keyword, `axis` included where it does.
+        The keywords that the operation accepts, including `axis` if it has one.
     axis : object
-        As it was given, or -1.
+        The axis as the caller passed it, or -1.
     given : mapping
         The keywords of the call.
     """

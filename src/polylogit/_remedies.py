@@ -95,18 +95,18 @@ _OUTPUTS = ("logits", "last_hidden_state", "prediction_logits", "output")
 
 
 def remedy(cls: type, x: Any = None, *, operation: str = "softmax", argument: str = "x") -> str:
-    """What an object is, and what to pass instead, as clauses; empty if unknown.
+    """Return what an object is, and what to pass instead, as clauses; empty if unknown.
 
     Parameters
     ----------
     cls : type
-        Its class.
+        The class of the object.
     x : object, optional
-        The object, where it is at hand.
+        The object, if available.
     operation : str, optional
-        What was called.
+        The operation that was called.
     argument : str, optional
-        What the object is called in the remedy.
+        The name of the object in the remedy.
     """
     import re  # only for an error
 

@@ -127,11 +127,11 @@ def _is_traced() -> bool:
 def _folded(
     x: torch.Tensor, axis: int, function: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """The exponents of a long row, folded into dimensions of up to `_CHAIN`, and a function of their sum, spread again.
+    """Fold a long row's exponents into dimensions of up to `_CHAIN`, and spread a function of their sum over them.
 
-    Sums are taken, and in the derivative of the spreading taken again, one dimension at a time: Inductor adds up to
-    4,096 terms, or the share of a thread, in one running sum. What is spread is made before: Inductor leaves out the
-    end of a row whose length is no multiple of the dimension where it reads something of each (pytorch#195582).
+    Each dimension is summed separately, here and in the derivative of the spreading, because Inductor adds up to 4,096
+    terms, or a thread's share, in one running sum. The value to spread is computed first: if Inductor reads a value for
+    each dimension, it leaves out the end of a row whose length is not a multiple of the dimension (pytorch#195582).
     """
     shifted = _shifted(x.movedim(axis, -1), -1)
     length = shifted.shape[-1]

@@ -166,8 +166,8 @@ def softmax_first(exact: Rows, dtype: Finfo, g: Array) -> Array:
 def log_softmax_vjp(exact: Rows, dtype: Finfo, g: Array) -> Array:
     """``eps (2 |g_i| + y_i sum |g| (4 + 2 d + S(n)))``.
 
-    Of 16 bits that is the eps of float32, in which y is subtracted. Besides, what is rounded to 16 bits may be the
-    result and the log-probabilities that it is made of, whose error is relative to 1 - y where y is near 1:
+    For 16-bit dtypes, eps is that of float32, in which y is subtracted. In addition, both the result and the
+    log-probabilities it is computed from may be rounded to 16 bits, with an error relative to 1 - y if y is near 1:
     ``eps (2 |value_i| + min(y_i, 1 - y_i) sum |g| (4 + 2 d + S(n)))``.
     """
     size = np.abs(g)

@@ -30,23 +30,23 @@ class Finfo:
     Attributes
     ----------
     name : str
-        As NumPy or ml_dtypes call it.
+        The name in NumPy or ml_dtypes.
     dtype : numpy.dtype
-        That of ml_dtypes where NumPy has none.
+        The dtype of ml_dtypes if NumPy has none.
     precision : int
         Significant bits, the implicit one included.
     minexp, maxexp : int
         Exponents of the smallest and the largest normal number.
     eps, smallest_normal, smallest_subnormal, max : float
     has_infinity : bool
-        Whether it has infinities; without them, what is too large becomes NaN.
+        Whether it has infinities; without them, values that are too large become NaN.
     flushed : int
         Results below this many smallest normal numbers may be flushed to zero.
     computed_in : str
-        The dtype in which results are computed before they are rounded to this one; empty where that is its own.
+        The dtype in which results are computed before they are rounded to this one; empty if it is this one.
     in_order : int
-        Sums of up to so many terms may be added up in any order, one by one at the worst; longer ones, and all where it
-        is 0, as `polylogit._spec.bounds.additions` says.
+        Sums of up to this many terms may be added in any order, in the worst case one by one; for longer sums, and for
+        all sums if it is 0, `polylogit._spec.bounds.additions` states the order.
     """
 
     name: str

@@ -28,9 +28,9 @@ class Rows:
     Parameters
     ----------
     x : array of float64, two-dimensional
-        Where it holds NaN or +inf, or a row nothing but -inf, that row is not `regular` and its values mean nothing.
+        A row that holds NaN or +inf, or only -inf, is not `regular`, and its values are meaningless.
     plain : bool
-        Whether float64 will do.
+        Whether float64 is accurate enough.
     """
 
     def __init__(self, x: Array, *, plain: bool = False) -> None:

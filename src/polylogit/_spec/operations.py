@@ -44,9 +44,9 @@ class Definition:
     Attributes
     ----------
     operation : Operation
-        Its entry on the ground floor.
+        Its entry in `polylogit._operations`.
     exact : type
-        `Rows` or `Elements`: what its values are made of, for an array of logits.
+        `Rows` or `Elements`: the exact quantities from which its values are computed, for an array of logits.
     value : callable
         ``value(exact) -> DD``.
     bound : callable
@@ -54,11 +54,11 @@ class Definition:
     vjp, jvp, second : Derivative
         Pullback of a cotangent, push-forward of a tangent, and the derivative along `h` of the pullback of `g`.
     unit : float
-        Size below which the error is absolute, so that units in the last place say nothing of smaller results.
+        The size below which the error is absolute, so that ulps are meaningless for smaller results.
     at_infinity : float or None
-        The value at +inf; None where it makes the row NaN.
+        The value at +inf; None if +inf makes the row NaN.
     laws : tuple of str
-        Names of the laws in `polylogit.conformance._checks.laws` that it keeps.
+        The names of the laws in `polylogit.conformance._checks.laws` that it obeys.
     """
 
     operation: Operation

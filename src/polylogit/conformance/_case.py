@@ -29,32 +29,32 @@ class Case:
     Attributes
     ----------
     name : str
-        Within its check; with level and seed it stands for the same numbers at every run.
+        Unique within its check; with the level and the seed, it stands for the same numbers in every run.
     x : array of float64
         The logits, which are rounded to the setting's dtype.
     kind : {"values", "vjp", "jvp", "reverse", "forward"}
-        Whether the value is asked for, a derivative, or the pullback differentiated once more in one mode or the other.
+        Whether the case tests the value, a derivative, or the pullback differentiated again in reverse or forward mode.
     directions : sequence of arrays
-        The cotangent or tangent of a derivative; for a second one the cotangent and the direction.
+        The cotangent or tangent of a derivative; for a second derivative, the cotangent and the direction.
     axis : int, tuple of int or None
     axis_given : bool
-        False where the axis is left out of the call.
+        False if the call leaves out the axis.
     layout, directions_layout : str
-        In memory; see `polylogit.conformance._data.layouts`.
+        The memory layouts; see `polylogit.conformance._data.layouts`.
     where : array of bool or None
         The mask.
     into : Finfo or None
-        Passed as ``dtype=``.
+        The dtype passed as ``dtype=``.
     names : sequence of str
-        What the rows are called in messages.
+        The names of the rows in messages.
     rows : int or None
-        How many of the rows are to be compared between backends; the others are repetitions.
+        The number of rows to compare between backends; the others are repetitions.
     optional : bool
-        Whether a kernel may refuse.
+        Whether a kernel may refuse the call.
     eager : bool
-        Whether a derivative is run operation by operation where the backend could compile it whole.
+        Whether a derivative is run operation by operation even if the backend could compile it as a whole.
     behaviour : callable or None
-        Where one call does not show it: ``behaviour(setting, *arguments)`` makes the calls and compares.
+        For cases that need more than one call: ``behaviour(setting, *arguments)`` makes the calls and compares.
     arguments : tuple
     """
 

@@ -26,9 +26,9 @@ _DEAR = 2.0  # failures that a covered pass outweighs
 
 
 def causes(bad: list[Result], passed: Sequence[Result]) -> Iterator[tuple[str | None, list[Result], int]]:
-    """Descriptions, the failures that each covers, and the passes it covers, until no failure is left.
+    """Yield descriptions, with the failures and the passes that each covers, until no failure is left.
 
-    The description that covers everything is empty; None stands for failures that have nothing in common.
+    The empty description covers everything; None stands for failures that have nothing in common.
     """
     fails = list(records(bad, failed=True))
     good = [*records(passed, failed=False), *fine_parts(bad)]

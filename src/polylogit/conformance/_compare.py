@@ -76,18 +76,18 @@ class Expected:
     inputs : array
         The logits, in rows.
     exact : DD
-        Exact values, NaN and infinities among them.
+        The exact values, including NaN and infinities.
     bound : array
-        Largest absolute error; 0 where the answer is exact (0 at -inf and where masked, 1 where nothing else is).
+        The largest absolute error; 0 if the answer is exact (0 for -inf and masked entries, 1 for an only entry).
     dtype : Finfo
     zero_below : float
-        Exact values below this may come from numbers that were flushed to 0: what came back may be anything from 0 to
-        a smallest normal number above the exact value.
+        Exact values below this may depend on numbers that were flushed to 0: the result may be anything from 0 to the
+        exact value plus the smallest normal number.
     either : array of bool, optional
-        Where NaN is expected but `other` is as good.
+        True where NaN is expected, but `other` is also right.
     other : float
     once : array, optional
-        The largest error of a result that was computed in a wider dtype and rounded once.
+        The largest error of a result that is computed in a wider dtype and rounded once.
     """
 
     inputs: Array

@@ -146,13 +146,13 @@ class Condition:
     Attributes
     ----------
     words : str
-        As a clause: "the axis is not the last".
+        The condition as a clause: "the axis is not the last".
     cost : float
-        How much it adds to the length of a description.
+        What it adds to the length of a description.
     plain : bool
-        Whether it has no threshold, which one failure more or less would move.
+        Whether it has no threshold, which a single failure could move.
     about : str
-        Of two conditions about the same thing a description has one.
+        The subject of the condition; a description has at most one condition about each subject.
     holds : callable
     """
 

@@ -30,16 +30,16 @@ class Group:
     Attributes
     ----------
     finding : str
-        ``wrong``, ``another convention`` or ``less accurate``; or the verdict of what came to nothing.
+        ``wrong``, ``another convention`` or ``less accurate``; for results without a finding, the verdict.
     subject, operation : str
     pattern : str
-        Where they are, in words: "the axis is not the last"; "" for everywhere, None where nothing was found in common.
+        What they have in common, in words: "the axis is not the last"; "" for everything, None if nothing was found.
     results : list of Result
         The smallest case first.
     passes : int
-        How many results that pass are where the pattern says.
+        The number of passing results that match the pattern.
     symptoms : dict of str to int
-        What went wrong, in words, and how often.
+        What went wrong, in words, and the number of times.
     """
 
     finding: str

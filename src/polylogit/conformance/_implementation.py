@@ -51,13 +51,13 @@ class Implementation(Subject):
     backend : Backend
     operation : str
     function : callable, optional
-        A user's kernel, ``function(x, axis=-1)``; the public function of polylogit where it is left out.
+        A user's kernel, ``function(x, axis=-1)``; by default the public function of polylogit.
     vjp : callable, optional
-        ``vjp(x, cotangent, axis=-1)``, where the framework cannot differentiate the kernel.
+        ``vjp(x, cotangent, axis=-1)``, if the framework cannot differentiate the kernel.
     name : str, optional
-        In results.
+        The name in results.
     device : str, optional
-        Where arrays are made.
+        The device for the arrays.
     """
 
     def __init__(

@@ -29,28 +29,28 @@ class Request:
 
     Attributes
     ----------
-    x : array of float64, or of what is to be converted to `dtype`
+    x : array of float64, or of values to convert to `dtype`
     dtype : str
-        Of the logits.
+        The dtype of the logits.
     kind : {"values", "vjp", "jvp", "reverse", "forward"}
     axis : int, tuple of int or None
     axis_given : bool
-        False where the axis is left out of the call.
+        False if the call leaves out the axis.
     layout, directions_layout : str
-        In memory; see `polylogit.conformance._data.layouts`.
+        The memory layouts; see `polylogit.conformance._data.layouts`.
     directions : sequence of arrays
         The cotangent or tangent of a derivative.
     where : array of bool or None
     into : str
-        Name of the dtype that is passed as ``dtype=``; empty for none.
+        The name of the dtype passed as ``dtype=``; empty for none.
     eager : bool
         Whether a derivative is run operation by operation.
     compiler : str
-        Which of the backend's compilers to call through; empty for none.
+        The backend's compiler to use; empty for none.
     doubled : bool
-        Whether the call stands between a doubling and a halving, of half the logits.
+        Whether `x` holds half the logits, doubled before the call, and the result is doubled and halved after it.
     twice : bool
-        Whether it is made twice, each time with memory around that holds something else.
+        Whether to make the call twice, each time with different contents in the memory that it may receive.
     """
 
     x: Array
@@ -76,15 +76,15 @@ class Answer:
     Attributes
     ----------
     values : array of float64 or None
-        The result on the host; None where an exception was raised.
+        The result on the host; None if an exception was raised.
     dtype : str
         The result's dtype.
     error : Exception or None
-        What was raised.
+        The exception that was raised.
     notes : list of str
-        Breaches seen on the way: input modified, another type of array, another device.
+        Violations noticed during the call: the input modified, another array type, another device.
     again : array of float64 or None
-        What the same call gave the second time, where its bits are others.
+        The result of the second call, if its bits differ.
     """
 
     values: Array | None
@@ -108,22 +108,22 @@ class Subject(ABC):
     Attributes
     ----------
     name : str
-        In results.
+        The name in results.
     operation : str
     backend : object
-        Whose arrays it takes. Of an implementation in another process only what it is called and what it declares.
+        The backend whose arrays it takes. For an implementation in another process: only its name and declarations.
     is_kernel : bool
         Whether it is a user's own function.
     vjp : object or None
-        The gradient that it brings.
+        The separate gradient of the implementation.
     offers_axis, offers_where, offers_dtype, default_axis, default_vjp_axis : bool
-        What its signature takes, and that of the gradient that it brings.
+        The arguments in its signature, and in that of its gradient.
     on_numpy : bool
         Whether the backend's arrays are NumPy's own.
     layouts : tuple of str
-        The memory layouts that the arrays may have; none where they have no strides.
+        The memory layouts that the arrays may have; empty if they have no strides.
     given_up : str
-        Why nothing more is asked of it; empty as long as something is.
+        Why no more calls are made; empty while calls continue.
     """
 
     name: str

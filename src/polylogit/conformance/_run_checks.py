@@ -55,25 +55,25 @@ def run_checks(
     level : {"quick", "full"}
     seed : int
     dtypes : iterable of str, optional
-        Those asked for must be served; by default those that the implementation serves are.
+        The dtypes to run, all of which must be supported; by default those that the implementation supports.
     checks : sequence of str, optional
-        Names in `CHECKS`.
+        The names of checks, from `CHECKS`.
     case : str, optional
-        The one case to run.
+        The only case to run.
     kept : dict, optional
-        Takes the values of the cases that backends are compared on, by operation, check, dtype and case.
+        Receives the values of the cases that are compared between backends, by operation, check, dtype and case.
     among : sequence of str, optional
-        Of the dtypes that the implementation serves, those to run; unlike `dtypes`, not serving them is no failure.
+        The dtypes to run, if the implementation supports them; unlike in `dtypes`, an unsupported one is not a failure.
     search : int, optional
-        How many random calls to add, for each dtype and kind; see `polylogit.conformance._search`.
+        The number of random calls to add, for each dtype and kind; see `polylogit.conformance._search`.
     watch : list, optional
-        Takes the setting of each case and what it came to, with the numbers.
+        Receives the setting of each case and its outcome, with the numbers.
     selection : Selection, optional
-        Which of the cases; it counts them.
+        Selects the cases, and counts them.
     invariant : bool, optional
-        Whether a row's result must have the same bits whatever is around it.
+        Whether a row's result must have the same bits regardless of its surroundings.
     begin : callable, optional
-        Given the id of each case before it runs.
+        Called with the id of each case before it runs.
     """
     selection = selection or Selection()
     served = 0

@@ -66,15 +66,15 @@ def _folded(code: str) -> str:
 
 
 def reproducer(implementation: Subject, seen: Seen, dtype: Finfo) -> str:
-    """The failing call, or only its failing row, in a few lines; empty if too long or impossible to write.
+    """Write the failing call, or only its failing row, in a few lines; empty if too long or impossible to write.
 
     Parameters
     ----------
     implementation : Subject
     seen : Seen
-        What was compared.
+        The values that were compared.
     dtype : Finfo
-        Of the logits.
+        The dtype of the logits.
     """
     for call in (seen.call, _row_alone(seen)):
         if call and (lines := _lines(implementation, call, dtype, _SHORT)):

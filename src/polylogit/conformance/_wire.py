@@ -58,7 +58,7 @@ def receive(stream: Any) -> tuple[Any, list[Array]] | None:
     Raises
     ------
     BrokenFrameError
-        Where something else comes.
+        If the bytes are not a frame.
     """
     first = stream.read(_LENGTH.size)
     if len(first) < _LENGTH.size:

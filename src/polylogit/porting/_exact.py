@@ -213,7 +213,7 @@ class Noise:
     Attributes
     ----------
     how : str
-        In words, for reports.
+        How the noise was measured, in words, for reports.
     """
 
     def __init__(self, how: str, runs: list[dict[str, Any]], base: Mapping[str, Any] | None, side: int) -> None:

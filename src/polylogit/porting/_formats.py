@@ -71,9 +71,9 @@ class Format(NamedTuple):
     Attributes
     ----------
     read : callable
-        From a path to an array, a mapping of arrays, or a model, which is a callable.
+        Reads a path; returns an array, a mapping of arrays, or a model, which is a callable.
     magic : bytes
-        With which such a file begins; empty where there is nothing to tell it by.
+        The first bytes of such a file; empty if they do not identify the format.
     """
 
     read: Callable[[Path], Any]

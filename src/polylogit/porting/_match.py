@@ -147,7 +147,7 @@ def _may_match(one: Described, other: Described) -> bool:
 
 
 def patterns(names: Mapping[str, str | None], here: Sequence[str], there: Sequence[str]) -> dict[str, str | None]:
-    """The pairs of names for each pattern; `None` for modules to leave out.
+    """Return the pairs of names for each pattern, with `None` for modules to leave out.
 
     A ``*`` stands for any text, and for the same text in the candidate's name.
     """

@@ -45,7 +45,7 @@ class Comparison(Written, Results):
     framework : str
         The framework of the candidate.
     noise : str
-        How the noise of a right computation was measured, or why it was not.
+        How the noise of a correct computation was measured, or why it was not.
     """
 
     def summary(self) -> str:

@@ -102,9 +102,9 @@ class Results:
     framework : str
         The framework of the candidate.
     sources : tuple of str
-        The files of the two sides, the reference first, with their dates; empty if they were no files.
+        The files of the two sides, the reference first, with their dates; empty if they were not files.
     noise : str
-        How the noise of a right computation was measured, or why it was not.
+        How the noise of a correct computation was measured, or why it was not.
     """
 
     activations: tuple[Activation, ...]

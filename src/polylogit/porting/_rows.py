@@ -25,13 +25,13 @@ class Row(NamedTuple):
     Attributes
     ----------
     place : tuple of int
-        Its indices along the other axes.
+        The indices of the row along the other axes.
     columns : tuple of int
-        Where it differs most, in order.
+        The columns where it differs most, in ascending order.
     reference, candidate, difference : ndarray
-        The values there and how far they are apart, in float64.
+        The values in these columns and their difference, in float64.
     of : int
-        How many columns the row has.
+        The number of columns in the row.
     """
 
     place: tuple[int, ...]

@@ -38,15 +38,15 @@ class Node:
     Attributes
     ----------
     name : str
-        What it is called within the part that contains it.
+        The name within the part that contains it.
     path : str
-        What it is called in the reference.
+        The name in the reference.
     row : Activation or None
-        What was compared of the part itself.
+        The comparison of the part itself.
     reason : str
-        Why nothing was.
+        Why the part was not compared.
     first : bool
-        It is the first divergence.
+        Whether it is the first divergence.
     """
 
     name: str

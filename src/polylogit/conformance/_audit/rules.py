@@ -33,13 +33,13 @@ class Terms:
     equal_nan : bool
         Whether NaN is close to NaN.
     digits : int
-        After the point, where values are rounded.
+        The number of digits after the decimal point to which values are rounded.
     dtype : Finfo
-        Of the results.
+        The dtype of the results.
     baseline : array or None
-        What a plain implementation in that dtype gives.
+        The result of a plain implementation in that dtype.
     totals : callable
-        The sums of the rows, or of their exponentials, which should be 1.
+        Returns the sums of the rows, or of their exponentials, which should be 1.
     """
 
     atol: float

@@ -168,15 +168,15 @@ def audit(
     "relative"        ``|off| / (|ref| + atol) <= rtol``
     "cosine"          ``1 - cosine similarity <= atol``
     "rounded"         equal after rounding to `digits` digits
-    "baseline"        ``max |off|`` at most `rtol` (2 where it is 0) times that of a plain
-                      implementation, and `atol`
-    "flash-attention" the same with twice, and what adding and subtracting 0.3 loses
-    "row sums"        ``|sum - 1| <= atol + rtol``; a name may stand with tolerances of its
-                      own, as in ``("row sums", 1e-4, 0.0)``
+    "baseline"        ``max |off|`` at most `rtol` (2 if it is 0) times that of a plain
+                      implementation, plus `atol`
+    "flash-attention" the same with twice, plus twice the error of adding and subtracting 0.3
+    "row sums"        ``|sum - 1| <= atol + rtol``; a name may come with its own tolerances,
+                      as in ``("row sums", 1e-4, 0.0)``
     ================= ======================================================================
 
     A fault passes because the tolerance hides it, or because its result is right on these inputs; the bounds of the kit
-    tell which. A fault that concerns another dtype, a mask, another axis or more than one call does not apply.
+    decide which. A fault that concerns another dtype, a mask, another axis or more than one call does not apply.
 
     Examples
     --------

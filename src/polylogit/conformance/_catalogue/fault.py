@@ -43,17 +43,17 @@ class Fault:
     wrong : str
         What is wrong, in a sentence.
     function : callable
-        ``function(x, axis=-1)``; for sigmoid ``function(x)``. Right where the fault is one of the gradient.
+        ``function(x, axis=-1)``; for sigmoid ``function(x)``. It is correct if the fault is in the gradient.
     vjp : callable or None
-        ``vjp(x, cotangent, axis=-1)`` of a gradient's fault; for sigmoid ``vjp(x, cotangent)``.
+        For a fault in the gradient: ``vjp(x, cotangent, axis=-1)``; for sigmoid ``vjp(x, cotangent)``.
     reports : tuple of str
-        Where it was reported of an implementation that was shipped, as ``owner/repository#number``.
+        Issues that report the fault in a released implementation, as ``owner/repository#number``.
     needs : str
-        What it needs of a call to show; see `NEEDS`. Empty where values of logits are enough.
+        What a call needs to reveal the fault; see `NEEDS`. Empty if certain logits are enough.
     dtypes : tuple of str
-        The dtypes that it concerns; empty for all.
+        The dtypes that the fault concerns; empty for all.
     least_rows : int
-        How many rows an array must have for it to show.
+        The number of rows that an array must have to reveal the fault.
     """
 
     name: str

@@ -29,7 +29,7 @@ class Call:
     Attributes
     ----------
     kind : {"values", "vjp", "jvp"}
-        Whether the value is asked for, or a derivative.
+        Whether the call asks for the value or for a derivative.
     x : array of float64
         The logits.
     axis : int, tuple of int or None
@@ -60,12 +60,12 @@ class Call:
 
     @classmethod
     def of(cls, line: str) -> Call:
-        """The call that a line describes.
+        """Return the call that a line describes.
 
         Raises
         ------
         ConformanceError
-            Where it stands for none.
+            If the line describes no call.
         """
         kind, _, rest = line.partition(";") if line.partition(";")[0] in KINDS else ("values", "", line)
         try:

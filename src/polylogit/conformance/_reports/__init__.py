@@ -56,13 +56,13 @@ class Window:
     Attributes
     ----------
     places : list of int
-        Which entries.
+        The indices of the entries.
     lines : dict of str to list of str
-        What there is of each, by name.
+        The values of the entries as text, by name: a list for each name.
     wrong : list of bool
-        Which entries are wrong; `worst` is the position of the one that is most.
+        Whether each entry is wrong; `worst` is the position of the worst one.
     length : int
-        Of the whole row.
+        The length of the whole row.
     """
 
     places: list[int]

@@ -55,9 +55,9 @@ class Live:
     Parameters
     ----------
     backends : sequence of str
-        As events name them.
+        The names of the backends, as in events.
     labels : sequence of str, optional
-        What is shown for each.
+        The text shown for each backend.
     """
 
     def __init__(self, backends: Sequence[str], labels: Sequence[str] | None = None, to: Console | None = None) -> None:

@@ -38,19 +38,19 @@ class Question:
     operation, check, case : str
         As in results; `check` is ``values``, ``vjp`` or ``jvp``.
     shape : tuple of int
-        Of the whole array.
+        The shape of the whole array.
     axis : int or tuple of int
-        Along which rows are normalised.
+        The axis along which rows are normalised.
     split : tuple of int
         The dimension of the array that each dimension of the mesh splits.
     masked : bool
-        Whether there is a mask, with a row that it takes out and NaN where it is False.
+        Whether there is a mask, with one row masked completely and NaN in masked entries.
     special : bool
-        Whether rows hold NaN, infinities and nothing but -inf.
+        Whether there are rows with NaN, with infinities and with only -inf.
     whole_parts : bool
-        Whether the parts have equal sizes, as some engines want.
+        Whether the parts have equal sizes, as some engines require.
     large : bool
-        Whether memory is looked at.
+        Whether memory is measured.
     dtype : str
     """
 

@@ -178,9 +178,9 @@ def tap(name: str, value: Any, /) -> Any:
     Parameters
     ----------
     name : str
-        What the activation is called.
+        The name of the activation.
     value : array
-        Recorded during a call of a `Recorder`; outside of one, only returned.
+        The value to record; outside a call of a `Recorder`, it is only returned.
 
     Examples
     --------

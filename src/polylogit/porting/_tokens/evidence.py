@@ -52,16 +52,16 @@ class _Rows(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """How much two right engines may differ.
+    """How much two correct engines may differ.
 
     Attributes
     ----------
     dtype : Finfo
-        The coarser one in which they compute.
+        The coarser of the dtypes in which they compute.
     stored : Finfo
-        The coarser one in which the numbers are given.
+        The coarser of the dtypes in which the numbers are given.
     length : int
-        Of the vocabulary.
+        The length of the vocabulary.
     """
 
     dtype: Finfo
@@ -119,9 +119,9 @@ class Evidence:
     Attributes
     ----------
     tokens : ndarray of int
-        (batch, time).
+        The tokens, in shape (batch, time).
     counted : ndarray of bool
-        By position, whether it counts; the positions that were masked do not.
+        Whether each position counts; masked positions do not.
     masked : bool
         Whether the user said which positions count.
     """

@@ -50,18 +50,18 @@ class Side:
     Attributes
     ----------
     chosen : ndarray of float64
-        For each position what it gave for the chosen token, as it came; of logits the log-probability.
+        The value of the chosen token at each position, unchanged; for logits, the log-probability.
     listed : ndarray of bool
-        Where it gave anything for the chosen token: the top k may not hold it.
+        Whether there is a value for the chosen token: the top k may not include it.
     dtype : str
-        Of the numbers.
+        The dtype of the numbers.
     form : str
         "chosen", "top-k", "logits", "log-probs", "partial" for log-probabilities that sum to less than one, or the name
-        of a fault in `UNDO`, which whole rows show by their sums.
+        of a fault in `UNDO`, which the sums of whole rows reveal.
     whole : ndarray or None
-        Rows over the whole vocabulary, (positions, vocabulary), as they came.
+        Rows over the whole vocabulary, in shape (positions, vocabulary), unchanged.
     ids, tops : ndarray or None
-        The top k.
+        The token ids and the values of the top k.
     """
 
     chosen: Array

@@ -51,10 +51,10 @@ def _nothing(_: Any) -> tuple[Prediction, ...]:
 class Fault:
     """One fault.
 
-    The texts have the found parameters in braces. `fix` is a key of `polylogit._backends.base.SPELLING`, which each
-    backend spells for its users, or the code itself where it is the same in all frameworks; ``x`` stands for the logits
-    and ``p`` for the candidate's output. `predict` yields the predictions of `Evidence`, none where the fault is out of
-    the question; a fault of gradients decides for itself, and returns what is left and the parameters, or None.
+    The texts have the found parameters in braces. `fix` is a key of `polylogit._backends.base.SPELLING`, for which
+    each backend has its own code, or the code itself if it is the same in all frameworks; ``x`` stands for the logits
+    and ``p`` for the candidate's output. `predict` yields the predictions for `Evidence`, none if the fault cannot
+    apply; a fault of gradients decides by itself, and returns the remaining difference and the parameters, or None.
     """
 
     name: str  # as `Diagnosis.name` gives it
