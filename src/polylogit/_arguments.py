@@ -97,7 +97,7 @@ def _written(known: tuple[str, ...], axis: Any, given: Mapping[str, Any]) -> tup
 
 
 def _value(name: str, value: Any) -> str:
-    """A short value as it was written; any other by the name of its argument."""
+    """Return a short value as written, and the name of the argument for any other value."""
     plain = isinstance(value, (bool, int, float, str, type(None)))
     if isinstance(value, (tuple, list)):
         plain = len(value) < 8 and all(isinstance(one, int) for one in value)

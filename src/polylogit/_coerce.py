@@ -62,7 +62,7 @@ def python_array(
     MixedBackendsError
         For a sequence of another framework's arrays.
     UnsupportedArrayError
-        For a sequence of what is neither array nor number.
+        For a sequence with elements that are neither arrays nor numbers.
     DTypeError
         For values that are not numbers.
     """

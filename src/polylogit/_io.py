@@ -24,7 +24,7 @@ def resolve(target: str) -> Any:
     ValueError
         For a text of another form.
     Exception
-        Whatever importing the module raises; AttributeError where it has no such name.
+        Any exception from the import; AttributeError if the module has no such name.
     """
     module, colon, name = target.partition(":")
     if not (module and colon and name):

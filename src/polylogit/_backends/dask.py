@@ -310,7 +310,7 @@ class DaskBackend(Backend):
         return np.array(x.compute())
 
     def dtypes(self) -> tuple[str, ...]:
-        """Those of NumPy, with bfloat16 if ml_dtypes is installed."""
+        """The dtypes of NumPy, with bfloat16 if ml_dtypes is installed."""
         more = ("bfloat16",) if importlib.util.find_spec("ml_dtypes") is not None else ()
         return ("float64", "float32", "float16", *more)
 

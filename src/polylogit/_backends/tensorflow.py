@@ -46,7 +46,7 @@ _Eager: type = EagerTensor
 
 
 class _Operation(NamedTuple):
-    """What tells softmax and log_softmax apart."""
+    """The differences between softmax and log_softmax."""
 
     native: Callable[[Any], Any]
     long: Callable[[Any], Any]

@@ -69,7 +69,7 @@ _UNLIMITED = 1 << 30  # compilations of one function
 
 
 class _Operation(NamedTuple):
-    """What tells softmax and log_softmax apart."""
+    """The differences between softmax and log_softmax."""
 
     native: Callable[..., torch.Tensor]
     long: Callable[[torch.Tensor, int], torch.Tensor]

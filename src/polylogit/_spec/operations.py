@@ -74,7 +74,7 @@ class Definition:
 
     @property
     def name(self) -> str:
-        """Of the public function."""
+        """The name of the public function."""
         return self.operation.name
 
     @property

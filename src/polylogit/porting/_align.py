@@ -398,7 +398,7 @@ def _is_nearer_to_another(found: _Matches, name: str, other: str, others: list[s
 
 
 def _without_repeats(found: _Matches, pairs: list[tuple[str, str]], chosen: set[str]) -> list[tuple[str, str]]:
-    """Each pair of values once, where it was computed first, under the path of a module if possible; plus outputs."""
+    """Keep each pair of values once, where first computed, under a module's path if possible; plus outputs."""
     same: dict[tuple[int | str, int | str], list[tuple[str, str]]] = {}
     for name, other in pairs:
         same.setdefault((found.left.identity(name), found.right.identity(other)), []).append((name, other))

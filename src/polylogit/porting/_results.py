@@ -34,11 +34,11 @@ class Activation:
     Attributes
     ----------
     name, candidate_name : str
-        Its names on the two sides.
+        The names of the activation on the two sides.
     values : tuple of ndarray, or callable
         The reference's and the candidate's values, or a function that reads them again from a file.
     shapes, dtypes : tuple
-        Those of the reference and the candidate; dtypes by name.
+        The shapes and dtypes of the reference and the candidate; dtypes by name.
     verdict : Verdict
         Whether they agree, how much they differ, and the cause.
     vacuous : bool

@@ -74,17 +74,17 @@ class Node:
 
     @property
     def reach(self) -> float:
-        """How far its bar reaches, in percent."""
+        """The length of its bar, in percent."""
         return 0.0 if self.figure is None else reach(self.figure.value)
 
     @property
     def failing(self) -> int:
-        """How many of the parts within do not agree."""
+        """The number of inner parts that do not agree."""
         return self.within["disagrees"] + self.within["beyond"]
 
     @property
     def compared(self) -> int:
-        """How many of the parts within were compared."""
+        """The number of inner parts that were compared."""
         return self.within.total() - self.within["not compared"]
 
     def finish(self, *, unfold: bool) -> None:

@@ -153,7 +153,7 @@ def _attention(recording: Recording, original: Any, _output: Any, *arguments: An
 
 
 def _kept(options: dict[str, Any], queries: int, keys: int) -> Any:
-    """Which keys each query sees."""
+    """The keys that each query sees."""
     rows, columns = np.arange(queries)[:, None], np.arange(keys)
     kept: Any = np.ones((1, 1, queries, keys), bool)
     if options["is_causal"]:
