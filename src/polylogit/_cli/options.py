@@ -199,7 +199,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
             metavar="PATTERN",
             help="Cases to run, by the name of a check, check/dtype/case or an id; * matches anything.",
         ),
-        click.option("--skip", multiple=True, metavar="PATTERN", help="Cases to skip, in the same form."),
+        click.option("--skip", multiple=True, metavar="PATTERN", help="Cases to skip, in the form of --only."),
         click.option("--max-size", type=click.IntRange(1), metavar="N", help="Skip arrays of more than N logits."),
         click.option("--budget", type=float, metavar="SECONDS", help="Start no new case after that time."),
     ):
