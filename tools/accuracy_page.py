@@ -1,9 +1,9 @@
-"""Make the tables and the pictures of ``docs/accuracy.md`` from what was measured.
+"""Make the tables and the pictures of ``docs/accuracy.md`` from the stored measurements.
 
     python tools/accuracy_page.py
 
-Nothing is measured here; ``measure_accuracy.py`` does that. tests/docs/test_accuracy_page.py fails while the committed
-page or pictures differ from this.
+``measure_accuracy.py`` does the measuring. tests/docs/test_accuracy_page.py fails if the committed page or pictures
+differ.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from polylogit._spec.bounds import additions
 ROOT = Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "docs" / "_static" / "accuracy.json"
 PAGE = ROOT / "docs" / "accuracy.md"
-BEGIN, END = "<!-- Made by tools/accuracy_page.py; change that. -->\n", "<!-- End of what is made. -->\n"
+BEGIN, END = "<!-- Made by tools/accuracy_page.py; change that. -->\n", "<!-- End of the generated part. -->\n"
 
 TITLES = {"numpy": "NumPy", "scipy": "SciPy", "torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX"}
 BACKENDS = ("numpy", "torch", "tensorflow", "jax")
@@ -71,7 +71,7 @@ def _input(found: dict[str, Any]) -> str:
 
 
 def tables(measured: dict[str, Any]) -> str:
-    """Everything that the page says in figures."""
+    """The tables of the page."""
     versions = ", ".join(f"{TITLES[name]} {version}" for name, version in measured["versions"].items())
     place = f"{measured['machine']}, {measured['processor']} with {settings.TITLES[measured['setting']]}"
     lines = [f"Measured with {versions} on {place}.", "", *_head("worst error over its bound")]
@@ -83,19 +83,21 @@ def tables(measured: dict[str, Any]) -> str:
         for dtype, found in dtypes.items():
             lines.append(_row(table, dtype, found, 1.0))
             beyond += [(name, table, dtype, one) for name, one in found.items() if one["worst"] > 1]
-    lines += ["", "What is above 1, and the rows that show it:", ""]
+    lines += ["", "Figures above 1, and the rows that cause them:", ""]
     for name, table, dtype, one in beyond:
         lines.append(f"- {_title(name)}: {table}, {dtype}: {_amount(one['worst'])} ({_input(one)})")
-    lines += ["", *_head("log_softmax where d ≤ 1, in ulp of the result")]
+    lines += ["", *_head("log_softmax for d ≤ 1, error in ulp of the result")]
     lines += [_row("near 0", dtype, found, math.inf) for dtype, found in worst[UNITS].items()]
     return "\n".join([*lines, "", *_by_instruction_set(measured)]) + "\n"
 
 
 def _by_instruction_set(measured: dict[str, Any]) -> list[str]:
-    """A column for each setting, and a row for each figure that is not the same to two digits in all of them."""
+    """A column for each setting, and a row for each figure that differs between settings in the first two digits."""
     whole = {measured["setting"]: measured["worst"], **measured["elsewhere"]}
     lines = [
-        "| worst error over its bound | dtype | of | " + " | ".join(settings.TITLES[name] for name in whole) + " |"
+        "| worst error over its bound | dtype | function | "
+        + " | ".join(settings.TITLES[name] for name in whole)
+        + " |"
     ]
     lines += ["|---|---|---|" + "--:|" * len(whole)]
     for table, dtypes in measured["worst"].items():
@@ -114,7 +116,7 @@ def _title(name: str) -> str:
 
 
 def page(old: str, measured: dict[str, Any]) -> str:
-    """The page with the tables of what was measured."""
+    """The page with its tables replaced."""
     head, _, rest = old.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return f"{head}{BEGIN}\n{tables(measured)}\n{END}{tail}"
@@ -242,7 +244,7 @@ FIGURES = {"distance": _distance, "length": _length, "near-zero": _near_zero, "s
 
 
 def pictures(measured: dict[str, Any]) -> dict[str, str]:
-    """The text of each SVG by its file's name."""
+    """The text of each SVG, by file name."""
     out = {}
     for name, make in FIGURES.items():
         figure = make(measured["curves"])

@@ -1,10 +1,10 @@
 """Audit the tests of other projects, print the table, and write it into ``docs/audit.md``.
 
-    python tools/audit_page.py            # audit all, in minutes; writes docs/_static/audit.json and the page
-    python tools/audit_page.py --page     # what is new alone, and the page from what was found last
+    python tools/audit_page.py            # audits all tests, in minutes; writes docs/_static/audit.json and the page
+    python tools/audit_page.py --page     # audits only new tests; writes the page from the stored results
 
-Each test is transcribed from its project's source, as of the day that stands beside it; what is audited is the
-transcription. tests/docs/test_audit_page.py fails while the committed page differs from what was found.
+Each test is transcribed from its project's source, as of the given date, and the transcription is audited.
+tests/docs/test_audit_page.py fails if the committed page differs from the stored results.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from polylogit import conformance
 ROOT = Path(__file__).resolve().parents[1]
 FOUND = ROOT / "docs" / "_static" / "audit.json"
 PAGE = ROOT / "docs" / "audit.md"
-BEGIN, END = "<!-- Made by tools/audit_page.py; change that. -->\n", "<!-- End of what is made. -->\n"
+BEGIN, END = "<!-- Made by tools/audit_page.py; change that. -->\n", "<!-- End of the generated part. -->\n"
 
 
 @dataclass(frozen=True)
 class Test:
-    """A test of somebody's: what it puts in, and how it compares.
+    """A project's test: its inputs, and how it compares.
 
     Attributes
     ----------
     project, what : str
     source : str
-        Where it stands in the project's repository.
+        Its place in the project's repository.
     as_of : str
-        The day of the commit that was read, or the commit.
+        The date of the commit that was read, or its hash.
     operation, dtype : str
     shapes : tuple of tuple of int
-        It passes where it passes for each.
+        The test passes if it passes for each shape.
     distributions : tuple of str
     atol, rtol : float
     scale : float
-        What the logits are multiplied by.
+        A factor for the logits.
     more : dict
         Further arguments of `polylogit.conformance.audit`.
     """
@@ -62,7 +62,7 @@ class Test:
     more: dict[str, Any] = field(default_factory=dict)
 
     def audit(self, **more: Any) -> conformance.Audit:
-        """What it would let through."""
+        """The faults that the test would let through."""
         drawn = [
             conformance.drawing(shape, distribution, scale=self.scale)
             for shape in self.shapes
@@ -78,14 +78,14 @@ def between_0_and_1(got: Any, _expected: Any) -> bool:
 
 
 def _squared_mean(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    """The cotangent of a squared mean loss, of 128 tokens, whose loss is about log(128,000)."""
+    """The cotangent of a squared mean loss over 128 tokens, with a loss of about log(128,000) each."""
     g = np.zeros(shape)
     np.put_along_axis(g, rng.integers(0, shape[-1], (len(g), 1)), -2 * np.log(128000) / 128, -1)
     return g
 
 
 def _for_each(dtypes: dict[str, tuple[float, float]], *arguments: Any, **keywords: Any) -> list[Test]:
-    """The same test of several dtypes: dtype -> (atol, rtol)."""
+    """The same test for several dtypes: dtype -> (atol, rtol)."""
     project, what, source, as_of, operation, shapes = arguments
     return [
         Test(project, what, source, as_of, operation, dtype, shapes, atol, rtol, **keywords)
@@ -290,12 +290,12 @@ STAND_INS = {
 
 
 def figures(test: Test) -> dict[str, Any]:
-    """What a test would let through."""
+    """The figures of a test's row in the table."""
     one = test.audit()
     print(repr(one), test.project, test.what, flush=True)
     found = {column: _margin(one, *names) for column, names in STAND_INS.items()}
     near = [column for column, margin in found.items() if 0.25 < float(margin) <= 1 and one.rows < one.rows_in_all]
-    if near:  # whether it grows with the rows that are used, and may be more than 1 over all
+    if near:  # does the margin grow with the number of rows, so that it may exceed 1 over all of them?
         half = test.audit(rows=max(1, one.rows // len(test.shapes) // 2))
         near = [name for name in near if float(_margin(half, *STAND_INS[name])) < 0.95 * float(found[name])]
     return {
@@ -318,7 +318,7 @@ def figures(test: Test) -> dict[str, Any]:
 
 
 def _margin(found: conformance.Audit, *names: str) -> float | str:
-    """How many times the tolerance the best of these is off; infinite where it fails without one."""
+    """The error of the best of these, in multiples of the tolerance; infinite if it fails without one."""
     margin = min(found[name].margin for name in names if name in found.names)
     return margin if np.isfinite(margin) else "inf"
 
@@ -335,7 +335,7 @@ def _link(repository: str) -> str:
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """Everything that the page says in figures."""
+    """The table and the sources of its rows."""
     columns = ("project", "test", "dtype", "atol, rtol", "zeros", "a constant, or `x` less one", "another order")
     counted = ("faults caught", "pass within the tolerance", "pass unseen", "right ones accused")
     lines = ["| " + " | ".join(columns + counted) + " |"]
@@ -347,7 +347,7 @@ def table(found: list[dict[str, Any]]) -> str:
             f"{_says(one, 'constant')} | {_says(one, 'reordered')} | {one['caught']} of {faults} | {one['hidden']} | "
             f"{one['unseen']} | {one['accused']} of {one['right']} |"
         )
-    lines += ["", "Sources of the tests, with the date of the commit that was read, or the commit:", ""]
+    lines += ["", "Sources of the tests, with the date or the hash of the commit:", ""]
     for source, as_of in dict.fromkeys((one["source"], one["as_of"]) for one in found):
         repository, _, paths = source.partition(": ")
         named = ", ".join(f"`{path}`" for path in paths.split(", "))
@@ -357,14 +357,14 @@ def table(found: list[dict[str, Any]]) -> str:
 
 def _tolerance(one: dict[str, Any]) -> str:
     if "rounded" in one["setting"]:
-        return "rounded to whole numbers"
+        return "rounded to integers"
     if "flash-attention with" in one["setting"]:
-        return "twice a plain one's error"
+        return "twice the error of a plain one"
     return f"{one['atol']:g}, {one['rtol']:g}"
 
 
 def page(old: str, found: list[dict[str, Any]]) -> str:
-    """The page with the table of what was found."""
+    """The page with its table replaced."""
     head, _, rest = old.partition(BEGIN)
     _, _, tail = rest.partition(END)
     return f"{head}{BEGIN}\n{table(found)}\n{END}{tail}"
@@ -373,8 +373,10 @@ def page(old: str, found: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Audit, print and write."""
     parser = argparse.ArgumentParser(description=textwrap.dedent(__doc__ or "").splitlines()[0])
-    parser.add_argument("--page", action="store_true", help="audit only what is new")
-    parser.add_argument("--only", metavar="PROJECT", help="audit the tests of one project, and keep the others'")
+    parser.add_argument("--page", action="store_true", help="audit only new tests")
+    parser.add_argument(
+        "--only", metavar="PROJECT", help="audit the tests of one project, and keep the results of the others"
+    )
     asked = parser.parse_args()
     before = json.loads(FOUND.read_text()) if asked.page or asked.only else []
     kept = {(one["project"], one["what"], one["dtype"]): one for one in before}

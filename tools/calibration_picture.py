@@ -1,4 +1,4 @@
-"""Draw the reliability diagram of the page about calibration, and keep what its program prints.
+"""Draw the reliability diagram for the page on calibration, and store the output of its program.
 
     python tools/calibration_picture.py
 

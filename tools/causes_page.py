@@ -1,9 +1,9 @@
-"""Write ``docs/porting/causes.md`` from the table of faults and from how each framework's users spell the remedy.
+"""Write ``docs/porting/causes.md`` from the table of faults and each framework's spelling of the remedy.
 
     python tools/causes_page.py
 
-Needs the frameworks, whose spellings are read from their backends.
-tests/docs/test_causes_page_torch_tensorflow_jax.py fails while the committed page differs from this.
+Needs the frameworks, because it reads the spellings from their backends.
+tests/docs/test_causes_page_torch_tensorflow_jax.py fails if the committed page differs.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "porting" / "causes.md"
 TITLES = {"numpy": "NumPy", "torch": "PyTorch", "tensorflow": "TensorFlow", "jax": "JAX"}
-SIZE, CELL = 8, 7  # of a drawn mask: entries, and pixels for each
+SIZE, CELL = 8, 7  # entries along each side of a mask picture, and pixels for each
 
 INTRODUCTION = """\
 <!-- Made by tools/causes_page.py from src/polylogit/porting/_diagnosis/faults; change that. -->
 
 # All causes
 
-What `comparison.cause` can be, {count} of them: the name, what is said of it, and the line to write instead. *Words in
-italics* are what a comparison finds. `x` are logits or what a layer is computed from, `p` probabilities. Where
-frameworks spell the remedy differently, each has its own line; a comparison shows that of the candidate's.
+`comparison.cause` can be one of these {count}. Each has a name, an explanation, and the line to write instead. A
+comparison fills in the *words in italics*. `x` are logits or the input of a layer, `p` probabilities. If frameworks
+spell the remedy differently, each has its own line; a comparison shows that of the candidate's framework.
 
-A cause is named only if undoing it makes the two sides agree, and nothing else does nearly as well. Everything else is
-`unknown`, with the explanations that came nearest.
+A cause is named only if undoing it makes the two sides agree, and nothing else does nearly as well. Every other
+difference is `unknown`, listed with the explanations that came nearest.
 """
 
 WORDS = {
     "axes": "Normalised over the wrong axes",
-    "functions": "One function too many, too few, or another one",
-    "logits": "Other logits",
+    "functions": "A missing, repeated or different function",
+    "logits": "Wrong logits",
     "epsilons": "Epsilons, sinks and underflow",
-    "order": "The wrong order",
+    "order": "Wrong order",
     "masks": "Masks, empty rows and dropout",
-    "attention": "Masks and biases of attention",
-    "layers": "Layers that are not softmax",
-    "weights": "Weights that are not the original's",
+    "attention": "Attention masks and biases",
+    "layers": "Layers other than softmax",
+    "weights": "Wrong weights",
     "precision": "16 bits",
     "backward": "Gradients",
 }
@@ -68,7 +68,7 @@ PICTURES = {
 
 
 def _picture(name: str) -> list[str]:
-    """Two grids of queries (down) and keys (across); what is filled is seen."""
+    """Two grids of queries (down) and keys (across); a query attends to the filled keys."""
     if name not in PICTURES:
         return []
     side = SIZE * CELL
@@ -88,12 +88,12 @@ def _picture(name: str) -> list[str]:
 
 
 def _italic(sentence: str) -> str:
-    sentence = re.sub(r"(?<=\w)<\w+>", "", sentence.replace("**", r"\*\*"))  # what is said there only at times
+    sentence = re.sub(r"(?<=\w)<\w+>", "", sentence.replace("**", r"\*\*"))  # words that only some explanations have
     return re.sub(r"<(\w+)>", lambda found: f"*{found[1].replace('_', ' ')}*", sentence)
 
 
 def _fixes(lines: dict[str, str]) -> list[str]:
-    """One item for each way to write it, with the frameworks that do."""
+    """One item for each spelling, with the frameworks that use it."""
     ways: dict[str, list[str]] = {}
     for framework, line in lines.items():
         ways.setdefault(line, []).append(TITLES[framework])

@@ -1,9 +1,9 @@
-"""The changelog at a release: what is unreleased becomes a version with a date, and its text the release's notes.
+"""The changelog at a release: dates the unreleased entries as a version, and prints them as release notes.
 
     python tools/changelog.py release 0.1.0 2026-12-01    # rewrites CHANGELOG.md
-    python tools/changelog.py notes 0.1.0                 # prints what the release says
+    python tools/changelog.py notes 0.1.0                 # prints the notes of the release
 
-`notes` refuses a version that is not that of the package, or that has no date yet; so a tag cannot run ahead of either.
+`notes` raises an error for a version other than the package's, or without a date, so a tag cannot be ahead of either.
 """
 
 from __future__ import annotations

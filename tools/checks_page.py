@@ -2,7 +2,7 @@
 
     python tools/checks_page.py
 
-Needs the extra `conformance` alone. tests/docs/test_checks_page.py fails while the committed page differs from this.
+Needs only the extra `conformance`. tests/docs/test_checks_page.py fails if the committed page differs.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ HEAD = """\
 
 # All checks
 
-The kit asks {count} kinds of questions. The name of a check is in the id of each case
-(`numpy/softmax/values/float32/n65` belongs to *values*) and is what `--only` and `--skip` take. Arguments that your
-function does not have are not tested, and what it refuses with `NotImplementedError` counts as unsupported.
+The kit has {count} checks. The id of each case contains the name of its check, which `--only` and `--skip` accept:
+`numpy/softmax/values/float32/n65` belongs to *values*. Arguments that your function does not have are not tested, and
+a call that it refuses with `NotImplementedError` counts as unsupported.
 
 The counts are the cases for polylogit's NumPy backend: three operations, and all its dtypes. A kernel has fewer, with
 one operation and the dtypes that it supports.
 
-| check | what it asks | a typical failure | cases, `quick` | cases, `full` |
+| check | what it tests | a typical failure | cases, `quick` | cases, `full` |
 |---|---|---|--:|--:|
 """
 

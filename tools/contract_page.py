@@ -1,8 +1,8 @@
-"""Write ``docs/contract.md`` from the table that the tests run and from what the native calls were measured to do.
+"""Write ``docs/contract.md`` from the table that the tests run and the stored results of the native calls.
 
     python tools/contract_page.py
 
-Nothing is evaluated here. tests/docs/test_contract_table.py fails while the committed page differs from this.
+This program evaluates nothing. tests/docs/test_contract_table.py fails if the committed page differs.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ INTRODUCTION = """\
 
 # The contract
 
-The frameworks agree about softmax, log_softmax and sigmoid of well-behaved float32 arrays. They part company at the
+The frameworks agree about softmax, log_softmax and sigmoid of well-behaved float32 arrays. They differ at the
 edges, and the edges are where models break: integers, empty batches, masks, 16-bit sums, long rows, NaN. These
 {count} rows say what polylogit does there, on every backend, why, and what the native calls do instead.
 
-`x` keeps its framework, kind, device and shape; floating dtypes are kept.
+The result has the framework, kind, device and shape of `x`, and its dtype if that is floating.
 
-The tables show what was measured with {versions} on {machine}, with the frameworks' default settings;
-**bold** marks what differs from the contract. Where a framework answers otherwise with another instruction set, a
-second table has a column for each. The column *polylogit* was not measured once but is tested: this page is
-made from a table, `src/polylogit/_spec/contract.toml`, whose every call the tests make on every backend.
+The tables show measurements with {versions} on {machine}, with the frameworks' default settings;
+**bold** marks deviations from the contract. If a framework's result depends on the instruction set, a
+second table has a column for each. The column *polylogit* is not measured but tested: this page is
+generated from a table, `src/polylogit/_spec/contract.toml`, and the tests make every call in it on every backend.
 
-| row | case | native calls that do otherwise | that lack it |
+| row | case | native calls that differ | that lack it |
 |--:|---|---|---|
 {overview}
 
 (same-bits)=
 ## The same bits
 
-On NumPy, where the kernels in C serve, the bits of a row's result depend on the row alone: not on the batch around it,
-its place in it, the number of rows, threads, alignment, strides, the order of axes in memory or the byte order. (People
-who serve language models call this batch invariance.) Element *j* of a row is always added in the same lane and in the
-same order, however the row lies. AVX2, AVX-512 and ARM's NEON give the same bits too; SSE2, which has no fused
-multiply-add, may differ from them in the last ones, and so may the path of pure NumPy, which keeps the bounds and no
-more. On the other backends the bits are the framework's.
+On NumPy, with the kernels in C, the bits of a row's result depend only on the row: not on the batch around it,
+its place in it, the number of rows, threads, alignment, strides, the order of axes in memory or the byte order. (In
+language model serving this is called batch invariance.) Element *j* of a row is always added in the same lane and in
+the same order, in any memory layout. AVX2, AVX-512 and ARM's NEON give the same bits, too. SSE2, which has no fused
+multiply-add, may differ from them in the last bits, and so may the pure NumPy path, which guarantees only the bounds.
+On the other backends the bits are the framework's.
 """
 
 
@@ -60,7 +60,7 @@ def _cell(value: str | None, probe: dict[str, object]) -> str:
 
 
 def _by_instruction_set(row: dict, measured: dict) -> list[str]:
-    """A column for each setting, and a row for each call that a framework answers otherwise in one of them."""
+    """A column for each setting, and a row for each call whose result differs in one of them."""
     whole = {measured["setting"]: measured["shown"], **measured["elsewhere"]}
     lines = []
     for index, probe in enumerate(row.get("probe", ())):
@@ -71,7 +71,7 @@ def _by_instruction_set(row: dict, measured: dict) -> list[str]:
                 lines.append(f"| {call} | {TITLES[name]} | " + " | ".join(_cell(one, probe) for one in values) + " |")
     if lines:
         titles = " | ".join(settings.TITLES[name] for name in whole)
-        lines = ["", f"| call | natively | {titles} |", "|---|---|" + "---|" * len(whole), *lines]
+        lines = ["", f"| call | framework | {titles} |", "|---|---|" + "---|" * len(whole), *lines]
     return lines
 
 

@@ -1,12 +1,12 @@
-"""What the kit, the clock and PyTorch's known defect come to on a GPU.
+"""Run the kit on a GPU, measure times there, and look for PyTorch's known defect.
 
     python tools/cuda.py                                            # on the first CUDA device; writes cuda.json
-    python tools/cuda.py --device cpu --level quick --json -        # a try of this program without one
+    python tools/cuda.py --device cpu --level quick --json -        # tries this program without a GPU
 
-Each framework is asked if it has the device. Four parts: ``polylogit conform`` on it; the time of our call over that of
-the framework's own, both waiting for the device, in turns; Triton's softmax of docs/examples and Liger's, where they
-are installed, by ``polylogit check``; and the lengths at which PyTorch's softmax of float64 leaves out a part of a row
-(pytorch#147284), of which none may be left in ours.
+It covers every framework that has the device, in four parts: ``polylogit conform``; the ratio of polylogit's time to
+that of the framework's own function, timed alternately and with synchronisation; ``polylogit check`` of Triton's
+softmax in docs/examples and of Liger's, if they are installed; and the lengths at which PyTorch's float64 softmax
+ignores part of a row (pytorch#147284), where polylogit's must not.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python tools/errors_page.py
 
-tests/docs/test_errors_page.py fails while the committed page differs from this.
+tests/docs/test_errors_page.py fails if the committed page differs.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ TEXT = """\
 
 # Error messages
 
-A message names the value that was given, the rule that it breaks, and what to write instead. This page lists the
-mistakes that people make, with the remedy that the message names. The tests make each of these mistakes, look for the
-remedy in the message, write it as it stands there, and compare the result: {count} combinations of mistake, operation
+An error message names the value, the rule that it breaks, and what to write instead. This page lists common
+mistakes, with the remedy that the message names. The tests make each of these mistakes, look for the
+remedy in the message, apply it literally, and compare the result: {count} combinations of mistake, operation
 and framework.
 
 ```python
@@ -55,16 +55,17 @@ array([0.121, 0.806, 0.073])
 ## Keywords of other libraries
 
 The logits are the first argument and have no name: PyTorch calls them `input`, SciPy and JAX `x`, TensorFlow `logits`.
-A keyword that does not exist is answered with the whole call. The message begins as Python's own does.
+The message for an unknown keyword shows the whole call. It begins like Python's own.
 
 {keywords}
 
-A mask is an array of bool that is True where an entry takes part. PyTorch's `key_padding_mask` is True where it does
-not, so the message writes `~key_padding_mask`; a mask of numbers is compared.
+A mask is a boolean array that is True for entries that count. PyTorch's `key_padding_mask` is True for the others, so
+the message writes `~key_padding_mask`; for a mask of numbers it writes a comparison.
 
-## What is not an array
+## Objects that are not arrays
 
-In the message `x` is the object. A list of such objects is answered with the comprehension that converts all of them.
+In the message, `x` stands for the object. For a list of such objects, the message shows the comprehension that converts
+all of them.
 
 {objects}
 
@@ -77,15 +78,15 @@ In the message `x` is the object. A list of such objects is answered with the co
 ## Backends
 
 `backend=`, `convert(x, to)`, `use_backend` and `get_backend` take a backend's name, the framework's module
-(`backend=torch`), and the short names `"np"`, `"pytorch"`, `"tf"` and `"jnp"`. Any other word is an
-`UnknownBackendError`; where it is like a name, the message asks back:
+(`backend=torch`), and the short names `"np"`, `"pytorch"`, `"tf"` and `"jnp"`. Any other word raises an
+`UnknownBackendError`; if it resembles a name, the message suggests that name:
 
 {backends}
 
 ## The exceptions
 
-All are in `polylogit.errors` and derive from `PolylogitError`. Each is also the built-in exception that code for
-another library would catch.
+All are in `polylogit.errors` and derive from `PolylogitError`. Each is also the built-in exception that existing code
+would catch.
 
 {exceptions}
 """

@@ -1,12 +1,12 @@
-"""Whatever may come: random calls, first calls of many threads, and files that are broken at random.
+"""Robustness tests: random calls, first calls from many threads, and files that are corrupted at random.
 
     python tools/harden.py                        # all three, as docs/hardening.md shows them; half an hour
     python tools/harden.py calls --number 100000
     python tools/harden.py first-calls --number 100
-    python tools/harden.py files --number 100000  # with atheris where it is installed
+    python tools/harden.py files --number 100000  # with atheris if it is installed
 
-Prints what came of them; the status is 1 where a call or a file ended in anything but a result or an error of the
-hierarchy, or a process in anything but its own end.
+Prints the outcomes. The exit status is 1 if a call or a file gives anything but a result or an error of polylogit, or
+if a process does not end normally.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python tools/house_picture.py
 
-The layers are read from ``pyproject.toml``. The drawing is put into the page as it is and takes the page's colours.
-tests/docs/test_house_picture.py fails while the committed drawing differs from this.
+The layers are read from ``pyproject.toml``. The page includes the drawing inline, so it has the page's colours.
+tests/docs/test_house_picture.py fails if the committed drawing differs.
 """
 
 from __future__ import annotations

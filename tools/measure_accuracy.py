@@ -1,11 +1,11 @@
-"""Measure how far polylogit and the frameworks' own functions are from the exact values, and draw what was measured.
+"""Measure the errors of polylogit and of the frameworks' own functions against exact values.
 
     python tools/measure_accuracy.py
 
-It runs once more under each setting of tests/processors.py that the processor has. Takes the backends that are
-installed, and SciPy for NumPy's; the page shows all four. Prints the tables of docs/accuracy.md and writes
-``docs/_static/accuracy.json``; ``accuracy_page.py`` makes the page's tables and pictures. The inputs are fixed: drawn
-from one seed, rounded to the dtype under test, the same for every function.
+The measurement is repeated under each setting of tests/processors.py that the processor supports. It uses the
+installed backends, and SciPy for NumPy; the page shows all four. It prints the tables of docs/accuracy.md and writes
+``docs/_static/accuracy.json``; ``accuracy_page.py`` makes the tables and pictures of the page. The inputs are fixed:
+drawn from one seed, rounded to the dtype under test, and the same for every function.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Measure a worker's memory as a row of a Dask array grows: ``python tools/measure_dask.py [LENGTH ...]``.
 
-The row is float32, drawn in chunks of a million as it is needed, and split over two worker processes with one thread
-each. What is asked for is the sum of the squared probabilities, so that no result is kept either. Each form has a
-cluster of its own; a plug-in in each worker samples its resident memory every 10 ms. Writes
-``docs/_static/dask-memory.json`` and draws ``docs/_static/dask-memory.svg`` (and its twin for a dark ground).
+The row is float32, generated in chunks of a million when needed, and split over two worker processes with one thread
+each. The result is the sum of the squared probabilities, so that the probabilities need not be kept. Each method has a
+separate cluster; a plug-in in each worker samples its resident memory every 10 ms. Writes
+``docs/_static/dask-memory.json`` and draws ``docs/_static/dask-memory.svg`` (and a version for dark backgrounds).
 """
 
 from __future__ import annotations

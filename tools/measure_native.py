@@ -1,10 +1,10 @@
-"""Measure what the frameworks' native calls do in the cases of the contract, and draw the picture of the README.
+"""Run the frameworks' native calls on the cases of the contract, and draw the picture of the README.
 
     python tools/measure_native.py
 
-It runs once more under each setting of tests/processors.py that the processor has. Needs all four frameworks and SciPy.
-Writes ``docs/_static/native.json``, ``docs/_static/disagreements.svg`` and ``docs/_static/disagreements-dark.svg``;
-``contract_page.py`` puts the numbers into the page of the contract.
+The run is repeated under each setting of tests/processors.py that the processor supports. Needs all four frameworks
+and SciPy. Writes ``docs/_static/native.json``, ``docs/_static/disagreements.svg`` and ``docs/_static/disagreements-
+dark.svg``; ``contract_page.py`` writes the numbers into the contract page.
 """
 
 from __future__ import annotations

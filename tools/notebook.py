@@ -1,10 +1,10 @@
-"""Run the notebooks in ``docs/notebooks`` from top to bottom and store what their cells show.
+"""Run the notebooks in ``docs/notebooks`` from top to bottom and store the output of their cells.
 
     python tools/notebook.py
 
-A cell runs as in a notebook: what it prints is kept, and what its last expression shows as text and HTML. No Jupyter is
-needed. tests/docs/test_notebooks_torch_jax.py runs this and fails where a stored output is another. A cell tagged
-``machine`` shows the machine it ran on and is only run.
+A cell runs as in a notebook: its printed output is stored, and its last expression as text and HTML. Jupyter is not
+needed. tests/docs/test_notebooks_torch_jax.py runs this and fails if a stored output differs. The output of a cell
+tagged ``machine`` depends on the machine, so it is not compared.
 """
 
 from __future__ import annotations

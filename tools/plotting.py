@@ -1,4 +1,4 @@
-"""Line plots as SVG, with nothing but the standard library, so that the same figures make the same file everywhere.
+"""Line plots as SVG with only the standard library, so that the same data give the same file everywhere.
 
 A figure is a grid of panels under one legend. Knows lines, axes and themes, and nothing of what is drawn.
 """

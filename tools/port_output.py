@@ -1,13 +1,13 @@
-"""What the programs of docs/porting that port models of transformers print: ``python tools/port_output.py`` runs them.
+"""Run the programs in docs/porting that port models of transformers, and store their output.
 
     pip install ".[ports]"
-    python tools/port_output.py            run all, and write what each prints beside it, as .txt
+    python tools/port_output.py            run all, and write the output of each beside it, as .txt
     python tools/port_output.py NAME...    some, for example gpt2_to_flax
-    python tools/port_output.py --check    run all, and say where they print something else; numbers may differ
+    python tools/port_output.py --check    run all, and report where the output differs, apart from numbers
 
 The pages include parts of these files, between a title in brackets and the next. The first line of a file has the
-digest of the program that printed it, so that tests/docs/test_port_output.py notices, without transformers, that a
-program was changed and not run.
+digest of the program that printed it, so that tests/docs/test_port_output.py can detect, without transformers, that a
+program was changed but not run.
 """
 
 from __future__ import annotations

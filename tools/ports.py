@@ -1,25 +1,25 @@
-"""How well `polylogit.porting` does on ports of real models: ``python tools/ports.py`` measures it.
+"""Measure how well `polylogit.porting` works on ports of real models.
 
-Small models of transformers with random weights are ported from PyTorch by transformers' own conversion, some twenty
-faults are put into each port, and `compare` is asked: on the outputs alone, as the one-line use has it, and with all
-activations recorded; `isolate` too where there is one. Right ports are asked about as well. The truth is float64 of the
-same model: a fault that leaves the port less than 8 times as far from it as the original is none, and is left out.
+Small models of transformers with random weights are ported from PyTorch by transformers' own conversion. Some twenty
+faults are put into each port, one at a time, and the port is compared by its outputs alone, with all activations, and
+with `isolate` if possible. Right ports are compared as well. The ground truth is the same model in float64: a fault
+that leaves the port less than 8 times as far from it as the original has no effect, and is left out.
 
     pip install ".[ports]"
-    python tools/ports.py --model bert -v                     what was said wherever it is not right
+    python tools/ports.py --model bert -v                     and print every wrong result
     python tools/ports.py --model gpt2 --only "GELU" -v       one fault (a part of its name)
     python tools/ports.py --model gpt2 --to keras-jax         a port to another framework than Flax
     python tools/ports.py --right                             right ports: deep, of large scores, of 16 bits
     python tools/ports.py --big                               time and memory of a hundred activations of 10^6
 
 From a checkout: ``PYTHONPATH=src python tools/ports.py --model bert -v``. With ``--drop`` the few activations whose
-shape or layout differs by design (ViT's patches, T5's position biases) are left out. `ports_page` makes a page of what
-``--json`` stored; its first lines have the commands.
+shape or layout differs by design (ViT's patches, T5's position biases) are left out. `ports_page` makes a page of
+what ``--json`` stored; its first lines have the commands.
 
-What is counted. *Noticed*: the comparison does not agree. *Module right*: the first divergence is inside the fault's
+The counts. *Noticed*: the comparison does not agree. *Module right*: the first divergence is inside the fault's
 module or in the same part (attention, mlp, norm, embeddings, head) of the same layer, see `ports_models.same_module`.
-*Cause right*: the cause's name is one of those that the table has for the fault. *Wrong name*: it is another name, and
-not "unknown", which is right where the table has none.
+*Cause right*: the table lists the cause for the fault. *Wrong name*: the cause is another one, and not "unknown",
+which is right if the table lists none.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Time and memory of comparing a hundred activations of a million numbers: ``python tools/ports.py --big``.
 
-Each row is a process of its own, whose peak is counted from where it stands when the inputs are there. The candidate is
+Each row is a separate process, whose peak memory is counted from the moment when the inputs are there. The candidate is
 the reference with noise in what it is computed from: that of another order of summation, that of rounding which adds up
 over layers, or, for a fault, more from one activation on. ``python tools/ports_big.py --all`` goes through all dtypes.
 """

@@ -1,4 +1,4 @@
-"""The models that `ports` ports: small, with random weights that are far enough from their start for a fault to show.
+"""The models that `ports` ports: small, with random weights large enough for a fault to show.
 
 Knows PyTorch and transformers, and no fault.
 """

@@ -1,6 +1,6 @@
-"""The page of ports that were measured, from what `ports` stored.
+"""Writes ``docs/porting/measured.md`` from the results that `ports` stored.
 
-Measure, each model and framework in a run of its own, and make the page of all of them together:
+Measure each model and framework in a separate run, then write the page from all the files:
 
     for model in bert gpt2 vit t5; do python tools/ports.py --model $model --drop --json build/$model.json; done
     python tools/ports.py --model gpt2 --to keras-jax --json build/keras.json      and other frameworks
@@ -8,8 +8,8 @@ Measure, each model and framework in a run of its own, and make the page of all 
     python tools/ports.py --big --json build/big.json
     python tools/ports_page.py build/*.json
 
-The last command writes docs/_static/ports.json, which is all that the page needs, and docs/porting/measured.md; files
-replace what was stored before. Without files the page is made anew from what is stored.
+The last command writes docs/_static/ports.json, which holds all the data for the page, and docs/porting/measured.md.
+The given files replace the stored data; without files, the page is rewritten from the stored data.
 """
 
 from __future__ import annotations
@@ -35,20 +35,23 @@ from ports_rows import EFFECT, Row, Said  # noqa: E402
 _TOP = """\
 <!-- Made by tools/ports_page.py from docs/_static/ports.json; do not edit. -->
 
-# How well it does
+# How well it works
 
-Small models with random weights are ported from PyTorch by transformers' own conversion, written again in Keras, or
-exported to ONNX. Faults are put into each port, one at a time, and each port is asked about in three ways: the
+We ported small PyTorch models with random weights: with transformers' own conversion, by rewriting them in Keras, or by
+exporting them to ONNX. We then put faults into each port, one at a time, and compared it in three ways: by the
 outputs alone (`compare(original, port, inputs=x)`), with all activations (`compare(record(original), record(port),
 inputs=x)`), and [module by module](isolate.md) (`isolate(original, port, x)`). No model is pretrained or large, so
-these are figures of the diagnosis, not of ports in general.
+these figures describe the diagnosis, not ports in general.
 
-The truth is float64 of the original: a port that is less than {effect:g} times as far from it as the original has no
-fault and is left out. *Noticed*: the two disagree; what is merely beyond rounding does not count. *Module right*: the
-first divergence is inside the module at fault, or in the same part of the same layer. *Cause right*: its name is one
-that [the table of faults](#the-faults) has for the fault. *Wrong name*: it is another one, and not `unknown`.
+The ground truth is the original in float64. If a fault leaves the port less than {effect:g} times as far from it as the
+original, it has no effect and is left out.
+
+- *Noticed*: the two sides differ; the verdict "beyond rounding" does not count.
+- *Module right*: the first divergence is inside the module at fault, or in the same part of the same layer.
+- *Cause right*: the cause is one that [the table of faults](#the-faults) lists for the fault.
+- *Wrong name*: the cause is another one, and not `unknown`.
 """
-# What is said of each way of asking: a title, and what it is called in the stored data.
+# The three ways to compare: the name in the stored data, and the title.
 _WAYS = {"outputs": "outputs alone", "recorded": "all activations", "isolated": "module by module"}
 
 
@@ -68,7 +71,7 @@ def _count(some: list[Row], right: Callable[[Row], bool]) -> str:
 
 
 def _figures(some: list[Row], way: str) -> dict[str, str]:
-    """What is counted of some ports that were asked about in one way."""
+    """The counts for some ports that were compared in one way."""
     some = [row for row in some if way in row.said]
     faults = [row for row in some if row.kind == "fault"]
     nameable = [row for row in faults if row.causes]
@@ -92,7 +95,7 @@ def summary(found: list[Row]) -> list[str]:
 
 
 def each(found: list[Row]) -> list[str]:
-    """A line for each model, port and way of asking."""
+    """A line for each model, port and way to compare."""
     lines = []
     for model, port in dict.fromkeys((row.model, row.port) for row in found if row.said):
         here = [row for row in found if (row.model, row.port) == (model, port)]
@@ -100,13 +103,13 @@ def each(found: list[Row]) -> list[str]:
             figures = _figures(here, way)
             if any(figures.values()):
                 lines.append(f"| {model} | {port} | {title} | {' | '.join(figures.values())} |")
-    titles = ["model", "port", "asked on", *_figures([], "")]
+    titles = ["model", "port", "compared by", *_figures([], "")]
     return [f"| {' | '.join(titles)} |", "|---" * len(titles) + "|", *lines]
 
 
 def faults(found: list[Row]) -> list[str]:
-    """The faults that were put in, and the causes that are right."""
-    lines = ["| fault | models | right |", "|---|---|---|"]
+    """The faults that were put in, and the causes that count as right."""
+    lines = ["| fault | models | right causes |", "|---|---|---|"]
     put_in = {(row.model.partition(",")[0], row.fault) for row in found if row.said}
     for fault in FAULTS:
         if models := [model for model in fault.models if (model, fault.name) in put_in]:
@@ -146,7 +149,7 @@ def _misplaced(row: Row, way: str) -> str:
 
 def _unnamed(row: Row, way: str) -> str:
     wrong = row.kind == "fault" and way != "outputs" and row.causes and row.said[way].cause == "unknown"
-    return f"is `{'` or `'.join(row.causes)}`" if wrong else ""
+    return f"should be `{'` or `'.join(row.causes)}`" if wrong else ""
 
 
 _WRONG = {
@@ -154,13 +157,13 @@ _WRONG = {
     "A fault not noticed": _passed,
     "A wrong name": _misnamed,
     "Another module": _misplaced,
-    "A name that was not found, with all activations or module by module": _unnamed,
+    "A cause not found, with all activations or module by module": _unnamed,
     "A comparison that failed": _failed,
 }
 
 
 def wrong(found: list[Row]) -> Iterator[str]:
-    """All that is not right, by kind; one line for the same in several ways."""
+    """The wrong results, by kind; one line if several ways to compare give the same."""
     for title, told in _WRONG.items():
         said: dict[tuple[str, str], list[str]] = {}
         for row in found:
@@ -177,7 +180,7 @@ def wrong(found: list[Row]) -> Iterator[str]:
 
 
 def _made(stored: list[dict[str, Any]]) -> list[str]:
-    """Where and with what."""
+    """The machines, the versions and the commands."""
     versions = {package: version for run in stored for package, version in run["versions"].items()}
     machines = [run["machine"] for run in stored if "machine" in run]
     processors = dict.fromkeys(f"{one['machine']}, {one['processor']}" for one in machines)
@@ -198,19 +201,19 @@ def page(stored: list[dict[str, Any]]) -> str:
         "\n".join(summary(found)) + "\n",
         "## Each port\n",
         "\n".join(each(found)) + "\n",
-        "## What is still wrong\n",
+        "## Remaining errors\n",
         *wrong(found),
         "## The faults\n",
         "\n".join(faults(found)) + "\n",
-        f"Left out, without effect or impossible there: {'; '.join(left) or 'none'}.\n",
+        f"Left out, because they have no effect or are impossible there: {'; '.join(left) or 'none'}.\n",
     ]
     if big:
         parts += ["## Time and memory\n", "\n".join(ports_big.lines(big)) + "\n"]
-    return "\n".join([*parts, "## Measured with\n", "\n".join(_made(stored))])
+    return "\n".join([*parts, "## Machine, versions and commands\n", "\n".join(_made(stored))])
 
 
 def _kept(run: dict[str, Any]) -> dict[str, Any]:
-    """What the page needs of a run."""
+    """The part of a run that the page needs."""
     for row in run.get("ports", ()):
         for said in row["said"].values():
             said["seconds"] = 0.0

@@ -1,4 +1,4 @@
-"""What was said of one port, as data, and what of it counts as right; `ports` makes the rows, `ports_page` shows them.
+"""The results for one port as data, and which of them count as right; made by `ports`, shown by `ports_page`.
 
 Knows no framework of a port.
 """

@@ -2,8 +2,8 @@
 
     python tools/report_picture.py
 
-Needs PyTorch, and for the pictures Chromium. tests/docs/test_report_picture_torch.py fails while the committed page has
-another look, or other modules and verdicts, than this makes.
+Needs PyTorch, and for the pictures Chromium. tests/docs/test_report_picture_torch.py fails if the look, the modules or
+the verdicts of the committed page differ.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Run a program of this folder once more under each setting of tests/processors.py that this processor has.
+"""Repeat a program of this folder under each setting of tests/processors.py that this processor supports.
 
-A setting tells the frameworks to use less than the processor has; they read that when they are imported, so each is a
-process of its own. The program prints JSON where it is given ``--json``.
+A setting tells the frameworks to use less than the processor has. They read it when they are imported, so each setting
+needs a separate process. The program prints JSON if it gets ``--json``.
 """
 
 from __future__ import annotations

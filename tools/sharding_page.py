@@ -3,7 +3,7 @@
     polylogit conform --sharded --json docs/_static/sharded.json
     python tools/sharding_page.py
 
-tests/docs/test_sharding_page.py fails while the committed page differs from this.
+tests/docs/test_sharding_page.py fails if the committed page differs.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def _table(rows: list[list[str]]) -> str:
 
 
 def _measured(results: list[dict[str, Any]]) -> list[str]:
-    """The subjects of which it is known what they exchange."""
+    """The subjects whose exchanges were measured."""
     return list(dict.fromkeys(one["subject"] for one in results if "bytes exchanged" in one["details"]))
 
 
 def exchanged(results: list[dict[str, Any]]) -> str:
-    """Bytes of the largest exchange, by case and subject; of both operations, which are the same."""
+    """Bytes of the largest exchange, by case and subject; they are the same for both operations."""
     subjects = _measured(results)
     rows = [["log_softmax", *map(_subject, subjects)]]
     for check, cases in (("values", CASES), ("vjp", CASES), ("jvp", CASES)):
@@ -66,8 +66,8 @@ def exchanged(results: list[dict[str, Any]]) -> str:
 
 
 def memory(results: list[dict[str, Any]]) -> str:
-    """What a part takes beyond its logits, in sizes of that part."""
-    rows = [["8 rows of 128,256", "logits of a part", "softmax takes", "log_softmax takes"]]
+    """The peak memory of a part beyond its logits."""
+    rows = [["8 rows of 128,256", "logits of a part", "softmax", "log_softmax"]]
     for subject in _measured(results):
         found = {
             one["operation"]: one["details"]
@@ -81,8 +81,8 @@ def memory(results: list[dict[str, Any]]) -> str:
 
 
 def errors(results: list[dict[str, Any]]) -> str:
-    """The worst error as a fraction of its bound, and how many cases there are."""
-    rows = [["engine", "cases", "worst error over its bound", "passed", "the framework's own gap"]]
+    """The worst error as a fraction of its bound, and the numbers of cases."""
+    rows = [["engine", "cases", "worst error over its bound", "passed", "gaps of the framework"]]
     for subject in dict.fromkeys(one["subject"] for one in results):
         mine = [one for one in results if one["subject"] == subject]
         worst = max(float(one["error"]) for one in mine if one["error"] is not None)
@@ -92,7 +92,7 @@ def errors(results: list[dict[str, Any]]) -> str:
 
 
 def page(text: str, results: list[dict[str, Any]]) -> str:
-    """The page with its tables made anew."""
+    """The page with its tables replaced."""
     made = {"exchanged": exchanged, "memory": memory, "errors": errors}
     return _BLOCK.sub(lambda match: match[1] + made[match[2]](results) + match[3], text)
 

@@ -1,9 +1,9 @@
-"""Turn what `ratios.py` and `scale.py` measured into the tables and the plots of the documentation.
+"""Turn the measurements of `ratios.py` and `scale.py` into the tables and plots of the documentation.
 
     python tools/speed_page.py FOLDER
 
 Reads ``ratios.json`` and ``scale.json`` there and writes ``speed.md`` and, with matplotlib, ``speed.svg``,
-``models.svg`` and ``scale.svg``, each also for a dark ground, beside them. Nothing is measured here.
+``models.svg`` and ``scale.svg`` beside them, each also for dark backgrounds. Measures nothing itself.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Ask other libraries what polylogit is asked, and write the table of ``docs/why-not.md``.
+"""Ask polylogit and other libraries the same questions, and write the table of ``docs/why-not.md``.
 
-    python tools/why_not.py            # ask all of them; writes docs/_static/why_not.json and the page
-    python tools/why_not.py --page     # the page from the answers that are stored
+    python tools/why_not.py            # asks all; writes docs/_static/why_not.json and the page
+    python tools/why_not.py --page     # writes the page from the stored answers
 
-Needs PyTorch, TensorFlow, JAX, SciPy, pandas, array-api-compat and einops. Each question is a function of a library;
-the answer is compared with the exact one here. tests/docs/test_why_not_torch_tensorflow_jax.py asks again.
+Needs PyTorch, TensorFlow, JAX, SciPy, pandas, array-api-compat and einops. Each question is a function of a library,
+and its answer is compared with the exact one. tests/docs/test_why_not_torch_tensorflow_jax.py asks again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 ROOT = Path(__file__).resolve().parents[1]
 FOUND = ROOT / "docs" / "_static" / "why_not.json"
 PAGE = ROOT / "docs" / "why-not.md"
-BEGIN, END = "<!-- Made by tools/why_not.py; change that. -->\n", "<!-- End of what is made. -->\n"
+BEGIN, END = "<!-- Made by tools/why_not.py; change that. -->\n", "<!-- End of the generated part. -->\n"
 ULP = 8  # a result is right within so many units in the last place: the bound of a row this short, docs/accuracy.md
 
 
@@ -44,15 +44,15 @@ def _missing(*_: Any, **__: Any) -> Any:
 
 @dataclass(frozen=True)
 class Library:
-    """What a column asks.
+    """A column: the functions of one library.
 
     Attributes
     ----------
     title : str
     package : str
-        Whose version is shown.
+        The package whose version is shown.
     home : str
-        The framework whose arrays it is asked about where a question leaves that open.
+        The framework whose arrays are used if a question does not name one.
     softmax : callable
         ``softmax(x, axis)``.
     masked : callable
@@ -195,6 +195,7 @@ def _polylogit() -> Library:
         log_softmax=polylogit.log_softmax,
         vjp=lambda x, g: polylogit.vjp(polylogit.softmax, x)[1](g),
         rounded=lambda x: polylogit.softmax(x, dtype="float16"),
+        out=lambda x: polylogit.softmax(x, out=np.empty_like(x)),
     )
 
 
@@ -305,13 +306,13 @@ def _loss(library: Library) -> Any:
 
 @dataclass(frozen=True)
 class Question:
-    """A row of the table: what is asked, the call as a reader would write it, and what is right."""
+    """A row of the table: the question, the call as a reader would write it, and the right answer."""
 
     words: str
     call: str
     ask: Callable[[Library], Any]
     right: Any
-    otherwise: str = ""  # what another result is called, where it is not wrong but another convention
+    otherwise: str = ""  # the name of another result that is a convention rather than wrong
     kernel: bool = False  # the answer depends on the framework's kernel, and so on the processor
 
 
@@ -323,7 +324,7 @@ QUESTIONS = (
     Question("JAX array", "softmax(jnp.array(x))", _of("jax"), _Y),
     Question("JAX tracer", "jax.jit(softmax)(x)", _jit, _Y),
     Question("List of numbers", "softmax([3.0, 5.0, 2.5])", lambda lib: lib.softmax(SCORES), _Y),
-    Question("pandas Series, its index kept", "softmax(series)", _series, _Y),
+    Question("pandas Series, keeping its index", "softmax(series)", _series, _Y),
     Question(
         "Unsigned integers",
         'softmax(array([1, 2, 3], "uint8"))',
@@ -348,7 +349,7 @@ QUESTIONS = (
         lambda lib: lib.softmax(_array(lib.home, [3.0, -np.inf])),
         [1.0, 0.0],
     ),
-    Question("Mask argument, NaN behind it", "softmax(x, where=mask)", _where, [*_softmax(SCORES[:2]), 0.0]),
+    Question("Mask argument, with NaN masked", "softmax(x, where=mask)", _where, [*_softmax(SCORES[:2]), 0.0]),
     Question(
         "Row with every entry masked",
         "where=, or else -inf filled in",
@@ -375,10 +376,10 @@ QUESTIONS = (
         _Y * (np.array(COTANGENT) - _Y[1]),
     ),
     Question("`np.ma.array`, a masked entry", "softmax(masked)", _ma, [*_softmax(SCORES[:2]), 0.0]),
-    Question("Sparse tensor, only what it stores", "softmax(x.to_sparse())", _sparse, [_softmax([3.0, -np.inf, 2.5])]),
+    Question("Result written into an array", "softmax(x, out=y)", lambda lib: lib.out(_array(lib.home, SCORES)), _Y),
+    Question("Sparse tensor, stored entries only", "softmax(x.to_sparse())", _sparse, [_softmax([3.0, -np.inf, 2.5])]),
     Question("log-sum-exp", "logsumexp(x)", lambda lib: lib.log_sum_exp(_array(lib.home, SCORES)), 5.0 - np.log(_Y[1])),
     Question("Cross-entropy loss", "cross_entropy(x, label)", _loss, -np.log(_Y[1])),
-    Question("Result written into an array", "softmax(x, out=y)", lambda lib: lib.out(_array(lib.home, SCORES)), _Y),
     Question("exp, and hundreds of others", "exp(x)", lambda lib: lib.exp(_array(lib.home, SCORES)), np.exp(SCORES)),
 )
 
@@ -387,13 +388,13 @@ QUESTIONS = (
 
 
 def answer(question: Question, library: Library) -> str:
-    """One cell: right, refused, not there, converted, or the wrong numbers."""
+    """One cell: right, refused, missing, converted, or the wrong numbers."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
             got = question.ask(library)
         except NotThereError:
-            return "not there"
+            return "missing"
         except ConvertedError as error:
             return f"{error} array"
         except Exception:  # noqa: BLE001  whatever a library raises is its way of refusing
@@ -445,7 +446,7 @@ def _cell(found: str) -> str:
 
 
 def table(stored: dict[str, Any]) -> str:
-    """The table between the marks."""
+    """The table between the markers."""
     heads = stored["libraries"].values()
     lines = [f"| question | {' | '.join(heads)} |", "|---|" + "---|" * len(heads)]
     for question in QUESTIONS:
@@ -456,7 +457,7 @@ def table(stored: dict[str, Any]) -> str:
 
 
 def page(text: str, stored: dict[str, Any]) -> str:
-    """The page, its table made again."""
+    """The page with its table replaced."""
     before, _, rest = text.partition(BEGIN)
     return before + BEGIN + "\n" + table(stored) + "\n" + END + rest.partition(END)[2]
 

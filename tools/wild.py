@@ -1,9 +1,9 @@
-"""What the kit says of implementations that others ship: ``python tools/wild.py`` runs it on all that are installed.
+"""Run the kit on other projects' implementations: ``python tools/wild.py`` tests all that are installed.
 
-Each implementation runs in a process of its own, which is ended when it takes too long; then each finding of
-`wild_findings` is run as the few lines that the page shows, and what they print is compared with what is exact. The
-results are kept in ``docs/_static/wild.json``, from which `wild_page` makes the page. ``pip install ".[wild]"``
-installs most of the packages; what is missing is left out and said to be.
+Each implementation runs in a separate process, which is ended if it takes too long. Then each finding of
+`wild_findings` is run as the few lines that the page shows, and the result is compared with the exact value. The
+results are stored in ``docs/_static/wild.json``, from which `wild_page` writes the page. ``pip install ".[wild]"``
+installs most of the packages; missing ones are reported and left out.
 """
 
 from __future__ import annotations

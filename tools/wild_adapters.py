@@ -1,8 +1,8 @@
-"""Implementations of others as functions that the kit takes: of NumPy's, PyTorch's, TensorFlow's or JAX's arrays.
+"""Adapters that turn other projects' implementations into functions of NumPy, PyTorch, TensorFlow or JAX arrays.
 
-`ADAPTERS` is the table: who, of which package, on whose arrays, what it computes, how to make the function, and which
-conventions its documentation declares. A framework is imported when one of its functions is made, and each is made in a
-process of its own. Nothing here computes: what is right or wrong is theirs.
+`ADAPTERS` is the table: the name, the package, the kind of arrays, the operation, how to make the function, and the
+conventions that its documentation declares. A framework is imported when one of its functions is made, each in a
+separate process. Nothing here computes, so all errors are the implementations' own.
 """
 
 from __future__ import annotations

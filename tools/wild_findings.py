@@ -1,7 +1,7 @@
-"""What the kit found in implementations of others: a few lines of Python each, and how exact arithmetic verifies them.
+"""The faults that the kit found in other projects: a few lines of Python each, and their verification.
 
-`FINDINGS` are read from ``wild_findings.toml``. The lines need neither polylogit nor its kit; they leave the result in
-``y``. `judged` compares it with the closed form in mpmath, from the logits that a finding names, without the kit.
+`FINDINGS` are read from ``wild_findings.toml``. The lines need neither polylogit nor its kit, and leave the result in
+``y``. `judged` compares it with the closed form in mpmath, computed from the logits of the finding, without the kit.
 """
 
 from __future__ import annotations

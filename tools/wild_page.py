@@ -1,4 +1,4 @@
-"""The page of what the kit says of others: ``python tools/wild_page.py`` makes it anew from what `wild` stored."""
+"""Writes the tables of ``docs/wild.md`` from the results that `wild` stored: ``python tools/wild_page.py``."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ sys.path.insert(0, str(TOOLS))
 from wild_findings import CONVENTION, FINDINGS, INACCURATE, WRONG, Finding  # noqa: E402
 
 _KINDS = {
-    WRONG: "Numbers that are wrong",
+    WRONG: "Wrong numbers",
     INACCURATE: "Less accurate than the bound",
     CONVENTION: "Another convention",
 }
-_CAUSES = 4  # that are shown of one implementation
+_CAUSES = 4  # shown per implementation
 _VERDICTS = ("passed", "failed", "convention", "inaccurate", "unsupported")
 
 
 def _link(report: str) -> str:
-    """A report's address, as a link: ``owner/name#number`` or several numbers of it."""
+    """Links to the reports in ``owner/name#number``, or several of them with commas between."""
     if not report:
         return "We know of no report."
     repository = report.partition("#")[0]
@@ -35,7 +35,7 @@ def _link(report: str) -> str:
 
 
 def _finding(finding: Finding, found: dict[str, Any]) -> list[str]:
-    """Its lines, which `wild` has run, and what they print; the tests run and format other blocks, of plain python."""
+    """The code of a finding and what it printed. The fence is no plain ``python``: tests neither run nor format it."""
     lines = [
         f"**{finding.name}.** {finding.said} {_link(finding.report)}",
         "",
@@ -46,12 +46,12 @@ def _finding(finding: Finding, found: dict[str, Any]) -> list[str]:
     ]
     lines += ["prints", "", "```text", found["printed"], "```", ""]
     if "exact" in found:
-        lines += [f"Entry {found['place']} is `{found['got']}`; exactly it is {found['exact']}.", ""]
+        lines += [f"Entry {found['place']} is `{found['got']}`; the exact value is {found['exact']}.", ""]
     return lines
 
 
 def findings(stored: dict[str, Any]) -> list[str]:
-    """What was found, by kind; of what holds on these versions alone."""
+    """The findings that hold with the installed versions, by kind."""
     lines: list[str] = []
     for kind, title in _KINDS.items():
         some = [one for one in FINDINGS if one.kind == kind and stored["findings"].get(one.name, {}).get("holds")]
@@ -63,7 +63,7 @@ def findings(stored: dict[str, Any]) -> list[str]:
 
 
 def implementations(stored: dict[str, Any]) -> list[str]:
-    """One line an implementation: its cases by verdict."""
+    """One line for each implementation: its cases by verdict."""
     lines = ["| implementation | arrays | passed | wrong | another convention | less accurate | refused |"]
     lines += ["|---|---|--:|--:|--:|--:|--:|"]
     for name, one in stored["implementations"].items():
@@ -78,8 +78,8 @@ def implementations(stored: dict[str, Any]) -> list[str]:
 
 
 def causes(stored: dict[str, Any]) -> list[str]:
-    """Of each implementation that fails somewhere, the first case of each cause: what, in which dtype, how often."""
-    lines = ["### The first case of each cause", ""]
+    """For each implementation that fails, the first case of each cause: the check, the dtype and the count."""
+    lines = ["### The first failing case of each cause", ""]
     for name, one in stored["implementations"].items():
         found = [cause for cause in one.get("causes", ()) if cause["verdict"] in ("failed", "inaccurate")]
         if not found:
@@ -88,29 +88,33 @@ def causes(stored: dict[str, Any]) -> list[str]:
         for cause in found[:_CAUSES]:
             message = cause["message"].replace("*", "\\*").replace("|", "\\|")
             what = "less accurate, " if cause["verdict"] == "inaccurate" else ""
-            lines.append(f"  - {what}{cause['check']}, {cause['dtype']}, {cause['count']} times: {message}")
+            count = f"{cause['count']} case{'s' if cause['count'] != 1 else ''}"
+            lines.append(f"  - {what}{cause['check']}, {cause['dtype']}, {count}: {message}")
         if len(found) > _CAUSES:
             lines.append(f"  - and {len(found) - _CAUSES} more")
     return [*lines, ""]
 
 
 def conventions(stored: dict[str, Any]) -> list[str]:
-    """What was declared to the kit, and what it found besides."""
+    """The conventions that were declared to the kit, and those that it found."""
     lines = []
-    for key, title in (("declared", "Declared to the kit, which held the functions to it"), ("conventions", "Found")):
+    for key, title in (
+        ("declared", "Conventions declared to the kit"),
+        ("conventions", "Conventions that the kit found"),
+    ):
         told = {}
         for name, one in stored["implementations"].items():
             given = one.get(key) or ()
             for each in (f"{what}={value}" for what, value in given.items()) if isinstance(given, dict) else given:
                 told.setdefault(each, []).append(name)
         if told:
-            each = "; ".join(f"`{what}` of {', '.join(names)}" for what, names in told.items())
+            each = "; ".join(f"`{what}` ({', '.join(names)})" for what, names in told.items())
             lines += [f"{title}: {each}.", ""]
     return lines
 
 
 def tables(stored: dict[str, Any]) -> str:
-    """What is between the markers."""
+    """The text between the markers."""
     versions: dict[str, str] = {}
     for one in stored["implementations"].values():
         versions.update({package: version for package, version in one["versions"].items() if version})
@@ -121,10 +125,10 @@ def tables(stored: dict[str, Any]) -> str:
         + ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
         + ".",
         "",
-        f"## What was found: {len(held)} faults, each in a few lines",
+        f"## {len(held)} faults, each in a few lines",
         "",
         *findings(stored),
-        "## Every implementation",
+        "## All implementations",
         "",
         *implementations(stored),
         *conventions(stored),
@@ -134,7 +138,7 @@ def tables(stored: dict[str, Any]) -> str:
 
 
 def page(text: str, stored: dict[str, Any]) -> str:
-    """The page with the part between the markers made anew."""
+    """The page, with the text between the markers replaced."""
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
     return f"{before}{BEGIN}\n\n{tables(stored)}\n{END}{after}"
 

@@ -1,4 +1,4 @@
-"""Attention of PyTorch as a softmax that polylogit can check."""
+"""PyTorch's attention as a softmax that polylogit can check."""
 
 import torch
 

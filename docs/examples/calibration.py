@@ -1,4 +1,4 @@
-"""Calibrate a classifier of handwritten digits by one temperature, and measure what that changes.
+"""Calibrate a classifier of handwritten digits with a single temperature, and measure the effect.
 
 A linear classifier is trained on a few of scikit-learn's digits until it knows them by heart, so that it is too sure of
 all others. One number repairs that: the temperature at which the negative log-likelihood (NLL) of held-out images is
@@ -24,7 +24,7 @@ BINS = 10
 
 @functools.cache
 def logits_of_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Logits and labels of the images held out, and of those for the test."""
+    """Logits and labels of the held-out images, and of the test images."""
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
     images, labels = digits.data[order] / 16.0, digits.target[order]
@@ -41,7 +41,7 @@ def nll(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
 
 
 def slope(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
-    """Its derivative with respect to the temperature, by the chain rule: dL/dT is the sum of dL/dx times -x / T."""
+    """The derivative of the NLL with respect to the temperature, by the chain rule: sum of dL/dx times -x / T."""
     y, pullback = polylogit.vjp(polylogit.log_softmax, logits, temperature=temperature)
     cotangent = np.zeros_like(y)
     cotangent[np.arange(len(labels)), labels] = -1.0 / len(labels)
@@ -49,7 +49,7 @@ def slope(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
 
 
 def fitted(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of the least NLL, by bisection: in 1 / T the NLL is convex, so that there is one."""
+    """The temperature that minimises the NLL, by bisection: the NLL is convex in 1 / T, so there is one minimum."""
     low, high = 1e-2, 1e2
     while high / low > 1 + 1e-9:
         middle = (low * high) ** 0.5
@@ -58,7 +58,7 @@ def fitted(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 class Reliability(NamedTuple):
-    """Of the images in each bin of confidence: how many there are, how sure the model is, how often it is right."""
+    """For each confidence bin: the number of images, the mean confidence, and the accuracy."""
 
     count: np.ndarray
     confidence: np.ndarray
@@ -66,12 +66,12 @@ class Reliability(NamedTuple):
 
     @property
     def ece(self) -> float:
-        """The expected calibration error: the mean distance of confidence and accuracy, weighted by the counts."""
+        """The expected calibration error: the mean distance between confidence and accuracy, weighted by the counts."""
         return float((self.count * np.abs(self.confidence - self.accuracy)).sum() / self.count.sum())
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
-    """The diagram's points; bins without an image have none."""
+    """The points of the diagram; empty bins have none."""
     confidence, right = probabilities.max(-1), probabilities.argmax(-1) == labels
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     count = np.bincount(bins, minlength=BINS)
@@ -84,7 +84,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Reliability:
 
 
 def main() -> None:
-    """Print what the page shows."""
+    """Print the output that the page shows."""
     held_out, held_out_labels, test, labels = logits_of_digits()
     temperature = fitted(held_out, held_out_labels)
     print(f"temperature {temperature:.2f}, fitted on {len(held_out)} images; measured on {len(test)} others")

@@ -23,13 +23,13 @@ import polylogit
 
 STEPS, BATCH, RATE = 200, 128, 1.0
 TEST_IMAGES = 397
-# Largest difference in the weights after the last step that the example is held to.
+# The largest difference in the weights after the last step that is allowed.
 TOLERANCE = {"float32": 1e-4, "float64": 1e-10}
 
 
 @dataclass
 class Run:
-    """One framework's training: what it held after each step, as NumPy arrays."""
+    """The training in one framework: its values after each step, as NumPy arrays."""
 
     loss: np.ndarray  # (steps,), of the training batch
     logits: np.ndarray  # (steps, test images, 10)
@@ -37,7 +37,7 @@ class Run:
     weights: np.ndarray  # (steps, 64, 10)
 
     def accuracy(self, labels: np.ndarray) -> np.ndarray:
-        """Part of the test images that is told right, after each step."""
+        """The fraction of test images that is classified correctly, after each step."""
         return (self.probabilities.argmax(axis=-1) == labels).mean(axis=-1)
 
 
@@ -45,7 +45,7 @@ class Run:
 
 
 def numpy_step() -> Any:
-    """NumPy has no autodiff: the pullback of log_softmax comes from polylogit, that of the matrix product is known."""
+    """NumPy has no autodiff: polylogit has the pullback of log_softmax; that of the matrix product is well known."""
 
     def step(weights: Any, images: Any, targets: Any) -> tuple[Any, Any]:
         log_probabilities, pullback = polylogit.vjp(polylogit.log_softmax, images @ weights)
@@ -184,7 +184,7 @@ def plot(results: dict[str, dict[str, Run]], path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train, print and plot; the exit status is 1 where the frameworks disagree."""
+    """Train, print and plot; the exit status is 1 if the frameworks disagree."""
     installed = [info.name for info in polylogit.backends() if info.installed and info.name in STEP]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", action="append", choices=installed, help="may be repeated; default: all installed")

@@ -1,4 +1,4 @@
-"""A softmax compiled by Numba, as a universal function of rows: the third example of the kernels' page. Needs numba.
+"""A softmax compiled by Numba as a universal function of rows: the third example on the kernels' page. Needs numba.
 
 polylogit check numba_softmax:softmax --operation softmax
 """
@@ -9,10 +9,10 @@ import numpy as np
 
 @numba.guvectorize(["(float32[:], float32[:])"], "(n)->(n)", nopython=True)
 def softmax(x, y):
-    """One row; the loop over the others, on any axis, is Numba's."""
+    """The softmax of one row; Numba loops over the rows, along any axis."""
     top = -np.inf
     for value in x:
-        if not value <= top:  # put so that NaN passes too
+        if not value <= top:  # in this form NaN passes, too
             top = value
     total = 0.0  # a float64: a running sum of float32 would drift
     for i in range(x.size):

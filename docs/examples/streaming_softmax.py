@@ -1,4 +1,4 @@
-"""A softmax in one pass over blocks, with a fault that shows in few rows: the second example of the kernels' page.
+"""A softmax in one pass over blocks, with a fault that shows in few rows: the second example on the kernels' page.
 
 polylogit check streaming_softmax:softmax --operation softmax
 """
@@ -9,7 +9,7 @@ BLOCK = 64
 
 
 def softmax(x, axis=-1):
-    """The last axis of matrices of float32 and float64; says so of the rest."""
+    """softmax along the last axis of float32 and float64 matrices; refuses anything else."""
     if x.ndim != 2 or axis not in (-1, 1) or x.dtype not in (np.float32, np.float64):
         raise NotImplementedError("matrices of float32 and float64, along the last axis")
     top = np.full((len(x), 1), -np.inf, x.dtype)

@@ -1,4 +1,4 @@
-"""A softmax as a custom operator of PyTorch, right in values and gradients: the first example of the kernels' page.
+"""A softmax as a PyTorch custom operator, right in values and gradients: the first example on the kernels' page.
 
 polylogit check torch_softmax:softmax --operation softmax --backend torch
 """
@@ -9,13 +9,13 @@ import torch
 
 
 def wide(x: torch.Tensor) -> torch.Tensor:
-    """What the kernel computes in: float32 at least."""
+    """The logits in the dtype that the kernel computes in: at least float32."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 @torch.library.custom_op("kernels::softmax_of_rows", mutates_args=())
 def softmax_of_rows(x: torch.Tensor) -> torch.Tensor:
-    """The kernel; a launch of Triton or CUDA code would stand here."""
+    """The kernel; replace the body with a launch of your Triton or CUDA code."""
     if not x.numel():
         return x.clone()
     e = torch.exp(wide(x) - wide(x).amax(-1, keepdim=True))
@@ -41,7 +41,7 @@ softmax_of_rows.register_autograd(backward, setup_context=keep_result)
 
 
 def softmax(x: torch.Tensor, axis: int = -1) -> torch.Tensor:
-    """What is certified: the kernel, and what it says it does not do."""
+    """The function to check: the kernel, with a refusal of everything that it does not support."""
     if axis not in (-1, x.ndim - 1):
         raise NotImplementedError("the last axis alone")
     if not x.is_floating_point():

@@ -1,4 +1,4 @@
-"""A softmax in Triton, a row a program, with its gradient.
+"""A softmax in Triton, with one program per row, and its gradient.
 
 polylogit check triton_softmax:softmax --operation softmax --backend torch --device cuda
 TRITON_INTERPRET=1 polylogit check triton_softmax:softmax --operation softmax --backend torch --level quick --max-size 3000 --skip threads
@@ -24,7 +24,7 @@ def forward_kernel(x, y, length, block: tl.constexpr):  # type: ignore[no-untype
 
 @triton.jit
 def backward_kernel(x, g, out, length, block: tl.constexpr):  # type: ignore[no-untyped-def]
-    # From the logits, not from the result: that was rounded to its dtype, and y * (g - sum(g * y)) would show it.
+    # From the logits rather than the result, whose rounding would show in y * (g - sum(g * y)).
     row, places = tl.program_id(0).to(tl.int64), tl.arange(0, block)
     inside = places < length
     logits = tl.load(x + row * length + places, mask=inside, other=-float("inf")).to(tl.float32)
@@ -56,7 +56,7 @@ class Softmax(torch.autograd.Function):
 
 
 def softmax(x: torch.Tensor, axis: int = -1) -> torch.Tensor:
-    """What is certified: the kernel along any one axis, and what it says it does not do."""
+    """The function to check: the kernel along any single axis, with a refusal of everything else."""
     if x.dtype not in (torch.float32, torch.float16, torch.bfloat16) or not isinstance(axis, int) or not x.ndim:
         raise NotImplementedError("float32, float16 and bfloat16, along one axis")
     if x.shape[axis] > LONGEST:

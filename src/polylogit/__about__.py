@@ -1,3 +1,3 @@
-"""The version, in one place: the build reads it from here, and so does ``polylogit.__version__``."""
+"""The version, in the only place that states it: the build and ``polylogit.__version__`` both read it from here."""
 
 __version__ = "0.1.0"

@@ -1,8 +1,9 @@
-"""One softmax, log_softmax and sigmoid for NumPy, PyTorch, TensorFlow and JAX, and the proof that they agree.
+"""One softmax, log_softmax and sigmoid for NumPy, PyTorch, TensorFlow and JAX, and a kit that proves they agree.
 
-``softmax``, ``log_softmax`` and ``sigmoid`` take any array and return one of the same framework; ``vjp`` and ``jvp``
-differentiate them, ``convert`` moves arrays between frameworks, ``backends()`` lists what is installed. The kit is in
-`polylogit.conformance`, comparing a port in `polylogit.porting`, writing a backend in `polylogit.extend`.
+``softmax``, ``log_softmax`` and ``sigmoid`` take any array and return one of the same framework. ``vjp`` and ``jvp``
+differentiate them, ``convert`` moves arrays between frameworks, and ``backends()`` lists the available backends.
+`polylogit.conformance` tests kernels, `polylogit.porting` compares ports, and `polylogit.extend` is for authors of
+backends.
 
 >>> import polylogit
 >>> polylogit.softmax([[1.0, 2.0], [3.0, 3.0]]).round(3)
@@ -12,8 +13,8 @@ array([[0.269, 0.731],
 
 from __future__ import annotations
 
-# Names only, and no framework, NumPy included: heavy modules are imported when a name of theirs is first used. Modules
-# that are not public have names that begin with an underscore.
+# This imports no framework, not even NumPy: a heavy module is imported when one of its names is first used. Private
+# modules have names that begin with an underscore.
 from polylogit.__about__ import __version__
 from polylogit._functions import log_softmax, sigmoid, softmax
 from polylogit._registry import get_backend, register_backend, use_backend
@@ -54,7 +55,7 @@ __all__ = [
     "vjp",
 ]
 
-# name -> the module it comes from; a name that is its module is the module itself.
+# name -> the module that defines it; the public modules stand for themselves.
 _LAZY = {
     "BackendInfo": "polylogit._info",
     "ImplementationHandle": "polylogit._overrides",

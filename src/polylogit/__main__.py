@@ -1,6 +1,7 @@
-"""``polylogit`` and ``python -m polylogit``: the commands of `polylogit._cli`, or what to install for them.
+"""The entry point of ``polylogit`` and ``python -m polylogit``: runs `polylogit._cli`, or says what to install for it.
 
-What they need beyond NumPy is in the extra ``conformance``; ``-h``, ``--version`` and ``backends`` need none of it.
+The commands need the extra ``conformance``, except ``-h``, ``--version`` and ``backends``, which need only NumPy. Knows
+no command.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def main() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """As Python does, but remembered: an import of NumPy makes another exception of the interruption."""
-    global _interrupted  # one flag a process
+    """Handle SIGINT as Python does, and remember it: NumPy's import turns the interruption into another exception."""
+    global _interrupted  # one flag per process
     _interrupted = True
     signal.default_int_handler(number, frame)
 
@@ -54,7 +55,7 @@ def _command() -> None:
 
 
 def _do_without(missing: str) -> None:
-    """Answer what needs nothing but NumPy; of all else say what to install."""
+    """Run the commands that need only NumPy; for all others say what to install."""
     from polylogit._commands import INSTALL, answer
 
     found = answer(sys.argv[1:]) if missing == "click" else None

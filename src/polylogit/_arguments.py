@@ -1,7 +1,7 @@
-"""Arguments that an operation does not have, and what whoever wrote them meant.
+"""The error for an argument that an operation does not have: it shows the whole call as polylogit spells it.
 
-Other libraries have other names for the same thing. Each is answered with the whole call as it would be written here.
-Knows the names of arguments, and no framework.
+Other libraries use other names for the same arguments; a table translates them. Knows the names of arguments, and no
+framework.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _INVERTED = ("key_padding_mask", "src_key_padding_mask", "padding_mask", "masked
 
 
 def unexpected(operation: str, known: Iterable[str], axis: Any, given: Mapping[str, Any]) -> ArgumentError:
-    """The error for a call with an argument that is not among `known`: what to write instead, as the whole call.
+    """The error for a call with an argument that is not among `known`; it shows the whole call to write instead.
 
     Parameters
     ----------
     operation : str
-        Its name.
+        The name of the operation.
     known : iterable of str
-        What the operation takes by keyword, `axis` included where it does.
+        The keywords that the operation accepts, including `axis` if it has one.
     axis : object
-        As it was given, or -1.
+        The axis as the caller passed it, or -1.
     given : mapping
         The keywords of the call.
     """
@@ -78,7 +78,7 @@ def unexpected(operation: str, known: Iterable[str], axis: Any, given: Mapping[s
 
 
 def _written(known: tuple[str, ...], axis: Any, given: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """The arguments of the call as they are written here, and the keywords that it does without."""
+    """The arguments of the call in polylogit's spelling, and the keywords that it drops."""
     arguments: dict[str, str] = {}
     left = []
     if "axis" in known and axis != -1:
@@ -97,7 +97,7 @@ def _written(known: tuple[str, ...], axis: Any, given: Mapping[str, Any]) -> tup
 
 
 def _value(name: str, value: Any) -> str:
-    """A short value as it was written; anything else by the name that it had in the call."""
+    """Return a short value as written, and the name of the argument for any other value."""
     plain = isinstance(value, (bool, int, float, str, type(None)))
     if isinstance(value, (tuple, list)):
         plain = len(value) < 8 and all(isinstance(one, int) for one in value)
@@ -105,7 +105,7 @@ def _value(name: str, value: Any) -> str:
 
 
 def _mask(name: str, value: Any) -> str:
-    """A mask of bool by its name; one of numbers as the comparison that makes one."""
+    """A boolean mask by its name; a mask of numbers as the comparison that makes it boolean."""
     dtype = str(getattr(value, "dtype", "bool"))
     if "bool" in dtype:
         return name
@@ -115,7 +115,7 @@ def _mask(name: str, value: Any) -> str:
 
 
 def _similar(name: str, known: tuple[str, ...]) -> str:
-    """The keyword that was misspelt; empty where none is like it."""
+    """The known keyword that a misspelt one resembles most; empty if none does."""
     import difflib  # only for an error
 
     close = difflib.get_close_matches(name, known, n=1)

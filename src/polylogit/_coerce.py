@@ -1,6 +1,6 @@
-"""What a call was given besides arrays of its backend: Python numbers and sequences, NumPy arrays, masks.
+"""Converts or refuses the arguments of a call that are not arrays of its backend: Python values, NumPy arrays, masks.
 
-They are converted or refused by one rule, whatever the backend. Knows the registry, and no framework.
+The rules are the same for all backends. Knows the registry, and no framework.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _leaf_types(value: Any) -> Iterator[type]:
 
 
 def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
-    """What a nested sequence holds, with where it stands, as it is written."""
+    """The items of a nested sequence, each with its place as Python writes it."""
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
             yield from _leaves(item, f"{place}[{index}]")
@@ -51,9 +51,9 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
 def python_array(
     backend: Backend, value: Any, operation: str = "softmax", argument: str = "x", *, beside: Any = None
 ) -> Any:
-    """A Python number or nested sequence as an array of the backend, on the device of `beside` where that is given.
+    """Convert a Python number or nested sequence to an array of the backend, on the device of `beside` if given.
 
-    A number that is beside nothing, the logits themselves, is what the backend holds one as.
+    A number without `beside`, the logits themselves, becomes whatever the backend uses for scalars.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def python_array(
     MixedBackendsError
         For a sequence of another framework's arrays.
     UnsupportedArrayError
-        For a sequence of what is neither array nor number.
+        For a sequence with elements that are neither arrays nor numbers.
     DTypeError
         For values that are not numbers.
     """
@@ -74,7 +74,7 @@ def python_array(
 
 
 def _check_leaves(value: Any, operation: str, argument: str) -> None:
-    """Refuse what a sequence holds beside numbers and NumPy's arrays, with its place: dearer than a look."""
+    """Raise an error for items other than numbers and NumPy arrays, with their place; slower than a glance."""
     seen = set()
     for place, leaf in _leaves(value, argument):
         cls = type(leaf)
@@ -102,7 +102,7 @@ def _check_leaves(value: Any, operation: str, argument: str) -> None:
 def _of_strangers(
     error: UnsupportedArrayError, leaf: Any, place: str, operation: str, argument: str
 ) -> UnsupportedArrayError:
-    """The error for a sequence of what no backend serves: which item, and what to write for all of them."""
+    """The error for a sequence of objects that no backend supports: names an item, and how to convert all of them."""
     message = str(told(error, leaf, operation=operation, argument=place))
     each = str(told(error, leaf, operation=operation, argument="one")).partition("; pass ")[2].rstrip(".")
     if each and place.count("[") == 1:
@@ -111,7 +111,7 @@ def _of_strangers(
 
 
 def _of_arrays(backend: Backend, value: Any, operation: str, argument: str) -> MixedBackendsError:
-    """The error for a sequence of a framework's arrays: how to make one of them."""
+    """The error for a sequence of a framework's arrays: how to stack them."""
     held = [one for _, one in _leaves(value, argument)]
     shapes = {str(getattr(one, "shape", None)) for one in value}
     if any(isinstance(one, (list, tuple)) for one in value):
@@ -130,7 +130,7 @@ def _of_arrays(backend: Backend, value: Any, operation: str, argument: str) -> M
 
 
 def _served(x: Any, operation: str, argument: str) -> Backend:
-    """The backend that owns an array, or an error that says what to pass instead."""
+    """The backend that owns an array, or an error with a remedy."""
     try:
         return owner(type(x))
     except UnsupportedArrayError as error:
@@ -138,12 +138,12 @@ def _served(x: Any, operation: str, argument: str) -> Backend:
 
 
 def backend_of(x: Any, operation: str = "softmax") -> Backend:
-    """The backend that serves logits; unlike `get_backend` it takes no name, so that a string is no array."""
+    """The backend for logits; unlike `get_backend`, it accepts no name, so a string is no array."""
     return default_backend() if type(x) in PYTHON_TYPES else _served(x, operation, "x")
 
 
 def backend_named(backend: Any) -> Backend:
-    """What ``backend=`` names: a name, a framework's module, or a `Backend`."""
+    """The backend that ``backend=`` names, as a name, a framework's module, or a `Backend`."""
     if isinstance(backend, (str, _Module)):
         return get_backend(backend)
     if hasattr(backend, "owns"):
@@ -153,7 +153,7 @@ def backend_named(backend: Any) -> Backend:
 
 
 def moved(backend: Backend, value: Any, argument: str, operation: str = "softmax") -> Any:
-    """`value` as an array of `backend`: Python values and NumPy arrays are converted, other frameworks' are refused."""
+    """`value` as an array of `backend`: Python values and NumPy arrays are converted, other arrays raise an error."""
     if type(value) in PYTHON_TYPES:
         return python_array(backend, value, operation, argument)
     source = _served(value, operation, argument)
@@ -169,7 +169,7 @@ def moved(backend: Backend, value: Any, argument: str, operation: str = "softmax
 
 
 def mask_of(backend: Backend, where: Any, x: Any, *, convert_numpy: bool) -> Any:
-    """A mask as an array of `backend`, for logits `x`; one of NumPy is converted where the logits might have been."""
+    """The mask as an array of `backend`, for logits `x`; a NumPy mask is converted if NumPy logits would be."""
     if type(where) in PYTHON_TYPES:
         return python_array(backend, where, argument="where", beside=x)
     source = _served(where, "softmax", "where")
@@ -185,10 +185,10 @@ def mask_of(backend: Backend, where: Any, x: Any, *, convert_numpy: bool) -> Any
 
 
 def temperature_of(backend: Backend, temperature: Any, x: Any, *, convert_numpy: bool) -> Any:
-    """A temperature as the backend takes it, a float or an array; what can be seen on the host is checked.
+    """The temperature as a float or an array of the backend; a value on the host is checked.
 
-    The values of a framework's own arrays are not looked at: they may lie on a device, or be known only when a
-    compiled program runs.
+    The values of a framework's own arrays are not inspected: they may lie on a device, or be known only when a compiled
+    program runs.
     """
     from polylogit._backends.base import seen_temperature  # importing polylogit does not need it
 
@@ -217,7 +217,7 @@ def temperature_of(backend: Backend, temperature: Any, x: Any, *, convert_numpy:
 
 
 def check_out(backend: Backend, out: Any) -> None:
-    """Refuse ``out=`` where the framework's arrays are not written to, or for another framework's."""
+    """Raise an error for ``out=`` if the framework's arrays cannot be written, or if it is another framework's."""
     if not backend.takes_out:
         message = (
             f"out= was given with an array of {backend.name}, whose results are arrays of their own; leave it out and "
@@ -235,7 +235,7 @@ def check_out(backend: Backend, out: Any) -> None:
 
 
 def check_axis_name(backend: Backend, axis_name: Any) -> None:
-    """Refuse ``axis_name=`` where the framework has no axes with names."""
+    """Raise an error for ``axis_name=`` if the framework has no named axes."""
     if not backend.names_axes:
         message = (
             f"axis_name={axis_name!r} was given with an array of {backend.name}, which has no mapped axes with names. "

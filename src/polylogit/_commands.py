@@ -1,7 +1,7 @@
-"""The commands of ``polylogit``: what each is for, what it returns, an example; and the answers that need NumPy alone.
+"""The table of the commands: purpose, exit statuses and example of each; and the answers that need only NumPy.
 
-One table, from which the help is made, with click and without, and which the page on the command line is held against.
-Knows what is installed, and nothing of click, rich and the kit.
+The help is made from this table, with click and without, and tests compare the page on the command line with it. Knows
+what is installed, and nothing of click, rich and the kit.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "DEVICES", "INTERRUPTED", "SUMMARY", "Command", "answer", "footer", "show_backends"]
 
 INTERRUPTED = 130  # as shells have it
-_USAGE = {2: "the command was used wrongly; the message says what to write"}
+_USAGE = {2: "wrong usage; the message says what to write"}
 _KIT = {
     0: "agrees",
     1: "disagrees",
     **_USAGE,
-    3: "inconclusive: nothing was found wrong, and not everything could be run",
+    3: "inconclusive: nothing is wrong, but not everything could be run",
 }
-_COMPARED = {0: "they agree", 1: "they differ", **_USAGE, 3: "it cannot be told"}
+_COMPARED = {0: "they agree", 1: "they differ", **_USAGE, 3: "inconclusive"}
 
 
 class Command(NamedTuple):
@@ -38,11 +38,11 @@ class Command(NamedTuple):
     Attributes
     ----------
     line : str
-        What it is for, in the list of commands.
+        Its purpose, for the list of commands.
     statuses : dict of int to str
-        What it returns to the shell, besides 130 when it is interrupted.
+        Its exit statuses, besides 130 for an interruption.
     example : str
-        A call, as it is typed.
+        A command line.
     """
 
     line: str
@@ -52,7 +52,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "backends": Command(
-        "List the backends: what is installed, and how to install the rest.",
+        "List the backends, and how to install those that are missing.",
         {0: "listed", **_USAGE},
         "polylogit backends --devices",
     ),
@@ -62,7 +62,7 @@ COMMANDS = {
         "polylogit conform --backend torch --operation softmax --level quick --html report.html",
     ),
     "check": Command(
-        "Certify a function of your own.",
+        "Check your own function.",
         _KIT,
         "polylogit check my_kernels:softmax --operation softmax --backend torch --level quick",
     ),
@@ -77,34 +77,34 @@ COMMANDS = {
         "polylogit compare original.npz port.npz --html comparison.html",
     ),
     "compare-tokens": Command(
-        "Compare the log-probabilities that two engines give to the same tokens.",
+        "Compare the log-probabilities of two engines for the same tokens.",
         _COMPARED,
         "polylogit compare-tokens here.npy there.npy --tokens tokens.npy --dtype bfloat16",
     ),
     "audit": Command(
-        "Say which wrong results a test of yours would let through.",
-        {0: "the test catches all of them", 1: "it lets some through", **_USAGE},
+        "Show which wrong results your test would let through.",
+        {0: "the test catches every wrong result", 1: "the test lets some through", **_USAGE},
         "polylogit audit --operation softmax --dtype float32 --shape 64x1000 --atol 1e-5 --rtol 1e-5",
     ),
     "new-backend": Command(
-        "Write the outline of a package that brings a backend.",
+        "Write the skeleton of a package with a backend.",
         {0: "written", **_USAGE},
         "polylogit new-backend tinygrad --into packages",
     ),
 }
 
 INSTALL = command("conformance")
-SUMMARY = "One softmax, log_softmax and sigmoid for four frameworks, and the proof that they agree."
+SUMMARY = "One softmax, log_softmax and sigmoid for four frameworks, and a kit that proves they agree."
 COMPLETION = {
     "bash": 'eval "$(_POLYLOGIT_COMPLETE=bash_source polylogit)"',
     "zsh": 'eval "$(_POLYLOGIT_COMPLETE=zsh_source polylogit)"',
     "fish": "_POLYLOGIT_COMPLETE=fish_source polylogit | source",
 }
-DEVICES = "Import each one that is installed, in a process of its own, and ask for its devices; takes seconds."
+DEVICES = "Import each installed backend in a separate process and list its devices; takes seconds."
 
 
 def footer(name: str) -> str:
-    """What stands below the help of a command: its statuses and an example."""
+    """The end of the help of a command: its exit statuses and an example."""
     command = COMMANDS[name]
     statuses = {**command.statuses, INTERRUPTED: "interrupted"}
     lines = ["Exit status:", *(f"  {status:<3}  {words}" for status, words in statuses.items())]
@@ -115,7 +115,7 @@ def footer(name: str) -> str:
 
 
 def show_backends(*, devices: bool = False) -> str:
-    """The table of backends. Nothing is imported to make it unless devices are asked for."""
+    """The table of backends, made without importing any unless `devices` is set."""
     found = {}
     if devices:
         names = [info.name for info in installed() if info.installed]
@@ -143,7 +143,7 @@ def _devices(said: dict[str, str], asked: bool) -> list[str]:
 
 
 class _Waiting:
-    """One line on a terminal's standard error while processes are waited for, once that takes two seconds."""
+    """A line on standard error while processes run, if it is a terminal and they take more than two seconds."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._left, self._of = list(names), len(names)
@@ -157,7 +157,7 @@ class _Waiting:
             sys.stderr.write("\r\x1b[K")
 
     def done(self, name: str, *, ended: bool) -> None:
-        """One of them is still running, or has ended."""
+        """Note that one of them is still running, or has ended."""
         if ended and name in self._left:
             self._left.remove(name)
         if sys.stderr.isatty() and time.monotonic() - self._start > 2.0 and self._left:
@@ -170,7 +170,7 @@ class _Waiting:
 
 
 def answer(arguments: Sequence[str]) -> tuple[str, int] | None:
-    """What to print and the status, for calls that need no click; None for all others."""
+    """The output and the exit status of calls that need no click; None for all others."""
     helped = {"-h", "--help"}.intersection(arguments)
     name = arguments[0] if arguments else ""
     if name == "--version":
@@ -178,16 +178,16 @@ def answer(arguments: Sequence[str]) -> tuple[str, int] | None:
     if name == "backends" and not helped:
         unknown = [one for one in arguments[1:] if one != "--devices"]
         if unknown:
-            return f"polylogit backends takes --devices and nothing else; leave out {unknown[0]}.", 2
+            return f"polylogit backends takes only --devices; leave out {unknown[0]}.", 2
         return show_backends(devices=len(arguments) > 1), 0
     if name == "backends":
         usage = f"Usage: polylogit backends [--devices]\n\n  {COMMANDS[name].line}\n\n"
         return f"{usage}Options:\n  --devices  {DEVICES}\n\n{footer(name)}", 0
     if name in COMMANDS and helped:
-        return f"{COMMANDS[name].line}\n\n{footer(name)}\n\nIts options are listed once it is installed: {INSTALL}", 0
+        return f"{COMMANDS[name].line}\n\n{footer(name)}\n\nTo see its options, install what it needs: {INSTALL}", 0
     if not arguments or name in helped:
         wide = max(len(one) for one in COMMANDS)
         commands = "\n".join(f"  {one:{wide}}  {command.line}" for one, command in COMMANDS.items())
-        needs = f"All but backends need more than NumPy; install it with: {INSTALL}"
+        needs = f"All commands except backends need more than NumPy; install it with: {INSTALL}"
         return f"Usage: polylogit [--version] [-h] COMMAND ...\n\n  {SUMMARY}\n\nCommands:\n{commands}\n\n{needs}", 0
     return None

@@ -1,7 +1,7 @@
-"""The rules about axes, dtypes and masks that every backend shares.
+"""The rules about axes, dtypes, masks and temperatures that all backends share.
 
-Pure Python over shapes and names: this module knows no framework and imports none, so that the four backends cannot
-differ in a rule. A size may be a framework's symbolic integer or, where a framework has unknown dimensions, None.
+Pure Python over shapes and names. This module knows and imports no framework, so the backends cannot differ in a rule.
+A size may be a framework's symbolic integer, or None for an unknown dimension.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def _one_axis(axis: Any, ndim: int, given: Any) -> int:
 
 
 def normalize_axis(axis: Any, ndim: int) -> tuple[int, ...]:
-    """The axes to normalise over, non-negative and ascending; ``()`` where every element is a row of its own.
+    """Return the axes to normalise over, non-negative and ascending; ``()`` if every element is a row of its own.
 
     Parameters
     ----------
     axis : int, tuple of int, or None
-        As the caller gave it; None means all axes.
+        The axis as the caller passed it; None means all axes.
     ndim : int
         The number of dimensions of the logits.
 
@@ -70,7 +70,7 @@ def normalize_axis(axis: Any, ndim: int) -> tuple[int, ...]:
     Raises
     ------
     AxisTypeError
-        For a bool, a float or anything else that is no integer.
+        For a bool, a float or anything else that is not an integer.
     AxisError
         For an axis out of range or given twice.
 
@@ -91,7 +91,7 @@ def normalize_axis(axis: Any, ndim: int) -> tuple[int, ...]:
     return tuple(sorted(axes)) if ndim else ()
 
 
-# How the name of a dtype begins, in any framework's spelling -> how real numbers are made of it.
+# The beginning of a dtype's name, as any framework spells it -> how to make real numbers of it.
 _REAL = (
     (("complex", "torch.complex"), "Pass the magnitude, abs(x), or the real part"),
     (("object", "<u", ">u", "|s", "stringdtype"), "Pass x.astype(float)"),
@@ -104,14 +104,14 @@ _REAL = (
 
 
 def check_logits_dtype(name: str, kind: str) -> None:
-    """Refuse logits that are neither real floating, integer nor bool.
+    """Raise an error unless the logits are real floating-point numbers, integers or bool.
 
     Parameters
     ----------
     name : str
-        The dtype as the framework spells it, for the message.
+        The name of the dtype as the framework spells it, for the message.
     kind : str
-        "floating", "integer", "bool", or anything else for a dtype that is refused.
+        "floating", "integer" or "bool"; any other kind is refused.
     """
     if kind not in ("floating", "integer", "bool"):
         remedy = next((words for begin, words in _REAL if name.lower().startswith(begin)), "Convert them first")
@@ -123,7 +123,7 @@ def check_logits_dtype(name: str, kind: str) -> None:
 
 
 def check_floating(given: Any, kind: str) -> None:
-    """Refuse ``dtype=`` unless it is a real floating dtype; `kind` as in `check_logits_dtype`."""
+    """Raise an error unless ``dtype=`` is a real floating dtype; `kind` is as in `check_logits_dtype`."""
     if kind != "floating":
         if foreign := foreign_dtype(given):
             raise foreign
@@ -134,12 +134,12 @@ def check_floating(given: Any, kind: str) -> None:
         raise DTypeError(message)
 
 
-# Whose floating dtypes any backend takes, as it takes names.
+# The libraries whose floating dtypes every backend accepts, besides names.
 _COMMON = ("builtins", "numpy", "ml_dtypes")
 
 
 def foreign_dtype(given: Any) -> DTypeError | None:
-    """The error for a floating dtype of another library than the array's; None for anything else."""
+    """The error for a floating dtype of another library than the array's; None for any other value."""
     library = type(given).__module__.partition(".")[0]
     if library == "builtins" and isinstance(given, type):
         library = given.__module__.partition(".")[0]
@@ -154,7 +154,7 @@ def foreign_dtype(given: Any) -> DTypeError | None:
 
 
 def check_mask(name: str, is_bool: bool) -> None:
-    """Refuse a mask whose dtype is not bool; `name` is its dtype as the framework spells it."""
+    """Raise an error unless a mask is of bool; `name` is its dtype as the framework spells it."""
     if not is_bool:
         message = (
             f"where= has dtype {name}; a mask is an array of bool, True where an entry takes part. "
@@ -172,7 +172,7 @@ def _broadcasts(given: Sequence[Any], shape: Sequence[Any]) -> bool:
 
 
 def check_mask_shape(mask_shape: Sequence[Any], shape: Sequence[Any]) -> None:
-    """Refuse a mask that does not broadcast to exactly the shape of the logits; None is an unknown size and passes."""
+    """Raise an error unless a mask broadcasts to exactly the shape of the logits; unknown sizes (None) pass."""
     if not _broadcasts(mask_shape, shape):
         message = (
             f"where= has the shape {tuple(mask_shape)}, which does not broadcast to the shape {tuple(shape)} of the "
@@ -184,7 +184,7 @@ def check_mask_shape(mask_shape: Sequence[Any], shape: Sequence[Any]) -> None:
 
 
 def _places(mask_shape: Sequence[Any], shape: Sequence[Any]) -> str:
-    """The index that spreads a mask over the dimensions of the logits, where it can be in one way alone; else empty."""
+    """The index that makes a mask broadcast to the logits, if there is exactly one; else empty."""
     from itertools import combinations  # only for an error
 
     fitting = [
@@ -198,7 +198,7 @@ def _places(mask_shape: Sequence[Any], shape: Sequence[Any]) -> str:
 
 
 def check_temperature_dtype(name: str, kind: str) -> None:
-    """Refuse a temperature that is neither floating nor integer; `kind` as in `check_logits_dtype`."""
+    """Raise an error unless a temperature is floating or integer; `kind` is as in `check_logits_dtype`."""
     if kind not in ("floating", "integer"):
         message = (
             f"temperature= has dtype {name}; a temperature is a positive real number, or an array of them. Pass for "
@@ -208,7 +208,7 @@ def check_temperature_dtype(name: str, kind: str) -> None:
 
 
 def check_temperature(value: float) -> None:
-    """Refuse a temperature that is not positive and finite, or is a subnormal number."""
+    """Raise an error unless a temperature is positive, finite and not subnormal."""
     if not _SMALLEST <= value <= _LARGEST:
         message = (
             f"temperature= is {value!r}, and logits are divided by it: it has to be positive, finite and at least "
@@ -219,7 +219,7 @@ def check_temperature(value: float) -> None:
 
 
 def check_temperature_shape(given: Sequence[Any], shape: Sequence[Any]) -> None:
-    """Refuse temperatures that do not broadcast to exactly the shape of the logits; None is an unknown size."""
+    """Raise an error unless temperatures broadcast to exactly the shape of the logits; unknown sizes (None) pass."""
     if not _broadcasts(given, shape):
         message = (
             f"temperature= has the shape {tuple(given)}, which does not broadcast to the shape {tuple(shape)} of the "
@@ -236,7 +236,7 @@ def constant_along(shape: Sequence[Any], ndim: int, axes: Sequence[int]) -> bool
 
 
 def wrong_direction(argument: str, given: Sequence[Any], shape: Sequence[Any], broadcast: str) -> DifferentiationError:
-    """The error for a tangent or cotangent of another shape; `broadcast` is the call that gives it the right one."""
+    """Return the error for a tangent or cotangent of another shape; `broadcast` is the function that corrects it."""
     message = (
         f"the {argument} has the shape {tuple(given)} and must have the shape {tuple(shape)}; broadcast it, for "
         f"example with {broadcast}({argument}, {tuple(shape)})."

@@ -1,8 +1,8 @@
-"""`convert`: arrays, and containers of them, from one framework to another with their dtype kept.
+"""`convert`: moves arrays, and containers of arrays, from one framework to another, keeping their dtype.
 
-Every array travels as NumPy memory on the host, which one backend lends and another adopts. Who may share is decided
-here, by what was measured: memory is never shared between arrays that can be written in place and arrays that must not
-change. Knows containers and the registry, and no framework.
+Every array travels as NumPy memory on the host, which one backend lends and another adopts. This module decides which
+memory may be shared: never between arrays that can be written in place and arrays that must not change. Knows
+containers and the registry, and no framework.
 """
 
 from __future__ import annotations
@@ -27,41 +27,40 @@ __all__ = ["convert"]
 
 
 def convert(tree: Any, /, to: Any, *, copy: bool | None = None) -> Any:
-    """Arrays, or containers of arrays, as those of another framework, with the same values, shape and dtype.
+    """Convert arrays, or containers of arrays, to another framework, keeping values, shape and dtype.
 
     Parameters
     ----------
     tree : array or container
-        An array of any framework, or dicts, lists, tuples, namedtuples, dataclasses and JAX pytrees of them, nested at
-        will: a torch ``state_dict``, a list of Keras weights, Flax parameters, an optax state. Containers keep their
-        type and order, and an array that occurs twice is converted once, so that tied weights stay tied. Python
-        numbers, strings, bytes, enumeration members and None are returned as they are.
+        An array of any framework, or nested dicts, lists, tuples, namedtuples, dataclasses and JAX pytrees of arrays:
+        a torch ``state_dict``, a list of Keras weights, Flax parameters, an optax state. Containers keep their
+        type and order, and an array that occurs twice is converted once, so tied weights stay tied. Python
+        numbers, strings, bytes, enumeration members and None are returned unchanged.
     to : str, module or array
-        ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"``, the name of a registered backend (it is imported), the
-        framework itself, or any array of the framework meant. The result lies on the host.
+        ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"``, the name of a registered backend (which is imported), the
+        framework itself, or any array of the target framework. The result lies on the host.
     copy : bool, optional
-        None shares memory where that is safe and copies elsewhere. True always copies. False never does: it is an
-        error wherever memory cannot be shared safely.
+        None shares memory if that is safe and copies otherwise. True always copies. False never copies, and raises an
+        error if memory cannot be shared safely.
 
     Returns
     -------
     array or container
-        A container of the same structure. An array that is already of the framework is returned itself, unless
+        A container of the same structure. An array that already belongs to the framework is returned itself, unless
         ``copy=True``.
 
     Raises
     ------
     ConversionError
-        For tracers, symbolic tensors and other things without values; for a dtype that the target does not have
-        (64-bit arrays in JAX without x64 among them); for ``copy=False`` where only a copy is safe.
+        For tracers, symbolic tensors and other objects without values; for a dtype that the target does not have
+        (including 64-bit arrays in JAX without x64); for ``copy=False`` if only a copy is safe.
 
     Notes
     -----
-    Memory is shared between NumPy and torch, both of which write in place, so that a write to one shows in the other;
-    and from JAX and TensorFlow to each other and to read-only NumPy arrays. Arrays of JAX and TensorFlow are never
-    shared with anything that can write to them. Read-only and overlapping (expanded, broadcast) memory is copied
-    before torch gets it. Gradients do not travel: a tensor that requires grad is copied, since a write from outside
-    would go unnoticed by autograd.
+    NumPy and torch, which both write in place, share memory, so a write to one array shows in the other. JAX and
+    TensorFlow share memory with each other and with read-only NumPy arrays, but never with an array that can be
+    written. Read-only and overlapping (expanded, broadcast) memory is copied for torch. Gradients are not
+    converted: a tensor that requires grad is copied, because autograd would not notice a write from outside.
 
     Examples
     --------
@@ -81,12 +80,12 @@ def convert(tree: Any, /, to: Any, *, copy: bool | None = None) -> Any:
         raise ConversionError(message) from None
 
 
-# TensorFlow's AutoGraph rewrites the functions that a tf.function calls, unless they carry this mark.
+# Without this attribute, TensorFlow's AutoGraph rewrites the functions that a tf.function calls.
 convert.autograph_info__ = {}  # type: ignore[attr-defined]
 
 
 def _target(to: Any) -> Backend:
-    """The backend that is meant; its framework is imported."""
+    """The backend that `to` names; imports its framework."""
     if isinstance(to, (str, ModuleType)):
         return registry.get_backend(to)
     try:
@@ -98,12 +97,12 @@ def _target(to: Any) -> Backend:
 
 # --- containers ------------------------------------------------------------------------------------------------------
 
-# Leaves that carry no array and mean the same everywhere.
+# Leaves that are no arrays, and mean the same in every framework.
 _PASSED_ON = (type(None), bool, int, float, complex, str, bytes, enum.Enum, np.dtype)
 
 
 class _Walk:
-    """One conversion of one tree."""
+    """The conversion of one tree."""
 
     def __init__(self, target: Backend, copy: bool | None) -> None:
         self.target = target
@@ -152,7 +151,7 @@ class _Walk:
         return self._once(node, path, framework)
 
     def _once(self, node: Any, path: str, framework: Backend | None) -> Any:
-        """One array, or the same result as before when it occurred before."""
+        """The conversion of one array, or the previous result if the array occurred before."""
         if id(node) not in self.done:
             try:
                 self.done[id(node)] = (node, _convert_array(node, framework, self.target, self.copy))
@@ -193,7 +192,7 @@ def _is_keras_variable(cls: type) -> bool:
 
 
 def _framework_of(cls: type) -> Backend | None:
-    """The backend of the framework that defines a class in the inheritance, arrays or not; None where there is none."""
+    """The backend of the framework that defines a class or a base of it, even if it is no array type; or None."""
     # On TensorFlow a Keras variable inherits from TensorFlow's types without being one.
     return None if _is_keras_variable(cls) else registry.framework_of(cls)
 
@@ -235,14 +234,14 @@ def _lend(node: Any, source: Backend | None) -> Loan:
 
 
 def _native(loan: Loan, target: Backend) -> Loan:
-    """The loan in the machine's byte order, which is all that most frameworks take."""
+    """The loan in the machine's byte order, the only one that most frameworks accept."""
     if target.any_byte_order or loan.array.dtype.isnative:
         return loan
     return Loan(loan.array.astype(loan.array.dtype.newbyteorder("=")), True, False, "its bytes are in foreign order")
 
 
 def _shared(node: Any, loan: Loan, target: Backend) -> Any:
-    """An array on the same memory, where neither framework writes to it; None where they cannot share."""
+    """An array on the same memory if neither framework writes to it; None if they cannot share."""
     if not loan.frozen or not loan.array.size or loan.array.__array_interface__["data"][0] % 64:
         return None
     try:

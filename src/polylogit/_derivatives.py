@@ -1,6 +1,7 @@
-"""Derivatives in one signature: vjp and jvp, by each framework's own autodiff or, on NumPy, by the closed forms.
+"""`vjp`, `jvp` and `gradient`: one signature for the derivatives of all backends.
 
-This module finds the backend and checks what was given; how to differentiate is the backend's knowledge.
+This module finds the backend and checks the arguments; only the backend knows how to differentiate. The frameworks use
+their own autodiff, NumPy the closed forms.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def _prepare(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Backend, An
 def _with_mask(
     function: Any, kwargs: dict[str, Any], backend: Backend, x: Any, *, named: bool = False
 ) -> dict[str, Any]:
-    """The arguments with the mask of an operation of ours as the backend takes it: a closed form calls no operation."""
+    """The arguments with a mask that the backend accepts, because a closed form does not call the operation."""
     where = kwargs.get("where")
     if where is None or not hasattr(function, "__polylogit_operation__"):
         return kwargs
@@ -45,18 +46,18 @@ def _with_mask(
 
 
 def vjp(function: Callable[..., Any], x: Any, /, **kwargs: Any) -> tuple[Any, Pullback]:
-    """The value of a function and its pullback, as ``jax.vjp`` and ``torch.func.vjp``.
+    """Return the value of a function and its pullback, like ``jax.vjp`` and ``torch.func.vjp``.
 
     Parameters
     ----------
     function : callable
-        ``function(x, **kwargs)``. On PyTorch, TensorFlow and JAX any function of one array made of the framework's
-        operations and polylogit's; on NumPy, which has no autodiff, one of `softmax`, `log_softmax`, `sigmoid` or a
-        `gradient` of them, differentiated by the closed form.
+        ``function(x, **kwargs)``. On PyTorch, TensorFlow and JAX it may be any function of one array, composed of
+        operations of the framework and of polylogit. On NumPy, which has no autodiff, it must be `softmax`,
+        `log_softmax`, `sigmoid` or a `gradient` of them; these have closed forms.
     x : array, number or nested sequence
-        Where to evaluate it.
+        The point at which to evaluate the function.
     **kwargs
-        Passed on to `function`; not differentiated.
+        Passed to `function`; not differentiated.
 
     Returns
     -------
@@ -69,7 +70,7 @@ def vjp(function: Callable[..., Any], x: Any, /, **kwargs: Any) -> tuple[Any, Pu
     Raises
     ------
     DifferentiationError
-        For another function on NumPy, or a cotangent of another shape than `y`.
+        For another function on NumPy, or a cotangent whose shape is not that of `y`.
 
     Examples
     --------
@@ -83,25 +84,25 @@ def vjp(function: Callable[..., Any], x: Any, /, **kwargs: Any) -> tuple[Any, Pu
 
 
 def jvp(function: Callable[..., Any], x: Any, tangent: Any, /, **kwargs: Any) -> tuple[Any, Any]:
-    """The value of a function and its derivative in a direction, as ``jax.jvp`` and ``torch.func.jvp``.
+    """Return the value of a function and its directional derivative, like ``jax.jvp`` and ``torch.func.jvp``.
 
     Parameters
     ----------
     function : callable
         As for `vjp`.
     x : array, number or nested sequence
-        Where to evaluate it.
+        The point at which to evaluate the function.
     tangent : array
-        The direction, of the shape of `x`.
+        The direction, in the shape of `x`.
     **kwargs
-        Passed on to `function`; not differentiated.
+        Passed to `function`; not differentiated.
 
     Returns
     -------
     y : array
         ``function(x, **kwargs)``.
     tangent_out : array
-        The directional derivative, of the shape of `y`.
+        The directional derivative, in the shape of `y`.
 
     Raises
     ------
@@ -122,7 +123,7 @@ def jvp(function: Callable[..., Any], x: Any, tangent: Any, /, **kwargs: Any) ->
 
 
 class _Gradient:
-    """``x -> pullback(cotangent)`` of a function, for one cotangent."""
+    """``x -> pullback(cotangent)`` of a function, for a fixed cotangent."""
 
     __polylogit_gradient__ = True
 
@@ -135,7 +136,7 @@ class _Gradient:
 
 
 def _at(function: Any, backend: Backend, x: Any) -> Any:
-    """A `gradient` with its mask as the backend of `x` takes it; any other function as it is."""
+    """A `gradient` with a mask that the backend of `x` accepts; any other function unchanged."""
     if not hasattr(function, "__polylogit_gradient__"):
         return function
     return type(function)(
@@ -144,21 +145,21 @@ def _at(function: Any, backend: Backend, x: Any) -> Any:
 
 
 def gradient(function: Callable[..., Any], cotangent: Any, /, **kwargs: Any) -> Callable[[Any], Any]:
-    """The function ``x -> pullback(cotangent)``, which `vjp` and `jvp` differentiate again: second derivatives.
+    """Return the function ``x -> pullback(cotangent)``, which `vjp` and `jvp` can differentiate again.
 
     Parameters
     ----------
     function : callable
         As for `vjp`.
     cotangent : array
-        Of the shape of ``function(x, **kwargs)``.
+        An array in the shape of ``function(x, **kwargs)``.
     **kwargs
-        Passed on to `function`.
+        Passed to `function`.
 
     Returns
     -------
     callable
-        ``gradient(x)``, an array of the shape of `x`.
+        ``gradient(x)`` returns an array in the shape of `x`.
 
     Examples
     --------

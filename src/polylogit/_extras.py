@@ -1,8 +1,8 @@
-"""What the extras of the package bring, so that an error can name a command that works.
+"""The requirements of the extras, so that an error can name an install command that works.
 
-The command names the packages and not ``polylogit[extra]``: it works wherever this copy of polylogit came from, be it a
-checkout, the file of a wheel or an index, and never replaces it by another. It says what ``pyproject.toml`` says, which
-a test compares.
+The command names the packages rather than ``polylogit[extra]``, so it works whether this copy of polylogit came from a
+checkout, a wheel or an index, and never replaces it. A test compares the table with ``pyproject.toml``. Knows nothing
+else of polylogit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 
 
 def command(extra: str) -> str:
-    """The command that installs what an extra brings.
+    """The command that installs the requirements of an extra.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def command(extra: str) -> str:
     Returns
     -------
     str
-        To be pasted into a shell.
+        A line for the shell.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""The three public operations and the path that every call takes.
+"""The three public operations, and the dispatch of every call.
 
-The common path (an array, an axis, nothing else) is one dictionary look-up by exact type; `_general` serves all else.
-This module knows no backend and imports no framework, NumPy included.
+The common path (an array, an axis, nothing else) is one dictionary look-up by exact type; `_general` handles all other
+calls. This module knows no backend, and imports no framework, not even NumPy.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = ["log_softmax", "sigmoid", "softmax"]
 
 
 class _Nothing:
-    """What `x` is where a call leaves it out, or names it."""
+    """The default of `x`, for calls that leave it out or pass it by keyword."""
 
     __slots__ = ()
 
@@ -114,59 +114,63 @@ def softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
     Parameters
     ----------
     x : array, number or nested sequence
-        Logits, real. The result has its framework, shape, device and, if floating, its dtype; integers and bool are
-        cast to the framework's default floating dtype first.
+        Real logits. The result has the same framework, shape, device and, if floating, dtype; integers and bool are
+        first cast to the framework's default floating dtype.
     axis : int, tuple of int, or None, optional
-        Along which the probabilities sum to one: the last axis by default, several jointly, or None for all.
+        The axis along which the probabilities sum to one: by default the last. A tuple normalises several axes
+        jointly, None all.
     where : array of bool, optional
-        Broadcasts to `x`. Entries where it is False take no part, whatever they hold; their probability is 0.
+        A mask that broadcasts to `x`. Entries where it is False have no influence, whatever they hold, and get
+        probability 0.
     dtype : optional
-        A floating dtype (of the framework, of NumPy, or its name): the result has it, and is computed in at least it.
+        A floating dtype (the framework's, NumPy's, or its name): the dtype of the result, which is computed in at
+        least this precision.
     temperature : float or array, optional
-        Positive; an array broadcasts to `x`. The logits are divided by it first, in a wider dtype where there is one:
-        less than 1 sharpens, more flattens. It is differentiated too where it is a framework's own array.
+        A positive number, or an array of them that broadcasts to `x`. The logits are first divided by it, in a wider
+        dtype if there is one: less than 1 sharpens the probabilities, more flattens them. If it is a framework's own
+        array, it is differentiated, too.
     out : array, optional
-        NumPy only: where to write the result, of its shape and dtype; it may be `x` itself or overlap it, and is
-        returned.
+        NumPy only: an array of the result's shape and dtype to write the result to. It may be `x` or overlap it, and
+        is returned.
     backend : str or module, optional
-        On which backend to run, by its name or as ``torch``; NumPy arrays, numbers and sequences are converted to it.
+        The backend to use, by name or as the module ``torch``; NumPy arrays, numbers and sequences are converted to it.
     axis_name : str or tuple of str, optional
-        JAX, inside ``shard_map``, ``pmap`` or ``vmap`` with names: over which of them a row goes on. `x` is then the
-        part that lies here, and nothing but a maximum and a sum for each row is exchanged.
+        JAX only, inside ``shard_map``, ``pmap`` or ``vmap`` with names: the mapped axes that split a row. `x` is then
+        this device's part of the row, and only a maximum and a sum are exchanged for each row.
 
     Returns
     -------
     array
         Probabilities in [0, 1]. A row (the entries normalised together) that holds NaN or +inf, or only -inf, is NaN;
-        a row that is masked out entirely is 0.
+        a row with every entry masked is 0.
 
     Raises
     ------
     ArgumentError
-        For a keyword that it does not have, such as ``dim``; the message has the call as it is written here.
+        For an unknown keyword, such as ``dim``; the message shows the right call.
     AxisError, AxisTypeError
-        For an axis out of range or given twice; for a bool or a float. For an `axis_name` that is not bound here, or
+        For an axis that is out of range or given twice; for a bool or a float. For an `axis_name` that is not bound, or
         with arrays of a framework that has no such names.
     DTypeError
         For complex, string or object logits, a `dtype` that is not floating, or a mask that is not bool.
     MaskError
         For a mask whose shape does not broadcast to that of `x`.
     TemperatureError
-        For a temperature that is not positive and finite, as far as its value is known without asking a device, or
-        whose shape does not broadcast to that of `x`.
+        For a temperature that is not positive and finite (unless only the device knows its value), or whose shape does
+        not broadcast to that of `x`.
     OutputError
-        For an `out` of another shape, one that is read-only, or whose elements share memory.
+        For an `out` of another shape, one that is read-only, or one whose elements share memory.
     MixedBackendsError, UnsupportedArrayError
-        For arrays of two frameworks in one call; for an object that no backend serves.
+        For arrays of two frameworks in one call; for an object that no backend supports.
 
     See Also
     --------
-    log_softmax : Its logarithm, without the loss of taking one.
+    log_softmax : The logarithm of softmax, computed accurately.
 
     Notes
     -----
-    The largest logit is subtracted first, which changes nothing in exact arithmetic and keeps the exponentials from
-    overflowing. [1]_
+    In exact arithmetic, subtracting the largest logit first changes nothing; in floating point it prevents overflow.
+    [1]_
 
     References
     ----------
@@ -185,7 +189,7 @@ def softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
     >>> softmax(np.array([3.2, 5.1, 2.7]), temperature=2.0).round(5)
     array([0.22912, 0.59244, 0.17844])
 
-    A mask leaves entries out, whatever they hold, and `dtype` sets the precision of the result:
+    A mask excludes entries, whatever they hold, and `dtype` sets the dtype of the result:
 
     >>> x = np.array([3.2, 5.1, np.nan])
     >>> softmax(x, where=~np.isnan(x)).round(5)
@@ -255,34 +259,35 @@ def log_softmax(
     axis_name: Any = None,
 ) -> Any: ...
 def log_softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
-    r"""Logarithm of softmax, computed without taking the logarithm of a small number.
+    r"""Compute the logarithm of softmax, without taking the logarithm of a small number.
 
     .. math:: r_i = (x_i - m) - \log \sum_j \exp(x_j - m), \qquad m = \max_j x_j
 
     Parameters
     ----------
     x : array, number or nested sequence
-        Logits, real; as for `softmax`.
+        Real logits; as for `softmax`.
     axis : int, tuple of int, or None, optional
-        Along which the probabilities sum to one.
+        The axis along which the probabilities sum to one.
     where : array of bool, optional
-        Broadcasts to `x`. Entries where it is False take no part, whatever they hold; their value is -inf.
+        A mask that broadcasts to `x`. Entries where it is False have no influence, whatever they hold, and get the
+        value -inf.
     dtype : optional
-        A floating dtype: the result has it, and is computed in at least it.
+        A floating dtype: the dtype of the result, which is computed in at least this precision.
     temperature : float or array, optional
-        Positive; the logits are divided by it first, as for `softmax`.
+        Positive; the logits are first divided by it, as for `softmax`.
     out : array, optional
-        NumPy only: where to write the result; as for `softmax`.
+        NumPy only: an array to write the result to, as for `softmax`.
     backend : str or module, optional
-        On which backend to run.
+        The backend to use.
     axis_name : str or tuple of str, optional
-        JAX, inside a mapped function: over which of its axes a row goes on; as for `softmax`.
+        JAX only, inside a mapped function: the mapped axes that split a row, as for `softmax`.
 
     Returns
     -------
     array
-        Logarithms of probabilities, at most 0 (natural logarithm). A row that holds NaN or +inf, or only -inf, is NaN;
-        a row that is masked out entirely is -inf.
+        Natural logarithms of probabilities, at most 0. A row that holds NaN or +inf, or only -inf, is NaN;
+        a row with every entry masked is -inf.
 
     Raises
     ------
@@ -325,22 +330,22 @@ def sigmoid(
 @overload
 def sigmoid(x: Any, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: AnyBackend) -> Any: ...
 def sigmoid(x: Any = NOTHING, /, **options: Any) -> Any:
-    r"""Logistic function of each element.
+    r"""Compute the logistic function of each element.
 
     .. math:: y = 1 / (1 + \exp(-x))
 
     Parameters
     ----------
     x : array, number or nested sequence
-        Logits, real; as for `softmax`.
+        Real logits; as for `softmax`.
     dtype : optional
-        A floating dtype: the result has it, and is computed in at least it.
+        A floating dtype: the dtype of the result, which is computed in at least this precision.
     temperature : float or array, optional
-        Positive; the logits are divided by it first, as for `softmax`.
+        Positive; the logits are first divided by it, as for `softmax`.
     out : array, optional
-        NumPy only: where to write the result; as for `softmax`.
+        NumPy only: an array to write the result to, as for `softmax`.
     backend : str or module, optional
-        On which backend to run.
+        The backend to use.
 
     Returns
     -------
@@ -368,11 +373,11 @@ def sigmoid(x: Any = NOTHING, /, **options: Any) -> Any:
     return _general("sigmoid", x, -1, options)
 
 
-# --- what help and `inspect.signature` show, and what a call may name ------------------------------------------------
+# --- the signatures that `help` and `inspect.signature` show, and the keywords of a call -----------------------------
 
 
-# A function with one dictionary of options is called quicker than one with many that have defaults, and can say what
-# was meant by one that it does not have. By this attribute Python finds the signature that it stands for.
+# A call is faster if the function takes one dictionary of options rather than many arguments with defaults, and it can
+# suggest the right keyword for a wrong one. Python finds the documented signature through `__wrapped__`.
 def _of_rows(
     x: Any,
     /,
@@ -397,7 +402,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {name: dict(one.__kwdefaults__) for name, 
 
 
 def _general(operation: str, x: Any, axis: Any, options: dict[str, Any]) -> Any:
-    """Serve a call with more than an axis."""
+    """Handle a call with keywords."""
     defaults = _OPTIONS[operation]
     for name in options:
         if name not in defaults:
@@ -428,7 +433,7 @@ def _general(operation: str, x: Any, axis: Any, options: dict[str, Any]) -> Any:
     if axis_name is not None:
         check_axis_name(serving, axis_name)
         arguments["axis_name"] = axis_name
-    if any(one is not None for one in (temperature, out, axis_name)):  # of these a registered function does not know
+    if any(one is not None for one in (temperature, out, axis_name)):  # registered functions do not know these
         return original(x, **arguments)
     overrides = OVERRIDES.get((operation, serving.name))
     return (overrides[-1].adapt(original) if overrides else original)(x, **arguments)
@@ -441,13 +446,13 @@ def _refused(operation: str, axis: Any, options: dict[str, Any]) -> Exception:
     return unexpected(operation, known, axis, options)
 
 
-# --- what serves the types that are not in a table yet, and those that no backend owns --------------------------------
+# --- types that are not in a table yet, and types that no backend owns -----------------------------------------------
 
 
 def _unseen(operation: str) -> Implementation:
-    """What serves a type that comes for the first time.
+    """The function for a type that is seen for the first time.
 
-    It is called after the look-up has failed and not while its KeyError is handled, which would stand above any other.
+    It is called after the KeyError of the look-up has been handled, so that the KeyError precedes no other traceback.
     """
 
     def unseen(x: Any, *axis: Any) -> Any:
@@ -464,7 +469,7 @@ def _unseen(operation: str) -> Implementation:
 
 
 def _of_python(operation: str) -> Implementation:
-    """What serves Python's numbers and sequences on the common path."""
+    """The function for Python numbers and sequences on the common path."""
 
     def of_python(value: Any, *axis: Any) -> Any:
         backend = default_backend()
@@ -479,8 +484,8 @@ for _name in OPERATIONS:
     TABLES[_name].update(dict.fromkeys(PYTHON_TYPES, _of_python(_name)))
     _operation = globals()[_name]
     _operation.__wrapped__ = _SIGNATURES[_name]
-    # By this the backends with closed-form derivatives know an operation, whatever it was imported as.
+    # Backends with closed-form derivatives recognise an operation by this attribute, whatever name it was imported as.
     _operation.__polylogit_operation__ = _name
-    # TensorFlow's AutoGraph leaves a function with this attribute as it is; there is no tensor-dependent branch here
-    # for it to convert, and rewriting the source would only cost time and the possibility of a warning.
+    # TensorFlow's AutoGraph does not convert a function with this attribute. There is no tensor-dependent branch to
+    # convert, and the conversion would only take time and might warn.
     _operation.autograph_info__ = {}

@@ -1,4 +1,7 @@
-"""What is installed: the answer to `polylogit.backends`, found without importing any framework."""
+"""`polylogit.backends`: lists the backends and whether they are installed, without importing any framework.
+
+Knows the registry and the metadata of installed packages; only `tried` loads backends, each in a separate process.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +24,22 @@ __all__ = ["BackendInfo", "Backends", "backends", "tried"]
 
 @dataclass(frozen=True, slots=True)
 class BackendInfo:
-    """One line of `polylogit.backends`.
+    """A backend, as `polylogit.backends` lists it.
 
     Attributes
     ----------
     name : str
-        As in ``backend=name``; "name of package" for a plug-in that cannot be used.
+        The name for ``backend=``; "name of package" for a plug-in that cannot be used.
     installed : bool
-        Whether its framework can be found; nothing is imported to tell.
+        Whether its framework is installed, as found without importing it.
     version : str or None
         The installed version of the framework.
     loaded : bool
         Whether its framework has been imported in this process.
     reason : str or None
-        Why it is unavailable, where it is.
+        Why it is unavailable; None if it is available.
     install : str
-        The command that installs it; of a plug-in that cannot be used, the one that takes it away.
+        The command that installs it; for a plug-in that cannot be used, the command that uninstalls it.
     """
 
     name: str
@@ -48,7 +51,7 @@ class BackendInfo:
 
 
 class Backends(tuple[BackendInfo, ...]):
-    """The answer of `polylogit.backends`: a tuple of `BackendInfo` that a prompt and a notebook show as a table."""
+    """A tuple of `BackendInfo`, which the prompt and notebooks show as a table."""
 
     __slots__ = ()
 
@@ -62,7 +65,7 @@ class Backends(tuple[BackendInfo, ...]):
         return "\n".join(f"{name:{wide[0]}}  {version:{wide[1]}}  {status}" for name, version, status in rows)
 
     def _repr_html_(self) -> str:
-        """The same table, for notebooks, whose own colours it takes."""
+        """The same table for notebooks, in their own colours."""
         from html import escape
 
         def line(cells: Sequence[str], tag: str) -> str:
@@ -108,7 +111,7 @@ def _information(specification: Specification) -> BackendInfo:
 
 
 def information(name: str) -> BackendInfo | None:
-    """The line of one backend, those that `backends` does not list included; None where nothing is known of it."""
+    """The information on one backend, even if `backends` does not list it; None for an unknown name."""
     specification = registry.specification_of(name)
     return None if specification is None else _information(specification)
 
@@ -118,14 +121,14 @@ def _findable(package: str) -> bool:
 
 
 def backends() -> Backends:
-    """Every known backend: whether it is installed, its version, whether it is loaded. Imports none of them.
+    """List every known backend: whether it is installed, its version, whether it is loaded. Imports none of them.
 
-    A plug-in that cannot be used, say because its name is taken, comes last, with the reason.
+    A plug-in that cannot be used, for example because its name is taken, comes last, with the reason.
 
     Returns
     -------
     tuple of BackendInfo
-        Shown as a table by a prompt and in a notebook.
+        The prompt and notebooks show it as a table.
 
     Examples
     --------
@@ -144,7 +147,7 @@ def backends() -> Backends:
     return Backends(found)
 
 
-# What a process prints of one backend, as a line of JSON.
+# The program that prints the facts on one backend as a line of JSON.
 _SAYING = """
 import json, sys, polylogit
 said = dict.fromkeys(("error", "version", "engine", "devices"), "")
@@ -158,10 +161,10 @@ print(json.dumps(said))
 
 
 def tried(names: Sequence[str], progress: Callable[..., None] = lambda _, ended: None) -> dict[str, dict[str, str]]:
-    """What each backend says of itself: its error, version, engine and devices.
+    """The error, version, engine and devices of each backend.
 
-    Each is imported in a process of its own, all at once: some frameworks end the process where another is loaded.
-    While one is waited for, ``progress(name, ended=False)`` is called now and then, and at its end with True.
+    Each is imported in a separate process, all at the same time, because some frameworks crash if another is loaded.
+    ``progress(name, ended=False)`` is called now and then while a process runs, and with True when it ends.
     """
     import subprocess
 

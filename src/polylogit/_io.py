@@ -1,4 +1,4 @@
-"""Find an object by its name, write a file whole, spell the numbers that JSON lacks: one way each, for every part.
+"""Shared helpers: import an object by name, write a file completely or not at all, write numbers that JSON lacks.
 
 Standard library only; knows nothing of polylogit.
 """
@@ -17,14 +17,14 @@ __all__ = ["plain_json", "resolve", "write_whole"]
 
 
 def resolve(target: str) -> Any:
-    """The object that ``"module:name"`` names; a module of the current directory too.
+    """Import the object that ``"module:name"`` names; modules are also found in the current directory.
 
     Raises
     ------
     ValueError
         For a text of another form.
     Exception
-        Whatever importing the module raises; AttributeError where it has no such name.
+        Any exception from the import; AttributeError if the module has no such name.
     """
     module, colon, name = target.partition(":")
     if not (module and colon and name):
@@ -37,7 +37,7 @@ def resolve(target: str) -> Any:
 
 
 def write_whole(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file whole or not at all: an interrupted run leaves the old one or none. Makes missing folders."""
+    """Write a text file completely or not at all: an interruption leaves the old file or none. Creates folders."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
@@ -52,7 +52,7 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
 
 
 def plain_json(value: Any) -> Any:
-    """The same with what JSON has: NaN and infinities as "nan", "inf" and "-inf", anything unknown as its text."""
+    """The data in terms of JSON: NaN and infinities as "nan", "inf" and "-inf", unknown objects as text."""
     if isinstance(value, dict):
         return {str(key): plain_json(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
-"""The ground floor: what each operation is called, takes and leaves where an entry is masked.
+"""The table of operations: the name of each, whether it takes an axis, and its value at masked entries.
 
 Pure Python, so that the core, the kit, porting and the documentation read the same table; `polylogit._spec.operations`
-adds to each entry what is right. Knows no framework and no number but these.
+adds the exact definition to each entry. Knows no framework and no arithmetic.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class Operation:
     Attributes
     ----------
     name : str
-        Of the public function.
+        The name of the public function.
     takes_axis : bool
-        Whether entries are normalised together along an axis, and may be masked; otherwise each stands for itself.
+        Whether entries are normalised together along an axis, and may be masked; otherwise each is computed alone.
     masked : float
-        The value of an entry that takes no part, and the limit at a logit of -inf.
+        The value of a masked entry, and the limit at a logit of -inf.
     domain : str
-        For which logits it is defined; others give NaN.
+        The logits for which it is defined; others give NaN.
     """
 
     __slots__ = ("domain", "masked", "name", "takes_axis")

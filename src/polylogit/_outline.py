@@ -1,6 +1,6 @@
-"""``polylogit new-backend``: the outline of a package that brings a backend, from the templates.
+"""``polylogit new-backend``: writes the skeleton of a package with a backend, from the templates.
 
-Knows files, names and click; no framework.
+Knows files, names and click, and no framework.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FILES = {
 
 
 def _write(name: str, module: str, into: Path) -> Path:
-    """Write the package, and return its folder; a folder that is there already is left alone."""
+    """Write the package, and return its folder; refuse to overwrite an existing one."""
     if not name.isidentifier() or keyword.iskeyword(name) or name != name.lower():
         message = f"{name!r} is no name for a backend; take the package that defines the arrays, in small letters."
         raise UnknownBackendError(message)
@@ -53,13 +53,18 @@ def _write(name: str, module: str, into: Path) -> Path:
 
 
 @click.argument("name")
-@click.option("--module", help="What has the functions of the arrays, as Python imports it; NAME by default.")
-@click.option("--into", type=click.Path(file_okay=False, path_type=Path), default=".", help="Where to put the folder.")
+@click.option("--module", help="The module with the functions of the arrays; NAME by default.")
+@click.option(
+    "--into",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=".",
+    help="The directory in which to create the package.",
+)
 def new_backend(name: str, module: str | None, into: Path) -> None:
-    """Write the outline of a package that brings a backend for the framework NAME.
+    """Write the skeleton of a package with a backend for the framework NAME.
 
-    It serves a framework whose functions have the names of the array API standard as it is, and passes its own tests
-    there; for others every method says what it has to do. NAME is the top-level package that defines the arrays.
+    NAME is the top-level package that defines the arrays. If the framework's functions have the names of the array API
+    standard, the package works and passes its tests unchanged; otherwise each method says what to change.
     """
     folder = _write(name, module or name, into)
     click.echo(f'{folder} is written. In it: pip install -e ".[test]", pytest, polylogit conform --backend {name}')

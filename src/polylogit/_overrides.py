@@ -1,7 +1,7 @@
-"""Other people's implementations: a function that serves an operation on one backend's arrays.
+"""`register_implementation`: lets a user's function compute an operation on one backend's arrays.
 
-On the common path the registry calls the function as it is; for a call with ``where=`` or ``dtype=`` it asks
-`ImplementationHandle.adapt`, which has looked at the signature when the function was registered.
+On the common path the registry calls the function directly. A call with ``where=`` or ``dtype=`` goes through
+`ImplementationHandle.adapt`, which knows the signature of the function. Imports the kit only to verify a function.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["ImplementationHandle", "register_implementation"]
 
 
 class ImplementationHandle:
-    """A registered implementation; `remove` it, or use it as a context manager that does."""
+    """A registered implementation. `remove` unregisters it, and so does the end of a ``with`` block."""
 
     def __init__(self, operation: str, backend: str, function: Implementation) -> None:
         self.operation, self.backend, self.function = operation, backend, function
         self._offers = _parameters(function)
 
     def adapt(self, original: Implementation) -> Implementation:
-        """The function behind the backend's signature; what it does not offer is served by the backend's own."""
+        """The function with the backend's signature; the backend's own code handles arguments that it does not have."""
         function, offers = self.function, self._offers
 
         def implementation(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
@@ -45,7 +45,7 @@ class ImplementationHandle:
         return implementation if named(self.operation).takes_axis else elementwise
 
     def remove(self) -> None:
-        """Take the implementation out again; what served before it serves again. A second call does nothing."""
+        """Unregister the implementation, so that the previous one is used again. A second call does nothing."""
         handles = OVERRIDES.get((self.operation, self.backend), [])
         if self in handles:
             handles.remove(self)
@@ -54,11 +54,11 @@ class ImplementationHandle:
             clear(self.operation)
 
     def __enter__(self) -> ImplementationHandle:
-        """Nothing: it is registered already."""
+        """Return the handle; the implementation is registered already."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove it."""
+        """Call `remove`."""
         self.remove()
 
 
@@ -75,31 +75,31 @@ def _parameters(function: Implementation) -> frozenset[str]:
 def register_implementation(
     operation: OperationName, backend: BackendName, function: Implementation, /, *, verify: bool = False
 ) -> ImplementationHandle:
-    """Let a function of your own serve an operation on one backend.
+    """Use your own function for an operation on one backend.
 
     Parameters
     ----------
     operation : str
-        The function of polylogit that it stands for, by name.
+        The name of the operation: softmax, log_softmax or sigmoid.
     backend : str
-        On whose arrays.
+        The backend whose arrays the function takes.
     function : callable
-        ``function(x, axis)`` (for sigmoid, ``function(x)``); where its signature has ``where`` or ``dtype``, they are
-        passed by keyword, otherwise a call that asks for one goes to the backend's own implementation.
+        ``function(x, axis)``, or ``function(x)`` for sigmoid. If its signature has ``where`` or ``dtype``, they are
+        passed by keyword; otherwise calls with them go to the backend's own implementation.
     verify : bool, optional
-        Run the conformance kit on it first and refuse it if it fails.
+        Run the conformance kit first, and refuse the function if it fails.
 
     Returns
     -------
     ImplementationHandle
-        ``handle.remove()`` takes it out again; it is a context manager that does.
+        ``handle.remove()`` unregisters the function, and so does the end of a ``with`` block.
 
     Raises
     ------
     UnknownOperationError, UnknownBackendError
         For a name that does not exist.
     ConformanceError
-        With ``verify=True``, when the kit finds the function wrong.
+        With ``verify=True``, if the kit finds the function wrong.
 
     Examples
     --------

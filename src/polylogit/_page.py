@@ -1,6 +1,6 @@
-"""The look that all HTML reports share: one style sheet, one frame, and the picture of a row, in ``templates``.
+"""The common look of all HTML reports: one style sheet, one frame, and the picture of a row, in ``templates``.
 
-Knows numbers and HTML; nothing of what is reported. jinja2 is imported where a page is made.
+Knows numbers and HTML, and nothing of what is reported. jinja2 is imported when a page is written.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _VISIBLE = 0.03  # of the height; a smaller difference is drawn on a logarithmic
 
 
 def render(name: str, **values: Any) -> str:
-    """A template filled in. All text is escaped: names and messages may hold anything."""
+    """Fill in a template. All text is escaped, because names and messages may hold anything."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -34,7 +34,7 @@ def render(name: str, **values: Any) -> str:
 def picture(
     right: Sequence[float], came: Sequence[float], wrong: Sequence[bool], worst: int, places: Sequence[int]
 ) -> dict[str, Any]:
-    """What to draw of a row: a bar for what is right, a dot for what came, the wrong ones marked.
+    """The data for the picture of a row: a bar for each right value, a dot for each result, wrong ones marked.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ def picture(
 
 
 class _Scale:
-    """Where on the vertical axis a number is drawn."""
+    """The vertical position of a number in the picture."""
 
     def __init__(self, low: float, high: float, *, logarithmic: bool, sign: float = 1.0) -> None:
         self._low, self._high, self._logarithmic, self._sign = low, high, logarithmic, sign
@@ -85,7 +85,7 @@ class _Scale:
             self.ends = [(high, f"{high:.0e}"), (0.0, f"≤ {low:.0e}")]
 
     def place(self, value: float) -> float:
-        """From the top, in units of the picture; the edge for what is no finite number."""
+        """The distance from the top in units of the picture; the edge for a number that is not finite."""
         if math.isnan(value) or value == math.inf:
             return _TOP
         if value == -math.inf:
@@ -98,7 +98,7 @@ class _Scale:
 
 
 def _scale(values: Sequence[float], right: float, came: float) -> _Scale:
-    """Linear from 0, or logarithmic where the worst difference would not be seen."""
+    """A linear scale from 0, or a logarithmic one if the worst difference would not be visible."""
     low, high = min([0.0, *values]), max([0.0, *values])
     high = high if high > low else low + 1.0
     hidden = math.isfinite(right) and math.isfinite(came) and abs(right - came) < _VISIBLE * (high - low)

@@ -1,7 +1,7 @@
-"""Backends that other packages bring: what can be wrong with one, and which frameworks have one.
+"""Validates backends from other packages, and lists the frameworks that have one.
 
-A plug-in is held against what every backend has to be before it serves anything, so that one that is broken, incomplete
-or greedy is named, with its package, and nobody else notices. Knows frameworks by name alone, and imports none.
+A plug-in is checked before it is used. If it is broken, incomplete or claims other types, an error names its package,
+and everything else keeps working. Knows frameworks only by name, and imports none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["UnfitError", "claimed", "hint", "placeholder", "unfit"]
 
 
 class UnfitError(Exception):
-    """What a package brings is no backend; says why."""
+    """A package's backend cannot be used, with the reason."""
 
 
 # The top-level package that defines the arrays -> what the framework is called, and its plug-in in the folder `plugins`
@@ -33,7 +33,7 @@ _FRAMEWORKS = {
 
 
 def hint(roots: Iterable[str]) -> str:
-    """How to have a framework served whose plug-in is missing; empty where none of these packages is a known one."""
+    """How to get support for a framework whose plug-in is missing; empty if none of these packages is known."""
     for root in roots:
         title, package = _FRAMEWORKS.get(root, ("", ""))
         if package:
@@ -51,13 +51,13 @@ _PLACEHOLDERS = (("keras", "KerasTensor"),)
 
 
 def placeholder(cls: type) -> bool:
-    """Whether it has no values to compute with, whatever methods it has."""
+    """Whether an object has no values to compute with, whatever methods it has."""
     named = ((str(getattr(base, "__module__", "")).partition(".")[0], base.__name__) for base in cls.__mro__)
     return any(one in _PLACEHOLDERS for one in named)
 
 
 def unfit(brought: Any, name: str) -> str:
-    """Why what a package brings as the backend `name` cannot be one, as a clause; empty where it can."""
+    """Why a package's object cannot be the backend `name`, as a clause; empty if it can."""
     from polylogit._backends.base import Backend  # imports more than a look-up that hits needs
 
     if not (isinstance(brought, type) and issubclass(brought, Backend)):
@@ -75,7 +75,7 @@ def unfit(brought: Any, name: str) -> str:
 
 
 def claimed(backend: Any, types: Iterable[tuple[type, str]]) -> str:
-    """Which type of somebody else's a backend says it owns, as a clause; empty where it keeps to its own."""
+    """Which type of another backend this one claims, as a clause; empty if it claims only its own."""
     for cls, owner in types:
         try:
             owns = backend.owns(cls)

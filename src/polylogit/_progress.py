@@ -1,6 +1,6 @@
-"""What a long computation is doing: told to whoever listens, nobody by default; and a bar in a terminal that listens.
+"""Progress of long computations, for a listener if there is one; and a progress bar in the terminal, which is one.
 
-Knows nothing of what is computed. rich is imported where a bar is drawn.
+Knows nothing of what is computed. rich is imported when a bar is drawn.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PATIENCE = 2.0
 
 @contextlib.contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Have a function told what is done within."""
+    """Call a function with the progress of everything within the block."""
     token = _listener.set(listener)
     try:
         yield
@@ -38,14 +38,14 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def say(what: str, done: int = 0, of: int = 0) -> None:
-    """Tell the listener, if there is one."""
+    """Report to the listener, if there is one."""
     listener = _listener.get()
     if listener is not None:
         listener(what, done, of)
 
 
 def steps(items: Collection[_One], what: str) -> Iterator[_One]:
-    """The items one by one, each told as it begins."""
+    """The items one by one, each reported when it begins."""
     for done, one in enumerate(items):
         say(what, done, len(items))
         yield one
@@ -53,9 +53,9 @@ def steps(items: Collection[_One], what: str) -> Iterator[_One]:
 
 @contextlib.contextmanager
 def bar(to: Console | None = None, *, what: str = "reading", after: float = PATIENCE) -> Iterator[None]:
-    """Draw what is done within on standard error, once it takes longer; nothing where that is no terminal.
+    """Draw the progress of the block on standard error, once it takes longer, if that is a terminal.
 
-    `what` stands there until something is told.
+    Until something is reported, the bar shows `what`.
     """
     if to is None and not sys.stderr.isatty():
         yield

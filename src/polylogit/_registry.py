@@ -1,10 +1,10 @@
-"""Which backend owns an array type, and which implementation serves it.
+"""Finds the backend that owns an array type, and the implementation of an operation for it.
 
-A table for each operation maps the exact type of an array to its implementation; entries are made on first use and
-published whole, by one assignment, so that threads making their first calls at once need no lock. A type that is not
-in the table is looked up by the modules of its base classes: only the backend of a framework named there is asked,
-and only if that framework has been imported. This module knows the backends by name alone, imports a backend when one
-of its arrays arrives or its name is asked for, and imports no framework itself.
+A table for each operation maps the exact type of an array to its implementation. Entries are made on first use and
+published by a single assignment, so threads that make their first calls at the same time need no lock. A type that is
+not in the table is looked up by the modules of its base classes: only the backend of a framework named there is asked,
+and only if that framework has been imported. This module knows the backends only by name. It imports a backend when one
+of its arrays arrives or somebody names it, and imports no framework itself.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     Implementation = Callable[..., Any]
 
     class Override(Protocol):
-        """A function that somebody registered; see `polylogit.extend`."""
+        """A function registered by a user; see `polylogit.register_implementation`."""
 
         function: Implementation
 
         def adapt(self, original: Implementation) -> Implementation:
-            """The function behind the backend's signature; `original` serves what it does not offer."""
+            """The function with the backend's signature; `original` handles arguments that it does not have."""
             ...
 
 
@@ -58,7 +58,7 @@ PYTHON_TYPES = (bool, int, float, complex, list, tuple, range)
 
 
 class Specification:
-    """What is known of a backend before it is imported."""
+    """The facts about a backend that are known before it is imported."""
 
     __slots__ = ("arguments", "brought_by", "distributions", "install", "name", "package", "roots", "target", "trees")
 
@@ -158,18 +158,18 @@ _default_backend: contextvars.ContextVar[str] = contextvars.ContextVar("polylogi
 
 
 def register_backend(name: str, target: str, /, *, modules: tuple[str, ...] = ()) -> None:
-    """Make a backend known, without importing it.
+    """Register a backend, without importing it.
 
     Parameters
     ----------
     name : str
-        As in ``backend=name``; a name that is taken is replaced.
+        The name for ``backend=name``; it replaces a backend of the same name.
     target : str
-        ``"module:Class"``, the class a subclass of `polylogit.extend.Backend`. It is imported when its name is
-        asked for, or when an array arrives whose type is defined in one of `modules`.
+        ``"module:Class"``, where the class is a subclass of `polylogit.extend.Backend`. It is imported when somebody
+        names the backend, or passes an array whose type is defined in one of `modules`.
     modules : tuple of str, optional
-        The top-level packages that define its array types. The package of `target` and a package called `name` are
-        always among them.
+        The top-level packages that define its array types. They always include the package of `target` and a package
+        called `name`.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def _forget(name: str) -> None:
 
 
 def clear(operation: str) -> None:
-    """Have an operation's implementations found anew, in place: `polylogit._functions` holds the dict itself."""
+    """Empty an operation's table in place, so that implementations are resolved again: `_functions` holds the dict."""
     for cls in list(TABLES[operation]):
         if cls not in PYTHON_TYPES:
             TABLES[operation].pop(cls, None)
@@ -238,7 +238,7 @@ def scan_entry_points() -> None:
 
 
 def _enter(name: str, distribution: str, target: str) -> None:
-    """Register what an entry point names, or keep why it is left out: a mistake there is nobody else's."""
+    """Register the backend of an entry point, or note why it is left out, so that its mistake affects nothing else."""
     taken = _ARRAY_API if name == _ARRAY_API.name else SPECIFICATIONS.get(name)
     if taken is not None:
         if taken.target != target and taken.brought_by != "":  # what the user registered is meant to replace it
@@ -256,7 +256,7 @@ def _enter(name: str, distribution: str, target: str) -> None:
 
 
 def specification_of(name: str) -> Specification | None:
-    """What is known of a backend by its name; None where nothing is."""
+    """The facts about the backend of that name; None if it is unknown."""
     if name in SPECIFICATIONS:
         return SPECIFICATIONS[name]
     if name in CONTAINERS:
@@ -279,7 +279,7 @@ def specification_of(name: str) -> Specification | None:
 
 
 def meant(name: str) -> str:
-    """The name of a backend that is like one which does not exist; empty where none is."""
+    """The known name that resembles an unknown one most; empty if none does."""
     import difflib  # only for an error
 
     known = [*SPECIFICATIONS, *CONTAINERS, *ALIASES, _ARRAY_API.name]
@@ -293,7 +293,7 @@ def name_of_module(module: Any) -> str:
     Raises
     ------
     UnknownBackendError
-        When no backend serves the arrays of that module.
+        If no backend supports the arrays of that module.
     """
     root = module.__name__.partition(".")[0]
     scan_entry_points()
@@ -305,7 +305,7 @@ def name_of_module(module: Any) -> str:
 
 
 def _load(name: str) -> Backend:
-    """The backend of that name, imported if need be."""
+    """The backend of that name, imported if necessary."""
     backend = _INSTANCES.get(name)
     if backend is not None:
         return backend
@@ -351,7 +351,7 @@ def _load(name: str) -> Backend:
 
 
 def _examined(brought: Any, name: str) -> Backend:
-    """The backend that a plug-in brings, if it is one."""
+    """The backend of a plug-in, validated; raises an error if it is not a usable one."""
     if problem := unfit(brought, name):
         raise UnfitError(problem)
     made: Backend = brought()
@@ -364,15 +364,15 @@ def _examined(brought: Any, name: str) -> Backend:
 
 
 def get_backend(name_or_array: Any, /) -> Backend:
-    """The backend of that name, or the one that serves an array.
+    """Return the backend of that name, or the one that owns an array.
 
     Parameters
     ----------
     name_or_array : str, module or array
         ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"`` or a registered name (its framework is imported),
-        ``"array_api:MODULE"`` for a library of the array API standard, a framework's module, or any array. ``"np"``,
-        ``"pytorch"``, ``"tf"`` and ``"jnp"`` are other words for the four. Python numbers and sequences belong to the
-        default backend; see `use_backend`.
+        ``"array_api:MODULE"`` for a library that follows the array API standard, a framework's module, or any array.
+        ``"np"``, ``"pytorch"``, ``"tf"`` and ``"jnp"`` are accepted as aliases. Python numbers and sequences belong to
+        the default backend; see `use_backend`.
 
     Returns
     -------
@@ -404,19 +404,19 @@ def get_backend(name_or_array: Any, /) -> Backend:
 
 
 def default_backend() -> Backend:
-    """The backend that serves Python's numbers and sequences."""
+    """The backend for Python numbers and sequences."""
     return _load(_default_backend.get())
 
 
 class use_backend:  # noqa: N801  a context manager, spelled like the function it is to its users
-    """Within the block, Python numbers and sequences go to this backend.
+    """Use a backend for Python numbers and sequences within a ``with`` block.
 
-    Arrays still go to the backend that owns them. The choice holds for the current thread or asyncio task.
+    Arrays still go to the backend that owns them. The choice applies to the current thread or asyncio task.
 
     Parameters
     ----------
     name : str or module
-        A backend's name, or its framework itself; it is imported.
+        The name of a backend, or its framework's module; the framework is imported.
 
     Examples
     --------
@@ -437,12 +437,12 @@ class use_backend:  # noqa: N801  a context manager, spelled like the function i
         self._tokens: list[contextvars.Token[str]] = []
 
     def __enter__(self) -> Backend:
-        """The backend."""
+        """Set the default, and return the backend."""
         self._tokens.append(_default_backend.set(self._name))
         return self._backend
 
     def __exit__(self, *_: object) -> None:
-        """What was the default before is the default again."""
+        """Restore the previous default."""
         _default_backend.reset(self._tokens.pop())
 
 
@@ -452,7 +452,7 @@ def loaded(name: str) -> Backend | None:
 
 
 def is_known(name: str) -> bool:
-    """Whether a backend of that name is registered, as far as is known without reading the entry points."""
+    """Whether a backend of that name is registered, not counting entry points that have not been read yet."""
     return name in SPECIFICATIONS or name in CONTAINERS or name == _ARRAY_API.name
 
 
@@ -460,22 +460,22 @@ def is_known(name: str) -> bool:
 
 
 def missing_plugin(cls: type) -> str:
-    """How to have a type of a known framework served, where nothing that is installed serves that framework."""
+    """How to install support for a type of a known framework, if no installed backend supports it; else empty."""
     roots = [root for root in _roots(cls) if not any(root in one.roots for one in SPECIFICATIONS.values())]
     return hint(roots)
 
 
 def unsupported(cls: type, x: Any = None, *, operation: str = "softmax", argument: str = "x") -> UnsupportedArrayError:
-    """The error for an object that no backend serves, with what to pass instead.
+    """The error for an object that no backend supports, with a remedy.
 
     Parameters
     ----------
     cls : type
-        Its class.
+        The class of the object.
     x : object, optional
-        The object itself, where it is at hand.
+        The object itself, if available.
     operation, argument : str, optional
-        What was called, and what the object was in the call.
+        The operation that was called, and the argument that the object was passed as.
     """
     name = f"{getattr(cls, '__module__', 'ctypes')}.{cls.__qualname__}".removeprefix("builtins.")
     if missing := missing_plugin(cls):
@@ -494,7 +494,7 @@ def unsupported(cls: type, x: Any = None, *, operation: str = "softmax", argumen
 
 
 def told(error: UnsupportedArrayError, x: Any, **words: str) -> UnsupportedArrayError:
-    """The same error, where it is that of `unsupported`, once more with the object at hand."""
+    """The error of `unsupported` again, now with the object; any other error unchanged."""
     cls = type(x)
     return unsupported(cls, x, **words) if str(error) == str(unsupported(cls)) else error
 
@@ -506,7 +506,7 @@ def _roots(cls: type) -> Iterator[str]:
 
 
 def _candidates(cls: type) -> Iterator[str]:
-    """The backends whose imported packages define a class in the inheritance of `cls`, nearest first."""
+    """The backends whose imported packages define a base class of `cls`, nearest first."""
     for root in _roots(cls):
         if root in sys.modules:
             for specification in (*SPECIFICATIONS.values(), *CONTAINERS.values()):
@@ -515,14 +515,14 @@ def _candidates(cls: type) -> Iterator[str]:
 
 
 def framework_of(cls: type) -> Backend | None:
-    """The backend of the framework that defines a class, or a base of it; arrays or not. None where there is none."""
+    """The backend of the framework that defines a class or a base of it, even if it is no array type; or None."""
     for name in _candidates(cls):
         return _load(name)
     return None
 
 
 def with_trees() -> Iterator[Backend]:
-    """The backends that may know containers of their own, as far as their packages are imported."""
+    """The backends that may have containers of their own, if their packages are imported."""
     for specification in list(SPECIFICATIONS.values()):
         if specification.trees and specification.package in sys.modules:
             try:
@@ -538,7 +538,7 @@ def owner_of(cls: type) -> Backend:
     Raises
     ------
     UnsupportedArrayError
-        When there is none.
+        If there is none.
     """
     owner = _OWNERS.get(cls)
     if owner is None:
@@ -572,9 +572,9 @@ def _find_owner(cls: type) -> Backend:
 
 
 def implementation_of(operation: str, backend: Backend, cls: type | None = None) -> Implementation:
-    """What serves the common path, ``(x, axis)`` or ``(x)``: the last function registered, or the backend's own.
+    """The implementation on the common path, ``(x, axis)`` or ``(x)``: the function registered last, or the backend's.
 
-    That is how a registered function wants to be called, so nothing lies between.
+    Registered functions have this signature, so they need no wrapper.
     """
     handles = OVERRIDES.get((operation, backend.name))
     if handles:
@@ -584,7 +584,7 @@ def implementation_of(operation: str, backend: Backend, cls: type | None = None)
 
 
 def publish(cls: type) -> str:
-    """Enter an array's type in every operation's table; returns the name of its backend, the key of `RESOLVED`."""
+    """Enter a type in the table of every operation, and return the name of its backend, the key of `RESOLVED`."""
     backend = owner_of(cls)
     for operation in OPERATIONS:
         TABLES[operation][cls] = RESOLVED[operation, backend.name] = implementation_of(operation, backend, cls)
@@ -598,7 +598,7 @@ publish._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def owner(cls: type) -> Backend:
-    """As `owner_of`, in a form that Dynamo traces."""
+    """Like `owner_of`, in a form that Dynamo can trace."""
     try:
         return _OWNERS[cls]
     except KeyError:

@@ -1,7 +1,7 @@
-"""What is passed for an array and is none: what it is, and what to write instead.
+"""The error for an object that is not an array: it says what the object is, and what to pass instead.
 
-One table, by the names of classes, so that no library has to be imported to know its objects; and below it what can be
-told of any class by its methods. In a remedy ``x`` stands for the object. Knows libraries by name alone.
+The table has names of classes, so it needs to import no library; for other classes, their methods tell. In a remedy,
+``x`` stands for the object. Knows libraries only by name.
 """
 
 from __future__ import annotations
@@ -95,18 +95,18 @@ _OUTPUTS = ("logits", "last_hidden_state", "prediction_logits", "output")
 
 
 def remedy(cls: type, x: Any = None, *, operation: str = "softmax", argument: str = "x") -> str:
-    """What an object is, and what to pass instead, as clauses; empty where nothing is known of it.
+    """Return what an object is, and what to pass instead, as clauses; empty if unknown.
 
     Parameters
     ----------
     cls : type
-        Its class.
+        The class of the object.
     x : object, optional
-        The object, where it is at hand.
+        The object, if available.
     operation : str, optional
-        What was called.
+        The operation that was called.
     argument : str, optional
-        What the object is called in the remedy.
+        The name of the object in the remedy.
     """
     import re  # only for an error
 
@@ -128,7 +128,7 @@ def _by_class(cls: type) -> tuple[str, str] | None:
 
 
 def _of_output(cls: type, x: Any) -> tuple[str, str] | None:
-    """For what a model returns, and for a distribution: the attribute with the logits."""
+    """For the output of a model, or a distribution: the attribute with the logits."""
     fields: Iterable[str] = getattr(cls, "_fields", ()) or getattr(cls, "__dataclass_fields__", ())
     for name in _OUTPUTS:
         if name in fields or name in getattr(x, "__dict__", ()) or (name == "logits" and hasattr(cls, name)):

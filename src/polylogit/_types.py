@@ -1,6 +1,6 @@
-"""The types in public signatures. When the code runs this imports nothing, typing included, which takes milliseconds.
+"""The types in public signatures. At run time this module imports nothing, not even typing, which takes milliseconds.
 
-Knows no module but those whose classes it names.
+For type checkers, it knows only the modules whose classes it names.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     ArrayT = TypeVar("ArrayT")
     Axis = int | tuple[int, ...] | list[int] | None
     Level = Literal["quick", "full"]
-    # A plug-in may bring any name; those that are built in are here to be completed.
+    # A plug-in may have any name; the built-in names are listed for completion.
     BackendName = Literal["numpy", "torch", "tensorflow", "jax", "array_api"] | str
     AnyBackend = BackendName | ModuleType | Backend
-    # What the default backend takes, which is NumPy's unless `polylogit.use_backend` says otherwise.
+    # What the default backend accepts: NumPy, unless `polylogit.use_backend` sets another.
     Python = list[Any] | tuple[Any, ...] | range
     NumpyArray = np.ndarray[Any, np.dtype[Any]]
     NumpyScalar = np.floating[Any]
 else:
-    # What whoever evaluates the annotations of the public functions finds, such as beartype; wide, and free.
+    # For tools that evaluate annotations at run time, such as beartype: wide types that cost nothing.
     Any = AnyBackend = object
     Axis = int | tuple[int, ...] | list[int] | None
 
     def overload(function):
-        """As `typing.overload`."""
+        """A stand-in for `typing.overload`."""
         return function
 
 

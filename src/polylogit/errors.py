@@ -1,7 +1,6 @@
-"""The exceptions of polylogit: one hierarchy, each also the built-in that a caller would catch.
+"""The exceptions of polylogit: one hierarchy, in which each is also the built-in exception that a caller would catch.
 
-Every message names the value that was given, the rule that it breaks and what to do about it. This module knows no
-framework and imports nothing.
+Every message names the value, the rule that it breaks and a remedy. This module knows no framework and imports nothing.
 """
 
 __all__ = [
@@ -29,28 +28,28 @@ __all__ = [
 class PolylogitError(Exception):
     """Base of every exception that polylogit raises on purpose."""
 
-    # TensorFlow's AutoGraph replaces an exception that it does not know by one of its own, unless this is set.
+    # Without this, TensorFlow's AutoGraph replaces an exception that it does not know by one of its own.
     ag_pass_through = True
 
 
 class ArgumentError(PolylogitError, TypeError):
-    """A call names an argument that the function does not have, or lacks its array."""
+    """A call passes an argument that the function does not have, or no array."""
 
 
 class UnsupportedArrayError(PolylogitError, TypeError):
-    """The object is not an array that a backend can serve without losing its meaning."""
+    """No backend can compute with the object without losing its meaning."""
 
 
 class DTypeError(PolylogitError, TypeError):
-    """The dtype (of the logits, of a mask, or asked for by ``dtype=``) cannot hold what the operation needs."""
+    """The dtype of the logits, of a mask, or of ``dtype=`` does not suit the operation."""
 
 
 class AxisError(PolylogitError, ValueError, IndexError):
-    """An axis is out of range for the array, or named twice."""
+    """An axis is out of range for the array, or given twice."""
 
 
 class AxisTypeError(PolylogitError, TypeError):
-    """An axis is neither an integer, nor a tuple of integers, nor None."""
+    """An axis is not an integer, a tuple of integers, or None."""
 
 
 class MaskError(PolylogitError, ValueError):
@@ -62,11 +61,11 @@ class TemperatureError(PolylogitError, ValueError):
 
 
 class OutputError(PolylogitError, ValueError):
-    """What was given as ``out`` cannot take the result: another shape, read-only, or elements that share memory."""
+    """The ``out`` array cannot hold the result: its shape is wrong, it is read-only, or its elements share memory."""
 
 
 class MixedBackendsError(PolylogitError, TypeError):
-    """Arrays of different frameworks were given to one call."""
+    """A call mixes arrays of different frameworks."""
 
 
 class BackendUnavailableError(PolylogitError, ImportError):
@@ -78,24 +77,24 @@ class UnknownBackendError(PolylogitError, ValueError):
 
 
 class UnknownOperationError(PolylogitError, ValueError):
-    """No operation of that name exists, or the backend does not serve it."""
+    """No operation of that name exists, or the backend does not support it."""
 
 
 class DifferentiationError(PolylogitError, TypeError):
-    """The backend cannot differentiate what it was given."""
+    """The backend cannot differentiate the function, or the cotangent or tangent has a wrong shape."""
 
 
 class ConversionError(PolylogitError, TypeError, ValueError):
-    """The array cannot be moved to the other framework as asked."""
+    """The array cannot be converted to the other framework in the requested way."""
 
 
 class ConformanceError(PolylogitError, ValueError):
-    """The conformance kit was asked for something it cannot run."""
+    """The conformance kit cannot run the request, or a verified implementation fails."""
 
 
 class ComparisonError(PolylogitError, ValueError):
-    """Two outputs cannot be compared: shapes, names, files or callables that do not fit."""
+    """Two outputs cannot be compared, because of their shapes, names, files or callables."""
 
 
 class RecordingWarning(UserWarning):
-    """A model was recorded and nothing but its output was seen."""
+    """A recording of a model observed only its output."""

@@ -1,6 +1,7 @@
-"""What a package needs that brings a backend: the outline, and the rules that all backends share.
+"""For authors of backends: the base class, and the rules that all backends share.
 
-Public names of private modules, and nothing else. See "Add a backend" in the documentation.
+This module only makes names of private modules public; it defines nothing itself. See "Add a backend" in the
+documentation.
 """
 
 from __future__ import annotations

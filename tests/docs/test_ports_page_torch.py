@@ -65,7 +65,7 @@ def test_a_wrong_name_and_a_wrong_module_are_listed_once_for_all_ways() -> None:
 
 def test_a_name_that_was_not_found_is_listed_with_what_it_is() -> None:
     text = made(row(recorded=said("disagrees", "bert.encoder.layer.1.attention.self", "unknown")))
-    assert "- bert in Flax: scale missing (all activations): is `scaled-logits`" in text
+    assert "- bert in Flax: scale missing (all activations): should be `scaled-logits`" in text
 
 
 def test_the_command_is_shown() -> None:

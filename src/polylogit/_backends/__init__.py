@@ -1,1 +1,4 @@
-"""The backends, one file a framework, all with the outline of `polylogit._backends.base`. None imports another."""
+"""The backends: one file for each framework, each a subclass of `polylogit._backends.base.Backend`.
+
+None imports another.
+"""

@@ -1,9 +1,9 @@
-"""Arrays of any other library that follows the array API standard, found by their ``__array_namespace__``.
+"""The backend for arrays of any other library that follows the array API standard (``__array_namespace__``).
 
-Nothing is known of such a library beyond the standard, so nothing is left to it but elementwise functions and short
-sums: 32 bits and fewer are computed in float64, long rows are added up in chunks, and derivatives are the closed
-forms. Where a size is not known (the standard allows None in a shape) nothing is reshaped and sums are the library's.
-This module may know the standard (through array-api-compat) and the shared rules, and no library.
+It assumes nothing beyond the standard, and leaves only elementwise functions and short sums to the library: dtypes of
+at most 32 bits are computed in float64, long rows are summed in chunks, and derivatives use the closed forms. If a size
+is unknown (the standard allows None in a shape), nothing is reshaped and the library's own sums are used. This module
+may know the standard (through array-api-compat) and the shared rules, and no library.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def _primitives(xp: Any) -> type[Primitives]:
 
 
 class _Rows:
-    """Logits with the normalised axes joined into the last, in the precision to compute in, and the way back.
+    """Logits in the precision to compute in, with the normalised axes joined into the last, and the inverse.
 
-    Where a size is not known they stay where they are, in `along`.
+    If a size is unknown, the axes stay in place, in `along`.
     """
 
     def __init__(self, x: Any, axis: Any, where: Any, dtype: Any) -> None:
@@ -93,11 +93,11 @@ class _Rows:
 
     @staticmethod
     def sizes_known(x: Any) -> bool:
-        """Whether every size is a number; the standard allows None, for those that are known when a graph runs."""
+        """Whether every size is a number; the standard allows None for sizes known only when a graph runs."""
         return None not in x.shape
 
     def take(self, array: Any) -> Any:
-        """An array of the logits' shape, as `x` is held here."""
+        """An array in the shape of the logits, converted to the layout of `x`."""
         return self.xp.astype(self._joined(array), self.compute)
 
     def _joined(self, array: Any) -> Any:
@@ -108,7 +108,7 @@ class _Rows:
         return self.xp.reshape(moved, (*kept, math.prod(moved.shape[len(kept) :])))
 
     def give(self, rows: Any) -> Any:
-        """The way back: the logits' shape, the dtype of the result."""
+        """The inverse: the shape of the logits and the dtype of the result."""
         if not self.known:
             return self.xp.astype(rows, self.result)
         moved = self.xp.reshape(rows, tuple(self.shape[one] for one in self.order))
@@ -116,11 +116,11 @@ class _Rows:
         return self.xp.astype(self.xp.permute_dims(moved, back), self.result)
 
     def _reduced(self, function: Callable[..., Any], values: Any) -> Any:
-        """`values` reduced along the rows; keeps the axes. What is a row of its own is that already."""
+        """`values` reduced along the rows, keeping the axis; unchanged if each element is a row of its own."""
         return values if self.along == () else function(values, axis=self.along, keepdims=True)
 
     def sum(self, values: Any) -> Any:
-        """The sums along the rows, in chunks of chunks where their length is known; keeps the axis."""
+        """The sums along the rows, in chunks of chunks if their length is known; keeps the axis."""
         xp = self.xp
         while self.known and (length := values.shape[-1]) > _CHUNK:
             chunks = -(-length // _CHUNK)
@@ -131,13 +131,13 @@ class _Rows:
         return self._reduced(xp.sum, values)
 
     def masked(self, values: Any, fill: float) -> Any:
-        """`values` with `fill` where an entry takes no part."""
+        """`values` with `fill` at masked entries."""
         if self.mask is None:
             return values
         return self.xp.where(self.mask, values, self.xp.full_like(values, fill))
 
     def softmax(self) -> tuple[Any, Any]:
-        """The probabilities, and the logarithms of them."""
+        """The probabilities and their logarithms."""
         if self.known and self.x.shape[-1] == 0:
             return self.x, self.x
         xp, x = self.xp, self.x
@@ -186,7 +186,7 @@ class ArrayApiBackend(Backend):
             self._library = array_api_compat.array_namespace(made)
 
     def owns(self, cls: type) -> bool:
-        """Whatever names its namespace; of sparse arrays nobody knows what an absent entry is."""
+        """Any type that names its array namespace, except sparse ones, whose absent entries have no clear meaning."""
         if hasattr(cls, "nnz"):
             message = (
                 f"{cls.__module__}.{cls.__qualname__} is sparse: an absent entry is a logit of 0 to one reader and no "
@@ -214,7 +214,7 @@ class ArrayApiBackend(Backend):
         return rows.give(rows.sigmoid()[0])
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        """As the library does. Without one refused but for arrays: the standard is no library."""
+        """Call the library's own function; without a library, accept only its arrays."""
         xp = self._library
         if xp is None and hasattr(value, "__array_namespace__") and not isinstance(value, np.ndarray):
             xp = array_api_compat.array_namespace(value)
@@ -230,14 +230,14 @@ class ArrayApiBackend(Backend):
         return xp.asarray(value, dtype=target, device=device)
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
-        """See `Backend.to_numpy`; by DLPack, or where a library does not offer it as NumPy reads the array."""
+        """See `Backend.to_numpy`; through DLPack, or as NumPy reads the array if the library has no DLPack."""
         try:
             return np.from_dlpack(array_api_compat.to_device(x, "cpu")).copy()
         except (AttributeError, BufferError, TypeError, ValueError):
             return np.array(x.unwrap_numpy() if hasattr(x, "unwrap_numpy") else x)
 
     def dtype_name(self, x: Any) -> str:
-        """See `Backend.dtype_name`: the name that the standard has for it."""
+        """See `Backend.dtype_name`; the standard's name for the dtype."""
         xp = array_api_compat.array_namespace(x)
         named = (one for one in (*self.dtypes(), *_OTHER_DTYPES) if getattr(xp, one, None) == x.dtype)
         return next(named, str(x.dtype))

@@ -1,6 +1,6 @@
-"""What a backend is: the outline that every file of this folder follows.
+"""The base class of backends, `Backend`, and helpers that every backend may use.
 
-A backend serves one framework's arrays. It may know that framework and the rules of `polylogit._contract`, and knows
+A backend computes with one framework's arrays. It may know that framework and the rules of `polylogit._contract`, but
 neither the registry nor any other backend.
 """
 
@@ -38,17 +38,18 @@ __all__ = [
 
 
 class Loan(NamedTuple):
-    """The values of an array on their way to another framework, as a NumPy array on the host."""
+    """The values of an array for conversion to another framework, as a NumPy array on the host."""
 
     array: np.ndarray[Any, Any]
-    private: bool  # nobody else holds this memory
-    frozen: bool  # the memory is its owner's and will never change
-    reason: str = ""  # why it had to be copied, where it is private
+    private: bool  # whether nobody else holds this memory
+    frozen: bool  # whether the memory belongs to its owner and will never change
+    reason: str = ""  # why it had to be copied, if it is private
 
 
-# What porting suggests to write, by what it does: ``x`` are logits and ``p`` probabilities. A backend spells what its
-# users write otherwise. The last three are for the conformance kit, which shows a failing call in a user's words: the
-# import, an array of `values` (nested lists), and the gradient of `call` for the cotangent ``g``; empty for unknown.
+# The lines of code that porting suggests, by purpose: ``x`` are logits and ``p`` probabilities. A backend overrides
+# those that its users write differently. The last three are for the conformance kit, which shows a failing call as
+# users write it: the import, an array of `values` (nested lists), and the gradient of `call` for the cotangent ``g``;
+# empty if unknown.
 SPELLING = {
     "softmax": "polylogit.softmax(x, axis={axis})",
     "log_softmax": "polylogit.log_softmax(x, axis={axis})",
@@ -88,47 +89,47 @@ SPELLING = {
 
 
 class Backend(ABC):
-    """One framework's arrays and what polylogit does with them.
+    """The base class of backends: everything that polylogit does with the arrays of one framework.
 
-    An instance is made on first use, when the framework has been imported (by the user, whose array arrived, or by
-    asking for the backend by name). Subclass it, implement the abstract methods, and name the class in the
+    An instance is created on first use, after the framework has been imported (by the user, whose array arrived, or
+    because somebody named the backend). Subclass it, implement the abstract methods, and name the class in the
     entry-point group ``polylogit.backends`` or in `polylogit.register_backend`.
 
     Attributes
     ----------
     name : str
-        As in ``backend="torch"``.
+        The name for ``backend="torch"``.
     engine : str
-        What computes, where a backend has a choice and something to say about it; for ``polylogit backends``.
+        The code that computes, if the backend has a choice; shown by ``polylogit backends``.
     differentiates : bool
-        Whether `vjp` and `jvp` take any function of the framework's arrays (True), or only polylogit's own
-        operations by their closed forms (False).
+        Whether `vjp` and `jvp` accept any function of the framework's arrays (True), or only polylogit's own
+        operations, by their closed forms (False).
     always_compiles : str
-        Where the framework compiles whatever it runs, anew for each shape: the name in `compilers` of what compiles a
-        whole function at once. The conformance kit then asks for fewer shapes. Empty elsewhere.
+        If the framework compiles whatever it runs, again for each shape: the name in `compilers` of the one that
+        compiles a whole function at once. The conformance kit then uses fewer shapes. Empty otherwise.
     writable : bool
-        Whether arrays may be written in place (NumPy, PyTorch), so that `convert` shares memory only with others that
-        may; arrays of JAX and TensorFlow never change.
+        Whether arrays may be written in place (NumPy, PyTorch), so that `convert` shares memory only between such
+        frameworks; arrays of JAX and TensorFlow never change.
     any_byte_order : bool
         Whether arrays may have another byte order than the machine's.
     wraps_containers : bool
-        Whether its own dicts, lists and tuples are Python's, wrapped to track the attributes of a model; `convert`
-        makes plain ones of them.
+        Whether the framework wraps Python's dicts, lists and tuples to track the attributes of a model; `convert`
+        turns them into plain ones.
     version : str
-        That of the framework, for reports; by default what the installed package of its name says.
+        The version of the framework, for reports; by default that of the installed package of its name.
     takes_numpy_masks : bool
-        Whether ``where=`` may be a NumPy array, which goes by position where the logits have labels.
+        Whether ``where=`` may be a NumPy array, matched by position, if the logits have labels.
     names_axes : bool
-        Whether a mapped function may name an axis over which a row goes on: the operations then take ``axis_name=``.
+        Whether the operations take ``axis_name=``, the names of mapped axes that split a row.
     takes_temperature : bool
-        Whether the operations take ``temperature=``, a float or an array of the framework; see `along_axes` in
-        `polylogit.extend`, which does.
+        Whether the operations take ``temperature=``, a float or an array of the framework; `along_axes` in
+        `polylogit.extend` implements it.
     takes_out : bool
         Whether the operations take ``out=``, an array to write the result to.
     namespace : str
-        The module that has NumPy's functions under their names, for the forms of the conformance kit; empty for none.
+        The module with NumPy's functions under their names, for the forms of the conformance kit; empty for none.
     spelling : dict of str to str
-        Lines of code as this framework's users write them, where they differ from `SPELLING`.
+        Lines of code as this framework's users write them, if they differ from `SPELLING`.
     """
 
     name: ClassVar[str]
@@ -147,23 +148,23 @@ class Backend(ABC):
 
     @property
     def engine(self) -> str:
-        """What computes, where there is a choice."""
+        """The code that computes, if there is a choice."""
         return ""
 
-    # --- which types are ours ----------------------------------------------------------------------------------
+    # --- the types of the backend ------------------------------------------------------------------------------
 
     @abstractmethod
     def owns(self, cls: type) -> bool:
-        """Whether arrays of exactly this type are served here.
+        """Whether the backend owns arrays of exactly this type.
 
-        Raise `UnsupportedArrayError` for a type of this framework that would lose its meaning (a masked array, say).
+        Raise `UnsupportedArrayError` for a type of this framework that would lose its meaning (such as a masked array).
         """
 
     # --- the operations ----------------------------------------------------------------------------------------
 
     @abstractmethod
     def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
-        """exp(x) over its sum along `axis`; see `polylogit.softmax`."""
+        """exp(x) divided by its sum along `axis`; see `polylogit.softmax`."""
 
     @abstractmethod
     def log_softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
@@ -174,14 +175,14 @@ class Backend(ABC):
         """1 / (1 + exp(-x)); see `polylogit.sigmoid`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """An operation that the class does not have (it may be older than the operation) is refused when called."""
+        """Let operations that the class lacks (it may be older than they are) raise an error when called."""
         super().__init_subclass__(**kwargs)
         for operation in OPERATIONS:
             if not hasattr(cls, operation):
                 setattr(cls, operation, _refused(operation))
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
-        """What serves an operation on arrays of exactly this type; one of the methods above unless overridden."""
+        """The implementation of an operation for arrays of exactly this type; by default the method of its name."""
         serve: Callable[..., Any] = getattr(self, operation)
         return serve
 
@@ -189,52 +190,53 @@ class Backend(ABC):
 
     @abstractmethod
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        """A Python number, a nested sequence or a NumPy array as an array of this framework, dtype kept if it can be.
+        """Convert a Python number, a nested sequence or a NumPy array, keeping the dtype if possible.
 
-        `dtype` is a name such as "bfloat16" or what the framework itself takes; `device` is what it calls one.
+        `dtype` is a name such as "bfloat16" or a dtype of the framework; `device` is a name that the framework uses.
         """
 
     def device_of(self, x: Any) -> Any:
-        """What `asarray` takes as ``device=`` to make an array beside `x`; None where the framework sees to that."""
+        """The ``device=`` for `asarray` to create an array beside `x`; None if the framework takes care of that."""
         return None
 
     @abstractmethod
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
-        """The values as a NumPy array on the host, dtype kept (bfloat16 and float8 as those of ml_dtypes)."""
+        """The values as a NumPy array on the host, in the same dtype (bfloat16 and float8 as those of ml_dtypes)."""
 
     def number(self, value: Any) -> Any:
-        """A Python number as this framework holds one: an array without axes, unless it has scalars of its own."""
+        """A Python number as a scalar of the framework, or as an array without axes if it has no scalars."""
         return self.asarray(value)
 
     # --- for `polylogit.convert`; by default values are copied both ways -------------------------------------------
 
     def lend(self, x: Any) -> Loan:
-        """The values of an array, in its own memory where that lies on the host.
+        """The values of an array, in its own memory if that lies on the host.
 
-        Raise `ConversionError` (see `no_values`) for what has none: a tracer, a symbolic or sparse tensor, a module.
+        Raise `ConversionError` (see `no_values`) for an object without values: a tracer, a symbolic or sparse tensor, a
+        module.
         """
         reason = f"the backend {self.name!r} does not say whether its memory may be shared"
         return Loan(self.to_numpy(x).copy(), True, False, reason)
 
     def refuses(self, array: np.ndarray[Any, Any]) -> str:
-        """Why an array here must not share memory that its owner keeps, as a clause; empty where it may."""
+        """Why an array of this framework must not share memory that its owner keeps, as a clause; empty if it may."""
         if self.writable:
             return f"the backend {self.name!r} does not say whether it may share memory"
         return f"{self.name} arrays do not change, and this memory is its owner's"
 
     def adopt(self, array: np.ndarray[Any, Any]) -> Any:
-        """An array on this memory, which `refuses` had nothing against or which is nobody else's; or on a copy of it.
+        """An array on this memory, or on a copy; `refuses` allows sharing it, or nobody else holds it.
 
-        The dtype is kept; raise `ConversionError` (see `unknown_dtype`) where the framework has no such dtype.
+        Keep the dtype; raise `ConversionError` (see `unknown_dtype`) if the framework has no such dtype.
         """
         return self.asarray(array)
 
     def flatten(self, node: Any) -> tuple[list[tuple[str, Any]], Callable[[list[Any]], Any]] | None:
-        """The parts of a container that only this framework knows (a pytree), named, and how to rebuild it; or None."""
+        """The named parts of a container that only this framework knows, and a function to rebuild it; or None."""
         return None
 
     def from_dlpack(self, x: Any) -> Any:
-        """An array on the memory of another framework's that never changes; None where that cannot be."""
+        """An array on the memory of another framework's array that never changes; None if that is impossible."""
         return None
 
     # --- derivatives -------------------------------------------------------------------------------------------
@@ -247,16 +249,16 @@ class Backend(ABC):
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
         """``function(x, **kwargs)`` and its directional derivative; see `polylogit.jvp`."""
 
-    # --- for porting; none is needed by the operations -----------------------------------------------------------
+    # --- for porting; the operations do not need it --------------------------------------------------------------
 
     def spell(self, what: str, **values: Any) -> str:
         """A line of code for this framework's users: an entry of `SPELLING`, or the template itself, filled in."""
         return {**SPELLING, **self.spelling}.get(what, what).format(**values)
 
-    # --- for the conformance kit; none is needed by the operations ----------------------------------------------
+    # --- for the conformance kit; the operations do not need it -------------------------------------------------
 
     def devices(self) -> tuple[str, ...]:
-        """The devices on which arrays can be made, as `asarray` takes them."""
+        """The devices on which arrays can be created, as `asarray` accepts them."""
         return ("cpu",)
 
     def dtypes(self) -> tuple[str, ...]:
@@ -264,37 +266,37 @@ class Backend(ABC):
         return ("float64", "float32", "float16")
 
     def dtype_name(self, x: Any) -> str:
-        """The dtype of an array as a plain name such as "float32", also where it calls itself ``mlx.core.float32``."""
+        """The dtype of an array as a plain name such as "float32", even if it is printed as ``mlx.core.float32``."""
         return str(x.dtype).rpartition(".")[2]
 
     def capabilities(self) -> dict[str, str]:
-        """What the framework says of the processor and of its own switches, for reports; values as it spells them."""
+        """The framework's view of the processor and its own settings, for reports; values as it spells them."""
         return {}
 
     def compilers(self) -> dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]]:
-        """By name, the framework's ways to compile a function of one array (``{"jit": jax.jit}``)."""
+        """The framework's compilers for a function of one array, by name (``{"jit": jax.jit}``)."""
         return {}
 
-    slow_compilers: ClassVar[tuple[str, ...]] = ()  # those of `compilers` that take seconds for one function
+    slow_compilers: ClassVar[tuple[str, ...]] = ()  # the names in `compilers` of those that take seconds per function
 
     def strict_compilation(self) -> AbstractContextManager[object]:
-        """In which a function that its author compiles is compiled, or raises: never run as it is without a word."""
+        """A context in which compilation succeeds or raises; a function never silently runs uncompiled."""
         return nullcontext()
 
     def prepare(self, device: str | None) -> None:  # noqa: B027  most need nothing
-        """Switch the framework to what the kit needs, in a process of the kit's own before any array is made."""
+        """Configure the framework for the kit, in each process of the kit before any array is created."""
 
     def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
-        """A user's function differentiated as its users do, by `vjp` or a tape; None where `x` is not connected."""
+        """The gradient of a user's function as users compute it, by `vjp` or a tape; None if `x` is not connected."""
         return self.vjp(function, x, kwargs)[1](cotangent)
 
     def tape_jvp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
-        """The directional derivative of a user's function, likewise."""
+        """The directional derivative of a user's function, in the same way."""
         return self.jvp(function, x, tangent, kwargs)[1]
 
 
 def _refused(operation: str) -> Callable[..., Any]:
-    """The method of a backend that lacks an operation."""
+    """The method for an operation that a backend lacks; it raises an error."""
 
     def refuse(self: Backend, x: Any, *_: Any, **__: Any) -> Any:
         message = (
@@ -307,7 +309,7 @@ def _refused(operation: str) -> Callable[..., Any]:
 
 
 def host_array(value: Any) -> np.ndarray[Any, Any]:
-    """A Python number, a nested sequence or a NumPy array as a numeric NumPy array, in the machine's byte order.
+    """Convert a Python number, a nested sequence or a NumPy array to a numeric NumPy array in native byte order.
 
     Raises
     ------
@@ -345,14 +347,14 @@ def host_array(value: Any) -> np.ndarray[Any, Any]:
 
 
 def seen_temperature(given: Any) -> Any:
-    """A temperature of Python's or NumPy's, checked: a float, or where it has dimensions an array.
+    """Check a Python or NumPy temperature, and return it as a float, or as an array if it has dimensions.
 
     Raises
     ------
     TemperatureError
-        For one that is not positive and finite.
+        If it is not positive and finite.
     DTypeError
-        For a bool, a complex number and what else is no real number.
+        If it is not a real number: a bool, a complex number and the like.
     """
     if type(given) is float or type(given) is int:
         check_temperature(given)
@@ -361,7 +363,7 @@ def seen_temperature(given: Any) -> Any:
     kind = "floating" if array.dtype.kind in "fV" else "integer" if array.dtype.kind in "iu" else "other"
     check_temperature_dtype(str(array.dtype), kind)
     wide = array.astype("float64")
-    for end in (wide.min(), wide.max()) if wide.size else ():  # NaN is both
+    for end in (wide.min(), wide.max()) if wide.size else ():  # NaN, if present, is both the minimum and the maximum
         check_temperature(float(end))
     return array if array.ndim else float(wide)
 
@@ -378,23 +380,23 @@ def _leaf_types(value: Any) -> Iterator[type]:
 
 
 def holds_numpy(value: Any) -> bool:
-    """Whether a nested sequence has NumPy arrays or scalars for leaves."""
+    """Whether a nested sequence contains NumPy arrays or scalars."""
     return any(cls.__module__ == "numpy" for cls in _leaf_types(value))
 
 
 def no_values(x: Any, what: str, remedy: str) -> ConversionError:
-    """The error for what is no array with values on the host, to be raised by `Backend.lend`."""
+    """The error of `Backend.lend` for an object that is no array with values on the host."""
     cls = type(x)
     return ConversionError(f"a {cls.__module__}.{cls.__qualname__} ({what}) cannot be converted; {remedy}.")
 
 
 def unknown_dtype(framework: str, dtype: str) -> ConversionError:
-    """The error for a dtype that a framework lacks, to be raised by `Backend.adopt`."""
+    """The error of `Backend.adopt` for a dtype that the framework lacks."""
     return ConversionError(f"{framework} has no dtype {dtype}. Convert the array to another dtype first.")
 
 
 def overlaps(array: np.ndarray[Any, Any]) -> bool:
-    """Whether two elements may lie at the same address; never False when they do."""
+    """Whether two elements may share an address; may be True although they do not, but never the reverse."""
     reach = array.itemsize
     for stride, size in sorted((abs(stride), size) for stride, size in zip(array.strides, array.shape, strict=True)):
         if size > 1:
@@ -405,7 +407,7 @@ def overlaps(array: np.ndarray[Any, Any]) -> bool:
 
 
 def frozen(array: np.ndarray[Any, Any], *, shared: bool) -> Loan:
-    """The loan of an array that never changes, so locked that NumPy cannot unlock it."""
+    """The loan of an array that never changes, locked so that NumPy cannot unlock it."""
     import numpy as np  # as above
 
     if not (shared and array.flags.c_contiguous):

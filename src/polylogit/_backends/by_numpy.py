@@ -1,7 +1,7 @@
-"""Derivatives of polylogit's own operations for arrays that no framework differentiates: by the closed forms, on NumPy.
+"""`vjp` and `jvp` for backends without autodiff: the closed forms of polylogit's own operations, computed on NumPy.
 
-A backend whose framework has no autodiff, or none that was tried yet, hands its `vjp` and `jvp` over to these and says
-``differentiates = False``. The arrays are copied to the host and back. Knows the backend of NumPy, and no framework.
+Such a backend uses these functions as its `vjp` and `jvp` and sets ``differentiates = False``. Arrays are copied to the
+host and back. Knows the NumPy backend, and no framework.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _numpy() -> Backend:
 def closed_form_vjp(
     backend: Backend, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]
 ) -> tuple[Any, Pullback]:
-    """What `Backend.vjp` returns, for one of polylogit's operations or a `polylogit.gradient` of one."""
+    """The result of `Backend.vjp` for one of polylogit's operations, or a `polylogit.gradient` of one."""
     y = function(x, **kwargs)
     _, pull = _numpy().vjp(_on_numpy(backend, function), _floating(backend, x, y), _plain(backend, kwargs))
 
@@ -42,7 +42,7 @@ def closed_form_vjp(
 def closed_form_jvp(
     backend: Backend, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]
 ) -> tuple[Any, Any]:
-    """What `Backend.jvp` returns, likewise."""
+    """The result of `Backend.jvp`, by the closed form."""
     y = function(x, **kwargs)
     along = _direction(backend, tangent, x, "tangent")
     function = _on_numpy(backend, function)
@@ -51,7 +51,7 @@ def closed_form_jvp(
 
 
 def _on_numpy(backend: Backend, function: Any) -> Any:
-    """A gradient holds a cotangent, and maybe a mask, of the backend's; the operations are for every array."""
+    """A gradient with its cotangent and mask as NumPy arrays; the operations accept any array."""
     if not getattr(function, "__polylogit_gradient__", False):
         return function
     cotangent = backend.to_numpy(function.cotangent)
@@ -59,7 +59,7 @@ def _on_numpy(backend: Backend, function: Any) -> Any:
 
 
 def _plain(backend: Backend, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Masks as NumPy's arrays, and the dtype by its name."""
+    """Masks as NumPy arrays, and the dtype by name."""
     plain = {name: backend.to_numpy(value) if backend.owns(type(value)) else value for name, value in kwargs.items()}
     given = plain.get("dtype")
     if given is not None and not isinstance(given, (str, type)):
@@ -68,7 +68,7 @@ def _plain(backend: Backend, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _floating(backend: Backend, x: Any, y: Any) -> Any:
-    """Integers in the dtype in which the backend computed them; what is floating as it is."""
+    """Integers in the dtype in which the backend computed them; floating arrays unchanged."""
     values = backend.to_numpy(x)
     return values.astype(backend.to_numpy(y).dtype) if values.dtype.kind in "biu" else values
 
@@ -80,6 +80,6 @@ def _direction(backend: Backend, given: Any, like: Any, argument: str) -> Any:
 
 
 def _back(backend: Backend, values: Any, y: Any, like: Any) -> Any:
-    """An array of the backend's, in the dtype of `like`, or of the result where that is no floating one."""
+    """An array of the backend in the dtype of `like`, or of the result if that of `like` is not floating."""
     whole = backend.to_numpy(like).dtype.kind in "biu"
     return backend.asarray(values, dtype=backend.dtype_name(y if whole else like))

@@ -1,7 +1,7 @@
-"""Derivatives by the closed forms, for backends whose arrays have no autodiff of their own.
+"""Derivatives by the closed forms, for arrays without autodiff.
 
-A backend brings its rows: logits in the precision to compute in, with `sum`, `masked`, `softmax` and `sigmoid` on
-them. Knows those names, the rules of `polylogit._contract`, and no framework.
+A backend passes its rows: an object that holds the logits in the precision to compute in, with the methods `sum`,
+`masked`, `softmax` and `sigmoid`. Knows these names and the rules of `polylogit._contract`, and no framework.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ __all__ = ["closed_form", "like"]
 
 
 class Rows(Protocol):
-    """What is asked of a backend's rows; `xp` is the library, `shape` that of the logits."""
+    """The interface of a backend's rows; `xp` is the library, `shape` that of the logits."""
 
     xp: Any
     shape: tuple[Any, ...]
 
     def take(self, array: Any) -> Any:
-        """An array of the logits' shape, as the rows are held."""
+        """An array in the shape of the logits, converted to the form of the rows."""
 
     def sum(self, values: Any) -> Any:
-        """The sums along the rows; keeps the axes."""
+        """The sums along the rows, keeping the axes."""
 
     def masked(self, values: Any, fill: float) -> Any:
-        """`values` with `fill` where an entry takes no part."""
+        """`values` with `fill` at masked entries."""
 
     def softmax(self) -> tuple[Any, Any]:
-        """The probabilities, and the logarithms of them."""
+        """The probabilities and their logarithms."""
         raise NotImplementedError
 
     def sigmoid(self) -> tuple[Any, Any]:
@@ -67,7 +67,7 @@ def _sigmoid_derivatives(rows: Rows) -> tuple[Any, Any]:
     return (lambda g: g * y * complement), (lambda t: t * y * complement)
 
 
-# The Hessian of <g, f(x)> is symmetric, so that vjp and jvp of the gradient are one function: f(rows, g) -> (v -> Hv).
+# The Hessian of <g, f(x)> is symmetric, so vjp and jvp of the gradient are the same function: f(rows, g) -> (v -> Hv).
 
 
 def _softmax_second(rows: Rows, g: Any) -> Any:
@@ -106,7 +106,7 @@ _SECOND = {
 def closed_form(
     make: Callable[..., Rows], function: Any, x: Any, kwargs: dict[str, Any]
 ) -> tuple[Any, tuple[Any, Any]]:
-    """The rows, ``make(x, axis, where, dtype)``, with the pullback and the pushforward of a function on them."""
+    """The rows, ``make(x, axis, where, dtype)``, and the pullback and the pushforward of a function on them."""
     second = hasattr(function, "__polylogit_gradient__")
     operation = function.operation if second else function
     options = function.kwargs if second else kwargs
@@ -126,7 +126,7 @@ def closed_form(
 
 
 def like(rows: Rows, given: Any, argument: str) -> Any:
-    """A tangent or cotangent as the rows are held; refused unless it has the shape of the logits."""
+    """A tangent or cotangent in the form of the rows; raises an error unless it has the shape of the logits."""
     if given.shape != rows.shape:
         raise wrong_direction(argument, given.shape, rows.shape, f"{rows.xp.__name__}.broadcast_to")
     return rows.take(given)

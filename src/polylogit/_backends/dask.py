@@ -1,8 +1,8 @@
-"""Dask: arrays larger than memory, in chunks along any axis, the normalised one too; everything stays lazy.
+"""The backend for Dask arrays: larger than memory, with chunks along any axis, including the normalised one, and lazy.
 
-Where an axis is split, each chunk gives its maximum and its sum of exponentials, which a tree of Dask's own merges, and
-is then divided by what came out. No chunk is joined to another and none is rechunked. Blocks are NumPy's, computed in
-float64. This module may know Dask, NumPy and the shared rules.
+If the normalised axis is split, each chunk contributes its maximum and its sum of exponentials; Dask's tree reduction
+merges them, and every chunk is divided by the result. Chunks are neither joined nor rechunked. Blocks are computed by
+NumPy in float64. This module may know Dask, NumPy and the shared rules.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _quiet = np.errstate(all="ignore")  # NumPy warns where the contract asks for a 
 
 
 def _sum(values: Any, axes: tuple[int, ...]) -> Any:
-    """The sums along the axes, which stay. NumPy adds pairwise where what it adds lies together."""
+    """The sums along the axes, which are kept. NumPy adds pairwise if the terms are contiguous."""
     moved = np.moveaxis(values, axes, range(-len(axes), 0)) if axes else values[..., None]
     kept = moved.shape[: values.ndim - len(axes)]
     rows = np.ascontiguousarray(moved).reshape(*kept, math.prod(moved.shape[len(kept) :]))
@@ -74,7 +74,7 @@ def _merge(states: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
 
 @_quiet
 def _finish(x: Any, state: Any, mask: Any, fill: float, result: Any) -> Any:
-    """The values of a chunk; `fill` is that of what takes no part, and tells softmax from its logarithm."""
+    """The values of a chunk; `fill` is the value of masked entries, and distinguishes softmax from log_softmax."""
     values = x.astype(np.float64)
     values -= state["max"]
     if fill == 0.0:
@@ -86,7 +86,7 @@ def _finish(x: Any, state: Any, mask: Any, fill: float, result: Any) -> Any:
 
 
 def _whole(x: Any, mask: Any, axes: tuple[int, ...], fill: float, result: Any) -> Any:
-    """The same where a chunk holds whole rows."""
+    """The same for a chunk that holds whole rows."""
     seen = x if mask is None else _filled(x, mask, -np.inf, np.float64)
     return _finish(seen, _state_of(seen, axes, True), mask, fill, result)
 
@@ -110,7 +110,7 @@ def _sum_of(x: Any, axis: tuple[int, ...], keepdims: bool) -> Any:
 
 
 def _blockwise(function: Callable[..., Any], x: Any, *others: Any, dtype: Any, **options: Any) -> Any:
-    """One task a chunk of `x`; what has fewer dimensions or one chunk is broadcast, and nothing is rechunked."""
+    """One task for each chunk of `x`; arrays of fewer dimensions or with one chunk broadcast, and none is rechunked."""
     arguments: list[Any] = []
     for one in (x, *others):
         arguments += (one, None if one is None else tuple(range(x.ndim - one.ndim, x.ndim)))
@@ -126,10 +126,9 @@ def _tree(chunk: Callable[..., Any], merge: Callable[..., Any], x: Any, axes: tu
 
 
 def _read_again(x: Any) -> Any:
-    """`x` under other names, to be made a second time rather than held, where that takes work on each chunk alone.
+    """`x` under other names, so that it is computed twice rather than held, if that needs only each chunk alone.
 
-    Data that are in memory as they stand are not copied, and what needed other chunks (a product, a sort) is not done
-    again.
+    Data in memory is not copied, and results that needed other chunks (a product, a sort) are not computed again.
     """
     if x is None or not dask.config.get(_READ_TWICE, default=True):
         return x
@@ -142,19 +141,19 @@ def _read_again(x: Any) -> Any:
 
 
 def _computes(layer: Any) -> bool:
-    """Whether a layer without a source makes its chunks or reads them from a file, rather than holding them."""
+    """Whether a layer without inputs computes its chunks or reads them from a file, rather than holding them."""
     first = next(iter(layer.values()), None)
     in_a_file = hasattr(first, "shape") and not isinstance(first, (np.ndarray, np.generic))
     return in_a_file or callable(getattr(first, "func", None))
 
 
 def _sizes(shape: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A shape with None for sizes that are not known, as the shared rules have it; Dask says NaN."""
+    """A shape with None for unknown sizes, as in the shared rules; Dask uses NaN."""
     return tuple(None if size != size else size for size in shape)
 
 
 def _aligned(array: Any, x: Any) -> Any:
-    """A mask or a direction in the chunks of the logits, so that these need not be cut."""
+    """A mask or direction rechunked to the chunks of the logits, which stay as they are."""
     chunks = []
     for axis, own in enumerate(array.chunks, x.ndim - array.ndim):
         theirs = x.chunks[axis]
@@ -181,7 +180,7 @@ def _dtype(given: Any) -> Any:
 
 
 class _Rows:
-    """Logits with what was asked of them, checked; `softmax` and the rest are in float64."""
+    """Logits with the checked arguments of a call; all computation is in float64."""
 
     xp = da
 
@@ -209,7 +208,7 @@ class _Rows:
         self.x = x
 
     def values(self, fill: float, result: Any) -> Any:
-        """Softmax, or its logarithm where `fill` is -inf."""
+        """Softmax, or log_softmax if `fill` is -inf."""
         if all(self.x.numblocks[axis] == 1 for axis in self.axes):
             options = {"axes": self.axes, "fill": fill, "result": result}
             return _blockwise(_whole, self.x, self.mask, dtype=result, **options)
@@ -228,17 +227,17 @@ class _Rows:
         return _aligned(array, self.x).astype(np.float64)
 
     def sum(self, values: Any) -> Any:
-        """The sums along the axes, by a tree; keeps the axes."""
+        """The sums along the axes, through a tree; keeps the axes."""
         return _tree(_sum_of, _sum_of, values, self.axes, np.dtype(np.float64)) if self.axes else values
 
     def masked(self, values: Any, fill: float) -> Any:
-        """`values` with `fill` where an entry takes no part."""
+        """`values` with `fill` at masked entries."""
         if self.mask is None:
             return values
         return _blockwise(_filled, values, self.mask, dtype=values.dtype, fill=fill, held=values.dtype)
 
     def softmax(self) -> tuple[Any, Any]:
-        """The probabilities, and the logarithms of them."""
+        """The probabilities and their logarithms."""
         return self.values(0.0, np.dtype(np.float64)), self.values(-np.inf, np.dtype(np.float64))
 
     def sigmoid(self) -> tuple[Any, Any]:
@@ -273,7 +272,7 @@ class DaskBackend(Backend):
         self._pieces = 0
 
     def owns(self, cls: type) -> bool:
-        """Its arrays; its other collections are told how to become one."""
+        """Dask arrays; for Dask's other collections the error says how to make arrays of them."""
         if not issubclass(cls, da.Array):
             message = (
                 f"{cls.__module__}.{cls.__qualname__} is no Dask array; make one first: to_dask_array(lengths=True) of "
@@ -298,7 +297,7 @@ class DaskBackend(Backend):
         return rows.logistic(1.0, rows.result)
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        """A Dask array on these values, in chunks of Dask's choice."""
+        """A Dask array of these values, in chunks of Dask's choice."""
         array = value if isinstance(value, da.Array) else host_array(value)
         array = array if dtype is None else array.astype(_dtype(dtype))
         if isinstance(array, da.Array):
@@ -311,12 +310,12 @@ class DaskBackend(Backend):
         return np.array(x.compute())
 
     def dtypes(self) -> tuple[str, ...]:
-        """As NumPy, with bfloat16 where ml_dtypes is."""
+        """The dtypes of NumPy, with bfloat16 if ml_dtypes is installed."""
         more = ("bfloat16",) if importlib.util.find_spec("ml_dtypes") is not None else ()
         return ("float64", "float32", "float16", *more)
 
     def prepare(self, device: str | None) -> None:
-        """Every axis in three chunks, so that the kit sees what is split; in one thread, as it has many processes."""
+        """Split every axis into three chunks, so that the kit tests split rows; use one thread per process."""
         self._pieces = 3
         dask.config.set(scheduler="synchronous")
 

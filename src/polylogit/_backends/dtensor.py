@@ -1,10 +1,10 @@
-"""PyTorch's DTensor: each rank computes on its own shard, and what a split row needs of the others is two numbers.
+"""PyTorch's DTensor: each rank computes on its own shard, and a split row costs the exchange of two numbers.
 
-Where an axis that is normalised is split, the ranks agree on the maximum of each row and on the sum of its
-exponentials, by two all-reduces of one number a row; everything else is local, and the result is split as the logits
-are. Where none is, nothing is exchanged. DTensor's own rules for ``log_softmax`` would gather the row, and under
-``loss_parallel`` give it a derivative that is right for one loss alone (pytorch#190746). This module may know PyTorch
-and the shared rules; it is imported when a DTensor arrives.
+If a normalised axis is split, the ranks compute the maximum and the sum of exponentials of each row with two
+all-reduces of one number per row; everything else is local, and the result is split like the logits. Otherwise nothing
+is exchanged. DTensor's own rules for ``log_softmax`` would gather the row, and under ``loss_parallel`` its derivative
+is right for a single loss only (pytorch#190746). This module may know PyTorch and the shared rules; it is imported when
+a DTensor arrives.
 """
 
 # What the framework says of its own types is incomplete, and pyright takes it at its word.
@@ -44,7 +44,7 @@ def on_shards(
     where: Any,
     dtype: Any,
 ) -> DTensor:
-    """softmax, or log_softmax where `masked_value` is -inf; ``normalised(rows, axis)`` serves rows that are whole."""
+    """softmax, or log_softmax if `masked_value` is -inf; ``normalised(rows, axis)`` computes unsplit rows."""
     _check_mask(where, x)
     axes = checked(primitives, x, axis, where)
     x = x.redistribute(placements=[Replicate() if one.is_partial() else one for one in x.placements])
@@ -73,7 +73,7 @@ def _check_mask(where: Any, x: DTensor) -> None:
 
 
 def _mask_of_shard(where: DTensor, x: DTensor) -> torch.Tensor:
-    """The part of a mask that belongs to the shard, with the dimensions of size 1 that it has."""
+    """The part of a mask that belongs to the shard, keeping its dimensions of size 1."""
     mask = where.reshape(*[1] * (x.ndim - where.ndim), *where.shape)
     placements = [
         one if getattr(one, "dim", None) is not None and mask.shape[one.dim] == x.shape[one.dim] else Replicate()
@@ -112,15 +112,15 @@ def _reduced(x: torch.Tensor, operation: Any, groups: Groups) -> torch.Tensor:
 
 
 def _sum(x: torch.Tensor, axis: int, groups: Groups) -> torch.Tensor:
-    """Of whole rows. `torch.sum` adds in a cascade; of the loops that Inductor writes nothing is known."""
+    """Sums of whole rows. `torch.sum` adds in a cascade; Inductor's loops give no such guarantee."""
     wide = torch.float64 if compiler.is_compiling() and x.device.type == "cpu" else x.dtype
     return _reduced(x.sum(axis, keepdim=True, dtype=wide).to(x.dtype), dist.ReduceOp.SUM, groups)
 
 
 def _shifted(x: torch.Tensor, mask: torch.Tensor | None, axis: int, groups: Groups) -> torch.Tensor:
-    """The distances to the maximum of the whole row; a shard may be empty. Masked entries have any value.
+    """The distances to the maximum of the whole row; a shard may be empty, and masked entries may have any value.
 
-    Whether the all-reduce keeps a NaN is left open: where there is one, the sum is NaN in any case.
+    Whether the all-reduce of the maximum keeps a NaN does not matter, because the sum is NaN in any case.
     """
     if mask is not None:
         x = torch.where(mask, x, float("-inf"))
@@ -134,7 +134,7 @@ def _shifted(x: torch.Tensor, mask: torch.Tensor | None, axis: int, groups: Grou
 
 
 class _Softmax(torch.autograd.Function):  # type: ignore[misc]
-    """Of a shard; what is saved to differentiate is the result alone."""
+    """softmax of a shard; only the result is saved for the derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, mask: torch.Tensor | None, axis: int, groups: Groups) -> torch.Tensor:
@@ -155,7 +155,7 @@ class _Softmax(torch.autograd.Function):  # type: ignore[misc]
 
 
 class _LogSoftmax(torch.autograd.Function):  # type: ignore[misc]
-    """Likewise."""
+    """log_softmax of a shard; only the result is saved for the derivative."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, mask: torch.Tensor | None, axis: int, groups: Groups) -> torch.Tensor:
@@ -218,7 +218,7 @@ def _like(given: Any, like: DTensor, argument: str) -> DTensor:
 
 
 def vjp(function: Callable[..., Any], x: DTensor, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
-    """By the tape, which knows DTensors; ``torch.func`` hides what it wraps."""
+    """Through the tape, which supports DTensors; ``torch.func`` hides the arrays that it wraps."""
     again = torch.is_grad_enabled() and x.requires_grad  # somebody differentiates through this
     with torch.enable_grad():
         leaf = x if again else x.detach().requires_grad_()
@@ -235,7 +235,7 @@ def vjp(function: Callable[..., Any], x: DTensor, kwargs: dict[str, Any]) -> tup
 
 
 def jvp(function: Callable[..., Any], x: DTensor, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """Twice by the tape: PyTorch has no forward mode for DTensors. The pullback is linear in its cotangent."""
+    """Reverse mode twice, because PyTorch has no forward mode for DTensors; the pullback is linear in its cotangent."""
     tangent = _like(tangent, x, "tangent")
     with torch.enable_grad():
         leaf = x if x.requires_grad else x.detach().requires_grad_()

@@ -1,8 +1,8 @@
-"""JAX arrays and tracers.
+"""The backend for JAX arrays and tracers.
 
-The common path is ``jax.nn.softmax``, compiled once in this module: JAX runs it op by op otherwise. It is left where
-it breaks the contract, and every departure names the defect that it answers. This module may know JAX and the rules
-that all backends share.
+The common path is ``jax.nn.softmax``, compiled once in this module, because JAX would otherwise run it op by op. Where
+it breaks the contract, other code replaces it, with a comment that names the defect. This module may know JAX and the
+rules that all backends share.
 """
 
 # What the framework says of its own types is incomplete, and pyright takes it at its word.
@@ -43,7 +43,7 @@ _Tracer = jax.core.Tracer
 
 
 class _Operation(NamedTuple):
-    """What tells softmax and log_softmax apart."""
+    """The differences between softmax and log_softmax."""
 
     native: Callable[..., Any]
     finished: Callable[[Any, Any], Any]
@@ -69,11 +69,11 @@ _softmax_with_rule.defjvp(_softmax_rule)
 
 
 def _native_softmax_traced(x: Any, axis: Any) -> Any:
-    """``jax.nn.softmax``, for what traces it.
+    """``jax.nn.softmax`` under a trace.
 
-    Under jax_enable_checks JAX refuses to trace its own softmax where that has a rule for its derivative
-    (jax_softmax_custom_jvp): the check counts an argument that was left at its default and finds no name for it.
-    Here is the same rule, on a function without such an argument.
+    Under jax_enable_checks, JAX refuses to trace its own softmax if that has a custom derivative
+    (jax_softmax_custom_jvp): the check counts an argument with a default value and finds no name for it. This is the
+    same rule, on a function without such an argument.
     """
     if jax.config.jax_enable_checks and jax.config.jax_softmax_custom_jvp:
         return _softmax_with_rule(x, axis)
@@ -181,7 +181,7 @@ def _compute(
 def _compute_over(
     operation: _Operation, x: Any, where: Any, axes: Any, result: Any, working: Any, temperature: Any
 ) -> Any:
-    """The same over a temperature; what is divided is sealed too, as XLA makes a product of it."""
+    """The same with a temperature; the quotient is sealed, too, because XLA turns the division into a product."""
     precise = _Primitives.precise(working)
     x, over = _sealed(x.astype(precise)), jnp.asarray(temperature, precise)
 
@@ -192,14 +192,13 @@ def _compute_over(
 
 
 def _sealed(x: Any) -> Any:
-    """`x`, in a form that XLA computes alike wherever it fuses it.
+    """`x`, in a form that XLA computes in the same way wherever it fuses it.
 
-    XLA may fuse the operation that made x into both the maximum and the exponentials. Where that was a product, the
-    compiler contracts it with the subtraction of the maximum into one fused multiply-add, so that x is rounded in one
-    place and not in the other: at 1e10 they differ by hundreds, and the exponential overflows. Adding a zero that is
-    not known to be one lets the product contract with the addition, which rounds it as the product alone does.
-    (``lax.optimization_barrier`` is gone before the CPU compiler fuses, and ``lax.reduce_precision`` to the same
-    precision is removed.)
+    XLA may fuse the operation that made x into both the maximum and the exponentials. If that was a product, the
+    compiler contracts it with the subtraction of the maximum into a fused multiply-add, so x is rounded in one place
+    and not in the other: at 1e10 they differ by hundreds, and the exponential overflows. Adding a zero that the
+    compiler does not know to be zero lets the product contract with the addition instead, which rounds like the product
+    alone.
     """
     return x + lax.stop_gradient(lax.min(lax.abs(x), jnp.zeros((), x.dtype)))
 
@@ -238,7 +237,7 @@ def _check_bound(name: Any) -> None:
 def _compute_across(
     operation: _Operation, x: Any, where: Any, axes: Any, names: tuple[Any, ...], result: Any, working: Any
 ) -> Any:
-    """One maximum and one sum of each row go over the devices, and come back in every derivative."""
+    """Exchange one maximum and one sum for each row over the devices, and again for every derivative."""
     x = _sealed(x.astype(working))
     if where is not None:
         where = jnp.broadcast_to(where, x.shape)
@@ -346,7 +345,7 @@ def _any_dtype(given: Any) -> Any:
 
 
 def _array(x: Any) -> Any:
-    """An array; of what holds one and says so, such as a parameter of Flax's nnx or a variable of Keras, that one."""
+    """The array; if the object holds one and says so, such as an nnx parameter or a Keras variable, that array."""
     return x if isinstance(x, jax.Array) else x.__jax_array__()
 
 
@@ -413,11 +412,11 @@ class JaxBackend(Backend):
     sigmoid = staticmethod(_of_held(sigmoid))
 
     def owns(self, cls: type) -> bool:
-        """Arrays, the tracers of every transformation, and what holds one of these and says so."""
+        """Arrays, the tracers of every transformation, and objects that declare to hold one of these."""
         return issubclass(cls, (_Tracer, jax.Array)) or hasattr(cls, "__jax_array__")
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
-        """Arrays that no transformation traces have a form of their own; most types need no look at what they hold."""
+        """Arrays that no transformation traces have their own implementation; most types show that by their class."""
         forms = _TRACED if issubclass(cls, _Tracer) else _CONCRETE if issubclass(cls, jax.Array) else {}
         return forms.get(operation) or super().implementation(operation, cls)
 
@@ -491,7 +490,7 @@ class JaxBackend(Backend):
         return named, functools.partial(jax.tree_util.tree_unflatten, structure)
 
     def from_dlpack(self, x: Any) -> Any:
-        """See `Backend.from_dlpack`; what x64 would narrow is not taken."""
+        """See `Backend.from_dlpack`; an array that would be narrowed without x64 is not shared."""
         made = jax.dlpack.from_dlpack(x)
         return made if jax.dtypes.canonicalize_dtype(made.dtype) == made.dtype else None
 
@@ -527,7 +526,7 @@ class JaxBackend(Backend):
         return (*wide, "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 
     def capabilities(self) -> dict[str, str]:
-        """See `Backend.capabilities`; XLA tells of nothing but the switches that it was given."""
+        """See `Backend.capabilities`; XLA reveals only the flags that it was given."""
         kind = ", ".join(dict.fromkeys(device.device_kind for device in jax.devices()))
         flags = os.environ.get("XLA_FLAGS", "")
         return {"devices": kind, "x64": str(jax.config.jax_enable_x64)} | ({"XLA_FLAGS": flags} if flags else {})
@@ -537,7 +536,7 @@ class JaxBackend(Backend):
         return {"jit": jax.jit}
 
     def prepare(self, device: str | None) -> None:
-        """64-bit mode, and the CPU alone unless another device is asked for; the environment's own settings hold."""
+        """Switch on 64-bit mode, and use only the CPU unless a device is given; the environment's settings win."""
         if "JAX_ENABLE_X64" not in os.environ:
             jax.config.update("jax_enable_x64", True)
         if "JAX_PLATFORMS" not in os.environ and (device is None or device.startswith("cpu")):
@@ -545,7 +544,7 @@ class JaxBackend(Backend):
 
 
 def _device(name: str) -> Any:
-    """The device of a platform's name ("cpu", "cuda", "tpu") and its number, of which the first may be left out."""
+    """The device for a platform's name ("cpu", "cuda", "tpu") and an optional number."""
     platform, _, number = name.partition(":")
     try:
         return jax.devices(platform)[int(number or 0)]
@@ -556,7 +555,7 @@ def _device(name: str) -> Any:
 
 
 def _crosses(dtype: Any, target: Any) -> bool:
-    """Whether a NumPy array of this dtype becomes one of JAX's as it is."""
+    """Whether JAX keeps the dtype of a NumPy array, or the target dtype is the same."""
     return _Primitives.kind(dtype) != "other" and dtype == (
         jax.dtypes.canonicalize_dtype(dtype) if target is None else target
     )

@@ -1,8 +1,8 @@
-"""Row-wise work, written once: dtypes, axes and masks around a framework's own softmax.
+"""Row-wise operations, written once for all frameworks: dtypes, axes, masks and temperatures around a native softmax.
 
-A framework brings its primitives as a class of static methods. What a traced program holds is what they do and no more.
-NumPy does not use this module: there it all happens in one pass over a row, in C. The array API backend uses the first
-half, since its derivatives need the rows that the second would hide. Knows the rules of `polylogit._contract`, and no
+A framework passes its primitives as a class of static methods; a traced program contains only what they do. NumPy does
+not use this module, because its kernels do everything in one pass over a row. The array API backend uses only `dtypes`
+and `checked`, since its derivatives need the rows themselves. Knows the rules of `polylogit._contract`, and no
 framework.
 """
 
@@ -30,10 +30,10 @@ __all__ += ["quotient", "tempered"]
 
 
 class Primitives:
-    """What a framework does in its own way. `normalised` below is by its softmax or log_softmax."""
+    """The operations that each framework performs in its own way; `normalised` below is its softmax or log_softmax."""
 
-    narrow: Any  # the dtype to compute in, for 32 bits and fewer
-    wide: Any  # and for 64
+    narrow: Any  # the dtype to compute in for at most 32 bits
+    wide: Any  # and for 64 bits
 
     @staticmethod
     def name(dtype: Any) -> str:
@@ -52,22 +52,22 @@ class Primitives:
 
     @staticmethod
     def dtype(given: Any) -> Any:
-        """What ``dtype=`` names; None where it is no dtype of the framework."""
+        """The dtype that ``dtype=`` names; None if the framework has no such dtype."""
         raise NotImplementedError
 
     @classmethod
     def working(cls, inherited: Any, result: Any) -> Any:
-        """The dtype to compute in, from that of the logits (the default for integers) and that of the result."""
+        """The dtype to compute in, given that of the logits (the default for integers) and that of the result."""
         return cls.wide if cls.wide in (inherited, result) else cls.narrow
 
     @staticmethod
     def cast(x: Any, dtype: Any) -> Any:
-        """`x` in another dtype, and `x` itself where it has it, so that no trace holds a cast for nothing."""
+        """`x` in another dtype; `x` itself if it has that dtype, so that no trace contains a needless cast."""
         raise NotImplementedError
 
     @staticmethod
     def rank(x: Any) -> int | None:
-        """The number of dimensions; None where it is known only when a graph runs."""
+        """The number of dimensions; None if it is known only when a graph runs."""
         rank: int = x.ndim
         return rank
 
@@ -78,12 +78,12 @@ class Primitives:
 
     @staticmethod
     def moves(x: Any, axes: Any, masked: bool) -> tuple[Callable[[Any], Any], Callable[[Any], Any], Any]:
-        """How to join the axes of an array of the shape of `x`, how to split them again, and what is joined."""
+        """A function that joins the axes of an array in the shape of `x`, its inverse, and the joined axis."""
         raise NotImplementedError
 
     @staticmethod
     def any(mask: Any, axis: Any) -> Any:
-        """Whether any entry of a row is True; keeps the axis."""
+        """Whether any entry of a row is True, keeping the axis."""
         raise NotImplementedError
 
     @staticmethod
@@ -96,16 +96,16 @@ class Primitives:
         """-inf where `some` is True and 0 elsewhere."""
         raise NotImplementedError
 
-    # --- for ``temperature=`` alone ---------------------------------------------------------------------------
+    # --- only for ``temperature=`` ----------------------------------------------------------------------------
 
     @classmethod
     def precise(cls, working: Any) -> Any:
-        """The dtype to divide by a temperature in: the widest that there is."""
+        """The dtype for the division by a temperature: the widest available."""
         return cls.wide
 
     @staticmethod
     def constant(x: Any) -> Any:
-        """`x`, as what no derivative goes through."""
+        """`x` as a constant, which no derivative passes through."""
         raise NotImplementedError
 
     @staticmethod
@@ -115,9 +115,9 @@ class Primitives:
 
 
 def dtypes(primitives: type[Primitives], given: Any, asked: Any) -> tuple[Any, Any]:
-    """The dtype of the result and the one to compute in, from that of the logits and from ``dtype=``.
+    """The dtype of the result and the one to compute in, given that of the logits and ``dtype=``.
 
-    Fewer than 32 bits are computed in 32: sums in 16 bits overflow at 65,504 or stop growing at 256.
+    Dtypes of less than 32 bits are computed in 32: sums in 16 bits overflow at 65,504 or stop growing at 256.
     """
     kind = primitives.kind(given)
     check_logits_dtype(primitives.name(given), kind)
@@ -130,7 +130,7 @@ def dtypes(primitives: type[Primitives], given: Any, asked: Any) -> tuple[Any, A
 
 
 def checked(primitives: type[Primitives], x: Any, axis: Any, where: Any) -> Any:
-    """The axes, normalised; a mask that does not fit is refused."""
+    """The normalised axes; raises an error for a mask that does not fit."""
     rank = primitives.rank(x)
     if where is not None:
         name = primitives.name(where.dtype)
@@ -151,10 +151,10 @@ def compute(
     working: Any,
     temperature: Any = None,
 ) -> Any:
-    """What `checked` and `dtypes` had nothing against: ``normalised(rows, axis)`` between joining and splitting.
+    """Compute ``normalised(rows, axis)`` between joining and splitting the axes; the arguments are already checked.
 
-    Masked entries are replaced before, so that what they hold reaches neither the sum nor a gradient, and after. A row
-    with no entry left is filled with zeros: no NaN arises that a derivative could carry.
+    Masked entries are replaced before, so that their values reach neither the sum nor a gradient, and again after. A
+    fully masked row is filled with zeros, so that no NaN arises that a derivative could carry.
     """
     join, split, axis = primitives.moves(x, axes, where is not None)
     if temperature is not None:
@@ -180,7 +180,7 @@ def along_axes(
     dtype: Any,
     temperature: Any = None,
 ) -> Any:
-    """softmax or log_softmax, by ``normalised(rows, axis)``, with everything that a call may ask for."""
+    """softmax or log_softmax, computed by ``normalised(rows, axis)``, with every argument that a call may have."""
     result, working = dtypes(primitives, x.dtype, dtype)
     axes = checked(primitives, x, axis, where)
     if temperature is not None:
@@ -207,10 +207,7 @@ def elementwise(
 
 
 def check_temperature(primitives: type[Primitives], x: Any, temperature: Any) -> None:
-    """Refuse an array of temperatures of another kind of numbers, or that does not fit the logits.
-
-    Numbers have been checked when they come here.
-    """
+    """Raise an error for an array of temperatures whose dtype or shape does not fit; numbers are checked before."""
     if not isinstance(temperature, float):
         check_temperature_dtype(primitives.name(temperature.dtype), primitives.kind(temperature.dtype))
         if primitives.rank(temperature) is not None and primitives.rank(x) is not None:
@@ -226,12 +223,12 @@ def tempered(
     working: Any,
     temperature: Any,
 ) -> Callable[[Any, Any], Any]:
-    """`normalised` in `working`, of rows that come in the precise dtype and are divided by a temperature first.
+    """`normalised` in the dtype `working`, for rows in the precise dtype that are first divided by a temperature.
 
-    A rounded quotient x / T is off by |x / T| roundings, which may be more than all digits of a distance. So where a
-    row has one temperature its maximum is subtracted first. A distance d is then off by 2 d roundings, as the bounds
-    allow, or by those of the precise dtype and the one that makes it narrow. Where a row has several there is nothing
-    to subtract, and all stays precise.
+    A rounded quotient x / T has an error of |x / T| roundings, which may exceed all digits of a distance. So if a row
+    has a single temperature, its maximum is subtracted first. A distance d then has an error of 2 d roundings, as the
+    bounds allow, or of those in the precise dtype plus the final one to the narrow dtype. If a row has several
+    temperatures, there is no common maximum to subtract, and everything stays in the precise dtype.
     """
     shared, shape, precise = True, (), primitives.precise(working)
     if not isinstance(temperature, float):
@@ -257,10 +254,10 @@ def tempered(
 
 
 def _halved(primitives: type[Primitives], rows: Any, top: Any, temperature: Any) -> tuple[Any, Any]:
-    """Numerator and denominator of ``(rows - top) / temperature``, which the precise dtype is no wider than.
+    """Numerator and denominator of ``(rows - top) / temperature``, if there is no wider dtype to divide in.
 
-    Above 1, all three are halved, which is exact: the distance of two large logits may overflow where that over the
-    temperature does not.
+    For temperatures above 1, all three are halved, which is exact, because the distance of two large logits may
+    overflow although its quotient does not.
     """
     if isinstance(temperature, float):
         if temperature <= 1.0:
@@ -271,9 +268,9 @@ def _halved(primitives: type[Primitives], rows: Any, top: Any, temperature: Any)
 
 
 def quotient(primitives: type[Primitives], x: Any, temperature: Any) -> Any:
-    """``x / temperature``; to temperatures in an array an infinite quotient gives no derivative, rather than NaN.
+    """``x / temperature``, where an infinite quotient gives an array of temperatures the derivative 0 rather than NaN.
 
-    The derivative is the quotient times what comes from above, which is 0 where the result is 0 or 1.
+    That is right: the derivative is the quotient times the cotangent, which is 0 if the result is 0 or 1.
     """
     if isinstance(temperature, float):
         return x / temperature
@@ -283,5 +280,5 @@ def quotient(primitives: type[Primitives], x: Any, temperature: Any) -> Any:
 
 
 def floating(primitives: type[Primitives], x: Any) -> Any:
-    """`x`, integers and bool in the framework's default dtype, in which they are differentiated."""
+    """`x`, with integers and bool cast to the framework's default floating dtype, in which they are differentiated."""
     return primitives.cast(x, primitives.default_float()) if primitives.kind(x.dtype) in ("integer", "bool") else x

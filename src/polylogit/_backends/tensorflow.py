@@ -1,8 +1,8 @@
-"""TensorFlow tensors and variables.
+"""The backend for TensorFlow tensors and variables.
 
-The common path is TensorFlow's own softmax op. It is left where the op breaks the contract, and every departure names
-the defect that it answers. An eager tensor can be looked at afterwards and a symbolic one cannot, so the two have each
-their own form. This module may know TensorFlow and the shared rules.
+The common path is TensorFlow's own softmax op. Where it breaks the contract, other code replaces it, with a comment
+that names the defect. The result of an eager call can be inspected and that of a symbolic one cannot, so each has its
+own correction. This module may know TensorFlow and the shared rules.
 """
 
 # What the framework says of its own types is incomplete, and pyright takes it at its word.
@@ -46,7 +46,7 @@ _Eager: type = EagerTensor
 
 
 class _Operation(NamedTuple):
-    """What tells softmax and log_softmax apart."""
+    """The differences between softmax and log_softmax."""
 
     native: Callable[[Any], Any]
     long: Callable[[Any], Any]
@@ -59,7 +59,7 @@ class _Operation(NamedTuple):
 
 
 def _long_sum(e: Any) -> Any:
-    """The sum of a float64 row along the last axis in chunks of chunks, so that no chain is long; keeps the axis."""
+    """The sum of a float64 row along the last axis, in chunks of chunks so that no chain is long; keeps the axis."""
     length, chunk = e.shape[-1], _LONGEST[8]
     rounds = 4 if length is None else max(1, math.ceil(math.log(max(length, 2), chunk)))
     for _ in range(rounds - 1):
@@ -112,12 +112,12 @@ def sigmoid(x: Any, dtype: Any = None, temperature: Any = None) -> Any:
 
 
 def _temperature(given: Any) -> Any:
-    """A variable's value; numbers as they are."""
+    """The value of a variable; numbers unchanged."""
     return given if given is None or isinstance(given, float) else tf.convert_to_tensor(given)
 
 
 def _eager_softmax(x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
-    """`softmax` of an eager tensor on the CPU: the op, and a look at its result."""
+    """`softmax` of an eager tensor on the CPU: calls the op, and inspects its result."""
     if where is None and dtype is None and type(axis) is int and axis == -1 and x.dtype in _NATIVE:
         try:
             y = gen_nn_ops.softmax(x)
@@ -181,7 +181,7 @@ def _joined(x: Any, axes: tuple[int, ...]) -> _Moves:
 
 
 def _joined_unknown_rank(x: Any, axis: Any) -> _Moves:
-    """As `_joined`, where the rank is known only when the graph runs."""
+    """Like `_joined`, if the rank is known only when the graph runs."""
     rank = tf.rank(x)
     at_least_1d = tf.concat([tf.ones([tf.maximum(1 - rank, 0)], tf.int32), tf.shape(x)], 0)
     everything = tf.range(tf.maximum(rank, 1))
@@ -230,12 +230,13 @@ def _native_or_long(operation: _Operation, x: Any) -> Any:
 
 
 def _sealed(x: Any) -> Any:
-    """`x`, in a form that XLA computes alike wherever it fuses it.
+    """`x`, in a form that XLA computes in the same way wherever it fuses it.
 
-    XLA may fuse the operation that made x into both the maximum and the exponentials. Where that was a product, the
-    compiler contracts it with the subtraction of the maximum into one fused multiply-add, so that x is rounded in one
-    place and not in the other: at 1e10 they differ by hundreds, and the exponential overflows. Adding a zero that is
-    not known to be one lets the product contract with the addition, which rounds it as the product alone does.
+    XLA may fuse the operation that made x into both the maximum and the exponentials. If that was a product, the
+    compiler contracts it with the subtraction of the maximum into a fused multiply-add, so x is rounded in one place
+    and not in the other: at 1e10 they differ by hundreds, and the exponential overflows. Adding a zero that the
+    compiler does not know to be zero lets the product contract with the addition instead, which rounds like the product
+    alone.
     """
     return x + tf.stop_gradient(tf.minimum(tf.abs(x), tf.zeros([], x.dtype)))
 
@@ -387,7 +388,7 @@ class TensorflowBackend(Backend):
         return issubclass(cls, (tf.Tensor, tf.Variable, tf.__internal__.types.Tensor))
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
-        """Eager tensors have a form of their own, on a machine where all of them are on the CPU."""
+        """Eager tensors have their own implementation if all devices of the machine are CPUs."""
         eager = {"softmax": _eager_softmax, "log_softmax": _eager_log_softmax}
         if cls is _Eager and operation in eager and not tf.config.list_physical_devices("GPU"):
             return eager[operation]
@@ -510,9 +511,9 @@ class TensorflowBackend(Backend):
 
 
 def onednn_serves() -> bool:
-    """Whether eager softmax is oneDNN's, as TensorFlow decides by the processor and ``TF_ENABLE_ONEDNN_OPTS``.
+    """Whether eager softmax uses oneDNN, as the processor and ``TF_ENABLE_ONEDNN_OPTS`` decide.
 
-    Nothing tells but the kernel itself, which refuses a tensor of six dimensions where the other takes it.
+    Only the kernel itself shows it: oneDNN's refuses a tensor of six dimensions, and the other accepts it.
     """
     try:
         gen_nn_ops.softmax(tf.zeros([1] * (_MOST_DIMENSIONS + 1)))
@@ -522,10 +523,10 @@ def onednn_serves() -> bool:
 
 
 def _without_float8(function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[Any, Any, Any]:
-    """The function of one argument, its argument and, where it is to be cast after differentiation, the result's dtype.
+    """The function, its argument and the dtype to cast the result to after differentiation, if any.
 
-    TensorFlow's cast to or from float8 has no gradient, which reads as a gradient of zero; so an operation of polylogit
-    is differentiated in float32 and rounded once, afterwards.
+    TensorFlow's cast to or from float8 has no gradient, which it treats as a gradient of zero. So an operation of
+    polylogit is differentiated in float32 and rounded once, at the end.
     """
     asked = kwargs.get("dtype")
     result = (None if asked is None else _Primitives.dtype(asked)) or x.dtype  # what is no dtype the function refuses
@@ -554,7 +555,7 @@ def _any_dtype(given: Any) -> Any:
 
 
 def _device(name: str) -> str:
-    """TensorFlow's name of a device, also for "cuda" and "cuda:1"; it would take another without a word."""
+    """TensorFlow's name of a device, also for "cuda" and "cuda:1"; TensorFlow would silently use another device."""
     kind, _, number = name.rpartition("/")[-1].removeprefix("device:").upper().partition(":")
     there = f"/{kind.replace('CUDA', 'GPU')}:{number or 0}"
     if there not in (here := TensorflowBackend().devices()) and "job:" not in name:
@@ -568,10 +569,10 @@ def _floating(x: Any) -> Any:
 
 
 def _warm_up() -> None:
-    """Call what the backend calls once, in the one thread that imports this module.
+    """Make the backend's calls once, in the single thread that imports this module.
 
-    TensorFlow's operator dispatch fills a cache of checked types on first use, which is not safe where many threads
-    make their first calls at once: 2 of 51 processes with 32 threads each died there of a segmentation fault.
+    TensorFlow's operator dispatch fills a cache of checked types on first use, which is not safe if many threads make
+    their first calls at once: 2 of 51 processes with 32 threads each died there of a segmentation fault.
     """
     with tf.init_scope():
         x = tf.zeros([1, 2])

@@ -1,8 +1,8 @@
-"""PyTorch tensors.
+"""The backend for PyTorch tensors.
 
-The common path is ``torch.softmax`` itself. It is left where that call breaks the contract, and every departure names
-the defect that it answers. This module may know PyTorch and the shared rules; Dynamo traces through all of it, so the
-operations hold no look-up in ``sys.modules``, no import and no lock.
+The common path is ``torch.softmax`` itself. Where it breaks the contract, other code replaces it, with a comment that
+names the defect. This module may know PyTorch and the shared rules. Dynamo traces through all of it, so the operations
+contain no look-up in ``sys.modules``, no import and no lock.
 """
 
 # What the framework says of its own types is incomplete, and pyright takes it at its word.
@@ -69,14 +69,14 @@ _UNLIMITED = 1 << 30  # compilations of one function
 
 
 class _Operation(NamedTuple):
-    """What tells softmax and log_softmax apart."""
+    """The differences between softmax and log_softmax."""
 
     native: Callable[..., torch.Tensor]
     long: Callable[[torch.Tensor, int], torch.Tensor]
     masked: float
 
     def normalised(self, x: torch.Tensor, axis: int) -> torch.Tensor:
-        """By the native call, or by the long form where its sums would drift."""
+        """The native call, or the long form if the native sums would drift."""
         return self.long(x, axis) if _is_long(x, axis) else self.native(x, axis)
 
 
@@ -86,7 +86,7 @@ def _shifted(x: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def _long_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
-    """By ``torch.sum``, which adds in a cascade whose chains are short at any length."""
+    """Computed with ``torch.sum``, which adds in a cascade whose chains are short at any length."""
     if _is_traced():
         shifted, share, levels = _folded(x, axis, torch.reciprocal)
         return _unfolded(shifted.exp() * share, levels, x.shape[axis], axis)
@@ -107,7 +107,7 @@ def _long_log_softmax(x: torch.Tensor, axis: int) -> torch.Tensor:
 
 
 def _export_is_not_strict() -> bool:
-    """What PyTorch before 2.7 can say of an export; one that Dynamo traces (``strict=True``) looks like compilation."""
+    """What PyTorch before 2.7 reveals of an export; one traced by Dynamo (``strict=True``) looks like compilation."""
     return compiler.is_compiling() and not compiler.is_dynamo_compiling()
 
 
@@ -127,11 +127,11 @@ def _is_traced() -> bool:
 def _folded(
     x: torch.Tensor, axis: int, function: Callable[[torch.Tensor], torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """The exponents of a long row, folded into dimensions of up to `_CHAIN`, and a function of their sum, spread again.
+    """Fold a long row's exponents into dimensions of up to `_CHAIN`, and spread a function of their sum over them.
 
-    Sums are taken, and in the derivative of the spreading taken again, one dimension at a time: Inductor adds up to
-    4,096 terms, or the share of a thread, in one running sum. What is spread is made before: Inductor leaves out the
-    end of a row whose length is no multiple of the dimension where it reads something of each (pytorch#195582).
+    Each dimension is summed separately, here and in the derivative of the spreading, because Inductor adds up to 4,096
+    terms, or a thread's share, in one running sum. The value to spread is computed first: if Inductor reads a value for
+    each dimension, it leaves out the end of a row whose length is not a multiple of the dimension (pytorch#195582).
     """
     shifted = _shifted(x.movedim(axis, -1), -1)
     length = shifted.shape[-1]
@@ -164,10 +164,10 @@ _LOG_SOFTMAX = _Operation(torch.log_softmax, _long_log_softmax, float("-inf"))
 
 
 def _at_once(native: Callable[..., torch.Tensor], general: Callable[..., Any]) -> Callable[..., Any]:
-    """An operation with an axis and nothing else, on plain tensors: one look at the size, and the native call.
+    """An operation with only an axis, on plain tensors: checks the size once, and makes the native call.
 
-    So small, the native kernels keep the bound; what they refuse is said again by the rules. This is
-    not for tracing, where a look at a size would become a constraint: by its attribute Dynamo takes the general form.
+    For such short rows the native kernels keep the bound, and the general form raises the errors. This is not for
+    tracing, where checking a size would add a constraint: by its attribute, Dynamo takes the general form.
     """
 
     def call(x: torch.Tensor, axis: int) -> Any:
@@ -193,7 +193,7 @@ def _sigmoid_at_once(x: torch.Tensor) -> Any:
 
 
 def _check_dense(x: Any) -> None:
-    """Refuse what is no single dense array, by one rule for every operation."""
+    """Raise an error, by the same rule for every operation, unless the tensor is a single dense array."""
     if x.is_nested:
         raise UnsupportedArrayError(NESTED)
     if x.layout is not torch.strided:
@@ -250,9 +250,9 @@ def _is_long(x: torch.Tensor, axis: int) -> bool:
 
 
 def _is_cut_short(length: Any) -> bool:
-    """Whether CUDA's kernels may leave out a part of so long a row of float64, as of 781 (pytorch#147284).
+    """Whether CUDA's kernels may ignore part of a float64 row of this length, such as 781 (pytorch#147284).
 
-    Where that was met it was for odd lengths between 512 and 1,024, on some devices and not on others.
+    This was reported for odd lengths between 512 and 1,024, on some devices and not on others.
     """
     if _is_exporting():
         return not (statically_known_true(length <= 512) or statically_known_true(length >= 1024))
@@ -528,7 +528,7 @@ class TorchBackend(Backend):
             raise unknown_dtype("torch", name) from error
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
-        """By ``torch.func.vjp``; of tensors in shards, by the tape."""
+        """By ``torch.func.vjp``; for sharded tensors, by the tape."""
         if (sharded := _SHARDED.get(type(x))) is not None:
             of_shards: tuple[Any, Pullback] = sharded.vjp(function, floating(_Primitives, x), kwargs)
             return of_shards
@@ -540,7 +540,7 @@ class TorchBackend(Backend):
         return y, pullback
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        """By ``torch.func.jvp``, forward mode; of tensors in shards, twice by the tape."""
+        """By ``torch.func.jvp``, forward mode; for sharded tensors, reverse mode twice."""
         x = floating(_Primitives, x)
         if (sharded := _SHARDED.get(type(x))) is not None:
             of_shards: tuple[Any, Any] = sharded.jvp(function, x, tangent, kwargs)
@@ -583,7 +583,7 @@ class TorchBackend(Backend):
     slow_compilers = ("inductor",)
 
     def strict_compilation(self) -> AbstractContextManager[object]:
-        """Dynamo runs a function as it is after eight compilations, with a warning; here it compiles, or raises."""
+        """Dynamo runs a function uncompiled after eight compilations, with a warning; here it compiles, or raises."""
         dynamo: Any = sys.modules.get("torch._dynamo")  # not there: nothing has been given to ``torch.compile``
         if dynamo is None:
             return nullcontext()
@@ -596,12 +596,12 @@ class TorchBackend(Backend):
         return patched
 
     def prepare(self, device: str | None) -> None:
-        """A cache of Inductor's for each instruction set: code written for wider registers overruns its buffers."""
+        """Use a separate cache of Inductor for each instruction set: code for wider registers overruns its buffers."""
         if narrow := os.environ.get("ATEN_CPU_CAPABILITY"):
             os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor-{narrow}")
 
     def tape_vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], cotangent: Any) -> Any:
-        """By the tape: ``torch.func`` refuses an ``autograd.Function`` in the old style, and hooks that call NumPy."""
+        """Through the tape: ``torch.func`` refuses old-style ``autograd.Function``, and hooks that call NumPy."""
         leaf = x.detach().requires_grad_()  # in the layout of `x`
         with torch.enable_grad():
             y = function(leaf, **kwargs)
@@ -610,7 +610,7 @@ class TorchBackend(Backend):
         return torch.autograd.grad(y, leaf, self._like(cotangent, y, "cotangent"), materialize_grads=True)[0]
 
     def tape_jvp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any], tangent: Any) -> Any:
-        """By dual tensors, for the same reason."""
+        """Through dual tensors, for the same reason."""
         from torch.autograd import forward_ad  # loads what few need
 
         with forward_ad.dual_level():
@@ -618,7 +618,7 @@ class TorchBackend(Backend):
 
 
 def _memory(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """The memory of a tensor on the CPU as a NumPy array."""
+    """The memory of a tensor on the CPU, as a NumPy array."""
     name = str(tensor.dtype).removeprefix("torch.")
     if name not in _BY_BITS:
         if not hasattr(np, name):
@@ -633,7 +633,7 @@ def _memory(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 def _check_values(x: Any) -> None:
-    """Refuse to lend what is no plain tensor with values."""
+    """Raise an error for lending unless this is a plain tensor with values."""
     if not isinstance(x, torch.Tensor):
         hint = "pass its state_dict()" if isinstance(x, torch.nn.Module) else "pass tensors, or containers of them"
         raise no_values(x, "no tensor", hint)
@@ -650,9 +650,9 @@ def _check_values(x: Any) -> None:
 
 
 def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function behind a code object that no other shares.
+    """A wrapper of the function whose code object no other function shares.
 
-    Dynamo counts compilations by code object, and refuses after eight, be they of closures that share but their source.
+    Dynamo counts compilations by code object and refuses after eight, even for closures that share only their source.
     """
 
     def call(*arguments: Any) -> Any:
@@ -664,7 +664,7 @@ def _with_code_of_its_own(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @functools.cache
 def _load_forward_mode() -> None:
-    """Load what the first ``torch.func.jvp`` loads, without the deprecation that torch warns itself of on the way."""
+    """Load what the first ``torch.func.jvp`` loads, suppressing the deprecation warning that torch causes itself."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.func.jvp(torch.exp, (torch.zeros(()),), (torch.zeros(()),))

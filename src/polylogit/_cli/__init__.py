@@ -1,7 +1,7 @@
-"""The command line, with click: the commands of ``polylogit``, a module for each or two that belong together.
+"""The command line, in click: one module for each group of related commands.
 
-What they are called, say and return is in `polylogit._commands`. Knows the public functions of the kit and of the
-porting tools, and imports either only when its command runs.
+Their names, summaries and exit statuses are in `polylogit._commands`. Knows the public functions of the kit and of the
+porting tools, and imports them only when a command needs them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["compare", "compare_tokens", "polylogit"]
 
 
 class _Group(click.Group):
-    """The commands; an interruption ends any of them with the status that shells have for it."""
+    """The group of commands; an interruption ends any of them with the shell's usual status."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -36,15 +36,15 @@ class _Group(click.Group):
 @click.group(cls=_Group, help=SUMMARY, context_settings=HELP)
 @click.version_option(library.__version__, prog_name="polylogit")
 def polylogit() -> None:
-    """Say what to do."""
+    """Run a command."""
 
 
 @command("backends")
 @click.option("--devices", is_flag=True, help=DEVICES)
 def backends(devices: bool) -> None:
-    """List the backends: whether each is installed, its version, and how to install it where it is not.
+    """List the backends: whether each is installed, its version, and how to install it if not.
 
-    Nothing is imported to tell, unless devices are asked for.
+    Imports no framework unless --devices is given.
     """
     click.echo(show_backends(devices=devices))
 

@@ -1,6 +1,6 @@
-"""``polylogit audit``: what a test would let through.
+"""``polylogit audit``: shows which wrong results a test would let through.
 
-Imports the kit when it runs.
+Knows the public functions of the kit, and imports them only when the command runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
-# The names of `polylogit.conformance._audit`, which would import the kit; a test compares.
+# The names in `polylogit.conformance._audit`, repeated here because it would import the kit; a test compares.
 DISTRIBUTIONS = ["uniform", "centred", "symmetric", "normal", "masked", "lognormal", "integers", "ramp", "zeros"]
 COMPARED = ["result", "nll", "mean nll", "sum nll"]
 _AUDITED = dtypes("float16", "bfloat16", "float32", "float64")
@@ -45,14 +45,14 @@ def _axis(_context: click.Context, _option: click.Parameter, text: str) -> Any:
 
 
 def _logits(targets: tuple[str, ...], shape: tuple[int, ...] | None, **drawn: Any) -> Any:
-    """What a test puts in, from files, functions or a distribution."""
+    """The inputs of a test, from files, functions or a distribution."""
     import numpy as np
 
     from polylogit.conformance import drawing
     from polylogit.conformance._implementation import load
 
     if bool(targets) == (shape is not None):
-        raise click.UsageError("say what the test puts in: --shape and --distribution, or --inputs.")
+        raise click.UsageError("give the inputs of the test: --shape and --distribution, or --inputs.")
     if shape is not None:
         return drawing(shape, **drawn)
     found: list[Any] = []
@@ -70,52 +70,58 @@ def _logits(targets: tuple[str, ...], shape: tuple[int, ...] | None, **drawn: An
 
 
 @command("audit")
-@click.option("--operation", type=OPERATION, required=True, help="What is tested.")
+@click.option("--operation", type=OPERATION, required=True, help="The operation that the test tests.")
 @click.option("--dtype", type=_AUDITED, required=True, help="The dtype of the logits.")
 @click.option("--atol", type=float, required=True, help="The absolute tolerance.")
 @click.option("--rtol", type=float, required=True, help="The relative tolerance.")
-@click.option("--shape", callback=_shape, metavar="AxBxC", help="The shape of logits that are drawn.")
+@click.option("--shape", callback=_shape, metavar="AxBxC", help="The shape of random logits.")
 @click.option(
     "--distribution",
     type=click.Choice(DISTRIBUTIONS),
     default="normal",
     show_default=True,
-    help="How logits are drawn: uniform lies between 0 and 1, centred between -0.5 and 0.5, symmetric between -1 "
-    "and 1, and masked is normal with -inf where negative.",
+    help="The distribution of random logits: uniform lies between 0 and 1, centred between -0.5 and 0.5, symmetric "
+    "between -1 and 1, and masked is normal with negative logits replaced by -inf.",
 )
-@click.option("--scale", type=float, default=1.0, show_default=True, help="What drawn logits are multiplied by.")
-@click.option("--shift", type=float, default=0.0, show_default=True, help="What is then added to them.")
+@click.option("--scale", type=float, default=1.0, show_default=True, help="A factor for random logits.")
+@click.option("--shift", type=float, default=0.0, show_default=True, help="A constant to add to them after that.")
 @click.option(
-    "--inputs", "targets", multiple=True, metavar="FILE.npy|MODULE:FUNCTION", help="The test's own logits, instead."
+    "--inputs",
+    "targets",
+    multiple=True,
+    metavar="FILE.npy|MODULE:FUNCTION",
+    help="The test's own logits, instead of random ones.",
 )
-@click.option("--axis", callback=_axis, default="-1", show_default=True, help="For several, 0,1; for all, none.")
+@click.option(
+    "--axis", callback=_axis, default="-1", show_default=True, help="The axis; 0,1 for several, none for all."
+)
 @click.option(
     "--compare",
     multiple=True,
     metavar="NAME|MODULE:FUNCTION",
-    help="How results are compared, allclose by default: allclose, maximum, mean, relative, cosine, rounded, baseline, "
-    "flash-attention, row sums, or a function of two arrays. Of several, all must pass.",
+    help="How the test compares results, allclose by default: allclose, maximum, mean, relative, cosine, rounded, "
+    "baseline, flash-attention, row sums, or a function of two arrays. If given several times, all must pass.",
 )
 @click.option(
     "--compared",
     type=click.Choice(COMPARED),
     default="result",
     show_default=True,
-    help="What the test compares: the result, or a loss made of it.",
+    help="Whether the test compares the result, or a loss computed from it.",
 )
 @click.option("--gradient", is_flag=True, help="The test compares the gradient.")
 @click.option(
     "--cotangent", metavar="NAME|FILE.npy", help="With --gradient, the cotangent: normal, uniform, ones, mean nll, ..."
 )
-@click.option("--reference", type=_AUDITED, help="Dtype of the right answer; that of the results by default.")
-@click.option("--equal-nan", is_flag=True, help="NaN is close to NaN.")
+@click.option("--reference", type=_AUDITED, help="The dtype of the expected values; by default that of the results.")
+@click.option("--equal-nan", is_flag=True, help="Treat NaN as close to NaN.")
 @click.option(
-    "--digits", type=int, default=0, show_default=True, help="With --compare rounded: digits after the point."
+    "--digits", type=int, default=0, show_default=True, help="With --compare rounded: digits after the decimal point."
 )
-@click.option("--rows", type=click.IntRange(1), help="How many rows to use; a number that takes seconds by default.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random numbers.")
-@click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON, with - to the output.")
-@click.option("--markdown", "markdown_path", metavar="FILE", help="Write Markdown, for the summary of a job.")
+@click.option("--rows", type=click.IntRange(1), help="How many rows to use; by default as many as take seconds.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The seed of the random numbers.")
+@click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - writes it to standard output.")
+@click.option("--markdown", "markdown_path", metavar="FILE", help="Write Markdown, for the job summary.")
 def audit(
     operation: OperationName,
     targets: tuple[str, ...],
@@ -129,7 +135,7 @@ def audit(
     markdown_path: str | None,
     **options: Any,
 ) -> None:
-    """Say what a test of yours would let through: zeros, a constant, the input, and which faults of the catalogue."""
+    """Show what your test would let through: zeros, a constant, the input, and which faults of the catalogue."""
     from polylogit import conformance
     from polylogit._io import write_whole
     from polylogit.conformance._implementation import load
@@ -139,7 +145,7 @@ def audit(
         (given,) = _logits((cotangent,), None)
     else:
         given = cotangent
-    with _progress.bar(what="computing what is right"):
+    with _progress.bar(what="computing the expected values"):
         found = conformance.audit(
             _logits(targets, shape, distribution=distribution, scale=scale, shift=shift),
             operation,

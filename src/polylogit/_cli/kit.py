@@ -1,6 +1,6 @@
-"""``polylogit conform``, ``check`` and ``replay``: the conformance kit.
+"""``polylogit conform``, ``check`` and ``replay``: the commands of the conformance kit.
 
-Imports the kit when one of them runs.
+Knows its public functions, and imports them only when a command runs.
 """
 
 from __future__ import annotations
@@ -23,22 +23,28 @@ __all__ = ["check", "conform", "replay"]
 
 @command("conform")
 @click.option(
-    "--backend", "names", type=BACKEND, multiple=True, help="A backend to run; all that are installed by default."
+    "--backend", "names", type=BACKEND, multiple=True, help="A backend to run; by default all installed ones."
 )
 @click.option(
-    "--namespace", "namespaces", multiple=True, metavar="MODULE", help="A library of the array API standard to run."
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    metavar="MODULE",
+    help="A library to run that follows the array API standard.",
 )
-@click.option("--operation", "operations", type=OPERATION, multiple=True, help="An operation to run; all by default.")
-@click.option("--require", type=BACKEND, multiple=True, help="A backend without which the run is inconclusive.")
-@click.option("--list", "listing", is_flag=True, help="Print the ids of the cases, a line each, and run none.")
-@click.option("--sharded", is_flag=True, help="Examine arrays that are split over devices and processes instead.")
+@click.option("--operation", "operations", type=OPERATION, multiple=True, help="An operation to run; by default all.")
+@click.option(
+    "--require", type=BACKEND, multiple=True, help="A backend that must be installed, or the run is inconclusive."
+)
+@click.option("--list", "listing", is_flag=True, help="Print the ids of the cases, one per line, without running them.")
+@click.option("--sharded", is_flag=True, help="Test arrays that are split over devices and processes instead.")
 @click.option(
     "--parts",
     multiple=True,
     type=click.IntRange(2),
     default=(2, 4),
     show_default=True,
-    help="With --sharded: into how many, in turn.",
+    help="With --sharded: the number of parts; several are tested in turn.",
 )
 @common
 def conform(
@@ -51,13 +57,13 @@ def conform(
     parts: tuple[int, ...],
     **options: Any,
 ) -> None:
-    """Compare every backend with exact values, each in a process of its own."""
+    """Compare every backend with exact values, each in a separate process."""
     from polylogit import conformance
     from polylogit.conformance._reports.terminal import Live
 
     if sharded:
         if given := [name for name in (*CHOICE, "device", "seed") if options[name]] + ["operation"] * bool(operations):
-            message = f"--sharded asks the same of all engines; leave out --{given[0].replace('_', '-')}."
+            message = f"--sharded runs the same cases on all engines; leave out --{given[0].replace('_', '-')}."
             raise click.UsageError(message)
         judging = {name: options[name] for name in ("level", "expected_failures", "strict")}
         with _progress.bar(what="starting processes"):
@@ -91,14 +97,16 @@ def conform(
 
 @command("check")
 @click.argument("target", metavar="MODULE:FUNCTION")
-@click.option("--operation", type=OPERATION, required=True, help="What it computes.")
-@click.option("--backend", type=BACKEND, default="numpy", show_default=True, help="Whose arrays it takes and returns.")
-@click.option("--vjp", metavar="MODULE:FUNCTION", help="Its gradient: vjp(x, cotangent, axis=-1).")
+@click.option("--operation", type=OPERATION, required=True, help="The operation that the function computes.")
 @click.option(
-    "--dtype", "asked", type=dtypes(), multiple=True, help="A dtype it must serve; those that it serves by default."
+    "--backend", type=BACKEND, default="numpy", show_default=True, help="The backend whose arrays it takes and returns."
+)
+@click.option("--vjp", metavar="MODULE:FUNCTION", help="The gradient of the function: vjp(x, cotangent, axis=-1).")
+@click.option(
+    "--dtype", "asked", type=dtypes(), multiple=True, help="A dtype that it must support; by default each that it does."
 )
 @click.option(
-    "--search", type=click.IntRange(0), default=0, metavar="N", help="Try N calls besides that nobody listed."
+    "--search", type=click.IntRange(0), default=0, metavar="N", help="Try N more calls, found by a random search."
 )
 @click.option(
     "--convention",
@@ -106,10 +114,10 @@ def conform(
     multiple=True,
     callback=pairs,
     metavar="NAME=VALUE",
-    help="One that it is right by, other than the contract's, for example default-axis=None.",
+    help="A convention other than the contract's that the function follows, for example default-axis=None.",
 )
-@click.option("--rounded-once", is_flag=True, help="16-bit results that were rounded more than once fail.")
-@click.option("--invariant", is_flag=True, help="Results that depend on the batch, strides or threads fail.")
+@click.option("--rounded-once", is_flag=True, help="Fail 16-bit results that were rounded more than once.")
+@click.option("--invariant", is_flag=True, help="Fail results that depend on the batch, strides or threads.")
 @common
 def check(
     target: str,
@@ -121,7 +129,7 @@ def check(
     conventions: dict[str, str],
     **options: Any,
 ) -> None:
-    """Certify a function of your own, in a process of its own."""
+    """Check your own function, in a separate process."""
     from polylogit import conformance
     from polylogit.conformance._reports.terminal import Live
 
@@ -148,13 +156,13 @@ def check(
 
 @command("replay")
 @click.argument("identifier", metavar="ID")
-@click.option("--vjp", metavar="MODULE:FUNCTION", help="The gradient that was checked.")
-@click.option("--device", help="Where to make arrays, as the framework calls it.")
+@click.option("--vjp", metavar="MODULE:FUNCTION", help="The gradient of the function, as passed to check.")
+@click.option("--device", help="The device for the arrays, as the framework names it.")
 @click.option(
     "--save", type=click.Path(dir_okay=False), metavar="FILE", help="Write the arrays of the call to an .npz file."
 )
 def replay(identifier: str, vjp: str | None, device: str | None, save: str | None) -> None:
-    """Run one failing case again, alone, and print the call, to be pasted into Python."""
+    """Run one failing case again, on its own, and print the call, ready to paste into Python."""
     from polylogit.conformance._api import replay_in_full
     from polylogit.conformance._reports import terminal
 
@@ -166,5 +174,5 @@ def replay(identifier: str, vjp: str | None, device: str | None, save: str | Non
         call.save(save)
         click.echo(f"the arrays are in {save}", err=True)
     elif save is not None:
-        click.echo(f"nothing was written to {save}: the case is no single call that went wrong", err=True)
+        click.echo(f"nothing was written to {save}: the case is not a single failing call", err=True)
     sys.exit(report.status)

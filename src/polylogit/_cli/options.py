@@ -1,6 +1,7 @@
-"""What the commands share: the kinds of arguments, with completion; options; how a report is given out.
+"""Shared by the commands: argument types with completion, common options, and the output of reports.
 
-Knows click, the table of commands and the names of backends, operations and dtypes.
+Knows click, the table of commands, and the names of backends, operations and dtypes; imports neither the kit nor the
+porting tools until a report is written.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ __all__ = [
     "write",
 ]
 
-# Of the group and of each command: click keeps what a command was first called with, be it called by itself.
+# For the group and for each command, so that a command that is called on its own has them, too.
 HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
-# The dtypes of results, as `polylogit._spec.dtypes` has them, which would import NumPy; a test compares.
+# The dtypes in `polylogit._spec.dtypes`, repeated here because it would import NumPy; a test compares.
 DTYPES = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
 if TYPE_CHECKING:
     _Kind = click.ParamType[str]
@@ -50,7 +51,7 @@ OPERATION = click.Choice(list(OPERATIONS))
 
 
 class Names(_Kind):
-    """A word out of a list, or one that stands for one of them; the list is shown, completed and asked back from."""
+    """A parameter that takes a word of a list, or an alias; completes it, and suggests the nearest for a typo."""
 
     name = "name"
 
@@ -58,15 +59,15 @@ class Names(_Kind):
         self._names, self._aliases = names, aliases or {}
 
     def names(self) -> tuple[str, ...]:
-        """All that may be written."""
+        """The words of the list."""
         return self._names
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
-        """The list, as of a `click.Choice`."""
+        """The list, as a `click.Choice` shows it."""
         return f"[{'|'.join(self.names())}]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The word itself, or what it stands for."""
+        """The word, or the one that an alias means."""
         if value in self.names():
             return value
         if value in self._aliases:
@@ -79,12 +80,12 @@ class Names(_Kind):
         raise click.BadParameter(message, ctx, param)
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """The words that begin so."""
+        """The words that begin with `incomplete`."""
         return [CompletionItem(name) for name in self.names() if name.startswith(incomplete)]
 
 
 class _Backend(Names):
-    """The name of a backend, a plug-in's or a library's of the array API standard among them."""
+    """The name of a backend, including plug-ins and libraries of the array API standard."""
 
     def names(self) -> tuple[str, ...]:
         registry.scan_entry_points()
@@ -102,13 +103,13 @@ BACKEND = _Backend(aliases=registry.ALIASES)
 
 
 def dtypes(*names: str) -> Names:
-    """The names of dtypes, all by default, with what others call them."""
+    """The type of a dtype parameter, for these names (all by default) and their common aliases."""
     short = {"half": "float16", "fp16": "float16", "bf16": "bfloat16", "fp32": "float32", "float": "float32"}
     return Names(*(names or DTYPES), aliases=short | {"double": "float64", "fp64": "float64"})
 
 
 def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command of the table: its line in the list, its statuses and example below its help, and its errors."""
+    """A decorator for a command of the table, which adds its summary, its statuses, its example and its errors."""
 
     def made(function: Callable[..., Any]) -> click.Command:
         below = "\n\n".join(f"\b\n{part}" for part in footer(name).split("\n\n"))
@@ -120,7 +121,7 @@ def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
 
 
 def _usage(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What polylogit raises on purpose is a wrong use of the command, status 2, and no traceback."""
+    """Turn an error of polylogit into a usage error, with status 2 and without a traceback."""
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -149,10 +150,10 @@ def pairs(_context: click.Context, _option: click.Parameter, values: tuple[str, 
 
 def reports(function: Callable[..., Any]) -> Callable[..., Any]:
     for name, words in (
-        ("markdown", "Write Markdown, for the summary of a job."),
-        ("html", "Write one HTML file to look at."),
+        ("markdown", "Write Markdown, for the job summary."),
+        ("html", "Write one HTML page."),
         ("junit", "Write JUnit XML."),
-        ("json", "Write JSON, in a documented schema; - writes it alone to standard output."),
+        ("json", "Write JSON, in a documented schema; - writes only JSON to standard output."),
     ):
         function = click.option(
             f"--{name}",
@@ -171,42 +172,42 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["quick", "full"]),
             default="full",
             show_default=True,
-            help="How many cases: quick takes seconds to minutes, full minutes.",
+            help="The number of cases: quick takes seconds to minutes, full takes minutes.",
         ),
-        click.option("--device", help="Where to make arrays, as the framework calls it, for example cuda."),
+        click.option("--device", help="The device for the arrays, as the framework names it, for example cuda."),
         click.option(
             "--seed",
             type=click.IntRange(0),
             default=0,
             show_default=True,
-            help="Of the random numbers from which logits are made.",
+            help="The seed of the random logits.",
         ),
         click.option(
             "--expected-failures",
             type=click.Path(exists=True, dir_okay=False),
             metavar="FILE",
-            help="TOML file of what is known to fail.",
+            help="TOML file of expected failures.",
         ),
         click.option(
             "--strict",
             is_flag=True,
-            help="What is less accurate than its bound fails, as does an expected failure that passes or has expired.",
+            help="Fail results that are less accurate than their bound, and expected failures that pass or expired.",
         ),
         click.option(
             "--only",
             multiple=True,
             metavar="PATTERN",
-            help="Cases to run, by a check's name, check/dtype/case or an id; * stands for anything.",
+            help="Cases to run, by the name of a check, check/dtype/case or an id; * matches anything.",
         ),
-        click.option("--skip", multiple=True, metavar="PATTERN", help="Cases to leave out, likewise."),
-        click.option("--max-size", type=click.IntRange(1), metavar="N", help="Leave out arrays of more logits."),
-        click.option("--budget", type=float, metavar="SECONDS", help="Begin no further case when they are over."),
+        click.option("--skip", multiple=True, metavar="PATTERN", help="Cases to skip, in the form of --only."),
+        click.option("--max-size", type=click.IntRange(1), metavar="N", help="Skip arrays of more than N logits."),
+        click.option("--budget", type=float, metavar="SECONDS", help="Start no new case after that time."),
     ):
         function = option(function)
     return reports(function)
 
 
-CHOICE = ("only", "skip", "max_size", "budget")  # options that say which cases are run
+CHOICE = ("only", "skip", "max_size", "budget")  # options that select cases
 
 
 def finish(report: Any, paths: dict[str, str | None]) -> None:

@@ -1,6 +1,6 @@
-"""``polylogit compare`` and ``polylogit compare-tokens``: a port and its original, two engines.
+"""``polylogit compare`` and ``polylogit compare-tokens``: compare a port with its original, or two engines.
 
-Imports the porting tools when it runs.
+Knows the public functions of the porting tools, and imports them only when a command runs.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ def _names(_context: click.Context, _option: click.Parameter, values: tuple[str,
 @command("compare")
 @click.argument("reference")
 @click.argument("candidate")
-@click.option("--inputs", metavar="FILE", help="Inputs for two callables, from a file of arrays.")
-@click.option("--cotangent", metavar="FILE", help="Compare gradients too, for this cotangent.")
-@click.option("--name", "names", multiple=True, callback=_names, metavar="HERE=THERE", help="Pair two activations.")
-@click.option("--isolate", is_flag=True, help="Compare two models module by module, each on the original's inputs.")
-@click.option("--strict", is_flag=True, help="Beyond rounding fails too, even where nothing explains it.")
+@click.option("--inputs", metavar="FILE", help="A file with the inputs of models and callables.")
+@click.option("--cotangent", metavar="FILE", help="A file with a cotangent, to compare gradients too.")
+@click.option(
+    "--name", "names", multiple=True, callback=_names, metavar="HERE=THERE", help="Pair two activations or modules."
+)
+@click.option("--isolate", is_flag=True, help="Compare two models module by module, each with the original's inputs.")
+@click.option("--strict", is_flag=True, help="Fail differences beyond rounding, even without a known cause.")
 @click.option("--html", type=FILE, help="Write a report as one HTML page.")
 @click.option("--json", "json_path", type=FILE, help="Write the verdicts as JSON.")
 def compare(
@@ -47,11 +49,11 @@ def compare(
 ) -> None:
     """Compare the CANDIDATE's outputs with the REFERENCE's, and name the cause if they differ.
 
-    Each is a file of arrays (.npy, .npz, .safetensors, .pt, .pth, .h5, .hdf5), of a model (.keras, .onnx, .tflite), or
-    module:callable. Models and callables need --inputs. With --isolate both are models, and each module of the
-    candidate is run on the original's own inputs. Names may be patterns, as in "h.*=block_*". The exit status is 0 if
-    they agree, 1 if they differ, 2 for bad usage and 3 if the comparison could not have failed; what is beyond rounding
-    by few times and has no cause differs with --strict alone.
+    Each is a file of arrays (.npy, .npz, .safetensors, .pt, .pth, .h5, .hdf5), a model file (.keras, .onnx, .tflite)
+    or module:callable. Models and callables need --inputs. With --isolate, both are models, and each module of the
+    candidate runs on the original's own inputs. Names may be patterns, as in "h.*=block_*". The exit status is 0 if
+    they agree, 1 if they differ, 2 for wrong usage and 3 if the comparison could not have failed. A difference slightly
+    beyond rounding, without a known cause, fails only with --strict.
     """
     from polylogit.porting._files import compare_files, isolate_files
 
@@ -69,14 +71,14 @@ def compare(
 @command("compare-tokens")
 @click.argument("reference")
 @click.argument("candidate")
-@click.option("--tokens", required=True, metavar="FILE", help="The ids of the chosen tokens.")
-@click.option("--mask", metavar="FILE", help="Which positions count: booleans, or 0 and 1.")
+@click.option("--tokens", required=True, metavar="FILE", help="A file with the ids of the chosen tokens.")
+@click.option("--mask", metavar="FILE", help="A file that marks the positions that count, with booleans or 0 and 1.")
 @click.option(
     "--dtype", type=dtypes(), help="The coarsest dtype in which either engine computes, for example bfloat16."
 )
-@click.option("--strict", is_flag=True, help="Beyond rounding fails too, even where nothing explains it.")
+@click.option("--strict", is_flag=True, help="Fail differences beyond rounding, even without a known cause.")
 @click.option("--html", type=FILE, help="Write a report as one HTML page.")
-@click.option("--json", "json_path", type=FILE, help="Write the verdict and the measures as JSON.")
+@click.option("--json", "json_path", type=FILE, help="Write the verdict and the statistics as JSON.")
 def compare_tokens(
     reference: str,
     candidate: str,
@@ -87,11 +89,11 @@ def compare_tokens(
     html: Path | None,
     json_path: Path | None,
 ) -> None:
-    """Compare the log-probabilities that two engines give to the same TOKENS, and name the cause if they differ.
+    """Compare the log-probabilities of two engines for the same tokens, and name the cause if they differ.
 
-    Each file holds one array: the log-probability of each token, or rows of logits or log-probabilities over the
-    vocabulary; or two, "ids" and "logprobs", for the top k. The exit status is 0 if they agree, 1 if they differ, 2 for
-    bad usage and 3 if it cannot be told.
+    Each file holds one array (the log-probability of each token, or rows of logits or log-probabilities over the
+    vocabulary) or two, "ids" and "logprobs", for the top k. The exit status is 0 if they agree, 1 if they differ, 2 for
+    wrong usage and 3 if the comparison is inconclusive.
     """
     from polylogit.porting._files import compare_token_files
 

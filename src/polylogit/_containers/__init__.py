@@ -1,1 +1,1 @@
-"""Labelled and tabular data: containers of arrays that keep their index, names and coordinates."""
+"""Containers: labelled and tabular data, whose results keep their index, names and coordinates."""

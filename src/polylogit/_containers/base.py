@@ -1,6 +1,6 @@
-"""What the containers share: unpack, call the public function on what is inside, pack again.
+"""The base class of the containers: it unpacks, calls the public function on the contents, and packs the result.
 
-A container brings `axes`, `apply` and what every backend has. Knows the public functions, and no library.
+A container implements `axes`, `apply` and the methods of every backend. Knows the public functions, and no library.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["Container"]
 
 
 class Container(Backend):
-    """Containers of another backend's arrays, whose labels the result has too."""
+    """Containers of another backend's arrays, whose labels the result keeps."""
 
     differentiates = False
     takes_numpy_masks = True
@@ -31,11 +31,11 @@ class Container(Backend):
 
     @abstractmethod
     def axes(self, x: Any, axis: Any) -> Any:
-        """``axis=`` with numbers in the place of names."""
+        """``axis=`` with names replaced by numbers."""
 
     @abstractmethod
     def apply(self, inner: Callable[..., Any], x: Any, others: dict[str, Any]) -> Any:
-        """``inner(values, **others)`` with the labels of `x`; the others are unpacked too, and fit it."""
+        """``inner(values, **others)`` with the labels of `x`; the others are unpacked, too, and must fit it."""
 
     def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None, temperature: Any = None) -> Any:
         """See `polylogit.softmax`."""
@@ -54,7 +54,7 @@ class Container(Backend):
         return self.apply(lambda values, **inside: function(values, **plain, **inside), x, others)
 
     def _split(self, x: Any, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What goes to every array as it is, and what is a container itself."""
+        """The arguments that every array gets unchanged, and those that are containers themselves."""
         given = {name: value for name, value in options.items() if value is not None or name == "axis"}
         others = {"where": given.pop("where")} if "where" in given else {}
         if self.owns_value(given.get("temperature")):
@@ -72,12 +72,12 @@ class Container(Backend):
         return type(value).__module__.partition(".")[0] == self.name
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
-        """Of polylogit's own operations, by what is inside."""
+        """For polylogit's own operations, computed on the contents."""
         derivative = self._derivative(function, x, kwargs, lambda f, values, g, given: vjp(f, values, **given)[1](g))
         return function(x, **kwargs), derivative
 
     def jvp(self, function: Callable[..., Any], x: Any, tangent: Any, kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        """Of polylogit's own operations, by what is inside."""
+        """For polylogit's own operations, computed on the contents."""
         derivative = self._derivative(function, x, kwargs, lambda f, values, t, given: jvp(f, values, t, **given)[1])
         return function(x, **kwargs), derivative(tangent)
 

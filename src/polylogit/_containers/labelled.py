@@ -1,6 +1,6 @@
-"""xarray's DataArray and Dataset, by its own `apply_ufunc`: an axis may be called by its name.
+"""xarray's DataArray and Dataset, through `apply_ufunc`: an axis may be given by name.
 
-What is inside may be any array that polylogit serves, Dask's too. This module may know xarray.
+The contents may be any array that polylogit supports, including Dask's. This module may know xarray.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class XarrayBackend(Container):
     name = "xarray"
 
     def owns(self, cls: type) -> bool:
-        """Its arrays, alone or several in a Dataset."""
+        """xarray's arrays, alone or several in a Dataset."""
         return issubclass(cls, (xr.DataArray, xr.Dataset))
 
     def axes(self, x: Any, axis: Any) -> Any:
-        """The numbers of named dimensions; of a Dataset the names as they are, since each variable has its own."""
+        """The numbers of named dimensions; for a Dataset the names themselves, since each variable has its own."""
         if isinstance(x, xr.Dataset) or axis is None:
             return axis
         if isinstance(axis, (tuple, list)):
@@ -79,7 +79,7 @@ class XarrayBackend(Container):
         return made.rename(x.name)
 
     def _fitting(self, x: Any, name: str, other: Any) -> Any:
-        """A mask or a direction without what would be added to the result: dimensions, coordinates of its own."""
+        """A mask or direction; raises an error if it would add dimensions or coordinates to the result."""
         if not isinstance(other, xr.DataArray):
             return other
         if not set(other.dims) <= set(x.dims):
@@ -92,7 +92,7 @@ class XarrayBackend(Container):
         return xr.DataArray(host_array(value) if dtype is None else host_array(value).astype(dtype))
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
-        """The values, computed if need be."""
+        """The values, computed if necessary."""
         if isinstance(x, xr.Dataset):
             message = "a Dataset is no single array; pass a variable of it, or its to_dataarray()."
             raise UnsupportedArrayError(message)

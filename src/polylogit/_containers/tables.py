@@ -1,7 +1,7 @@
-"""Series and data frames of pandas and polars, by narwhals: computed on NumPy's arrays, with the labels kept.
+"""Series and data frames of pandas and polars, through narwhals: computed on NumPy arrays, keeping the labels.
 
-A frame is an array of two dimensions, its rows the first. What is missing is NaN. This module may know narwhals, and
-the labels that only pandas has.
+A frame is a two-dimensional array whose first axis is its rows. Missing values are NaN. This module may know narwhals,
+and the labels that only pandas has.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class _Tables(Container):
     numbers: ClassVar[tuple[str, str]]  # how a series is made one of numbers, and a frame
 
     def owns(self, cls: type) -> bool:
-        """Its eager series and frames."""
+        """The library's eager series and frames."""
         native = self.implementation_.to_native_namespace()
         return issubclass(cls, (native.Series, native.DataFrame))
 
     def axes(self, x: Any, axis: Any) -> Any:
-        """The numbers of "index" and "columns"; a series has one dimension, whatever it is called."""
+        """The numbers of "index" and "columns"; a series has one dimension, with any name."""
         if isinstance(axis, (tuple, list)):
             return tuple(self.axes(x, one) for one in axis)
         if not isinstance(axis, str):
@@ -52,7 +52,7 @@ class _Tables(Container):
         return self._like(x, inner(self.to_numpy(x), **inside))
 
     def _fitting(self, x: Any, name: str, other: Any) -> Any:
-        """The values of a mask or a direction; labels are compared, and nothing is aligned silently."""
+        """The values of a mask or direction, after comparing labels; nothing is aligned silently."""
         native = self.implementation_.to_native_namespace()
         if not isinstance(other, (native.Series, native.DataFrame)):
             return other
@@ -81,7 +81,7 @@ class _Tables(Container):
         return made
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        """A series, or a frame of what has two dimensions."""
+        """A series, or a frame for two-dimensional values."""
         array = host_array(value) if dtype is None else host_array(value).astype(dtype)
         native = self.implementation_.to_native_namespace()
         if array.ndim not in (1, 2):
@@ -90,7 +90,7 @@ class _Tables(Container):
         return native.Series(array) if array.ndim == 1 else native.DataFrame(array)
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
-        """The values, as one array; NaN where they are missing."""
+        """The values as one array, with NaN for missing ones."""
         if len(x.shape) == 1:
             found: Any = nw.from_native(x, series_only=True)
         else:

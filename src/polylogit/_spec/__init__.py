@@ -1,4 +1,4 @@
-"""What is right: exact values, derivatives, bounds, laws and the facts of dtypes.
+"""The specification of a right result: exact values, derivatives, bounds, laws, and facts about dtypes.
 
-Read by the kit, by porting and by the documentation. Imports no backend and calls no operation of polylogit.
+The kit, porting and the documentation read it. Imports no backend, and calls no operation of polylogit.
 """

@@ -1,8 +1,8 @@
-"""How far a right implementation may be from the exact value: the bounds of the accuracy page, in one place.
+"""The bounds of the accuracy page: how far a right implementation may be from the exact value.
 
-Each takes what is exact of the rows and the dtype of the result, and returns absolute errors. The terms are the
-roundings of subtraction (grows with the distance d from the maximum), exponential, sum (S(n), see `additions`) and
-division, with a factor of two to four of room for implementations that are right in another way.
+Each function takes exact quantities of the rows and the dtype of the result, and returns absolute errors. The terms are
+the roundings of the subtraction (which grow with the distance d from the maximum), the exponential, the sum (S(n), see
+`additions`) and the division, with a factor of two to four for other right algorithms. Knows no framework.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ CHAIN = 32
 
 
 def additions(n: int, dtype: Finfo | None = None) -> float:
-    """S(n): by how many roundings, each of half an eps, the sum of `n` positive terms may be off.
+    """S(n): the error of the sum of `n` positive terms, in roundings of half an eps each.
 
-    A chain of k terms rounds k - 1 times, and a row in which a large term comes first and small ones follow shows all
-    of them. Right is a sum in order of up to 32 terms, and one made of such sums on as many levels as it takes;
-    pairwise sums need less, and ``2 log2 n`` is room for theirs. Where the dtype says so, up to that many terms may be
-    added one by one, in float32 at least.
+    A chain of k terms rounds k - 1 times, and a row with a large term first and small ones after it shows all of these
+    roundings. A right sum adds up to 32 terms in order, then such sums in the same way, on as many levels as necessary;
+    pairwise sums need less, for which ``2 log2 n`` suffices. If the dtype declares a number of terms for sums in any
+    order, that many may be added one by one, in at least float32.
     """
     levels = int(np.ceil(np.log(max(n, 1)) / np.log(CHAIN) - 1e-9))
     roundings = max(2.0 * float(np.log2(max(n, 1))), float(min(n - 1, (CHAIN - 1) * levels)))
@@ -61,19 +61,19 @@ def additions(n: int, dtype: Finfo | None = None) -> float:
 
 
 def flushable(dtype: Finfo) -> float:
-    """Values below this may come out as 0."""
+    """Values below this may be flushed to 0."""
     return dtype.flushed * dtype.smallest_normal
 
 
 def gradient_flushable(dtype: Finfo) -> float:
-    """Gradients below this may come out as 0."""
+    """Gradients below this may be flushed to 0."""
     return _FLUSHED_GRADIENTS * dtype.smallest_normal if dtype.flushed else 0.0
 
 
 def allowed(
     bound: Callable[..., Array], exact: Rows | Elements, value: Array, dtype: Finfo, *directions: Array
 ) -> Array:
-    """One of the bounds below; for a storage dtype, that of the dtype it is computed in and one rounding."""
+    """A bound below; for a storage dtype, the bound of the dtype to compute in plus one rounding."""
     if not dtype.computed_in:
         return bound(exact, dtype, *directions)
     return _rounded(bound, exact, value, DTYPES[dtype.computed_in], dtype, *directions)
@@ -82,7 +82,7 @@ def allowed(
 def rounded_once(
     bound: Callable[..., Array], exact: Rows | Elements, value: Array, dtype: Finfo, *directions: Array
 ) -> Array:
-    """What computing in the wider dtype that the contract asks for, and one rounding at the end, may be off."""
+    """The bound for computing in the wider dtype that the contract requires, with a single rounding at the end."""
     return _rounded(bound, exact, value, dtype.wide, dtype, *directions)
 
 
@@ -105,14 +105,14 @@ def _units(exact: Rows, dtype: Finfo) -> Array:
 
 
 def softmax(exact: Rows, dtype: Finfo) -> Array:
-    """``(4 + 2 d + S(n))`` ulp; exact where a row has one entry."""
+    """``(4 + 2 d + S(n))`` ulp; exact if a row has one entry."""
     if exact.length == 1:
         return np.zeros_like(exact.x)
     return _units(exact, dtype) * dtype.ulp(exact.probabilities.hi)
 
 
 def row_sum(exact: Rows, dtype: Finfo) -> Array:
-    """The sum of a row of probabilities: the average bound, without the roundings that average out."""
+    """The bound on the sum of a row of probabilities: an average, without the roundings that average out."""
     spread = exact.mean_size(_distance(exact, dtype))
     y = exact.probabilities.hi
     lost = np.where(y < flushable(dtype), y, 0.0).sum(-1, keepdims=True)
@@ -124,7 +124,7 @@ def row_sum(exact: Rows, dtype: Finfo) -> Array:
 
 
 def log_softmax(exact: Rows, dtype: Finfo) -> Array:
-    """``eps (1 + |r|) (2 + S(n) / 2)``; exact where a row has one entry."""
+    """``eps (1 + |r|) (2 + S(n) / 2)``; exact if a row has one entry."""
     if exact.length == 1:
         return np.zeros_like(exact.x)
     size = np.abs(exact.log_probabilities.hi)
@@ -132,17 +132,17 @@ def log_softmax(exact: Rows, dtype: Finfo) -> Array:
 
 
 def sigmoid(exact: Elements, dtype: Finfo) -> Array:
-    """``(8 + 2 d)`` ulp, where d is how far a negative logit lies below 0: that of the other of two logits, 0 and x."""
+    """``(8 + 2 d)`` ulp, where d is the distance of a negative logit from 0, the other logit of a softmax of two."""
     return _elements(exact, dtype) * dtype.ulp(exact.probabilities.hi)
 
 
 def _elements(exact: Elements, dtype: Finfo) -> Array:
-    """The error of a sigmoid in ulp: 4 more than a softmax of two entries."""
+    """The error of a sigmoid in ulp: 4 more than for a softmax of two entries."""
     return 8.0 + 2.0 * _distance(exact, dtype)
 
 
 def _lost(exact: Rows | Elements, dtype: Finfo) -> Array:
-    """The probabilities that may have been flushed to 0 before a gradient was made of them."""
+    """The probabilities that may have been flushed to 0 before a gradient was computed from them."""
     y = exact.probabilities.hi
     return np.where(y < flushable(dtype), 2.0 * y, 0.0)
 
@@ -166,8 +166,8 @@ def softmax_first(exact: Rows, dtype: Finfo, g: Array) -> Array:
 def log_softmax_vjp(exact: Rows, dtype: Finfo, g: Array) -> Array:
     """``eps (2 |g_i| + y_i sum |g| (4 + 2 d + S(n)))``.
 
-    Of 16 bits that is the eps of float32, in which y is subtracted. Besides, what is rounded to 16 bits may be the
-    result and the log-probabilities that it is made of, whose error is relative to 1 - y where y is near 1:
+    For 16-bit dtypes, eps is that of float32, in which y is subtracted. In addition, both the result and the
+    log-probabilities it is computed from may be rounded to 16 bits, with an error relative to 1 - y if y is near 1:
     ``eps (2 |value_i| + min(y_i, 1 - y_i) sum |g| (4 + 2 d + S(n)))``.
     """
     size = np.abs(g)
@@ -188,10 +188,10 @@ def log_softmax_jvp(exact: Rows, dtype: Finfo, t: Array) -> Array:
 
 
 def through_maximum(exact: Rows, dtype: Finfo, bound: Array, directions: Sequence[Array]) -> Array:
-    """What differentiating ``x - max(x)`` step by step adds to a bound of a derivative.
+    """The increase of a derivative's bound if ``x - max(x)`` is differentiated step by step.
 
-    Backwards, the maximum receives the sum of all gradients of its row, which is 0 but for their roundings; forwards,
-    its own tangent is subtracted from every other. Both cancel, and leave errors of the size of what cancelled.
+    In reverse mode, the maximum receives the sum of all gradients of its row, which is 0 up to rounding; in forward
+    mode, its tangent is subtracted from all others. Both cancel, and leave errors of the size of the cancelled terms.
     """
     highest = exact.distance == 0
     roundings = 4.0 + additions(exact.length, dtype)
@@ -203,7 +203,7 @@ def through_maximum(exact: Rows, dtype: Finfo, bound: Array, directions: Sequenc
 
 
 def softmax_second(exact: Rows, dtype: Finfo, g: Array, h: Array) -> Array:
-    """As the first derivative, each factor with its own error."""
+    """Like the first derivative, with the error of each factor."""
     weight = 2.0 * _distance(exact, dtype)
     units = _units(exact, dtype)
     sizes = [np.abs(one) + exact.mean_size(one) for one in (g, h)]
@@ -218,7 +218,7 @@ def softmax_second(exact: Rows, dtype: Finfo, g: Array, h: Array) -> Array:
 
 
 def log_softmax_second(exact: Rows, dtype: Finfo, g: Array, h: Array) -> Array:
-    """The bound of softmax's first derivative times the sum of the cotangent, whose sum has an error too."""
+    """The bound of softmax's first derivative times the sum of the cotangent, plus the error of that sum."""
     whole = np.abs(g).sum(-1, keepdims=True)
     return np.asarray(2.0 * whole * softmax_first(exact, dtype, h) + flushable(dtype))
 
@@ -229,7 +229,7 @@ def _slack(exact: Elements, dtype: Finfo, scale: Array) -> Array:
 
 
 def sigmoid_first(exact: Elements, dtype: Finfo, g: Array) -> Array:
-    """``(8 + 2 d)`` ulp where x is at most 0; above, ``eps |g|`` too, since 1 - y cancels."""
+    """``(8 + 2 d)`` ulp if x is at most 0; above, plus ``eps |g|``, because 1 - y cancels."""
     near = _elements(exact, dtype) * np.abs(dtype.ulp(exact.slopes.hi * g))
     return np.asarray(
         np.where(exact.x > 0, np.maximum(near, dtype.eps * np.abs(g)), near) + _slack(exact, dtype, np.abs(g))
@@ -237,7 +237,7 @@ def sigmoid_first(exact: Elements, dtype: Finfo, g: Array) -> Array:
 
 
 def sigmoid_second(exact: Elements, dtype: Finfo, g: Array, h: Array) -> Array:
-    """Relative to the slope, since 1 - 2 y cancels at 0."""
+    """Relative to the slope, because 1 - 2 y cancels at 0."""
     scale = np.abs(g * h)
     near = 4.0 * _elements(exact, dtype) * dtype.eps * exact.slopes.hi * scale
     return np.asarray(np.where(exact.x > 0, near + 4.0 * dtype.eps * scale, near) + _slack(exact, dtype, scale))

@@ -1,10 +1,11 @@
 """Double-double arithmetic: pairs of float64 whose unevaluated sum carries about 104 bits.
 
-What the reference computes with where mpmath would take minutes: whole arrays at a time, with a relative error below
-`RADIUS` for every function here. Classical error-free transformations (Dekker 1971, Knuth); knows no operation.
+The reference uses it where mpmath would take minutes: it computes whole arrays, with a relative error below `RADIUS`
+for every function here. The methods are the classical error-free transformations (Dekker 1971, Knuth). Knows no
+operation.
 
-A pair whose low part is `NOTHING` is a plain float64, and so is what is made of it. That is enough, in a fraction of
-the time, where results have at most `PLAIN` bits: the error is 2**-28 of theirs.
+A pair whose low part is `NOTHING` is a plain float64, and so are results computed from it. This takes a fraction of the
+time, and suffices for results of at most `PLAIN` bits, whose rounding error is 2**28 times larger.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class DD(NamedTuple):
 
 
 def _or_plainly(plainly: Callable[..., Array]) -> Callable[[Callable[..., DD]], Callable[..., DD]]:
-    """A function of pairs that is `plainly` of their high parts where one of them is a plain float64."""
+    """A function of pairs that uses `plainly` on the high parts if one of the pairs is a plain float64."""
 
     def decorate(function: Callable[..., DD]) -> Callable[..., DD]:
         @functools.wraps(function)
@@ -61,7 +62,7 @@ def _or_plainly(plainly: Callable[..., Array]) -> Callable[[Callable[..., DD]], 
 
 
 def _in_blocks(function: Callable[..., DD]) -> Callable[..., DD]:
-    """A function of each element, over large arrays block by block, so that what lies between stays in the cache."""
+    """A function of each element, applied to large arrays block by block, so that temporaries stay in the cache."""
 
     @functools.wraps(function)
     def run(*pairs: DD) -> DD:
@@ -81,7 +82,7 @@ def _in_blocks(function: Callable[..., DD]) -> Callable[..., DD]:
 
 
 def from_float(values: Array) -> DD:
-    """The pair with nothing in its low part."""
+    """The pair with an empty low part."""
     values = np.asarray(values, dtype=np.float64)
     return DD(values, np.zeros_like(values))
 
@@ -111,7 +112,7 @@ def _two_product(a: Array, b: Array) -> DD:
 @_or_plainly(np.add)
 @_in_blocks
 def add(a: DD, b: DD) -> DD:
-    """Sum, accurate also where the two cancel."""
+    """The sum, accurate even under cancellation."""
     s, t = two_sum(a.hi, b.hi)
     u, v = two_sum(a.lo, b.lo)
     s, t = _quick(s, t + u)
@@ -190,7 +191,7 @@ with mpmath.workprec(240):
 @_or_plainly(np.exp)
 @_in_blocks
 def exp(a: DD) -> DD:
-    """Exponential of numbers at most 709; 0 below -800. Loses relative accuracy only where the result underflows."""
+    """The exponential of numbers up to 709; 0 below -800. Loses relative accuracy only if the result underflows."""
     hi, lo = a
     gone = None
     if not (hi > _LOWEST).all():

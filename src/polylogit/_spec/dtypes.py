@@ -1,6 +1,6 @@
-"""The facts of the floating dtypes in which results are judged, from ``ml_dtypes.finfo``: precision, range, spacing.
+"""Facts about the floating dtypes of results, from ``ml_dtypes.finfo``: precision, range, spacing.
 
-Values are held in float64, which contains all of these. Knows no operation and no framework.
+Values are held in float64, which contains them all. Knows no operation and no framework.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ _HALF_THE_DIGITS = 1 << 12
 
 @dataclass(frozen=True, slots=True)
 class Finfo:
-    """One binary floating dtype; attributes that `numpy.finfo` has too mean the same.
+    """The facts of one binary floating dtype; attributes that `numpy.finfo` also has mean the same.
 
     Attributes
     ----------
     name : str
-        As NumPy or ml_dtypes call it.
+        The name in NumPy or ml_dtypes.
     dtype : numpy.dtype
-        That of ml_dtypes where NumPy has none.
+        The dtype of ml_dtypes if NumPy has none.
     precision : int
         Significant bits, the implicit one included.
     minexp, maxexp : int
         Exponents of the smallest and the largest normal number.
     eps, smallest_normal, smallest_subnormal, max : float
     has_infinity : bool
-        Whether it has infinities; without them, what is too large becomes NaN.
+        Whether it has infinities; without them, values that are too large become NaN.
     flushed : int
         Results below this many smallest normal numbers may be flushed to zero.
     computed_in : str
-        The dtype in which results are computed before they are rounded to this one; empty where that is its own.
+        The dtype in which results are computed before they are rounded to this one; empty if it is this one.
     in_order : int
-        Sums of up to so many terms may be added up in any order, one by one at the worst; longer ones, and all where it
-        is 0, as `polylogit._spec.bounds.additions` says.
+        Sums of up to this many terms may be added in any order, in the worst case one by one; for longer sums, and for
+        all sums if it is 0, `polylogit._spec.bounds.additions` states the order.
     """
 
     name: str
@@ -65,20 +65,20 @@ class Finfo:
 
     @property
     def wide(self) -> Finfo:
-        """The dtype in which the contract has results of this one computed: float32 at least."""
+        """The dtype in which the contract requires results of this one to be computed: at least float32."""
         wide = DTYPES["float32"] if self.precision < DTYPES["float32"].precision else self
         return replace(wide, in_order=self.in_order)
 
     def summed_in_any_order(self) -> Finfo:
-        """The same, where a sum of up to 4,096 terms may be made in any order.
+        """The same, but allowing a sum of up to 4,096 terms in any order.
 
-        Each addition loses half an eps at the most, so that of the 24 bits of float32 half are right still, whatever
-        the order and the terms.
+        Each addition loses at most half an eps, so at least half of the 24 bits of float32 remain right, for any order
+        and any terms.
         """
         return replace(self, in_order=_HALF_THE_DIGITS)
 
     def ulp(self, values: Array) -> Array:
-        """Spacing of the dtype at each value; that of the subnormals below the smallest normal number, and at 0."""
+        """The spacing of the dtype at each value; below the smallest normal number and at 0, that of subnormals."""
         _, exponent = np.frexp(np.where(np.isfinite(values), values, 1.0))
         exponent = np.clip(np.where(np.equal(values, 0.0), self.minexp, exponent - 1), self.minexp, self.maxexp)
         return np.asarray(np.ldexp(1.0, exponent - (self.precision - 1)))
@@ -89,7 +89,7 @@ class Finfo:
             return np.asarray(values, dtype=np.float64).astype(self.dtype).astype(np.float64)
 
     def logits(self, values: Any) -> Array:
-        """The same, but finite numbers stay finite, so that a row of a narrow dtype is not lost to one of them."""
+        """The same, but finite numbers stay finite, so that an overflow does not spoil a row of a narrow dtype."""
         given = np.asarray(values, dtype=np.float64)
         return self.round(np.where(np.isfinite(given), np.clip(given, -self.max, self.max), given))
 
@@ -129,12 +129,12 @@ DTYPES = {
 
 
 def finfo(dtype: Any) -> Finfo | None:
-    """The facts of a dtype, or of its name; None where the kit does not know it."""
+    """The facts of a dtype, given itself or its name; None if the kit does not know it."""
     return DTYPES.get(getattr(dtype, "name", None) or str(dtype))
 
 
 def dtypes_named(names: Iterable[Any] | None, *, storage: bool = False) -> tuple[Finfo, ...]:
-    """The facts of dtypes given in any framework's way; for None all that are computed in, with `storage` float8 too.
+    """The facts of dtypes in any framework's spelling; for None all that are computed in, plus float8 with `storage`.
 
     Raises
     ------
@@ -153,5 +153,5 @@ def dtypes_named(names: Iterable[Any] | None, *, storage: bool = False) -> tuple
 
 
 def _spelled(dtype: Any) -> str:
-    """A scalar type such as ``numpy.float32`` by its name, anything else as it prints (``torch.float32``)."""
+    """A scalar type such as ``numpy.float32`` by its name, anything else as it is printed (``torch.float32``)."""
     return getattr(dtype, "__name__", None) or str(dtype)

@@ -1,8 +1,8 @@
-"""Exact values of what the operations are made of, row by row or element by element.
+"""Exact values of the quantities that the operations consist of, for each row or element.
 
-Values come in double-double arithmetic with a relative error below `doubledouble.RADIUS`, small against every bound;
-for dtypes of at most 24 bits in float64, which is as small against theirs. Knows the rows' arithmetic and no
-operation's name.
+Values are in double-double arithmetic, with a relative error below `doubledouble.RADIUS`, which is small against every
+bound; for dtypes of at most 24 bits they are in float64, whose error is equally small against their bounds. Knows the
+arithmetic of rows, and no operation by name.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["Elements", "Rows", "exact"]
 
 
 class Rows:
-    """Rows of logits along the last axis, and what their softmax is made of.
+    """Rows of logits along the last axis, and the exact quantities of their softmax.
 
     Parameters
     ----------
     x : array of float64, two-dimensional
-        Where it holds NaN or +inf, or a row nothing but -inf, that row is not `regular` and its values mean nothing.
+        A row that holds NaN or +inf, or only -inf, is not `regular`, and its values are meaningless.
     plain : bool
-        Whether float64 will do.
+        Whether float64 is accurate enough.
     """
 
     def __init__(self, x: Array, *, plain: bool = False) -> None:
@@ -47,7 +47,7 @@ class Rows:
 
     @functools.cached_property
     def shifted(self) -> DD:
-        """Logits less the maximum of their row, exactly; -inf where that overflows float64."""
+        """Logits minus the maximum of their row, exactly; -inf if that overflows float64."""
         top = np.take_along_axis(self._x, self.top, -1)
         with np.errstate(all="ignore"):
             if self._plain:
@@ -57,7 +57,7 @@ class Rows:
 
     @property
     def distance(self) -> Array:
-        """How far each logit lies below the maximum."""
+        """The distance of each logit from the maximum."""
         return -self.shifted.hi
 
     @functools.cached_property
@@ -66,7 +66,7 @@ class Rows:
 
     @functools.cached_property
     def _others(self) -> DD:
-        """Sum of the exponentials without that of one maximum."""
+        """The sum of the exponentials without that of one maximum."""
         rest = DD(*(part if part is dd.NOTHING else part.copy() for part in self._exponentials))
         for part in rest:
             if part is not dd.NOTHING:
@@ -90,14 +90,14 @@ class Rows:
         return dd.dot(self.probabilities, values)
 
     def mean_size(self, values: Array, weight: Array | float = 1.0) -> Array:
-        """Expectation of absolute values times a weight, in plain float64: for bounds."""
+        """The expectation of absolute values times a weight, in plain float64, for bounds."""
         with np.errstate(all="ignore"):
             terms = self.probabilities.hi * np.abs(values) * weight
         return np.asarray(np.where(np.isfinite(terms), terms, 0.0).sum(-1, keepdims=True))
 
 
 class Elements:
-    """Elements each for itself, and what their sigmoid is made of; NaN is not `regular`."""
+    """Elements, each on its own, and the exact quantities of their sigmoid; NaN is not `regular`."""
 
     length = 1
 
@@ -108,7 +108,7 @@ class Elements:
 
     @property
     def distance(self) -> Array:
-        """How far a negative logit lies below 0."""
+        """The distance of a negative logit from 0."""
         return np.maximum(0.0, -self._x)
 
     @functools.cached_property
@@ -148,7 +148,7 @@ _CACHED = 1 << 22  # numbers kept in all
 
 
 class _Cache:
-    """What was made last, and how many numbers it holds."""
+    """The latest results, and the amount of numbers that they hold."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[Any, ...], Any] = {}
@@ -165,9 +165,9 @@ _CACHE = _Cache()
 
 
 def exact(kind: type, x: Array, dtype: Finfo | None = None) -> Any:
-    """`Rows` or `Elements` of these logits, exact enough for a dtype, of which None is the widest.
+    """`Rows` or `Elements` of these logits, exact enough for a dtype; None means the widest.
 
-    They are kept, since operations and checks ask for the same ones.
+    The latest ones are cached, because operations and checks ask for the same ones.
     """
     plain = dtype is not None and dtype.precision <= dd.PLAIN
     key = (kind, plain, x.shape, hashlib.blake2b(np.ascontiguousarray(x).data, digest_size=16).digest())

@@ -1,7 +1,7 @@
-"""The operations and their pullbacks as textbooks write them, in plain float64.
+"""The operations and their pullbacks as in textbooks, in plain float64.
 
-For tools that compute with the outputs of others: accurate to a few ulp of float64, over any axes, on masked rows too.
-The kit's references are `polylogit._spec.exact`. Needs NumPy alone; knows no framework and no bound.
+For tools that compute with other implementations' outputs: accurate to a few ulp of float64, over any axes, with masks.
+The kit's references are in `polylogit._spec.exact`. Needs only NumPy; knows no framework and no bound.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def log(x: Array) -> Array:
 
 
 def log_softmax(x: Array, axes: Axes) -> Array:
-    """The logarithm of softmax over these axes together; -inf stays -inf, in rows of nothing else too."""
+    """The logarithm of softmax over these axes jointly; -inf stays -inf, even in rows of only -inf."""
     with np.errstate(all="ignore"):
         top = np.max(x, axis=axes, keepdims=True)
         shifted = x - np.where(np.isfinite(top), top, 0.0)
@@ -41,7 +41,7 @@ def log_softmax(x: Array, axes: Axes) -> Array:
 
 
 def softmax(x: Array, axes: Axes) -> Array:
-    """Softmax over these axes together."""
+    """Softmax over these axes jointly."""
     return exp(log_softmax(x, axes))
 
 

@@ -1,7 +1,7 @@
-"""What each operation of `polylogit._operations` is, exactly: value, derivatives, bounds and laws.
+"""The exact definition of each operation: value, derivatives, bounds and laws.
 
-Read by checks, reports, diagnosis and documentation; adding an operation is one entry here and one there. Knows exact
-arithmetic and bounds, and no framework.
+Checks, reports, diagnosis and documentation read it; a new operation is one entry here and one in
+`polylogit._operations`. Knows exact arithmetic and bounds, and no framework.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Derivative:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What is right for one operation.
+    """The exact definition of one operation.
 
     Attributes
     ----------
     operation : Operation
-        Its entry on the ground floor.
+        Its entry in `polylogit._operations`.
     exact : type
-        `Rows` or `Elements`: what its values are made of, for an array of logits.
+        `Rows` or `Elements`: the exact quantities from which its values are computed, for an array of logits.
     value : callable
         ``value(exact) -> DD``.
     bound : callable
@@ -54,11 +54,11 @@ class Definition:
     vjp, jvp, second : Derivative
         Pullback of a cotangent, push-forward of a tangent, and the derivative along `h` of the pullback of `g`.
     unit : float
-        Size below which the error is absolute, so that units in the last place say nothing of smaller results.
+        The size below which the error is absolute, so that ulps are meaningless for smaller results.
     at_infinity : float or None
-        The value at +inf; None where it makes the row NaN.
+        The value at +inf; None if +inf makes the row NaN.
     laws : tuple of str
-        Names of the laws in `polylogit.conformance._checks.laws` that it keeps.
+        The names of the laws in `polylogit.conformance._checks.laws` that it obeys.
     """
 
     operation: Operation
@@ -74,17 +74,17 @@ class Definition:
 
     @property
     def name(self) -> str:
-        """Of the public function."""
+        """The name of the public function."""
         return self.operation.name
 
     @property
     def takes_axis(self) -> bool:
-        """Whether entries are normalised together along an axis."""
+        """Whether entries are normalised jointly along an axis."""
         return self.operation.takes_axis
 
     @property
     def masked(self) -> float:
-        """The value of an entry that takes no part, and of one at -inf."""
+        """The value of a masked entry, and of one at -inf."""
         return self.operation.masked
 
 

@@ -1,8 +1,8 @@
-"""The conformance kit: whether an implementation of softmax, log_softmax or sigmoid is right, gradients included.
+"""The conformance kit: tests implementations of softmax, log_softmax and sigmoid, including their gradients.
 
-`run` examines registered backends, `sharded` their arrays in parts, `check` a callable of one's own; each returns a
-`Report`. `audit` examines a test: what it would let through. Needs the extra ``conformance``; nothing of it is imported
-before it is used.
+`run` tests registered backends, `sharded` tests them on arrays split over devices, and `check` tests your own function;
+each returns a `Report`. `audit` examines a test, and shows what it would let through. The kit needs the extra
+``conformance``; this module imports none of it before it is used.
 """
 
 from __future__ import annotations

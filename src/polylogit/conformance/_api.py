@@ -1,4 +1,8 @@
-"""`run`, `sharded`, `cases`, `check`, `search`, `replay`: what `polylogit.conformance` offers, put together."""
+"""`run`, `sharded`, `cases`, `check`, `search`, `replay`: the public functions of `polylogit.conformance`.
+
+Each combines the parts of the kit: it prepares jobs, has them run, and returns a report. Knows no framework and no rule
+of any check.
+"""
 
 from __future__ import annotations
 
@@ -62,29 +66,30 @@ def run(
     Parameters
     ----------
     backends : iterable of str, optional
-        Their names; all that are known by default, of which those not installed are reported as missing.
-        ``"array_api:MODULE"`` is a library of the array API standard that needs no backend of its own.
+        The names of the backends, by default all known ones; those that are not installed are reported as missing.
+        ``"array_api:MODULE"`` names a library that follows the array API standard and needs no backend.
     operations : iterable of str, optional
-        All by default.
+        The operations, by default all.
     level : {"quick", "full"}, optional
-        How many cases.
+        The number of cases.
     device : str, optional
-        As the framework calls it, or "cpu", "cuda" or "cuda:1" for each of them; the CPU by default. NumPy's arrays
-        lie in the host's memory, where nothing else is asked of NumPy by name.
+        The device for the arrays, as the framework names it, or "cpu", "cuda" or "cuda:1" for any framework; by default
+        the CPU. Unless NumPy is named in `backends`, its arrays stay on the host.
     isolate : bool, optional
-        Each backend in a process of its own, so that a crash is a result.
+        Whether to run each backend in a separate process, so that a crash is only a result.
     seed : int, optional
-        Of the random logits.
+        The seed of the random logits.
     require : iterable of str, optional
-        Backends whose absence makes the run inconclusive.
+        Backends that must be installed, or the run is inconclusive.
     expected_failures : path or list, optional
-        A TOML file of what is known to fail, or the tables that it would hold.
+        A TOML file of expected failures, or its tables.
     strict : bool, optional
-        Whether an expected failure that passes, or has expired, fails the run.
+        Whether results that are less accurate than their bound fail the run, and expected failures that pass or have
+        expired.
     progress : callable, optional
         ``progress(backend, event)``, called for every event.
     only, skip, max_size, budget
-        As in `check`; the seconds of `budget` are those of each process.
+        As in `check`; `budget` applies to each process.
 
     Returns
     -------
@@ -136,21 +141,22 @@ def sharded(
     expected_failures: Any = None,
     strict: bool = False,
 ) -> Report:
-    """Examine arrays that are split over devices and processes, on every engine that has them.
+    """Test arrays that are split over devices and processes, on every engine that has them.
 
-    PyTorch's DTensor over as many processes as parts, JAX's arrays over as many devices (by what JAX does itself, and
-    inside ``shard_map``), TensorFlow's layouts over as many logical devices. Besides values and derivatives each case
-    asks that the result be split as the logits are, and that no row be gathered; what is exchanged and the memory that
-    a part takes are in the details of the results.
+    For each number of parts, this splits a PyTorch DTensor over as many processes, a JAX array over as many devices
+    (with automatic partitioning, and inside ``shard_map``), and a TensorFlow tensor with a layout over as many logical
+    devices. Besides values and derivatives, each case requires that the result be split like the logits, and that no
+    row be gathered. The details of the results have the bytes exchanged and the memory of a part.
 
     Parameters
     ----------
     backends : iterable of str, optional
-        Their names; all that have split arrays by default, of which those not installed are reported as missing.
+        The names of the backends, by default all that have split arrays; those that are not installed are reported as
+        missing.
     level : {"quick", "full"}, optional
-        How many cases.
+        The number of cases.
     parts : sequence of int, optional
-        Into how many parts an array is split, in turn.
+        The numbers of parts to test.
     expected_failures, strict
         As in `run`.
 
@@ -179,16 +185,16 @@ def cases(
     dtypes: Iterable[Any] | None = None,
     seed: int = 0,
 ) -> list[str]:
-    """The ids of the cases that `run` would run, without running them.
+    """List the ids of the cases that `run` would run, without running them.
 
-    Each backend is asked for what it declares in a process of its own, so that no framework is imported here.
+    A separate process asks each backend for what it supports, so this process imports no framework.
 
     Parameters
     ----------
     backends, operations, level, device, seed
-        As in `run`; by default all backends that are installed.
+        As in `run`; by default all installed backends.
     dtypes : iterable, optional
-        Of the logits; by default all that a backend serves at this level.
+        The dtypes of the logits; by default all that a backend supports at this level.
 
     Returns
     -------
@@ -220,7 +226,7 @@ def cases(
 
 
 def _place(identifier: str) -> tuple[int, int]:
-    """By operation and dtype, as reports have them, whichever process ended first."""
+    """The sort key of reports, operation and dtype, so that the order does not depend on which process ended first."""
     operation, _, dtype = identifier.split("/")[1:4]
     return (*DEFINITIONS, "").index(operation), (*DTYPES, "").index(dtype)
 
@@ -246,7 +252,7 @@ def _jobs(
             message = f"backend {name!r} is not registered; known are {', '.join(known)}."
             raise UnknownBackendError(message)
         known[name] = info
-    # Asked for all backends, NumPy's arrays lie where they can lie.
+    # If all backends run, NumPy's arrays stay on the host.
     devices = {name: None if name == "numpy" and backends is None else device for name in names}
     return known, [_runner.Job(name, chosen, level, seed, devices[name]) for name in names]
 
@@ -264,26 +270,26 @@ def _environment(level: str, seed: int, infos: Iterable[Any] = ()) -> dict[str, 
 
 
 def _set_version(report: Report, job: _runner.Job) -> None:
-    """That of the framework, where the package that was found is a plug-in with a version of its own."""
+    """Report the version of the framework, not that of the plug-in that was found."""
     if job.version:
         report.environment["backends"][job.backend] = job.version
 
 
 def _given(**options: Any) -> dict[str, Any]:
-    """The options that were given, as plain data."""
+    """The options that differ from their defaults, as plain data."""
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
     return {name: value for name, value in plain.items() if not (value is None or value is False or value in ([], {}))}
 
 
 def _selection(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that say which cases are run; refused here if no case could be."""
+    """The options that select cases; raises an error if they are invalid."""
     chosen = {name: options[name] for name in ("only", "skip", "max_size", "budget") if name in options}
     Selection(**chosen)
     return chosen
 
 
 def _count(report: Report, ran: Iterable[Any]) -> None:
-    """Note how many cases were left out, where any were."""
+    """Note in the report how many cases were left out, if any."""
     left_out: Counter[str] = Counter()
     for one in ran:
         left_out.update(one.left_out)
@@ -326,59 +332,61 @@ def check(
     budget: float | None = None,
     progress: Callable[[str, dict[str, Any]], None] | None = None,
 ) -> Report:
-    """Certify someone's own implementation of an operation.
+    """Test your own implementation of an operation.
 
     Parameters
     ----------
     implementation : callable or str
-        ``implementation(x, axis=-1)``, for sigmoid ``implementation(x)``, on the backend's arrays; or where it is, as
-        ``"module:function"``: it then runs in a process of its own, which knows neither what is right nor which case
-        it is in, and a crash or a hang is the result of one case. What its
-        signature does not offer (``axis``, ``where``, ``dtype``) is not asked of it. To say that it does not support
-        something, let it raise ``NotImplementedError``; a clean refusal (TypeError, ValueError and the like) of what
-        not every kernel must have (integers, several axes, unusual memory layouts, 0-d and empty arrays) counts the
-        same. Either is reported as ``unsupported`` and never as passed. A wrong number is always a failure.
+        ``implementation(x, axis=-1)``, or ``implementation(x)`` for sigmoid, on the backend's arrays. A string
+        ``"module:function"`` runs it in a separate process, which knows neither the expected values nor the case, so a
+        crash or a hang is the result of a single case. Arguments that its signature lacks (``axis``, ``where``,
+        ``dtype``) are not tested. To declare that it does not support something, raise ``NotImplementedError``.
+        Features that a kernel need not have (integers, several axes, unusual memory layouts, 0-d and empty arrays) may
+        also be refused with a TypeError, a ValueError or the like. Both are reported as ``unsupported``, never as
+        passed. A wrong number is always a failure.
     operation : str
-        The function of polylogit that it is to compute, by name.
+        The name of the operation that it computes: softmax, log_softmax or sigmoid.
     backend : str, optional
-        On whose arrays.
+        The backend whose arrays it takes.
     vjp : callable or str, optional
-        ``vjp(x, cotangent, axis=-1)``, for sigmoid ``vjp(x, cotangent)``, given as the implementation is, where the
-        framework has no autodiff or the kernel brings its own gradient.
+        ``vjp(x, cotangent, axis=-1)``, or ``vjp(x, cotangent)`` for sigmoid, in the same form as the implementation.
+        Pass it if the framework has no autodiff, or if the kernel has a separate gradient.
     level : {"quick", "full"}, optional
+        The number of cases.
     device : str, optional
+        The device for the arrays, as in `run`.
     dtypes : iterable, optional
-        Those to be held to; by default all that the implementation serves.
+        The dtypes that it must support; by default all that it does.
     expected_failures : path or list, optional
         As in `run`.
     seed : int, optional
+        The seed of the random logits.
     name : str, optional
-        In the report.
+        The name for the report.
     strict : bool, optional
-        Whether what is only less accurate than its bound fails the run, and an expected failure that passes or has
+        Whether results that are less accurate than their bound fail the run, and expected failures that pass or have
         expired.
     checks : sequence of str, optional
-        The checks to run; all by default.
+        The checks to run; by default all.
     search : int, optional
-        After the listed cases, how many others to try of each dtype, as `search` does.
+        The number of random cases to try after the listed ones, for each dtype, as `search` does.
     rounded_once : bool, optional
-        Whether 16-bit results fail that are not what float32 arithmetic, rounded once at the end, gives. It is always
-        reported, as `Report.rounded_once`.
+        Whether to fail 16-bit results that are less accurate than float32 arithmetic, rounded once at the end. This is
+        always reported, as `Report.rounded_once`.
     conventions : mapping, optional
-        By which other conventions than the contract's the implementation is right, and is held to: ``default-axis``
-        (an axis or None), ``axis-none`` (the axis that None means), ``axis`` (``"flattens"``), ``empty-row`` (of a row
-        of nothing but -inf: ``"zeros"`` or ``"uniform"``), ``masked-row`` (of one that is masked out: ``"nan"`` or
+        Conventions other than the contract's that the implementation follows, and is tested against: ``default-axis``
+        (an axis or None), ``axis-none`` (the axis that None means), ``axis`` (``"flattens"``), ``empty-row`` (for a row
+        of only -inf: ``"zeros"`` or ``"uniform"``), ``masked-row`` (for a row with every entry masked: ``"nan"`` or
         ``"uniform"``). By default those in its attribute ``conventions``, if it has one.
     invariant : bool, optional
-        Whether a row's result must have the same bits whatever the batch, its place in it, the repetition, the strides
-        and the threads. How far apart they are is always reported, as `Report.invariance`.
+        Whether a row's result must have the same bits for every batch, position in it, repetition, strides and number
+        of threads. The largest difference is always reported, as `Report.invariance`.
     only, skip : sequence of str, optional
-        Shell patterns for the name of a check, ``check/dtype/case`` or an id: only these cases are run, or all but
-        these.
+        Shell patterns for the name of a check, ``check/dtype/case`` or an id: run only these cases, or all others.
     max_size : int, optional
-        Logits in one array; cases with more are not run. Such as an interpreter of kernels can bear.
+        Skip cases with more logits in one array, for example because a kernel's interpreter is slow.
     budget : float, optional
-        Seconds; when they are over, no further case is begun. Cases that are not run are never counted as passed.
+        Start no new case after so many seconds. Skipped cases are never counted as passed.
     progress : callable, optional
         ``progress(backend, event)``, called for every event, as in `run`.
 
@@ -388,8 +396,8 @@ def check(
 
     Notes
     -----
-    A callable runs in the caller's process, so one that hangs or aborts takes it along. What is given by its name does
-    not, nor do the registered backends that `run` examines.
+    A callable runs in the caller's process, which it stops if it hangs or aborts. An implementation given by name
+    does not, nor do the registered backends that `run` tests.
 
     Examples
     --------
@@ -467,25 +475,25 @@ def search(
     seed: int = 0,
     name: str | None = None,
 ) -> Report:
-    """Look for a call that fails among those that nobody listed, and for the smallest one.
+    """Search for a failing call beyond the listed cases, and shrink it to the smallest one.
 
-    What `check` takes an implementation through is the same at every run. This draws calls with hypothesis instead,
-    judges each by the same exact values and bounds (with room for a sum taken in any order), and shrinks what fails to
-    the shortest row of the plainest numbers that still does. Needs the extra ``search``.
+    `check` runs the same cases every time. This function draws calls with hypothesis instead, compares each with the
+    same exact values and bounds (which allow for a sum taken in any order), and shrinks a failure to the shortest row
+    of the simplest numbers that still fails. Needs the extra ``search``.
 
     Parameters
     ----------
     implementation, operation, backend, vjp, device, dtypes, name
         As in `check`.
     max_examples : int, optional
-        How many calls to try, for each dtype and each of value, vjp and jvp.
+        The number of calls to try, for each dtype and each of value, vjp and jvp.
     seed : int, optional
-        The search of one program is the same at every run with the same seed; another one looks elsewhere.
+        The same program with the same seed repeats the same search; another seed tries other calls.
 
     Returns
     -------
     Report
-        A result for each dtype and kind of call. Where one failed, `polylogit replay` runs that call again by its id.
+        One result for each dtype and kind of call. `polylogit replay` runs a failing call again, by its id.
 
     Examples
     --------
@@ -503,7 +511,7 @@ def search(
 
 
 def verify_implementation(implementation: Callable[..., Any], operation: OperationName, backend: BackendName) -> None:
-    """Refuse an implementation that the kit finds wrong; what `polylogit.register_implementation` asks.
+    """Raise an error if the kit finds an implementation wrong; for `polylogit.register_implementation`.
 
     Raises
     ------
@@ -523,15 +531,16 @@ def replay(
     vjp: Callable[..., Any] | str | None = None,
     device: str | None = None,
 ) -> Report:
-    """Run one case again, alone, by its id.
+    """Run one case again, on its own, by its id.
 
     Parameters
     ----------
     identifier : str
-        As a report shows it.
+        The id, as a report shows it.
     implementation, vjp : callable, optional
-        What was checked, where it cannot be imported by the name in the id.
+        The functions that were checked, if they cannot be imported by the name in the id.
     device : str, optional
+        The device for the arrays, as in `run`.
 
     Returns
     -------
@@ -547,7 +556,7 @@ def replay_in_full(
     vjp: Callable[..., Any] | str | None = None,
     device: str | None = None,
 ) -> tuple[Report, Replayed | None]:
-    """As `replay`, and the numbers themselves; None where the case is no single call that went wrong."""
+    """Like `replay`, with the numbers of the call; None if the case is not a single failing call."""
     body, at, seed = identifier.rpartition("@")
     parts = (body if at else identifier).split("/")
     if (asked := split_subject(parts[0])) is not None:

@@ -1,17 +1,17 @@
-"""How many of what: one table, by level, dtype and what an implementation and its backend declare.
+"""How many cases each check runs: a table by level, dtype, and what an implementation and its backend declare.
 
-A check says what is asked and reads here how much of it: of the rules of a row, the first whose words all hold decides
-(``a|b`` is either). The words are
+A check defines the cases and reads their number here: in each row, the first rule whose words all hold decides
+(``a|b`` means either). The words are
 
 - ``quick``, ``full``: the level;
-- ``backend``, ``kernel``: a registered backend, which owes the whole contract, or a user's own function;
-- ``compiles``: the backend compiles whatever it runs, anew for each shape;
-- ``brief``: little time for each: level quick, of one of several backends or where shapes are compiled;
-- ``sparing``: few shapes: brief, or each is compiled;
+- ``backend``, ``kernel``: a registered backend, which must keep the whole contract, or a user's own function;
+- ``compiles``: the backend compiles whatever it runs, again for each shape;
+- ``brief``: little time for each, at level quick, for one of several backends, or if shapes are compiled;
+- ``sparing``: few shapes, because the run is brief or each shape is compiled;
 - ``float32`` and so on: the dtype of the logits;
-- ``storage``: a dtype that a backend only stores (float8), so that its final rounding is all that can be wrong;
-- ``essential``: this dtype is asked for the essentials; float32 is asked for all;
-- ``vjp``, ``jvp``, ``forward``, ``reverse``: the derivative that is asked for.
+- ``storage``: a dtype that a backend only stores (float8), so that only its final rounding can be wrong;
+- ``essential``: only the essential cases run for this dtype; float32 runs them all;
+- ``vjp``, ``jvp``, ``forward``, ``reverse``: the kind of derivative.
 
 Knows no operation and no framework.
 """
@@ -212,7 +212,7 @@ TABLE: dict[str, dict[str, Any]] = {
 
 
 def check_level(level: str) -> None:
-    """Refuse a level that does not exist."""
+    """Raise an error for a level that does not exist."""
     if level not in LEVELS:
         message = f"level={level!r} does not exist; the levels are {' and '.join(LEVELS)}."
         raise ConformanceError(message)
@@ -232,7 +232,7 @@ def words(level: str, dtype: Finfo, *, kernel: bool, compiles: bool) -> frozense
 
 @functools.cache
 def amount(what: str, holding: frozenset[str]) -> Any:
-    """What the table says of one quantity where these words hold."""
+    """The table's value of one quantity, given these words."""
     return next(
         value
         for rule, value in TABLE[what].items()

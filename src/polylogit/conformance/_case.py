@@ -1,6 +1,6 @@
-"""A case: what is asked of an implementation, as plain data; and the setting in which a check chooses its cases.
+"""`Case`, one call of an implementation as plain data, and `Setting`, for which a check chooses its cases.
 
-Knows the table of operations and what an implementation declares; nothing is run here.
+Knows the table of operations and the declarations of an implementation; runs nothing.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """One case, not yet run.
+    """One case, before it runs.
 
     Attributes
     ----------
     name : str
-        Within its check; with level and seed it stands for the same numbers at every run.
+        Unique within its check; with the level and the seed, it stands for the same numbers in every run.
     x : array of float64
         The logits, which are rounded to the setting's dtype.
     kind : {"values", "vjp", "jvp", "reverse", "forward"}
-        Whether the value is asked for, a derivative, or the pullback differentiated once more in one mode or the other.
+        Whether the case tests the value, a derivative, or the pullback differentiated again in reverse or forward mode.
     directions : sequence of arrays
-        The cotangent or tangent of a derivative; for a second one the cotangent and the direction.
+        The cotangent or tangent of a derivative; for a second derivative, the cotangent and the direction.
     axis : int, tuple of int or None
     axis_given : bool
-        False where the axis is left out of the call.
+        False if the call leaves out the axis.
     layout, directions_layout : str
-        In memory; see `polylogit.conformance._data.layouts`.
+        The memory layouts; see `polylogit.conformance._data.layouts`.
     where : array of bool or None
         The mask.
     into : Finfo or None
-        Passed as ``dtype=``.
+        The dtype passed as ``dtype=``.
     names : sequence of str
-        What the rows are called in messages.
+        The names of the rows in messages.
     rows : int or None
-        How many of the rows are to be compared between backends; the others are repetitions.
+        The number of rows to compare between backends; the others are repetitions.
     optional : bool
-        Whether a kernel may refuse.
+        Whether a kernel may refuse the call.
     eager : bool
-        Whether a derivative is run operation by operation where the backend could compile it whole.
+        Whether a derivative is run operation by operation even if the backend could compile it as a whole.
     behaviour : callable or None
-        Where one call does not show it: ``behaviour(setting, *arguments)`` makes the calls and compares.
+        For cases that need more than one call: ``behaviour(setting, *arguments)`` makes the calls and compares.
     arguments : tuple
     """
 
@@ -78,7 +78,7 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """For what cases are chosen, run and judged: an implementation of an operation, a dtype, a level, a seed."""
+    """The context in which cases are chosen, run and judged: an implementation of an operation, dtype, level, seed."""
 
     implementation: Subject
     operation: Definition
@@ -89,16 +89,16 @@ class Setting:
 
     @property
     def conventions(self) -> Mapping[str, str]:
-        """Those that were declared for the implementation; see `polylogit.conformance._conventions`."""
+        """The conventions declared for the implementation; see `polylogit.conformance._conventions`."""
         return self.implementation.conventions
 
     def judged_in(self, dtype: Finfo) -> Finfo:
-        """The facts of a dtype by which results are judged: a kernel may add up a sum in any order."""
+        """The facts of the dtype that sets the bounds: for a kernel, those that allow a sum in any order."""
         return dtype.summed_in_any_order() if self.is_kernel else dtype
 
     @property
     def is_kernel(self) -> bool:
-        """Whether a user's own function is under test, and not a registered backend, which owes the whole contract."""
+        """Whether a user's own function is under test, not a registered backend, which must keep the whole contract."""
         return self.implementation.is_kernel
 
     @functools.cached_property
@@ -107,15 +107,15 @@ class Setting:
         return words(self.level, self.dtype, kernel=self.is_kernel, compiles=compiles)
 
     def budget(self, what: str, *more: str) -> Any:
-        """How much of this is asked for here; see `polylogit.conformance._budget`."""
+        """The amount of something in this setting; see `polylogit.conformance._budget`."""
         return amount(what, self._words.union(more))
 
     def rng(self, *what: object) -> np.random.Generator:
-        """Random numbers for one purpose."""
+        """A random generator for one purpose."""
         return generator(self.seed, self.operation.takes_axis, self.dtype.name, *what)
 
     def logits(self, shape: tuple[int, ...], *what: object) -> Array:
-        """Random logits whose scale and level differ from place to place, so that no two rows are alike."""
+        """Random logits whose scale and level vary from row to row, so that no two rows are alike."""
         rng = self.rng("logits", shape, *what)
         x = 2.0 * rng.normal(size=shape)
         for axis in range(len(shape)):
@@ -123,11 +123,11 @@ class Setting:
         return np.asarray(x)
 
     def padded(self, x: Array) -> Array:
-        """The rows, repeated where each new shape is compiled, so that all lengths come in few and cheap shapes."""
+        """The rows, repeated if each new shape is compiled, so that all lengths come in few and cheap shapes."""
         unit = -(-self.budget("padding") // x.shape[-1])
         return np.resize(x, (-(-len(x) // unit) * unit, x.shape[-1]))
 
 
 def slug(name: str | tuple[int, ...]) -> str:
-    """A name, or a shape, as part of an id."""
+    """A name or a shape, as part of an id."""
     return "x".join(map(str, name)) if isinstance(name, tuple) else name.replace(" ", "-")

@@ -1,4 +1,4 @@
-"""What failures have in common and passes have not: the shortest description, and the next one for what is left.
+"""Finds descriptions that failures share and passes do not: the shortest first, then one for the remaining failures.
 
 A description is a conjunction of at most three conditions. Knows results as plain data.
 """
@@ -26,9 +26,9 @@ _DEAR = 2.0  # failures that a covered pass outweighs
 
 
 def causes(bad: list[Result], passed: Sequence[Result]) -> Iterator[tuple[str | None, list[Result], int]]:
-    """Descriptions, what they cover, and how many passes, until nothing is left.
+    """Yield descriptions, with the failures and the passes that each covers, until no failure is left.
 
-    The description of all there is is empty, that of what has nothing in common None.
+    The empty description covers everything; None stands for failures that have nothing in common.
     """
     fails = list(records(bad, failed=True))
     good = [*records(passed, failed=False), *fine_parts(bad)]
@@ -67,10 +67,10 @@ def _best(
     left: int,
     speaking: np.ndarray[Any, Any],
 ) -> tuple[int, ...]:
-    """The conjunction that covers most for its length and its passes; empty where none is worth saying.
+    """The conjunction that covers most failures for its length and its passes; empty if none is worth reporting.
 
-    What is right in a case most of which is wrong speaks against what is said of rows, and not of cases; `speaking` are
-    the others.
+    The right parts of a mostly wrong case count against descriptions of rows, but not of cases; `speaking` are the
+    other passes.
     """
     if not known or not bad.any():
         return ()
@@ -101,7 +101,7 @@ def _best(
 def _longer(
     beam: Iterable[tuple[tuple[int, ...], Any, Any]], known: Sequence[Condition], bad: Any, good: Any
 ) -> Iterator[tuple[tuple[int, ...], tuple[Any, Any]]]:
-    """Each of these with one condition more that rules passes out."""
+    """Each of these with one more condition that excludes passes."""
     for chosen, covers, passes in beam:
         both, against = bad & covers, good & passes
         useful = np.flatnonzero((against.sum(-1) < passes.sum()) & (both.sum(-1) >= 2))

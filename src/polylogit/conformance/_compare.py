@@ -1,4 +1,4 @@
-"""Comparing numbers: exact values and a bound on one side, what came back on the other.
+"""Compares numbers with exact values and their bounds.
 
 Knows dtypes and double-double pairs; neither operations nor frameworks.
 """
@@ -23,10 +23,10 @@ _SHOWN = 16  # entries of a row that a failure shows
 
 @dataclass(slots=True)
 class Seen:
-    """The numbers of a comparison, in rows: `over` is where an error is over its bound, `row` and `index` the worst.
+    """The numbers of a comparison, in rows: `over` marks errors above the bound, `row` and `index` the worst one.
 
-    `telling` is where another number would have shown: neither NaN, nor so small that 0 would do. `call` is how they
-    were asked for: ``kind``, ``x``, ``axis``, ``where``, ``layout``, ``g``.
+    `telling` marks entries at which another number would have been noticed: neither NaN, nor so small that 0 would
+    pass. `call` has the arguments: ``kind``, ``x``, ``axis``, ``where``, ``layout``, ``g``.
     """
 
     inputs: Array
@@ -42,11 +42,11 @@ class Seen:
 
 @dataclass(slots=True)
 class Comparison:
-    """What a case came to; see `polylogit.conformance.Result` for the fields that it has too.
+    """The outcome of a case; for the fields that `polylogit.conformance.Result` also has, see there.
 
-    `lost`: half of a value or more is gone. `vacuous`: a constant would have passed as well. `row`: that of the worst
-    error. `values`: what came back, where backends may be compared on it. `seen`: what was compared, while the case is
-    at hand.
+    `lost`: half of a value or more is lost. `vacuous`: a constant would have passed, too. `row`: the row of the worst
+    error. `values`: the result, if backends may be compared on it. `seen`: the numbers of the comparison, while the
+    case is in memory.
     """
 
     verdict: str = "passed"
@@ -69,25 +69,25 @@ class Comparison:
 
 @dataclass(slots=True)
 class Expected:
-    """What is expected of an array of rows.
+    """The expected values of an array of rows.
 
     Attributes
     ----------
     inputs : array
         The logits, in rows.
     exact : DD
-        Exact values, NaN and infinities among them.
+        The exact values, including NaN and infinities.
     bound : array
-        Largest absolute error; 0 where the answer is exact (0 at -inf and where masked, 1 where nothing else is).
+        The largest absolute error; 0 if the answer is exact (0 for -inf and masked entries, 1 for an only entry).
     dtype : Finfo
     zero_below : float
-        Exact values below this may come from numbers that were flushed to 0: what came back may be anything from 0 to
-        a smallest normal number above the exact value.
+        Exact values below this may depend on numbers that were flushed to 0: the result may be anything from 0 to the
+        exact value plus the smallest normal number.
     either : array of bool, optional
-        Where NaN is expected but `other` is as good.
+        True where NaN is expected, but `other` is also right.
     other : float
     once : array, optional
-        The largest error of a result that was computed in a wider dtype and rounded once.
+        The largest error of a result that is computed in a wider dtype and rounded once.
     """
 
     inputs: Array
@@ -101,7 +101,7 @@ class Expected:
 
 
 def compare(expected: Expected, got: Array, names: Sequence[str] = ()) -> Comparison:
-    """Compare what came back, in the same rows, with what is expected."""
+    """Compare a result with the expected values, both in rows."""
     with np.errstate(all="ignore"):
         ratio = _ratios(expected, got, expected.bound)
     if not ratio.size:
@@ -133,7 +133,7 @@ def compare(expected: Expected, got: Array, names: Sequence[str] = ()) -> Compar
 
 
 def _ratios(expected: Expected, got: Array, bound: Array) -> Array:
-    """Errors as fractions of their bounds; infinite where no bound helps."""
+    """Errors as fractions of their bounds; infinite if no bound would suffice."""
     high, low = expected.exact
     error = np.abs((got - high) - low)
     ratio = np.where(error == 0, 0.0, error / np.where(bound > 0, bound, 1.0))
@@ -156,7 +156,7 @@ def _ratios(expected: Expected, got: Array, bound: Array) -> Array:
 
 
 def _vacuous(expected: Expected) -> bool:
-    """Whether a constant would have passed: then the case shows nothing."""
+    """Whether a constant would have passed, in which case the test proves nothing."""
     high = expected.exact.hi
     if not np.isfinite(high).all():
         return False
@@ -173,7 +173,7 @@ def _distance(row: Array, index: int) -> float:
 
 
 def _failure(expected: Expected, got: Array, line: int, index: int, name: str, worst: float) -> tuple[str, Any]:
-    """What is wrong in words, and the details: the entries of the row around the worst one."""
+    """The failure in words, with its details: the entries of the row around the worst one."""
     start = max(0, min(index - _SHOWN // 2, got.shape[-1] - _SHOWN))
     rows = {"inputs": expected.inputs, "expected_row": expected.exact.hi, "got_row": got}
     right, bound = float(expected.exact.hi[line, index]), float(expected.bound[line, index])

@@ -1,6 +1,6 @@
-"""What may be said of a result: conditions on its facts, each with the words for it.
+"""The conditions that may describe a failure: predicates on its facts, each with its wording.
 
-Knows the facts of `polylogit.conformance._facts` as plain data; nothing is searched here.
+Knows the facts of `polylogit.conformance._facts` as plain data; the search is in `_causes`.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ _MULTIPLES = (2, 4, 8, 16, 32, 64, 128)
 
 @dataclass(slots=True)
 class Record:
-    """A result, or the part of a failing one that is right, as conditions see it."""
+    """A result, or the right part of a failing one, as conditions see it."""
 
     one: dict[str, Any]
     classes: frozenset[str]
@@ -125,7 +125,7 @@ def records(results: Iterable[Result], *, failed: bool) -> Iterator[Record]:
 
 
 def fine_parts(results: Iterable[Result]) -> Iterator[Record]:
-    """The rows of failing cases that are right, as if they were cases that pass."""
+    """The right rows of failing cases, as if they were passing cases."""
     for result, record in zip(results, records(results, failed=False), strict=True):
         fine = result.facts.get("fine", {})
         if fine.get("values") or fine.get("ranges"):
@@ -141,18 +141,18 @@ def _pairs(ranges: dict[str, Any]) -> dict[str, tuple[float, float]]:
 
 @dataclass(slots=True)
 class Condition:
-    """One thing that may be so of a result.
+    """A condition that a result may meet.
 
     Attributes
     ----------
     words : str
-        As a clause: "the axis is not the last".
+        The condition as a clause: "the axis is not the last".
     cost : float
-        How much it adds to the length of a description.
+        What it adds to the length of a description.
     plain : bool
-        Whether it has no threshold, which one failure more or less would move.
+        Whether it has no threshold, which a single failure could move.
     about : str
-        Of two conditions about the same thing a description has one.
+        The subject of the condition; a description has at most one condition about each subject.
     holds : callable
     """
 
@@ -164,12 +164,12 @@ class Condition:
 
     @property
     def of_rows(self) -> bool:
-        """Whether it speaks of rows or entries, of which a case has several."""
+        """Whether the condition is about rows or entries, of which a case has several."""
         return self.about == "values" or (not self.plain and self.about.partition(" ")[0] not in _WHOLE)
 
 
 def conditions(bad: Sequence[Record], good: Sequence[Record], *, rows: bool) -> Iterator[Condition]:
-    """All that may be said of some failure; `rows` where the operation is one of rows, and not of elements."""
+    """All conditions that may describe a failure; `rows` for operations on rows rather than elements."""
     for one in _conditions(bad, good, rows=rows):
         if not rows:
             for word, other in (("rows have", "the array has"), ("a row", "the array")):
@@ -217,7 +217,7 @@ def _no_multiple(size: int) -> Callable[[Record], bool]:
 def _thresholds(
     name: str, above: str, below: str, bad: Sequence[Record], good: Sequence[Record]
 ) -> Iterator[Condition]:
-    """A failure is beyond a threshold with its worst; a pass contradicts it with anything beyond. The loosest first."""
+    """Threshold conditions: a failure exceeds one with its worst entry, a pass contradicts it with any."""
     for words, side, sign in ((above, 0, 1.0), (below, 1, -1.0)):
         edges = {record.ranges[name][side] for record in bad if name in record.ranges}
         near = (record.one.get("edges", {}) for record in bad)  # of all that is wrong there, and not the worst alone
@@ -244,7 +244,7 @@ def _thresholds(
 def _beyond_passes(
     name: str, found: Sequence[float], good: Sequence[Record], side: int, sign: float
 ) -> Iterator[float]:
-    """The first edge beyond all that passes: in any dtype, and in each of them, which overflow and vanish elsewhere."""
+    """The first edge beyond all passes, over all dtypes and for each, which overflow and underflow elsewhere."""
     reach: dict[Any, float] = {}
     for record in good:
         if name in record.ranges:
@@ -256,7 +256,7 @@ def _beyond_passes(
 
 
 def _loosely(edge: float, *, up: bool) -> str:
-    """Three digits, of a fraction, on the side that leaves the zone no smaller."""
+    """A fraction to three digits, rounded so that the zone does not shrink."""
     if edge == round(edge) and abs(edge) < 1e7:
         return f"{edge:.0f}"
     unit = 10.0 ** (math.floor(math.log10(abs(edge))) - 2)

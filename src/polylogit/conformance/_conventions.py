@@ -1,7 +1,7 @@
-"""Other conventions than the contract's: what a kernel may be right by, declared or recognised.
+"""Conventions other than the contract's, which a kernel may declare, or which the kit recognises.
 
-A convention is a name and a value. Those of axes say which axes a call means; those of rows what a row without an entry
-comes to. Knows cases and the table of operations; runs nothing.
+A convention is a name and a value. The conventions of axes say which axes a call means; those of rows say what a row
+without entries gives. Knows cases and the table of operations; runs nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ROWS: dict[str, Callable[[Definition, int], float]] = {
 
 
 def checked(conventions: Mapping[str, Any] | None) -> dict[str, str]:
-    """The same as text, once each is known.
+    """The conventions as text, after checking that each is known.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def _axis(value: str) -> Any:
 
 
 def axes_meant(case: Case, ndim: int, conventions: Mapping[str, str]) -> Case:
-    """The case with the axis that these conventions make of what was passed."""
+    """The case with the axis that these conventions mean by the axis of the call."""
     if not case.axis_given and "default-axis" in conventions:
         return replace(case, axis=_axis(conventions["default-axis"]))
     if case.axis_given and case.axis is None and "axis-none" in conventions:
@@ -76,13 +76,13 @@ def axes_meant(case: Case, ndim: int, conventions: Mapping[str, str]) -> Case:
 
 
 def empty_rows(name: str, definition: Definition, conventions: Mapping[str, str], n: int) -> float | None:
-    """What a row without an entry comes to, of length `n`; None where the contract's value stands."""
+    """The result for a row of length `n` without entries; None for the contract's value."""
     value = conventions.get(name)
     return None if value is None else _ROWS[value](definition, max(n, 1))
 
 
 def others(case: Case, x: Array, *, takes_axis: bool) -> Iterator[tuple[str, str]]:
-    """The conventions that a case could be right by: names and values."""
+    """The conventions by which a case could be right: names and values."""
     if not takes_axis:
         return
     ndim = x.ndim

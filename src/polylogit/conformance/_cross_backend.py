@@ -1,6 +1,6 @@
-"""How far apart the backends are from each other: the largest difference on the cases that all of them ran.
+"""The largest difference between any two backends, over the cases that both ran.
 
-A by-product of the run: what counts is each one's distance from the exact value. Knows arrays of values alone.
+This is a by-product: the verdict depends only on the distance from the exact value. Knows only arrays of values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def differences(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """For each pair of backends, operation, check and dtype: the largest difference, in ulp and absolute.
+    """The largest difference in ulp and absolute, for each pair of backends, operation, check and dtype.
 
     `folders` are those of the backends, with the values that their processes left.
     """
@@ -41,7 +41,7 @@ def differences(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 
 def loaded(folder: Path) -> dict[str, Any]:
-    """What the processes of a backend left in its folder, by case."""
+    """The values that the processes of a backend left in its folder, by case."""
     values: dict[str, Any] = {}
     for path in sorted(folder.glob("*.npz")):
         with np.load(path) as file:

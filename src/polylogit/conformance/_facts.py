@@ -1,8 +1,8 @@
-"""What is known of a case once it has run: how it was asked, and which of its rows and entries went wrong.
+"""The facts of a case after it ran: the arguments of the call, and the rows and entries that are wrong.
 
-`facts` gives plain data, from which `polylogit.conformance._grouping` finds what failures have in common. Of a case
-that passes they speak of all its rows; of one that fails, of the row with the worst error, and under ``fine`` of those
-rows and entries of the same case that are right. Knows cases; no operation and no framework.
+`facts` returns plain data, in which `polylogit.conformance._grouping` finds what failures have in common. For a case
+that passes, the facts describe all its rows. For one that fails, they describe the row with the worst error and, under
+``fine``, the rows and entries of the same case that are right. Knows cases; no operation and no framework.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ASKED = {"laws": "law", "compiled": "compiler", "arguments": "integers"}
 
 
 def facts(setting: Setting, case: Case, found: Comparison) -> dict[str, Any]:
-    """Plain data about a case and what it came to."""
+    """The facts of a case and of its outcome, as plain data."""
     known: dict[str, Any] = {"kind": case.kind}
     if case.x is not None:
         if setting.operation.takes_axis:
@@ -46,14 +46,14 @@ def facts(setting: Setting, case: Case, found: Comparison) -> dict[str, Any]:
 
 
 def _contiguous(layout: str, shape: tuple[int, ...]) -> bool:
-    """Whether an array of this shape that is laid out so has no gaps, and its entries in the order of the indices."""
+    """Whether an array of this shape and layout has no gaps, with its entries in the order of the indices."""
     if layout in LAYOUTS:
         return bool(LAYOUTS[layout](np.empty(shape, np.float32)).flags.c_contiguous)
     return layout == "contiguous"
 
 
 def _asked(axis: Any, ndim: int) -> dict[str, str]:
-    """Which axis that is: "last", "first", "middle", "several" or "all"; and how it was written."""
+    """The kind of axis ("last", "first", "middle", "several" or "all"), and how it was passed."""
     axes = {
         one % max(ndim, 1) for one in (range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,))
     }
@@ -91,7 +91,7 @@ def _of_rows(seen: Seen, *, failed: bool) -> dict[str, Any]:
 
 
 def _rows_of(inputs: Array, cotangent: Array | None, rows: Any, telling: Array) -> dict[str, Any]:
-    """Classes of values that some of these rows are of; ranges of the numbers of those in which something shows."""
+    """The kinds of values in some of these rows, and ranges of the numbers of the rows in which something shows."""
     both = np.logical_and(rows, telling.any(-1))
     classes = _classes(inputs[rows], None if cotangent is None else cotangent[rows])
     return {
@@ -123,7 +123,7 @@ def _classes(rows: Array, cotangent: Array | None) -> list[str]:
 
 
 def _ranges(rows: Array, cotangent: Array | None, chosen: Array) -> dict[str, list[float]]:
-    """Of the rows' numbers, and of those of the chosen entries."""
+    """The ranges of the rows' numbers, and of those of the chosen entries."""
     if not len(rows):
         return {}
     low, finite = np.isneginf(rows), np.isfinite(rows)
@@ -142,7 +142,7 @@ def _ranges(rows: Array, cotangent: Array | None, chosen: Array) -> dict[str, li
 
 
 def _entries(rows: Array, chosen: Array) -> dict[str, list[float]]:
-    """Of the chosen entries: how far the finite ones are below the maximum of their row, and the logits."""
+    """For the chosen entries: the distance of the finite ones from the maximum of their row, and the logits."""
     finite = np.isfinite(rows)
     known: dict[str, list[float]] = {}
     if (some := chosen & ~np.isnan(rows)).any():

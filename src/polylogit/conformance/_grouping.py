@@ -1,6 +1,6 @@
-"""Failures grouped by cause: what the failing results of one implementation have in common and the passing ones not.
+"""Groups failures by cause: what the failures of an implementation have in common, and its passes do not.
 
-Causes are found by `polylogit.conformance._causes`. Knows results as plain data.
+`polylogit.conformance._causes` finds the causes. Knows results as plain data.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ __all__ = ["Group", "grouped", "symptom"]
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Results with one cause.
+    """Results with one common cause.
 
     Attributes
     ----------
     finding : str
-        ``wrong``, ``another convention`` or ``less accurate``; or the verdict of what came to nothing.
+        ``wrong``, ``another convention`` or ``less accurate``; for results without a finding, the verdict.
     subject, operation : str
     pattern : str
-        Where they are, in words: "the axis is not the last"; "" for everywhere, None where nothing was found in common.
+        What they have in common, in words: "the axis is not the last"; "" for everything, None if nothing was found.
     results : list of Result
         The smallest case first.
     passes : int
-        How many results that pass are where the pattern says.
+        The number of passing results that match the pattern.
     symptoms : dict of str to int
-        What went wrong, in words, and how often.
+        What went wrong, in words, and the number of times.
     """
 
     finding: str
@@ -63,7 +63,7 @@ class Group:
 
     @property
     def headline(self) -> str:
-        """The cause in a line."""
+        """The cause in one line."""
         count = len(self.results)
         if self.finding == CONVENTION:
             said, _, contract = (self.smallest.message or self.smallest.convention).partition("; ")
@@ -83,7 +83,7 @@ class Group:
 
 
 def grouped(report: Results) -> list[Group]:
-    """All that does not pass, by cause: what is wrong first, the largest group of each implementation first."""
+    """All results that do not pass, by cause: wrong ones first, the largest group of each implementation first."""
     groups: list[Group] = []
     for subject, operation in dict.fromkeys((one.subject, one.operation) for one in report.results):
         ours = [one for one in report.results if (one.subject, one.operation) == (subject, operation)]
@@ -113,7 +113,7 @@ def _of_one(subject: str, operation: str, results: Sequence[Result]) -> Iterator
 
 
 def _by_kind(bad: Iterable[Result]) -> list[list[Result]]:
-    """Wrong numbers in one list; of what went wrong otherwise a list for each way."""
+    """Wrong numbers in one list; other failures in a list for each kind."""
     kinds: dict[str, list[Result]] = {}
     for result in bad:
         numbers = result.details.get("got") is not None or result.message.startswith("broken in row")
@@ -143,7 +143,7 @@ def _cases(count: int) -> str:
 
 
 def _size(result: Result) -> tuple[Any, ...]:
-    """Small and plain cases first: few numbers, the plain way to ask for them, the dtype that people read."""
+    """The sort key that puts small and plain cases first: few numbers, a plain call, a common dtype."""
     facts = result.facts
     numbers = facts.get("length", result.length or 1 << 30) * facts.get("rows", 1)
     plain = (facts.get("kind", "values") != "values", facts.get("layout", "contiguous") != "contiguous")
@@ -162,7 +162,7 @@ def _bare(message: str) -> str:
 
 
 def symptom(result: Result) -> str:
-    """What went wrong in words, without the numbers of the case."""
+    """The failure in words, without the numbers of the case."""
     right, got = result.details.get("expected"), result.details.get("got")
     if right is None or got is None:
         if result.message.startswith("raised "):

@@ -1,8 +1,8 @@
-"""What is under test, in this process: a registered backend through the public API, or a user's own callable.
+"""The implementation under test, in this process: a registered backend through the public API, or a user's callable.
 
-Both are asked in the same way, with NumPy arrays in and out; the implementation makes the framework's arrays, in the
-dtype and the memory layout asked for, and notes what came back. Knows the public API, no framework, and not what is
-right: nothing that the code under test could look for is in this module's reach.
+Both have the same interface, with NumPy arrays in and out. The implementation creates the framework's arrays in the
+requested dtype and memory layout, and observes the result. Knows the public API, no framework, and not what is right:
+the code under test can reach nothing here that would help it.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ _LEFT_OUT = "left out"  # in place of an axis: the call does not name one
 
 
 class Implementation(Subject):
-    """An implementation of one operation, on one backend's arrays.
+    """An implementation of one operation, for one backend's arrays.
 
     Parameters
     ----------
     backend : Backend
     operation : str
     function : callable, optional
-        A user's kernel, ``function(x, axis=-1)``; the public function of polylogit where it is left out.
+        A user's kernel, ``function(x, axis=-1)``; by default the public function of polylogit.
     vjp : callable, optional
-        ``vjp(x, cotangent, axis=-1)``, where the framework cannot differentiate the kernel.
+        ``vjp(x, cotangent, axis=-1)``, if the framework cannot differentiate the kernel.
     name : str, optional
-        In results.
+        The name in results.
     device : str, optional
-        Where arrays are made.
+        The device for the arrays.
     """
 
     def __init__(
@@ -104,14 +104,14 @@ class Implementation(Subject):
 
     @functools.cached_property
     def layouts(self) -> tuple[str, ...]:  # type: ignore[override]  # likewise
-        """The memory layouts that the framework's arrays may have; none where it has no strides."""
+        """The memory layouts that the framework's arrays may have; none if it has no strides."""
         if self.on_numpy:
             return tuple(LAYOUTS)
         strided = hasattr(self.backend.asarray(np.zeros(1, np.float32), device=self.device), "stride")
         return tuple(VIEWS) if strided else ()
 
     def lacks(self, dtype: Finfo) -> str:
-        """Why the framework has no arrays of this dtype here (JAX without x64 has no float64). Empty if it has."""
+        """Why the framework has no arrays of this dtype here (JAX without x64 has no float64); empty if it has."""
         backend, wanted = self.backend, dtype.name
         if wanted not in backend.dtypes():
             return f"{backend.name} has no {wanted} arrays here"
@@ -127,7 +127,7 @@ class Implementation(Subject):
         )
 
     def declines(self, dtype: Finfo) -> str:
-        """Why a universal function cannot take this dtype: it has no loop for it. Empty if it can."""
+        """Why a universal function cannot take this dtype: it has no loop for it; empty if it can."""
         types = getattr(self.function, "types", ()) if self.is_kernel and _is_ufunc(self.function) else ()
         loops = [loop.partition("->")[0] for loop in types]
         if not loops or dtype.dtype.char in loops:
@@ -148,7 +148,7 @@ class Implementation(Subject):
         return {self.axis_name: axis} if self.offers_axis else {}
 
     def ask(self, request: Request) -> Answer:
-        """The answer to one request; raises where the framework cannot make the arrays."""
+        """The answer to one request; raises an error if the framework cannot create the arrays."""
         with self.backend.strict_compilation():
             return self._asked(request)[0]
 
@@ -169,7 +169,7 @@ class Implementation(Subject):
         return answer, raw
 
     def _again(self, run: Callable[[], Any], like: Any, answer: Answer, raw: Any) -> None:
-        """The same call once more: what was in memory before it must not matter, nor may the first result change."""
+        """Make the same call again: neither the previous contents of memory nor the first result may change it."""
         first = self._bits(raw)
         again, other = self._guarded(run, like)
         if again.error is not None:
@@ -184,14 +184,14 @@ class Implementation(Subject):
             answer.notes.append("the results of two calls share memory")
 
     def _leave_behind(self, request: Request, which: int) -> None:
-        """Memory of the result's size, given back with something in it that a call must not take for its result."""
+        """Allocate memory of the result's size, fill it and free it, so that a call may receive it as its result."""
         if request.twice and request.x.size:
             left = np.full(request.x.shape, _LEFT[which])
             made = [self.array(left, request.into or request.dtype) for _ in range(_BLOCKS)]
             del made
 
     def _set_up(self, request: Request) -> tuple[Callable[[], Any], list[tuple[str, Any]]]:
-        """The call, ready to be made, and the arrays that it must leave alone."""
+        """The call, ready to be made, and the arrays that it must not change."""
         x = self.array(request.x, request.dtype, request.layout)
         given = [self.array(one, request.dtype, request.directions_layout) for one in request.directions]
         for one in (x, *given):
@@ -217,18 +217,18 @@ class Implementation(Subject):
         return self.call(x, -1)
 
     def _between(self, x: Any) -> Any:
-        """Between a doubling and a halving, which are exact: a compiler may fuse, but the values stay."""
+        """The function between a doubling and a halving, which are exact: a compiler may fuse, but the values stay."""
         return self.call(x + x, -1) * 2.0 * 0.5
 
     def _bits(self, x: Any) -> bytes | None:
-        """What an array holds, by the functions that were there first."""
+        """The contents of an array, read by functions saved before the code under test was loaded."""
         try:
             return _tobytes(_asarray(self.backend.to_numpy(x)))
         except Exception:  # noqa: BLE001  a result that is no array of the backend
             return None
 
     def _guarded(self, run: Callable[[], Any], like: Any) -> tuple[Answer, Any]:
-        """What a call gives, as an answer; exceptions are caught."""
+        """The outcome of a call as an answer; exceptions are caught."""
         try:
             with np.errstate(all="ignore"):
                 raw = run()
@@ -260,7 +260,7 @@ class Implementation(Subject):
             return str(_asarray(raw).dtype)
 
     def ask_in_turn(self, requests: Sequence[Request]) -> tuple[list[Answer], list[int]]:
-        """The answers to several, and those calls of which a later one changed the result, by number."""
+        """The answers to several requests, and the numbers of those calls whose result a later call changed."""
         answers, kept = [], []
         for turn, request in enumerate(requests):
             with self.backend.strict_compilation():
@@ -271,7 +271,7 @@ class Implementation(Subject):
         return answers, [turn for turn, raw, bits in kept if self._bits(raw) != bits]
 
     def ask_at_once(self, requests: Sequence[Request], calls: int) -> list[list[Answer]]:
-        """The different answers of threads that run at once, each with a request that it repeats."""
+        """The different answers of concurrent threads, each of which repeats its own request."""
         made = [self._set_up(request) for request in requests]
         before = [[(name, one, self._bits(one)) for name, one in named] for _, named in made]
         answers: list[list[Answer]] = [[] for _ in requests]
@@ -297,7 +297,7 @@ class Implementation(Subject):
         return answers
 
     def ask_changed(self, first: Request, second: Request) -> Answer:
-        """The answer for the array of the first request, asked before and holding the second's values now."""
+        """The answer for the array of the first request, after its values were replaced by those of the second."""
         run, named = self._set_up(first)
         array = named[0][1]
         self._guarded(run, array)
@@ -307,7 +307,7 @@ class Implementation(Subject):
     # --- derivatives -------------------------------------------------------------------------------------------
 
     def derivative(self, kind: str, axis: Any, *, eager: bool) -> Callable[..., Any]:
-        """``derivative(x, *directions, **kwargs)``; compiled whole where its operations would be compiled one by one.
+        """``derivative(x, *directions, **kwargs)``, compiled as a whole if its operations would be compiled one by one.
 
         Parameters
         ----------
@@ -353,7 +353,7 @@ class Implementation(Subject):
 
 
 def _plain_shape(x: Any) -> None:
-    """Refuse an array whose shape cannot be read: nothing could be said of it."""
+    """Raise an error for an array whose shape cannot be read, since nothing could be said about it."""
     shape = getattr(x, "shape", None)
     try:
         for side in shape if shape is not None else x.shape:
@@ -368,13 +368,13 @@ def _plain_shape(x: Any) -> None:
 
 
 def _overlap(first: Any, second: Any) -> bool:
-    """Whether two arrays lie in the same memory, where they tell."""
+    """Whether two arrays share memory, if that can be found out."""
     one, other = _extent(first), _extent(second)
     return one is not None and other is not None and one[0] < other[1] and other[0] < one[1]
 
 
 def _extent(x: Any) -> tuple[int, int] | None:
-    """The first address of an array and the one after the last; None where it has none or does not tell."""
+    """The first address of an array and the one after its last; None if it has none or does not reveal it."""
     if isinstance(x, np.ndarray):
         return _byte_bounds(x) if x.size else None
     try:
@@ -387,7 +387,7 @@ def _extent(x: Any) -> tuple[int, int] | None:
 
 
 def _same(answer: Answer, known: Answer) -> bool:
-    """Whether two answers need not both be compared with what is exact."""
+    """Whether two answers are equal, so that only one has to be compared with exact values."""
     if answer.values is None or known.values is None or answer.values.shape != known.values.shape:
         return answer.values is None and known.values is None
     return _tobytes(answer.values) == _tobytes(known.values) and answer.notes == known.notes
@@ -395,7 +395,7 @@ def _same(answer: Answer, known: Answer) -> bool:
 
 @contextlib.contextmanager
 def _handing_over() -> Iterator[None]:
-    """Every line of Python lets another thread go first, however busy the machine is."""
+    """Let another thread run after every line of Python, however busy the machine is."""
 
     def line(_frame: Any, _event: str, _argument: Any) -> Any:
         time.sleep(0)
@@ -411,7 +411,7 @@ def _handing_over() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _switching_often() -> Iterator[None]:
-    """The interpreter changes threads as often as it can: what two calls share is then seen half written."""
+    """Make the interpreter switch threads as often as possible, which exposes state that two calls share."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
@@ -423,7 +423,7 @@ def _switching_often() -> Iterator[None]:
 def implementation_of(
     backend: str, operation: str, function: Any = None, vjp: Any = None, name: str | None = None, device: Any = None
 ) -> Implementation:
-    """A registered backend's implementation; or a user's, whose functions may be given as ``"module:function"``."""
+    """The implementation of a registered backend, or of a user, whose functions may be ``"module:function"``."""
     found = polylogit.get_backend(backend)
     if function is None:
         return Implementation(found, operation, name=name or backend, device=device)
@@ -438,7 +438,7 @@ def implementation_of(
 
 
 def load(target: Any) -> Any:
-    """What a text ``"module:function"`` names; anything else as it is."""
+    """The object that a text ``"module:function"`` names; anything else unchanged."""
     if not isinstance(target, str):
         return target
     try:
@@ -472,7 +472,7 @@ def _check_device(backend: Backend, device: str | None) -> None:
 
 
 def _by_name(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function whose axis can be passed by name, also where it takes it by position alone."""
+    """A function whose axis can be passed by name, even if the original takes it only by position."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
@@ -486,12 +486,12 @@ def _by_name(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _is_ufunc(function: Any) -> bool:
-    """Whether it is a universal function: of NumPy, or of Numba, whose classes are no ``np.ufunc``."""
+    """Whether this is a universal function of NumPy, or of Numba, whose classes are not ``np.ufunc``."""
     return getattr(function, "nin", None) == 1 and getattr(function, "nout", None) == 1
 
 
 def _parameters(function: Any) -> tuple[str, ...] | None:
-    """Names of the parameters; None for a builtin that does not tell."""
+    """The names of the parameters; None for a builtin that does not reveal them."""
     if _is_ufunc(function):  # what its signature names is the code of a row, output included
         return ("x", "axis") if getattr(function, "signature", None) else ("x",)
     try:
@@ -502,7 +502,7 @@ def _parameters(function: Any) -> tuple[str, ...] | None:
 
 
 def _axis_name(parameters: tuple[str, ...] | None, after: int = 1) -> str:
-    """What the axis is called: ``axis``, ``dim``, or whatever comes after the array."""
+    """The name of the axis argument: ``axis``, ``dim``, or that of the argument after the array."""
     if parameters is None:
         return "axis"
     for known in ("axis", "dim"):

@@ -1,8 +1,7 @@
-"""A user's kernel in a process of its own: ``python -m polylogit.conformance._kernel_process``.
+"""A user's kernel in a separate process: ``python -m polylogit.conformance._kernel_process``.
 
-Answers what the judge asks, over its standard input and output, until that ends. What is right is not here, nor is the
-name of a case, its check or the seed of its numbers. Whatever the kernel does to this interpreter, the judge reads
-bytes.
+It answers the judge's requests on standard input and output until that closes. It knows neither the expected values nor
+the name, the check or the seed of a case. Whatever the kernel does to this interpreter, the judge reads only bytes.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Answer until nothing more is asked."""
+    """Answer requests until there are no more."""
     # The conversation goes on over copies that nobody else knows; prints of the kernel go to standard error.
     asked, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     with open(os.devnull) as nothing:  # noqa: PTH123  a descriptor is what is needed
@@ -43,7 +42,7 @@ def main() -> None:
 
 
 class _Answers:
-    """What can be asked, by its name in the header."""
+    """The requests, by their names in the header."""
 
     def __init__(self) -> None:
         from polylogit.conformance import _wire
@@ -53,7 +52,7 @@ class _Answers:
         self._implementation: Any = None
 
     def answer(self, asked: str, header: dict[str, Any], arrays: list[Array]) -> tuple[dict[str, Any], list[Array]]:
-        """The reply's header and arrays."""
+        """The header and the arrays of the reply."""
         ways: dict[str, Callable[..., Any]] = {
             "backend": self._of_backend,
             "kernel": self._of_kernel,
@@ -66,7 +65,7 @@ class _Answers:
         return found
 
     def _of_backend(self, header: dict[str, Any], _: list[Array]) -> tuple[dict[str, Any], list[Array]]:
-        """The facts of the backend, found out before any code of the kernel's is here."""
+        """The facts about the backend, read before any code of the kernel is loaded."""
         import polylogit
         from polylogit._spec.dtypes import DTYPES
         from polylogit.conformance._implementation import Implementation
@@ -89,7 +88,7 @@ class _Answers:
         }, []
 
     def _of_kernel(self, header: dict[str, Any], _: list[Array]) -> tuple[dict[str, Any], list[Array]]:
-        """What the kernel's signature offers."""
+        """The arguments that the kernel's signature has."""
         from polylogit._spec.dtypes import DTYPES
         from polylogit.conformance._implementation import implementation_of
 
@@ -132,7 +131,7 @@ class _Answers:
 
 
 def _end_with_the_judge() -> None:
-    """A kernel that hangs must not outlive who asked it; where the system can see to that."""
+    """Make this process end with the judge, so that a hanging kernel does not outlive it; if the system can."""
     if sys.platform == "linux":
         import ctypes
         import signal

@@ -1,6 +1,6 @@
-"""The processor that a report is of, as the system names it and as NumPy finds its instruction sets.
+"""The processor of a report: as the system names it, and with the instruction sets that NumPy finds.
 
-What a framework makes of it is the backend's knowledge, `Backend.capabilities`.
+What a framework uses of them is known to the backend: `Backend.capabilities`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 
 def processor() -> str:
-    """The processor's name; what kind it is where the system has no name for it."""
+    """The name of the processor, or its kind if the system has no name for it."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -27,14 +27,14 @@ def processor() -> str:
 
 
 def instruction_sets() -> list[str]:
-    """Those that NumPy knows and finds, the least first; ``NPY_DISABLE_CPU_FEATURES`` takes some away."""
+    """The instruction sets that NumPy finds, the weakest first, without those in ``NPY_DISABLE_CPU_FEATURES``."""
     found: Any = np.show_config(mode="dicts")
     known = found.get("SIMD Extensions", {})
     return [*known.get("baseline", []), *known.get("found", [])]
 
 
 def machine() -> dict[str, Any]:
-    """What a report says of where it was made."""
+    """The description of the machine for reports."""
     return {
         "machine": f"{platform.system()} {platform.machine()}",
         "processor": processor(),

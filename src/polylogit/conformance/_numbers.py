@@ -1,6 +1,6 @@
-"""How numbers are written: so that they read back, in as few digits as that takes; large ones as distances.
+"""Formats numbers for reports: with as few digits as identify them, and large ones as distances.
 
-Knows dtypes; no operation, no framework and no form of a report.
+Knows dtypes; no operation, no framework and no report format.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FAR = 1e3  # times the spread of a row that its maximum is away from 0: then di
 
 
 def shortest(value: float, dtype: Finfo | None = None) -> str:
-    """The shortest decimal that is this number of the dtype again once it is rounded to it; as Python reads it."""
+    """The shortest decimal that rounds to this number of the dtype, as Python reads it."""
     value = float(value)
     if dtype is None or dtype.precision > 24 or not math.isfinite(value) or dtype.round(value) != value:
         return _plain(value)
@@ -38,7 +38,7 @@ def _plain(value: float) -> str:
 
 
 def side_by_side(right: float, got: float, dtype: Finfo | None) -> tuple[str, str]:
-    """What is right and what came: in as many digits as show that they differ."""
+    """The right value and the result, with as many digits as show the difference."""
     came = shortest(got, dtype)
     if dtype is not None and math.isfinite(right):
         nearest = shortest(float(dtype.round(right)), dtype)
@@ -48,7 +48,7 @@ def side_by_side(right: float, got: float, dtype: Finfo | None) -> tuple[str, st
 
 
 def ulps(right: float, got: float, dtype: Finfo | None) -> float | None:
-    """How far off, in spacings of the dtype at the right value; None where that says nothing, as at 0."""
+    """The error in spacings of the dtype at the right value; None if that is meaningless, as at 0."""
     if dtype is None or right == 0 or not (math.isfinite(right) and math.isfinite(got)):
         return None
     off = abs(got - right) / float(dtype.ulp(np.asarray(right)))
@@ -56,14 +56,14 @@ def ulps(right: float, got: float, dtype: Finfo | None) -> float | None:
 
 
 def times(value: float) -> str:
-    """A count or a ratio, for reading alone."""
+    """A count or a ratio, formatted for people."""
     if math.isinf(value) or math.isnan(value):
         return "∞"
     return f"{value:.3g}" if 0.01 <= abs(value) < 1e6 or value == 0 else f"{value:.1e}"
 
 
 def below(row: Sequence[float]) -> tuple[float, list[float]] | None:
-    """A row as its maximum and the distances from it, where that says more; exactly the same row, or None."""
+    """A row as its maximum and the distances from it, if that is clearer and exact; else None."""
     finite = [float(value) for value in row if math.isfinite(value)]
     if len(finite) < 2:
         return None

@@ -1,7 +1,7 @@
-"""The judge's side of a kernel in another process: asked as any implementation, over a pipe.
+"""The judge's side of a kernel in another process: the interface of an implementation, over a pipe.
 
-A process that crashes or hangs is ended and started again for the next request, a few times. Nothing of the kernel is
-imported here, and nothing that comes back is trusted to be more than bytes.
+If the process crashes or hangs, it is ended and started again for the next request, a few times. This module imports
+nothing of the kernel, and treats its answers only as bytes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _TAIL = 12  # lines of standard error that a crash shows
 
 @dataclass(frozen=True, slots=True)
 class RemoteBackend:
-    """What a backend in another process is called and declares; see `polylogit.extend.Backend`."""
+    """The name and the declarations of a backend in another process; see `polylogit.extend.Backend`."""
 
     name: str
     version: str
@@ -55,15 +55,15 @@ class RemoteBackend:
     spelling: dict[str, str]
 
     def compilers(self) -> dict[str, None]:
-        """The names of its compilers."""
+        """The names of the backend's compilers."""
         return dict.fromkeys(self.names_of_compilers)
 
     def devices(self) -> tuple[str, ...]:
-        """The devices on which it makes arrays."""
+        """The devices on which the backend creates arrays."""
         return self.names_of_devices
 
     def capabilities(self) -> dict[str, str]:
-        """What it says of the processor and of its own switches."""
+        """The backend's description of the processor and of its settings."""
         return self.said_of_itself
 
     def spell(self, what: str, **values: Any) -> str:
@@ -74,7 +74,7 @@ class RemoteBackend:
 
 
 class Named:
-    """A function of another process: where it is, and no more."""
+    """A function in another process, known only by its name."""
 
     def __init__(self, target: str) -> None:
         module, _, name = target.partition(":")
@@ -130,16 +130,16 @@ class RemoteImplementation(Subject):
     # --- to ask ------------------------------------------------------------------------------------------------
 
     def ask(self, request: Request) -> Answer:
-        """The answer to one request; raises where the framework cannot make the arrays."""
+        """The answer to one request; raises an error if the framework cannot create the arrays."""
         return self._answers("one", [request])[0][0]
 
     def ask_in_turn(self, requests: Sequence[Request]) -> tuple[list[Answer], list[int]]:
-        """The answers to several, and those calls of which a later one changed the result, by number."""
+        """The answers to several requests, and the numbers of those calls whose result a later call changed."""
         answers, reply = self._answers("in turn", requests, len(requests))
         return answers, [int(turn) for turn in reply["changed"]]
 
     def ask_at_once(self, requests: Sequence[Request], calls: int) -> list[list[Answer]]:
-        """The different answers of threads that run at once, each with a request that it repeats."""
+        """The different answers of concurrent threads, each of which repeats its own request."""
         answers, reply = self._answers("at once", requests, None, calls=calls)
         left = iter(answers)
         found = [list(itertools.islice(left, count)) for count in _counts(reply["of"], answers)]
@@ -148,7 +148,7 @@ class RemoteImplementation(Subject):
         return found
 
     def ask_changed(self, first: Request, second: Request) -> Answer:
-        """The answer for the array of the first request, asked before and holding the second's values now."""
+        """The answer for the array of the first request, after its values were replaced by those of the second."""
         return self._answers("changed", [first, second])[0][0]
 
     def _answers(
@@ -188,7 +188,7 @@ class RemoteImplementation(Subject):
     # --- the process -------------------------------------------------------------------------------------------
 
     def _start(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start the process; what it says of the backend and of the kernel."""
+        """Start the process, and read its description of the backend and the kernel."""
         self._process = _Process(self._limit)
         found = []
         for what in ("backend", "kernel"):  # the backend first, while no code of the kernel's is there
@@ -241,7 +241,7 @@ class _Process:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        """End the process when it is late, whatever the other thread waits for."""
+        """End the process if it is late, whatever the other thread waits for."""
         while not self._done.wait(0.1):
             if time.monotonic() > self._deadline:
                 self._late = True
@@ -249,7 +249,7 @@ class _Process:
                 return
 
     def ask(self, header: dict[str, Any], arrays: Sequence[Array]) -> tuple[dict[str, Any], list[Array]]:
-        """The reply to a question."""
+        """Send a request, and return the header and the arrays of the answer."""
         self._number += 1
         self._deadline = time.monotonic() + self._limit
         broken = False
@@ -288,7 +288,7 @@ class _Process:
                 self._process.kill()
 
     def end(self) -> None:
-        """End it and what it started."""
+        """End the process and all that it started."""
         self._done.set()
         self._kill()
         self._process.wait()
@@ -324,7 +324,7 @@ def cause(code: int) -> str:
 
 
 def tail(errors: Any) -> str:
-    """The last lines of a file of standard error."""
+    """The last lines of a file with standard error."""
     with contextlib.suppress(OSError, ValueError):
         errors.seek(0)
         text = errors.read()

@@ -1,6 +1,6 @@
-"""One failing call with all its numbers: as Python to paste, and as a file of arrays.
+"""One failing call with all its numbers, as Python code to paste or as a file of arrays.
 
-Knows what was compared; neither how cases are chosen nor how results are printed.
+Knows the numbers of a comparison; neither how cases are chosen nor how results are printed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ __all__ = ["Replayed"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replayed:
-    """A call that went wrong: of which implementation, what was compared, and the dtype of the logits."""
+    """A failing call: the implementation, the numbers of the comparison, and the dtype of the logits."""
 
     implementation: Subject
     seen: Seen
     dtype: Finfo
 
     def python(self, saved: str = "") -> str:
-        """The call, to be pasted into Python; with the arrays from the file `saved` where they are large."""
+        """The call as Python to paste, with large arrays loaded from the file `saved`."""
         return paste(self.implementation, self.seen, self.dtype, saved)
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -54,7 +54,7 @@ class Replayed:
             np.savez(file, allow_pickle=False, **arrays)
 
     def _shaped(self, rows: Any) -> Array:
-        """Rows in the places that their entries have in the logits."""
+        """Rows as an array in the shape of the logits."""
         flat = np.asarray(rows).ravel()
         shaped = np.empty(flat.size, dtype=flat.dtype)
         shaped[self.seen.call["places"].ravel()] = flat

@@ -1,4 +1,7 @@
-"""The results of a run and the ways to write them down. Above the renderers, which read `Results`."""
+"""`Report`: the results of a run, with methods that write reports.
+
+Knows the renderers, and imports each only when it is used; the renderers know only `Results`.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,14 @@ class Report(Results):
         return html.table(self)
 
     def summary(self) -> str:
-        """A few lines of text: the verdict, the counts, and what is wrong by its cause, the smallest case of each."""
+        """A few lines of text: the verdict, the counts, and the failures by cause, with the smallest case of each."""
         from polylogit.conformance._verdict import summary
 
         return summary(self)
 
     __str__ = summary
 
-    # A renderer is imported where its form is asked for: HTML needs jinja2.
+    # A renderer is imported only if its format is used: HTML needs jinja2.
 
     def to_json(self, path: str | PathLike[str]) -> None:
         """Write the report as JSON; the schema is `polylogit.conformance._reports.json_report.SCHEMA`."""
@@ -43,19 +46,19 @@ class Report(Results):
         write_whole(path, json_report.render(self))
 
     def to_junit(self, path: str | PathLike[str]) -> None:
-        """Write the report as JUnit XML, as continuous-integration services read it."""
+        """Write the report as JUnit XML, for continuous-integration services."""
         from polylogit.conformance._reports import junit
 
         write_whole(path, junit.render(self))
 
     def to_html(self, path: str | PathLike[str]) -> None:
-        """Write the report as one HTML file that needs nothing else."""
+        """Write the report as one self-contained HTML file."""
         from polylogit.conformance._reports import html
 
         write_whole(path, html.render(self))
 
     def to_markdown(self) -> str:
-        """The report as Markdown, for the summary of a job."""
+        """The report as Markdown, for a job summary."""
         from polylogit.conformance._reports import markdown
 
         return markdown.render(self)

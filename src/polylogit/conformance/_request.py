@@ -1,7 +1,7 @@
-"""What is asked of an implementation, and what it answers, as plain data that can go to another process.
+"""The request to an implementation and its answer, as plain data that can go to another process.
 
-`Subject` is what cases see of an implementation: its facts, and four ways to ask. Knows neither what is right nor any
-framework.
+`Subject` is the interface of an implementation for cases: its facts, and four kinds of requests. Knows neither what is
+right nor any framework.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ TWICE = 1 << 16  # calls on so many logits or fewer are made twice
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One call.
+    """One call of an implementation.
 
     Attributes
     ----------
-    x : array of float64, or of what is to be converted to `dtype`
+    x : array of float64, or of values to convert to `dtype`
     dtype : str
-        Of the logits.
+        The dtype of the logits.
     kind : {"values", "vjp", "jvp", "reverse", "forward"}
     axis : int, tuple of int or None
     axis_given : bool
-        False where the axis is left out of the call.
+        False if the call leaves out the axis.
     layout, directions_layout : str
-        In memory; see `polylogit.conformance._data.layouts`.
+        The memory layouts; see `polylogit.conformance._data.layouts`.
     directions : sequence of arrays
         The cotangent or tangent of a derivative.
     where : array of bool or None
     into : str
-        Name of the dtype that is passed as ``dtype=``; empty for none.
+        The name of the dtype passed as ``dtype=``; empty for none.
     eager : bool
         Whether a derivative is run operation by operation.
     compiler : str
-        Which of the backend's compilers to call through; empty for none.
+        The backend's compiler to use; empty for none.
     doubled : bool
-        Whether the call stands between a doubling and a halving, of half the logits.
+        Whether `x` holds half the logits, doubled before the call, and the result is doubled and halved after it.
     twice : bool
-        Whether it is made twice, each time with memory around that holds something else.
+        Whether to make the call twice, each time with different contents in the memory that it may receive.
     """
 
     x: Array
@@ -71,20 +71,20 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """What came back from one call.
+    """The outcome of one call.
 
     Attributes
     ----------
     values : array of float64 or None
-        The result on the host; None where an exception was raised.
+        The result on the host; None if an exception was raised.
     dtype : str
         The result's dtype.
     error : Exception or None
-        What was raised.
+        The exception that was raised.
     notes : list of str
-        Breaches seen on the way: input modified, another type of array, another device.
+        Violations noticed during the call: the input modified, another array type, another device.
     again : array of float64 or None
-        What the same call gave the second time, where its bits are others.
+        The result of the second call, if its bits differ.
     """
 
     values: Array | None
@@ -103,27 +103,27 @@ class EndedError(Exception):
 
 
 class Subject(ABC):
-    """What cases see of an implementation.
+    """The interface of an implementation for cases.
 
     Attributes
     ----------
     name : str
-        In results.
+        The name in results.
     operation : str
     backend : object
-        Whose arrays it takes. Of an implementation in another process only what it is called and what it declares.
+        The backend whose arrays it takes. For an implementation in another process: only its name and declarations.
     is_kernel : bool
         Whether it is a user's own function.
     vjp : object or None
-        The gradient that it brings.
+        The separate gradient of the implementation.
     offers_axis, offers_where, offers_dtype, default_axis, default_vjp_axis : bool
-        What its signature takes, and that of the gradient that it brings.
+        The arguments in its signature, and in that of its gradient.
     on_numpy : bool
         Whether the backend's arrays are NumPy's own.
     layouts : tuple of str
-        The memory layouts that the arrays may have; none where they have no strides.
+        The memory layouts that the arrays may have; empty if they have no strides.
     given_up : str
-        Why nothing more is asked of it; empty as long as something is.
+        Why no more calls are made; empty while calls continue.
     """
 
     name: str
@@ -147,55 +147,55 @@ class Subject(ABC):
 
     @abstractmethod
     def ask(self, request: Request) -> Answer:
-        """The answer to one request; raises where the framework cannot make the arrays."""
+        """The answer to one request; raises an error if the framework cannot create the arrays."""
 
     @abstractmethod
     def ask_in_turn(self, requests: Sequence[Request]) -> tuple[list[Answer], list[int]]:
-        """The answers to several, and those calls of which a later one changed the result, by number."""
+        """The answers to several requests, and the numbers of those calls whose result a later call changed."""
 
     @abstractmethod
     def ask_at_once(self, requests: Sequence[Request], calls: int) -> list[list[Answer]]:
-        """The different answers of threads that run at once, each with a request that it repeats."""
+        """The different answers of concurrent threads, each of which repeats its own request."""
 
     @abstractmethod
     def ask_changed(self, first: Request, second: Request) -> Answer:
-        """The answer for the array of the first request, asked before and holding the second's values now."""
+        """The answer for the array of the first request, after its values were replaced by those of the second."""
 
     @abstractmethod
     def lacks(self, dtype: Finfo) -> str:
-        """Why the framework has no arrays of this dtype here (JAX without x64 has no float64). Empty if it has."""
+        """Why the framework has no arrays of this dtype here (JAX without x64 has no float64); empty if it has."""
 
     def keeps(self, dtype: Finfo) -> bool:
-        """Whether it has."""
+        """Whether the framework has arrays of this dtype."""
         return not self.lacks(dtype)
 
     @abstractmethod
     def declines(self, dtype: Finfo) -> str:
-        """Why a universal function cannot take this dtype: it has no loop for it. Empty if it can."""
+        """Why a universal function cannot take this dtype: it has no loop for it; empty if it can."""
 
     # --- what follows ------------------------------------------------------------------------------------------
 
     @property
     def composed(self) -> bool:
-        """Whether the gradient is that of the steps that the kernel is written in, by the framework's autodiff."""
+        """Whether the gradient comes from the framework's autodiff through the steps of the kernel."""
         return self.is_kernel and self.vjp is None
 
     @property
     def differentiates(self) -> bool:
-        """Whether gradients can be asked for at all."""
+        """Whether gradients can be tested at all."""
         return bool(self.backend.differentiates) or not self.composed
 
     @property
     def differentiates_forward(self) -> bool:
-        """Whether forward mode and second order can be asked for."""
+        """Whether forward mode and second order can be tested."""
         return not self.is_kernel or (bool(self.backend.differentiates) and self.vjp is None)
 
     @functools.cached_property
     def flushes_float16(self) -> bool:
-        """Whether subnormal float16 results come out as 0, of what could not be 0 for another reason.
+        """Whether subnormal float16 results become 0, for numbers that could not be 0 for another reason.
 
-        Of other dtypes nobody need ask: the smallest normal number of float16 is within reach of any longer row, so
-        that a sum that overflowed looks like results flushed to 0.
+        This matters only for float16: its smallest normal number is within reach of any longer row, so an overflowed
+        sum looks like results that were flushed to 0.
         """
         rows = (np.array([[0.0, -10.2]]), np.zeros((1, 20000))) if self.takes_axis else (np.array([[-10.2]]),)
         answers = [self.ask(Request(row, "float16")) for row in rows]
@@ -203,5 +203,5 @@ class Subject(ABC):
 
 
 def in_dtype(values: Any, dtype: str) -> Array:
-    """A NumPy array of these values in a dtype by name, one of ml_dtypes among them."""
+    """A NumPy array of these values in a dtype given by name, including those of ml_dtypes."""
     return np.asarray(values).astype(DTYPES[dtype].dtype if dtype in DTYPES else dtype)

@@ -1,6 +1,6 @@
-"""What the kit found: one `Result` a case, and `Results`, which hold them and say whether all is well.
+"""`Result`, the outcome of one case, and `Results`, all outcomes of a run and the verdict on them.
 
-Plain data, so that it can come from another process as JSON. Knows no framework, no operation and no way of printing.
+Plain data, so that results can come from another process as JSON. Knows no framework, no operation and no renderer.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ DISAGREES = ("failed", "convention", "unexpected-pass", "expired")
 INCONCLUSIVE = ("inconclusive", "crashed", "timeout", "missing")
 BAD = DISAGREES + INCONCLUSIVE
 STATUS = {0: "agrees", 1: "disagrees", 3: "inconclusive"}
-# What a finding is: a number that is wrong, one that is right by another convention than the contract's, one that is
-# only less accurate than its bound.
+# The kinds of findings: a result is wrong, right by another convention than the contract's, or only less accurate than
+# its bound.
 WRONG, CONVENTION, INACCURATE = "wrong", "another convention", "less accurate"
 FINDINGS = (WRONG, CONVENTION, INACCURATE)
 SEARCH = "search"  # stands for the check in results of a search
 
 
 class Judged(Protocol):
-    """What a case came to, as a comparison or a result."""
+    """The outcome of a case, as a comparison or a result."""
 
     verdict: str
     finding: str
@@ -32,7 +32,7 @@ class Judged(Protocol):
 
 
 def held_to(found: Judged, *, strict: bool = False, rounded_once: bool = False) -> None:
-    """Make a failure of what is only less accurate than it should be, as `strict` and `rounded_once` ask."""
+    """Turn a result that is only less accurate into a failure, if `strict` or `rounded_once` asks for it."""
     if strict and found.verdict == "inaccurate":
         found.verdict = "failed"
     if rounded_once and found.verdict == "passed" and found.once is not None and found.once > 1.0:
@@ -41,39 +41,40 @@ def held_to(found: Judged, *, strict: bool = False, rounded_once: bool = False) 
 
 @dataclass(slots=True)
 class Result:
-    """What one case showed.
+    """The outcome of one case.
 
     Attributes
     ----------
     subject : str
         A backend's name, or ``backend+module:function`` for a user's own implementation.
     operation, check, dtype, case : str
-        What was run; empty where a whole process came to nothing.
+        What was run; empty if a whole process failed.
     verdict : str
-        ``passed``, ``failed``, ``convention`` (right by another one, which was not declared), ``inaccurate`` (over the
-        bound, by no more than rounding may explain; no failure unless that was asked for), ``unsupported`` (declared,
-        or refused with an error; never counted as passed), ``expected-failure``, ``unexpected-pass``, ``expired``,
-        ``inconclusive`` (could not have failed), ``crashed``, ``timeout``, ``missing`` (framework not installed).
+        ``passed``, ``failed``, ``convention`` (right by another convention, which was not declared), ``inaccurate``
+        (over the bound, by no more than rounding can explain; a failure only under `strict`), ``unsupported``
+        (declared, or refused with an error; never counted as passed), ``expected-failure``, ``unexpected-pass``,
+        ``expired``, ``inconclusive`` (could not have failed), ``crashed``, ``timeout``, ``missing`` (framework not
+        installed).
     error : float or None
-        The worst error as a fraction of its bound; None where nothing was measured.
+        The worst error as a fraction of its bound; None if nothing was measured.
     message : str
-        For anything but a pass: what is wrong, in words.
+        What is wrong, in words; empty if the case passed.
     details : dict
-        Where: index, inputs, expected, got, bound, row.
+        The place and the numbers: index, inputs, expected, got, bound, row.
     length, distance : float
-        Of the row with the worst error: how many entries, and how far below the maximum.
+        For the row with the worst error: its number of entries, and the distance of the entry from the maximum.
     seed : int
     cases : int
-        How many numbers were compared.
+        The number of numbers that were compared.
     finding : str
-        Of what does not pass as it is: ``wrong``, ``another convention`` or ``less accurate``; empty otherwise.
+        ``wrong``, ``another convention`` or ``less accurate``; empty for a pass.
     convention : str
-        Which one, as ``name=value``; empty for none.
+        The other convention, as ``name=value``; empty for none.
     once : float or None
-        Of 16-bit results, the worst error as a fraction of what it may be if they are computed in float32 and rounded
-        once; None where nothing was measured.
+        For 16-bit results, the worst error as a fraction of the bound for float32 arithmetic that is rounded once;
+        None if nothing was measured.
     facts : dict
-        How the case was asked, and of what kind its logits are: what failures may have in common.
+        The arguments of the call and properties of its logits, which failures may have in common.
     """
 
     subject: str
@@ -96,13 +97,13 @@ class Result:
 
     @property
     def id(self) -> str:
-        """As `polylogit replay` takes it; the same at every run."""
+        """The id for `polylogit replay`, the same in every run."""
         parts = "/".join((self.subject, self.operation, self.check, self.dtype, self.case))
         return parts + (f"@{self.seed}" if self.seed else "")
 
     @property
     def rounded_to(self) -> str:
-        """The dtype of what was returned, whose bound it is: that of the logits, or the one that was asked for."""
+        """The dtype of the result, which sets the bound: that of the logits, or of ``dtype=``."""
         if self.check == "dtypes" and self.case.startswith("into-"):
             return self.case.removeprefix("into-").removesuffix("-close")
         return self.dtype
@@ -132,23 +133,23 @@ class Results:
 
     @property
     def bad(self) -> list[Result]:
-        """Results that disagree, and all from which nothing can be concluded."""
+        """Results that disagree or are inconclusive."""
         return [result for result in self.results if result.verdict in BAD]
 
     @property
     def failures(self) -> list[Result]:
-        """Results that disagree, and crashes and the like; what is merely missing or inconclusive is not among them."""
+        """Results that disagree, crashed or timed out; not those that are only missing or inconclusive."""
         return [result for result in self.results if result.verdict in (*DISAGREES, "crashed", "timeout")]
 
     @property
     def inconclusive(self) -> list[Result]:
-        """Results from which nothing can be concluded; a missing framework is one where it was required."""
+        """Inconclusive results; they include a missing framework only if it was required."""
         found = [result for result in self.results if result.verdict in INCONCLUSIVE]
         return [result for result in found if result.verdict != "missing" or result.details.get("required")]
 
     @property
     def passed(self) -> bool:
-        """Whether something was run, nothing disagrees and nothing is inconclusive."""
+        """Whether something ran, nothing disagrees and nothing is inconclusive."""
         return self.status == 0
 
     @property
@@ -160,20 +161,20 @@ class Results:
 
     @property
     def outcome(self) -> str:
-        """The status in words; of a run that left cases out, what was asked."""
+        """The status in words, with the selection if the run left cases out."""
         if not self.reduced:
             return STATUS[self.status]
         return f"{STATUS[self.status]}{' on what was asked' if self.status == 0 else ''} ({self.reduced})"
 
     @property
     def rounded_once(self) -> bool | None:
-        """Whether 16-bit results are what float32 arithmetic, rounded once, gives; None where nothing was measured."""
+        """Whether 16-bit results are as accurate as float32 arithmetic, rounded once; None if nothing was measured."""
         measured = [result.once for result in self.results if result.once is not None]
         return max(measured) <= 1.0 if measured else None
 
     @property
     def conventions(self) -> dict[str, list[Result]]:
-        """The results that are right by another convention than the contract's, by that convention."""
+        """The results that are right by another convention than the contract's, grouped by that convention."""
         found: dict[str, list[Result]] = {}
         for result in self.results:
             if result.convention:
@@ -182,7 +183,7 @@ class Results:
 
     @property
     def invariance(self) -> dict[str, float]:
-        """By what a row's result must not depend on, how far apart results of one row are, in ulp; 0 for the same."""
+        """How much results of one row differ, in ulp, by the property that they should not depend on; 0 if equal."""
         found: dict[str, float] = {}
         for result in self.results:
             for cause, apart in result.details.get("invariance", {}).items():
@@ -191,7 +192,7 @@ class Results:
 
     @property
     def reduced(self) -> str:
-        """What was asked of a run that left cases out, and how many it ran; empty for a whole run."""
+        """The selection of a run that left cases out, and how many it ran; empty for a complete run."""
         left_out = self.environment.get("left_out", {})
         if not left_out:
             return ""
@@ -203,7 +204,7 @@ class Results:
 
     @property
     def subjects(self) -> list[str]:
-        """What was examined, in order."""
+        """The subjects of the results, in order."""
         return list(dict.fromkeys(result.subject for result in self.results))
 
     def worst(self, operation: str, subject: str, check: str | None = None) -> float | None:
@@ -213,7 +214,7 @@ class Results:
         return max(errors) if errors else None
 
     def matrix(self, *keys: str, among: Iterable[Result] | None = None) -> dict[tuple[str, ...], dict[str, Any]]:
-        """Counts of verdicts and the worst error, grouped by attributes of the results, or of some of them."""
+        """Counts of verdicts and the worst error, grouped by attributes, over all results or over `among`."""
         cells: dict[tuple[str, ...], dict[str, Any]] = defaultdict(lambda: {"error": None, "verdicts": Counter()})
         for result in self.results if among is None else among:
             cell = cells[tuple(getattr(result, key) for key in keys)]
@@ -224,10 +225,10 @@ class Results:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many results have each verdict."""
+        """The number of results with each verdict."""
         return dict(Counter(result.verdict for result in self.results))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data: what the JSON report holds."""
+        """The content of the JSON report, as plain data."""
         results = [{"id": result.id, **asdict(result)} for result in self.results]
         return {"environment": self.environment, "pairs": self.pairs, "results": results}

@@ -1,6 +1,6 @@
-"""Running one case: the question is put to the implementation, and its answer compared with what is exact.
+"""Runs one case: sends the request to the implementation, and compares the answer with exact values.
 
-`run` is the only way from a case to a comparison; the checks differ in the cases. Knows no framework.
+`run` is the only way from a case to a comparison; the checks differ only in their cases. Knows no framework.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _COMPARED = 1 << 15  # of larger results no values are kept to compare backends
 
 
 class quiet:  # noqa: N801  a context manager
-    """Warnings of the code under test are not what is being checked."""
+    """Suppress warnings of the code under test, which are not tested."""
 
     def __enter__(self) -> None:
         self._contexts = warnings.catch_warnings(), np.errstate(all="ignore")
@@ -58,7 +58,7 @@ class quiet:  # noqa: N801  a context manager
 
 
 def run(setting: Setting, case: Case) -> Comparison:
-    """What a case comes to, and the facts about it."""
+    """The outcome of a case, and the facts about it."""
     found = _come_to(setting, case)
     found.facts = facts(setting, case, found)
     # Of a behaviour one call says nothing, but where it is a call on integers.
@@ -89,7 +89,7 @@ def _come_to(setting: Setting, case: Case) -> Comparison:
 
 
 def result_of(setting: Setting, check: str, case: str, found: Comparison) -> Result:
-    """What a case came to, under its full name."""
+    """The outcome of a case, under its full name."""
     names = (setting.implementation.name, setting.operation.name, check, setting.dtype.name, case)
     said: dict[str, Any] = {name: getattr(found, name) for name in _SAID}
     if found.verdict == "failed" and not found.finding:
@@ -98,10 +98,10 @@ def result_of(setting: Setting, check: str, case: str, found: Comparison) -> Res
 
 
 def refusal(error: Exception, implementation: Subject, *, optional: bool) -> bool:
-    """Whether an exception says "not supported" rather than showing a fault.
+    """Whether an exception means "not supported" rather than a fault.
 
-    ``NotImplementedError`` always does. Of a user's own kernel any other clean error does too where what was asked is
-    not what every kernel must have (`optional`); a registered backend owes the whole contract.
+    ``NotImplementedError`` always does. For a user's own kernel, any other ordinary error does, too, if the request was
+    for a feature that not every kernel must have (`optional`); a registered backend must keep the whole contract.
     """
     if isinstance(error, NotImplementedError):
         return True
@@ -120,7 +120,7 @@ def _values(setting: Setting, case: Case) -> Comparison:
 
 
 def _request(setting: Setting, case: Case, x: Array, directions: Sequence[Array] = ()) -> Request:
-    """A case as a request, which is all that an implementation learns of it."""
+    """A case as a request, which is all that an implementation sees of it."""
     return Request(
         x,
         setting.dtype.name,
@@ -139,7 +139,7 @@ def _request(setting: Setting, case: Case, x: Array, directions: Sequence[Array]
 
 
 def compared(setting: Setting, answer: Answer, x: Array, case: Case | None = None, axis: Any = -1) -> Comparison:
-    """An answer for logits `x`, compared with the exact values; a behaviour need not make a case for that."""
+    """Compare an answer for the logits `x` with the exact values, without making a case."""
     case = case or Case("", axis=axis)
     target = case.into or setting.dtype
     bad = unusable(setting, answer, x.shape, target, optional=case.optional)
@@ -158,7 +158,7 @@ def compared(setting: Setting, answer: Answer, x: Array, case: Case | None = Non
 
 
 def _asked(found: Comparison, setting: Setting, case: Case, x: Array, directions: Sequence[Array] = ()) -> None:
-    """Note the call itself, for those who write it down."""
+    """Note the call itself, for reports."""
     if found.seen is None or found.verdict == "passed":
         return
     axis = _axis(setting, axes_meant(case, x.ndim, setting.conventions))
@@ -169,7 +169,7 @@ def _asked(found: Comparison, setting: Setting, case: Case, x: Array, directions
 
 
 def _of_both(answer: Answer, judged: Callable[[], Comparison]) -> Comparison:
-    """What an answer comes to; where the same call gave other bits the second time, the worse of the two.
+    """The outcome of an answer; if the same call gave other bits the second time, the worse outcome of the two.
 
     Both may be right: sums in an order that changes from run to run are, within the bound.
     """
@@ -188,7 +188,7 @@ def _of_both(answer: Answer, judged: Callable[[], Comparison]) -> Comparison:
 
 
 def _graded(setting: Setting, case: Case, x: Array, by: Callable[[Mapping[str, str]], Comparison]) -> Comparison:
-    """What a comparison by the declared conventions comes to: of a kernel, which of three kinds a finding is."""
+    """The outcome of a comparison by the declared conventions; for a kernel, with the kind of the finding."""
     found = by(setting.conventions)
     if found.verdict != "failed":
         return found
@@ -205,10 +205,10 @@ def _graded(setting: Setting, case: Case, x: Array, by: Callable[[Mapping[str, s
 
 
 def less_accurate(setting: Setting, found: Comparison) -> Comparison:
-    """A finding that rounding may explain is none of a wrong number; a backend owes the bound all the same.
+    """Downgrade a failure that rounding can explain to "less accurate"; a backend must keep the bound all the same.
 
-    Nothing is explained where half of a value or more is lost, nor in 16 bits, whose bounds have room for all the
-    roundings that the wider dtype leaves out.
+    Rounding explains nothing if half of a value or more is lost, nor in 16 bits, whose bounds allow for all the
+    roundings that computing in the wider dtype avoids.
     """
     explained = found.error is not None and found.error <= _EXPLAINED and not found.lost
     if found.verdict == "failed" and explained and setting.dtype.wide.precision == setting.dtype.precision:
@@ -238,7 +238,7 @@ _HINTS = {
 
 
 def raised(error: BaseException) -> str:
-    """What a function under test raised, in a line, and what to do about it where that is known."""
+    """The exception of a function under test, in one line, with a remedy if there is one."""
     name = type(error).__name__
     said = f"{name}: {error}".splitlines()[0][:300]
     return f"{said} ({_HINTS[name]})" if name in _HINTS else said
@@ -247,7 +247,7 @@ def raised(error: BaseException) -> str:
 def unusable(
     setting: Setting, answer: Answer, shape: tuple[int, ...], dtype: Finfo, *, optional: bool = False
 ) -> Comparison | None:
-    """What an exception or a wrong shape comes to; None where there are values to compare."""
+    """The outcome for an exception or a wrong shape; None if there are values to compare."""
     if answer.error is not None:
         said = raised(answer.error)
         if refusal(answer.error, setting.implementation, optional=optional):
@@ -296,7 +296,7 @@ def _axis(setting: Setting, case: Case) -> Any:
 
 
 def _rows(x: Array, axis: Any) -> Array:
-    """Two-dimensional: the axes normalised together at the end, joined; all others joined before them."""
+    """The array in two dimensions: the normalised axes joined at the end, all others joined before them."""
     if axis is None or x.ndim == 0:
         return x.reshape(1, -1)
     axes = tuple(one % x.ndim for one in (axis if isinstance(axis, tuple) else (axis,)))
@@ -342,7 +342,7 @@ def _expected_values(setting: Setting, x: Array, case: Case, dtype: Finfo, conve
 
 
 def _expected_derivative(setting: Setting, x: Array, flat: list[Array], case: Case) -> tuple[Expected, Array]:
-    """What is expected, and where: where the value is NaN so is the gradient, or anything."""
+    """The expected derivative, and where it is compared: if the value is NaN, the gradient may be anything."""
     operation, mask = setting.operation, _mask(setting, x, case)
     dtype = setting.judged_in(setting.dtype)
     rows = _rows(x, _axis(setting, case))

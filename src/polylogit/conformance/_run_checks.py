@@ -1,6 +1,6 @@
-"""Running the checks on one implementation, in this process: from cases to results, or to their names alone.
+"""Runs the checks on one implementation in this process, or lists the names of their cases.
 
-Knows implementations, checks and results; processes and reports are others' business.
+Knows implementations, checks and results; nothing of processes and reports.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def run_checks(
     invariant: bool = False,
     begin: Callable[[str], None] | None = None,
 ) -> Iterator[Result]:
-    """Every check on one implementation, result by result.
+    """Run every check on one implementation, result by result.
 
     Parameters
     ----------
@@ -55,25 +55,25 @@ def run_checks(
     level : {"quick", "full"}
     seed : int
     dtypes : iterable of str, optional
-        Those asked for must be served; by default those that the implementation serves are.
+        The dtypes to run, all of which must be supported; by default those that the implementation supports.
     checks : sequence of str, optional
-        Names in `CHECKS`.
+        The names of checks, from `CHECKS`.
     case : str, optional
-        The one case to run.
+        The only case to run.
     kept : dict, optional
-        Takes the values of the cases that backends are compared on, by operation, check, dtype and case.
+        Receives the values of the cases that are compared between backends, by operation, check, dtype and case.
     among : sequence of str, optional
-        Of the dtypes that the implementation serves, those to run; unlike `dtypes`, not serving them is no failure.
+        The dtypes to run, if the implementation supports them; unlike in `dtypes`, an unsupported one is not a failure.
     search : int, optional
-        How many random calls to add, for each dtype and kind; see `polylogit.conformance._search`.
+        The number of random calls to add, for each dtype and kind; see `polylogit.conformance._search`.
     watch : list, optional
-        Takes the setting of each case and what it came to, with the numbers.
+        Receives the setting of each case and its outcome, with the numbers.
     selection : Selection, optional
-        Which of the cases; it counts them.
+        Selects the cases, and counts them.
     invariant : bool, optional
-        Whether a row's result must have the same bits whatever is around it.
+        Whether a row's result must have the same bits regardless of its surroundings.
     begin : callable, optional
-        Given the id of each case before it runs.
+        Called with the id of each case before it runs.
     """
     selection = selection or Selection()
     served = 0
@@ -109,7 +109,7 @@ def list_cases(
     among: Sequence[str] | None = None,
     selection: Selection | None = None,
 ) -> Iterator[str]:
-    """The ids of the cases that `run_checks` would run where every dtype that has arrays is served; runs none."""
+    """The ids of the cases that `run_checks` would run if every available dtype is supported; runs none."""
     for setting in _settings(implementation, level, seed, dtypes, among):
         if implementation.keeps(setting.dtype) and not implementation.declines(setting.dtype):
             for name in _checks(setting, checks):
@@ -127,7 +127,7 @@ def count_cases(
     checks: Sequence[str] | None = None,
     selection: Selection | None = None,
 ) -> dict[str, int]:
-    """How many cases each operation has in each dtype, as ``"softmax float32"``, if it is served; none is run."""
+    """The number of cases for each operation and dtype, as ``"softmax float32"``, if supported; runs none."""
     asked, counts = selection or Selection(), Counter[str]()
     for implementation in implementations:
         for setting in _settings(implementation, level, seed, dtypes, None):
@@ -163,7 +163,7 @@ def _checks(setting: Setting, checks: Sequence[str] | None) -> Sequence[str]:
 def not_served(
     setting: Setting, *, asked: bool, selection: Selection, begin: Callable[[str], None] | None
 ) -> Result | None:
-    """Why a dtype is not asked for, if it is not."""
+    """Why a dtype is not tested; empty if it is."""
     implementation, dtype = setting.implementation, setting.dtype
     result = result_of(setting, "dtypes", "served", Comparison("unsupported"))
     if said := implementation.lacks(dtype) or implementation.declines(dtype):

@@ -1,7 +1,7 @@
-"""Runs jobs, each in processes of its own, as many at once as there are cores, and fills in their results.
+"""Runs jobs in separate processes, as many at once as there are cores, and fills in their results.
 
-A crash, a kill, a hang or a failing import becomes a result with its cause; the other jobs complete. Knows processes
-and results; what is checked is the workers' knowledge.
+A crash, a kill, a hang or a failing import becomes a result with its cause, and the other jobs complete. Knows
+processes and results; only the workers know what is checked.
 """
 
 from __future__ import annotations
@@ -48,12 +48,11 @@ _JUDGING = 120.0  # seconds; no less than that
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """What is to be done of one backend; its dtypes are given out to processes one by one.
+    """The work for one backend, whose dtypes are given to processes one by one.
 
-    `values` names a folder, where each process leaves a file. `kernel` is a user's function on the backend's arrays, as
-    the worker takes it; `refusal` is why it could not be asked at all. With `listing`, cases are named and none is run;
-    with `counting`, the first process says before it begins how many there will be. `selection` is which of them, `ran`
-    how many that were, `left_out` how many not, by the reason.
+    `values` names a folder in which each process leaves a file. `kernel` is a user's function on the backend's arrays,
+    in the form for the worker; `refusal` is why it could not be tested at all. With `listing`, cases are only listed;
+    with `counting`, the first process reports their number before it begins.
     """
 
     backend: str
@@ -100,25 +99,25 @@ class Job:
     def may_be_shared(self) -> bool:
         """Whether another process is worth its imports: the first has run far longer than those took, and has results.
 
-        Of a framework that breaks its process nobody else is to try.
+        If a framework breaks its process, no other process tries it.
         """
         left = bool(self.dtypes and self.results) and not self.kernel
         return left and time.monotonic() > self._ready + _WORTH * (self._ready - self._started)
 
     @property
     def remaining(self) -> float:
-        """Seconds that the dtypes left would take if they were like those begun."""
+        """The estimated seconds for the remaining dtypes, if they take as long as those already begun."""
         return (time.monotonic() - self._ready) * len(self.dtypes) / max(1, len(_ORDER) - len(self.dtypes))
 
     def is_news(self, kind: str) -> bool:
-        """Whether an event of one process is one of the job: of starts the first; the end is told when all are done."""
+        """Whether an event of one process is one of the job: only the first start, and the end when all have ended."""
         again = kind in self._told
         if kind in ("start", "ready", "end") and not again:
             self._told.add(kind)
         return not again
 
     def next_dtype(self) -> str:
-        """The one to be run next; empty where none is left."""
+        """The dtype to run next; empty if none is left."""
         try:
             return self.dtypes.popleft()
         except IndexError:
@@ -126,17 +125,17 @@ class Job:
 
 
 def time_limit(level: str) -> float:
-    """Seconds of silence after which a process is ended; ``POLYLOGIT_TIME_LIMIT`` overrides it."""
+    """The seconds of silence after which a process is ended; ``POLYLOGIT_TIME_LIMIT`` overrides them."""
     return float(os.environ.get("POLYLOGIT_TIME_LIMIT", _SILENCE[level]))
 
 
 def cores() -> int:
-    """How many processes run at once."""
+    """The number of processes to run at once."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
-    """Run the jobs; each one's results are filled in. A core that has no job of its own left helps another."""
+    """Run the jobs and fill in their results. A core without a job of its own helps another."""
     # The last one first: of a plug-in nothing is known, and NumPy, which leads every list, is soonest done.
     waiting, changed, running = deque(reversed(jobs)), threading.Condition(), [0]
     took: list[float] = []  # seconds, of the jobs that are done
@@ -182,14 +181,14 @@ def run_jobs(jobs: Sequence[Job], progress: Progress | None = None) -> None:
 
 
 def _run(job: Job, dtype: str, tell: Callable[[Job, dict[str, Any]], None], live: set[subprocess.Popen[str]]) -> None:
-    """Run a job's process, and others in its place where it breaks."""
+    """Run a job's process, and start others if it breaks."""
     going: tuple[str, str] | None = (dtype, "")
     while going is not None:
         going = _Process(job, *going, tell, live).run()
 
 
 def _wait(threads: Sequence[threading.Thread], live: set[subprocess.Popen[str]]) -> None:
-    """Wait for the threads; Ctrl-C ends what they run."""
+    """Wait for the threads; Ctrl-C ends their processes."""
     try:
         for thread in threads:
             while thread.is_alive():  # so that Ctrl-C is heard
@@ -201,7 +200,7 @@ def _wait(threads: Sequence[threading.Thread], live: set[subprocess.Popen[str]])
 
 
 def _next_job(jobs: Sequence[Job], waiting: deque[Job], took: list[float]) -> Job | None:
-    """What a free core does: begin the next job, or help one that has proved longer than a whole one is."""
+    """The next work for a free core: a new job, or helping one that is taking long."""
     longest = max((job for job in jobs if job.may_be_shared), key=lambda job: job.remaining, default=None)
     if waiting and (longest is None or not took or longest.remaining <= max(took)):
         return waiting.popleft()
@@ -233,7 +232,7 @@ class _Process:
         job._started = job._started or time.monotonic()
 
     def run(self) -> tuple[str, str] | None:
-        """Run it; where it broke on a case, the dtype and the case after which another one is to go on."""
+        """Run the process; if it breaks on a case, return the dtype and the case after which another one continues."""
         with tempfile.TemporaryFile("w+") as errors:
             # Of a user's kernel the verdict comes over a socket, which no other process can open by its number.
             ours, theirs = socket.socketpair() if self._job.kernel and hasattr(socket, "AF_UNIX") else (None, None)
@@ -351,7 +350,7 @@ class _Process:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a process and what it started, if it runs still."""
+    """End a process and all that it started, if it is still running."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             if hasattr(os, "killpg"):

@@ -1,6 +1,6 @@
-"""Open-ended search: random calls, run and compared as every case is, and the smallest one that fails as a result.
+"""The random search: runs and compares random calls like any case, and reports the smallest one that fails.
 
-Knows how a call becomes a case; what is drawn is the strategies' knowledge. Needs the extra ``search``.
+Knows how a call becomes a case; the strategies know what to draw. Needs the extra ``search``.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _TRIES = re.compile(r"(\d+) tries of (\w+)")
 
 
 def _kinds(setting: Setting) -> tuple[str, ...]:
-    """What can be asked of the implementation: its values, and the derivatives that it has."""
+    """The kinds of calls to search: values, and the derivatives that the implementation has."""
     implementation = setting.implementation
     offered = (True, implementation.differentiates, implementation.differentiates_forward)
     return tuple(kind for kind, has in zip(KINDS, offered, strict=True) if has)
 
 
 def _answered(setting: Setting, call: Call) -> Comparison:
-    """One call, compared with what is exact. Only a matrix along its last axis is what every kernel must serve."""
+    """One call, compared with exact values. Only a matrix along its last axis is required of every kernel."""
     plain = call.x.ndim == 2 and call.axis == -1 and call.where is None
     # Of a kernel that brings no gradient of its own, the framework may be unable to differentiate it.
     optional = not plain or (call.kind != "values" and setting.implementation.composed)
@@ -58,7 +58,7 @@ def searched(setting: Setting, max_examples: int) -> Iterator[Result]:
 
 
 def replayed(setting: Setting, case: str, watch: list[tuple[Setting, Comparison]] | None = None) -> Result:
-    """The result that has this case in its id: one call, or a whole search that found nothing."""
+    """The result of the case in an id: one call, or a whole search that found nothing."""
     if whole := _TRIES.fullmatch(case):
         return _search(setting, whole[2], int(whole[1]))
     found = _answered(setting, Call.of(case))
@@ -103,7 +103,7 @@ def _search(setting: Setting, kind: str, max_examples: int) -> Result:
 
 
 def _plainer(call: Call, fails: Callable[[Call], bool]) -> Call:
-    """Each logit as near to 0 as it fails still; hypothesis does not leave the list that it drew one from."""
+    """Move each logit as near to 0 as it still fails, because hypothesis stays within the list it drew from."""
     for index in range(min(call.x.size, _PLAINER)):
         value = float(call.x.flat[index])
         size = min(abs(value), 2.0**60) if value == value else 2.0**60
@@ -132,7 +132,7 @@ def _with(call: Call, index: int, value: float) -> Call:
 
 
 class _Tries:
-    """What the calls of one search came to."""
+    """The outcomes of the calls of one search."""
 
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
@@ -164,7 +164,7 @@ class _Tries:
         return False
 
     def verdict(self) -> Comparison:
-        """Of a search that found nothing."""
+        """The verdict of a search that found nothing."""
         if not self._passed:
             return Comparison("unsupported", message=self._refused)
         if not self._told:

@@ -1,4 +1,4 @@
-"""Which of the cases are run: by patterns, by size, by time, after a crash; and how many were left out, and why.
+"""Selects the cases to run (by patterns, by size, by time, after a crash), and counts those left out, with the reason.
 
 Knows cases by their names and arrays; runs nothing.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Selection:
-    """What is asked for, and a count of what was not.
+    """The selection of cases, and a count of those that it leaves out.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Selection:
                 raise ConformanceError(message)
 
     def wants(self, check: str, case: Case, identifier: str) -> bool:
-        """Whether a case is to be run."""
+        """Whether a case should run."""
         if self.after:
             self.after = "" if identifier == self.after else self.after
             return False
@@ -77,7 +77,7 @@ class Selection:
         return not why
 
     def why_not(self, check: str, case: Case, identifier: str) -> str:
-        """Which option leaves a case out; empty for none."""
+        """The option that leaves a case out; empty for none."""
         names = (check, check.replace(" ", "-"), "/".join(identifier.partition("@")[0].split("/")[2:]), identifier)
         if self.only and not _matches(names, self.only):
             return "only"
@@ -89,7 +89,7 @@ class Selection:
 
     @property
     def spent(self) -> bool:
-        """Whether the time is over."""
+        """Whether the time is up."""
         return self.budget is not None and time.monotonic() - self._start > self.budget
 
 
@@ -98,7 +98,7 @@ def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def size(case: Case) -> int:
-    """How many logits the largest array of a case has."""
+    """The number of logits in the largest array of a case."""
     return case.x.size if case.x is not None else max(map(_size, case.arguments), default=0)
 
 

@@ -1,6 +1,7 @@
-"""A failing call as lines of Python that need neither polylogit nor the kit, ready for a report to its authors.
+"""A failing call as lines of Python that need neither polylogit nor the kit, ready for a bug report.
 
-`reproducer` writes them while the numbers are at hand; import and arrays are spelled as the backend's users do.
+`reproducer` writes them while the numbers are available, with the import and the arrays as users of the backend write
+them. Knows no framework.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _LAID_OUT = {
 
 
 def list_code(values: Array, dtype: Finfo | None = None) -> str:
-    """Nested lists that hold these numbers exactly; what repeats is written once: ``[-inf] * 64 + [0]``."""
+    """Nested lists that hold exactly these numbers, with repetitions written once: ``[-inf] * 64 + [0]``."""
     if values.ndim == 0:
         return str(bool(values)) if values.dtype == bool else shortest(float(values), dtype)
     parts: list[str] = []
@@ -60,20 +61,20 @@ def list_code(values: Array, dtype: Finfo | None = None) -> str:
 
 
 def _folded(code: str) -> str:
-    """Nested lists too long for a line, one of the innermost ones on each."""
+    """Nested lists too long for a line, with one innermost list per line."""
     return code if len(code) <= _LINE else code.replace("], [", "],\n    [").replace("] + [[", "] + [\n    [")
 
 
 def reproducer(implementation: Subject, seen: Seen, dtype: Finfo) -> str:
-    """The failing call, or its failing row alone, in a few lines; empty where they would be long or cannot be written.
+    """Write the failing call, or only its failing row, in a few lines; empty if too long or impossible to write.
 
     Parameters
     ----------
     implementation : Subject
     seen : Seen
-        What was compared.
+        The values that were compared.
     dtype : Finfo
-        Of the logits.
+        The dtype of the logits.
     """
     for call in (seen.call, _row_alone(seen)):
         if call and (lines := _lines(implementation, call, dtype, _SHORT)):
@@ -83,7 +84,7 @@ def reproducer(implementation: Subject, seen: Seen, dtype: Finfo) -> str:
 
 
 def paste(implementation: Subject, seen: Seen, dtype: Finfo, saved: str = "") -> str:
-    """The whole call, to be pasted into Python; from the file where the arrays are too large to be read."""
+    """The whole call as Python to paste; large arrays come from the file."""
     if not seen.call:
         return ""
     lines = _lines(implementation, seen.call, dtype, 4000, fold=True) or _lines(
@@ -98,7 +99,7 @@ def paste(implementation: Subject, seen: Seen, dtype: Finfo, saved: str = "") ->
 
 
 def call_line(seen: Seen, dtype: Finfo) -> str:
-    """The call in a line that `polylogit replay` takes after ``search/DTYPE/``; empty where that would be long."""
+    """The call in the one-line notation for `polylogit replay`, after ``search/DTYPE/``; empty if too long."""
     from polylogit.conformance._data.reproducer import KINDS, Call
 
     for call in (seen.call, _row_alone(seen)):
@@ -111,7 +112,7 @@ def call_line(seen: Seen, dtype: Finfo) -> str:
 
 
 def _row_alone(seen: Seen) -> dict[str, Any]:
-    """The call of the failing row alone, along the same kind of axis; empty where there is none."""
+    """The call with only the failing row, along the same kind of axis; empty if there is none."""
     call, n = seen.call, seen.inputs.shape[-1]
     if not call or isinstance(call["axis"], tuple) or call["axis"] is None or call["x"].ndim < 2 or not n:
         return {}
@@ -131,7 +132,7 @@ def _lines(
     *,
     fold: bool = False,
 ) -> list[str]:
-    """Imports, arrays, and the call as an expression at the end; none where they are longer than `most`."""
+    """Imports, arrays, and the call as an expression at the end; none if they exceed `most` lines."""
     arrays: dict[str, Array] = {"x": np.asarray(call["x"]), **dict(zip("gh", call["g"], strict=False))}
     if call["where"] is not None:
         arrays["where"] = np.asarray(call["where"])
@@ -191,7 +192,7 @@ def _name(function: Any) -> str:
 
 
 def _call(implementation: Subject, call: dict[str, Any]) -> str:
-    """The call as an expression; empty where it takes more than one."""
+    """The call as an expression; empty if it takes more than one."""
     label = implementation.name.partition("+")[2]
     name = label.rpartition(":")[2] if implementation.is_kernel else f"polylogit.{implementation.operation}"
     if not all(part.isidentifier() for part in name.split(".")) or "<" in label:
@@ -218,7 +219,7 @@ def _call(implementation: Subject, call: dict[str, Any]) -> str:
 
 
 def _right(seen: Seen, dtype: Finfo, *, alone: bool) -> str:
-    """What is right and what came, of the row where that is short, else of the worst entry."""
+    """The right values and the result, for the row if that is short, else for the worst entry."""
     expected, got = seen.expected[seen.row], seen.got[seen.row]
     row = "" if len(seen.expected) == 1 or alone else f" in row {seen.row}"
     if len(expected) <= 8 and not alone:

@@ -1,6 +1,6 @@
 """The verdict on a run: in a sentence for people, and as one object for programs.
 
-Knows results and their groups; no form of a report.
+Knows results and their groups; no report format.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _LISTED = 20  # groups of a summary
 
 
 def counted(count: int, noun: str) -> str:
-    """A number and its noun."""
+    """A number with its noun."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def sentence(report: Results, groups: Sequence[Group] | None = None) -> str:
-    """The verdict in words: what was found of each kind, and whether 16 bits were rounded once."""
+    """The verdict in words: the findings of each kind, and whether 16-bit results were rounded once."""
     groups = grouped(report) if groups is None else groups
     by = {finding: [one for one in groups if one.finding == finding] for finding in FINDINGS}
     found = []

@@ -1,6 +1,6 @@
-"""How a judge and the process of a kernel talk: a header as JSON and arrays as their bytes. Nothing is unpickled.
+"""The protocol between a judge and the process of a kernel: a JSON header and the bytes of arrays.
 
-What comes from a kernel's process is data and is checked as data: a frame that is none ends the conversation.
+Nothing is unpickled. Everything from the kernel's process is validated; a malformed frame ends the conversation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _dumps, _loads, _tobytes, _frombuffer = json.dumps, json.loads, np.ndarray.tobyt
 
 
 class BrokenFrameError(Exception):
-    """What came is no frame."""
+    """The bytes that arrived are no frame."""
 
 
 def send(stream: Any, header: Any, arrays: Sequence[Array] = ()) -> None:
@@ -58,7 +58,7 @@ def receive(stream: Any) -> tuple[Any, list[Array]] | None:
     Raises
     ------
     BrokenFrameError
-        Where something else comes.
+        If the bytes are not a frame.
     """
     first = stream.read(_LENGTH.size)
     if len(first) < _LENGTH.size:
@@ -96,7 +96,7 @@ def _name(dtype: np.dtype[Any]) -> str:
 
 
 def request_as_plain(request: Request, arrays: list[Array]) -> dict[str, Any]:
-    """A request for the header of a frame; its arrays are added to those of the frame."""
+    """A request for the header of a frame; adds its arrays to those of the frame."""
     plain: dict[str, Any] = {name: getattr(request, name) for name in _PLAIN}
     plain["directions"] = len(request.directions)
     plain["where"] = request.where is not None
@@ -119,7 +119,7 @@ def request_of(plain: dict[str, Any], arrays: list[Array]) -> Request:
 
 
 def answer_as_plain(answer: Answer, arrays: list[Array]) -> dict[str, Any]:
-    """An answer for the header of a frame, likewise."""
+    """An answer for the header of a frame; adds its arrays to those of the frame."""
     held = [one for one in (answer.values, answer.again) if one is not None]
     arrays += held
     error = None if answer.error is None else error_as_plain(answer.error)
@@ -141,7 +141,7 @@ def answer_of(plain: dict[str, Any], arrays: list[Array]) -> Answer:
 
 
 def error_as_plain(error: BaseException) -> dict[str, Any]:
-    """An exception as its type, what that is derived from, and its text."""
+    """An exception as its type, the base classes of the type, and its text."""
     try:
         text = str(error)[:_SAID]
     except Exception:  # noqa: BLE001  it cannot even say what it is
@@ -151,7 +151,7 @@ def error_as_plain(error: BaseException) -> dict[str, Any]:
 
 
 def error_of(plain: dict[str, Any]) -> Exception:
-    """An exception that is what that one was, as far as Python's own types go."""
+    """An exception of the same type, as far as it is one of Python's own."""
     known = (getattr(builtins, str(name), None) for name in plain["of"])
     base = next((one for one in known if isinstance(one, type) and issubclass(one, Exception)), RuntimeError)
     text, name = str(plain["text"]), str(plain["type"])

@@ -1,9 +1,9 @@
-"""One backend in a process of its own, or the judge of a user's function: ``python -m polylogit.conformance._worker``.
+"""A backend in a separate process, or the judge of a user's function: ``python -m polylogit.conformance._worker``.
 
-The user's function runs in yet another process, which the judge asks and which knows nothing of what is right. Reads a
-job as a line of JSON, and what dtypes to run as it asks for them, from standard input; writes events as JSON
-lines to the stream it was given. Whatever the code under test prints goes elsewhere. A crash of this process is what
-the runner makes a row of.
+The user's function runs in yet another process, which answers the judge and does not know what is right. The worker
+reads a job as a line of JSON from standard input, and more dtypes when it asks for them. It writes events as JSON lines
+to the stream that it was given; whatever the code under test prints goes elsewhere. If this process crashes, the runner
+turns that into a result.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _run(job: dict[str, Any], send: Callable[..., None]) -> None:
 
 
 def _judge(job: dict[str, Any], send: Callable[..., None]) -> None:
-    """Judge a user's function, which runs in a process of its own."""
+    """Judge a user's function, which runs in a separate process."""
     from polylogit.conformance._remote import RemoteImplementation
     from polylogit.conformance._request import EndedError
     from polylogit.conformance._results import Result
@@ -123,7 +123,7 @@ def _judge(job: dict[str, Any], send: Callable[..., None]) -> None:
 
 
 def _asked(job: dict[str, Any], send: Callable[..., None]) -> tuple[Selection, Callable[[str], None]]:
-    """Which cases are asked for, and what names each before it runs."""
+    """The selection of cases, and a function that reports each one before it runs."""
     from polylogit.conformance._selection import Selection
 
     asked = Selection(**job["selection"])
@@ -139,7 +139,7 @@ def _tell(asked: Selection, send: Callable[..., None]) -> None:
 
 
 def _keep_to_oneself() -> None:
-    """Close this process's memory and descriptors to others of the same user, where the system can."""
+    """Close this process's memory and descriptors to other processes of the same user, if the system can."""
     if sys.platform == "linux":
         import contextlib
         import ctypes
@@ -149,7 +149,7 @@ def _keep_to_oneself() -> None:
 
 
 def _next(send: Callable[..., None]) -> tuple[str, str] | None:
-    """The dtype to run next, and the id of the case after which to go on in it; None at the end."""
+    """The dtype to run next, and the id of the case to continue after; None at the end."""
     send("next")
     dtype, _, after = sys.stdin.readline().strip().partition(" ")
     return (dtype, after) if dtype else None

@@ -1,7 +1,7 @@
-"""Expected failures: what is known to be wrong, why, and until when.
+"""Expected failures: known defects, with their reason and an expiry date.
 
-A TOML file holds tables ``[[expected]]`` with ``reason`` and any of ``operation``, ``backend``, ``check``, ``dtype``,
-``case`` (shell patterns; what is left out matches all), ``issue`` and ``expires`` (a date). Knows results' ids.
+A TOML file has tables ``[[expected]]`` with ``reason`` and any of ``operation``, ``backend``, ``check``, ``dtype``,
+``case`` (shell patterns; a missing one matches all), ``issue`` and ``expires`` (a date). Knows only the ids of results.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ExpectedFailure:
     expires: datetime.date | None = None
 
     def matches(self, result: Result) -> bool:
-        """Whether it speaks of this result."""
+        """Whether the entry applies to this result."""
         subject = result.subject, result.subject.partition("+")[0]
         return any(fnmatch.fnmatchcase(one, self.backend) for one in subject) and all(
             fnmatch.fnmatchcase(getattr(result, name), getattr(self, name)) for name in _PATTERNS if name != "backend"
@@ -51,12 +51,12 @@ class ExpectedFailure:
 
     @property
     def expired(self) -> bool:
-        """Whether its date is over."""
+        """Whether its date has passed."""
         return self.expires is not None and self.expires < datetime.datetime.now(tz=datetime.UTC).date()
 
 
 def read(given: Any) -> tuple[ExpectedFailure, ...]:
-    """From a path, a list of dicts, or None."""
+    """Read the tables from a path, a list of dicts, or None."""
     if given is None:
         return ()
     tables = _tables(given) if isinstance(given, (str, os.PathLike)) else list(given)

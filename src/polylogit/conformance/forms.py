@@ -1,11 +1,11 @@
-"""Forms: what softmax hides in, as one of the operations of the table, so that it is judged by the same exact values.
+"""Forms: turn attention, losses and other kernels that contain a softmax into an operation that the kit can test.
 
-Each form takes a function of yours and returns an ``implementation(x, axis=-1)`` for `polylogit.conformance.check`. It
-puts the logits in where the function wants them, exactly, and takes the answer out of what comes back, so that
-whatever is wrong is the function's doing. Written in the arrays' own operations, a form is differentiated by their
-framework. Where several answers have to agree, one that does not is an `ArithmeticError`, which the kit takes for a
-fault; what a form cannot put is a `NotImplementedError`, which it takes for a refusal. Knows backends and facts about
-dtypes; no framework, and nothing of checks or results.
+Each form takes your function and returns an ``implementation(x, axis=-1)`` for `polylogit.conformance.check`. It passes
+the logits to your function exactly, and extracts the answer from its result, so every error is the function's own.
+Forms use the arrays' own operations, so the framework can differentiate through them. If several results of the
+function should agree and do not, the form raises an `ArithmeticError`, which the kit counts as a fault; if the form
+cannot express a case, it raises a `NotImplementedError`, which the kit counts as unsupported. Knows backends and facts
+about dtypes; no framework, and nothing of checks or results.
 
 Examples
 --------
@@ -58,14 +58,14 @@ __all__ = [
     "scaled",
 ]
 
-_POISON = (math.nan, 7.0)  # what an output buffer holds before: of two, one shows
+_POISON = (math.nan, 7.0)  # the contents of an output buffer before the call; at least one of them shows
 
 
-# --- what forms are made of -------------------------------------------------------------------------------------------
+# --- building blocks --------------------------------------------------------------------------------------------------
 
 
 def _namespace(x: Any) -> Any:
-    """What has NumPy's functions under NumPy's names for arrays like `x`; they are called by position."""
+    """The module with NumPy's functions under their names for arrays like `x`; arguments are passed by position."""
     backend = polylogit.get_backend(x)
     if not backend.namespace:
         message = f"forms need NumPy's functions, and backend {backend.name} names no namespace that has them"
@@ -81,24 +81,24 @@ def _where_it_is(x: Any) -> Any:
 
 
 def _like(x: Any, values: Any, dtype: str | None = None) -> Any:
-    """These values as an array of the framework and dtype of `x`, where `x` is."""
+    """These values as an array with the framework, dtype and device of `x`."""
     backend = polylogit.get_backend(x)
     return backend.asarray(np.asarray(values), dtype=dtype or backend.dtype_name(x), device=_where_it_is(x))
 
 
 def _indices(x: Any, values: Array) -> Any:
-    """Integers in the dtype that the framework has by default."""
+    """Integers in the framework's default integer dtype."""
     return polylogit.get_backend(x).asarray(values.tolist(), device=_where_it_is(x))
 
 
 def _cast(y: Any, x: Any) -> Any:
-    """An array in the dtype of `x`, without a cut in its gradient."""
+    """An array cast to the dtype of `x`, still connected to its gradient."""
     backend = polylogit.get_backend(x)
     return y if y.dtype == x.dtype else backend.asarray(y, dtype=backend.dtype_name(x))
 
 
 def _values(x: Any) -> Array | None:
-    """The values on the host; None where a tracer has none."""
+    """The values on the host; None for a tracer, which has none."""
     try:
         return np.asarray(polylogit.get_backend(x).to_numpy(x)).astype(np.float64)
     except Exception:  # noqa: BLE001  whatever a framework raises for what has no values yet
@@ -106,7 +106,7 @@ def _values(x: Any) -> Array | None:
 
 
 def _one_axis(x: Any, axis: Any) -> None:
-    """Refuse what no form is made for, as a kernel would."""
+    """Refuse calls that no form supports, as a kernel would."""
     if isinstance(axis, tuple) or axis is None or not x.ndim or not math.prod(x.shape):
         message = "this form goes along one axis of an array that has entries"
         raise NotImplementedError(message)
@@ -126,7 +126,7 @@ def _at_most(length: int, longest: int, what: str) -> None:
 
 
 def along_last(rows: Callable[[Any], Any]) -> Implementation:
-    """A function of rows as one of any axis: what most forms begin with.
+    """Turn a function of rows into an implementation for any axis; most forms begin with this.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def along_last(rows: Callable[[Any], Any]) -> Implementation:
     Returns
     -------
     callable
-        ``implementation(x, axis=-1)``; one axis at a time.
+        ``implementation(x, axis=-1)``, for a single axis.
 
     Examples
     --------
@@ -158,7 +158,7 @@ def along_last(rows: Callable[[Any], Any]) -> Implementation:
 
 
 def _declared(implementation: Implementation, empty_rows: str) -> Implementation:
-    """The same, with what it says of rows in which nothing is left."""
+    """The implementation, with its declared convention for rows without entries."""
     if empty_rows not in ("nan", "zeros", "uniform"):
         message = f'empty_rows={empty_rows!r} is no policy; write "nan", "zeros" or "uniform".'
         raise ValueError(message)
@@ -170,15 +170,15 @@ def _declared(implementation: Implementation, empty_rows: str) -> Implementation
 
 
 def out(function: Callable[..., Any]) -> Implementation:
-    """A function that writes its result into a buffer.
+    """Test a function that writes its result into a buffer.
 
-    The buffer holds NaN in a first call and another number in a second: a place that is not written, or is added to,
-    shows.
+    The buffer holds NaN in the first call and another number in the second, so a place that the function does not
+    write, or adds to, shows.
 
     Parameters
     ----------
     function : callable
-        ``function(x, out, axis=-1)``; what it returns is not looked at.
+        ``function(x, out, axis=-1)``; its return value is ignored.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def out(function: Callable[..., Any]) -> Implementation:
     Raises
     ------
     ArithmeticError
-        By the implementation, where the two calls leave different bits.
+        By the implementation, if the two calls leave different bits.
 
     Examples
     --------
@@ -216,12 +216,12 @@ def out(function: Callable[..., Any]) -> Implementation:
 
 
 def in_place(function: Callable[..., Any]) -> Implementation:
-    """A function that overwrites its logits with the result; it is given a copy of them.
+    """Test a function that overwrites its logits with the result; it gets a copy of them.
 
     Parameters
     ----------
     function : callable
-        ``function(x, axis=-1)``; what it returns is not looked at.
+        ``function(x, axis=-1)``; its return value is ignored.
 
     Returns
     -------
@@ -262,21 +262,21 @@ def _written_in_place(x: Any) -> None:
 def log_sum_exp(
     function: Callable[..., Any], *, base: float = math.e, operation: OperationName = "log_softmax"
 ) -> Implementation:
-    """A function that returns, or also returns, the logarithm of the sum of exponentials.
+    """Test a function that returns the logarithm of the sum of exponentials, alone or with the probabilities.
 
-    As `log_softmax` it is ``x - lse``, taken of the logits less their maximum, where the subtraction loses nothing;
-    that of the logits as they are must be the same and the maximum, within what rounding to its size leaves. A row
-    without an entry has no finite one. As `softmax` it is what the function returns besides.
+    As `log_softmax`, the result is ``x - lse`` for the logits minus their maximum, because that subtraction loses
+    nothing. The `lse` of the original logits must differ from it by the maximum, up to rounding. A row without entries
+    must have no finite `lse`. As `softmax`, the result is the probabilities that the function returns.
 
     Parameters
     ----------
     function : callable
-        ``function(x) -> lse``, or ``-> (probabilities, lse)``, for an array of shape (rows, length); `lse` of shape
-        (rows,), in the dtype of `x` or a wider one.
+        ``function(x) -> lse`` or ``function(x) -> (probabilities, lse)`` for an array of shape (rows, length); `lse`
+        has the shape (rows,), and the dtype of `x` or a wider one.
     base : float, optional
-        Of the logarithm: some kernels return base 2.
+        The base of the logarithm; some kernels use base 2.
     operation : {"log_softmax", "softmax"}, optional
-        Whether the logarithm is looked at or the probabilities.
+        Whether to test the logarithm or the probabilities.
 
     Returns
     -------
@@ -285,7 +285,7 @@ def log_sum_exp(
     Raises
     ------
     ArithmeticError
-        By the implementation, where the sum depends on the offset, or is finite for a row without an entry.
+        By the implementation, if the sum depends on an offset of the logits, or is finite for a row without entries.
 
     Examples
     --------
@@ -329,7 +329,7 @@ def _highest(x: Any) -> Any:
 
 
 def _shifted(x: Any) -> tuple[Any, Any]:
-    """The rows less their maximum, and the maximum; rows whose maximum is infinite as they are."""
+    """The rows minus their maximum, and the maximum; rows with an infinite maximum are unchanged."""
     xp, highest = _namespace(x), _highest(x)
     finite = abs(highest) < math.inf
     return xp.where(finite, x - xp.where(finite, highest, xp.zeros_like(highest)), x), highest
@@ -342,7 +342,7 @@ def _coarsest(*arrays: Any) -> Finfo:
 
 
 def _same_sum(x: Any, highest: Any, near: Any, far: Any, unit: float) -> None:
-    """Refuse a sum that depends on an offset. Each of the two, the product with the unit and the sum are rounded."""
+    """Raise an error if a sum depends on an offset; each of the two, the product with the unit and the sum round."""
     top, low, high = (_values(one) for one in (highest, near, far))
     if top is None or low is None or high is None:
         return
@@ -350,7 +350,7 @@ def _same_sum(x: Any, highest: Any, near: Any, far: Any, unit: float) -> None:
     with np.errstate(all="ignore"):
         right = top / unit + low
         within = np.abs(high - right) <= 8.0 * dtype.eps * (1.0 + np.abs(top / unit) + np.abs(low))
-        within |= np.abs(top / unit) > dtype.max  # in other units it has no room
+        within |= np.abs(top / unit) > dtype.max  # it does not fit the dtype in these units
     within |= np.isnan(right) & np.isnan(high)
     within = np.where(np.isneginf(top), ~np.isfinite(high), within | ~np.isfinite(top))
     if not within.all():
@@ -361,14 +361,14 @@ def _same_sum(x: Any, highest: Any, near: Any, far: Any, unit: float) -> None:
 
 
 def _same_weights(x: Any, highest: Any, near: Any, far: Any, unit: float) -> None:
-    """Refuse weights that depend on an offset by more than its rounding."""
+    """Raise an error if weights depend on an offset by more than its rounding."""
     top, low, high = (_values(one) for one in (highest, near, far))
     if top is None or low is None or high is None:
         return
     with np.errstate(all="ignore"):
         room = np.minimum(1.0, 8.0 * _coarsest(x, far).eps * (8.0 + x.shape[1] + np.abs(top)))
         within = (np.abs(high - low) <= room) | (np.isnan(low) & np.isnan(high))
-        within |= np.abs(top / unit) > _coarsest(x, far).max  # in other units it has no room
+        within |= np.abs(top / unit) > _coarsest(x, far).max  # it does not fit the dtype in these units
     if (~within & np.isfinite(top)).any():
         row, entry = (int(one) for one in np.argwhere(~within & np.isfinite(top))[0])
         message = f"the weight is {float(high[row, entry])!r}; with {float(top[row, 0])!r} subtracted from the logits "
@@ -377,14 +377,14 @@ def _same_weights(x: Any, highest: Any, near: Any, far: Any, unit: float) -> Non
 
 
 def _cuts(n: int, splits: int) -> list[tuple[int, int]]:
-    """Where a row is cut: about equal pieces, an empty one before the last, and one of a single entry first."""
+    """The pieces of a row: a single entry first, then pieces of about equal size, with an empty one before the last."""
     edges = sorted({0, min(1, n), *(n * part // splits for part in range(1, splits)), n})
     pieces = [*itertools.pairwise(edges)]
     return [*pieces[:-1], (edges[-2], edges[-2]), pieces[-1]]
 
 
 def _together(states: list[Any], merge: Callable[[Any, Any], Any], order: str) -> Any:
-    """The states merged from the left, from the right, or in pairs."""
+    """Merge the states from the left, from the right, or in pairs."""
     if order == "pairs":
         while len(states) > 1:
             pairs = [merge(*states[i : i + 2]) for i in range(0, len(states) - 1, 2)]
@@ -405,7 +405,7 @@ def merged(
     base: float = math.e,
     operation: OperationName = "softmax",
 ) -> Implementation:
-    """States ``(m, s)``, the maximum and the sum of exponentials less it, of splits of a row that are merged.
+    """Test the states ``(m, s)`` of parts of a row, and their merge: `m` is the maximum, `s` the sum of ``exp(x - m)``.
 
     Parameters
     ----------
@@ -414,15 +414,16 @@ def merged(
     merge : callable
         ``merge(state, state) -> state``.
     splits : int, optional
+        The number of parts.
     order : {"left", "right", "pairs"}, optional
-        In which they are merged: the answer may not depend on it.
+        The order of the merges, on which the result must not depend.
     empty : bool, optional
-        Whether one of the parts has no entry at all; parts of nothing but -inf are among the cases in any event.
+        Whether to include a part without entries; the cases include parts of only -inf anyway.
     base : float, optional
-        Of the exponentials: in base 2, `m` is the maximum in units of log 2. It is rounded then, so that the logits
-        less their maximum are judged, and those as they are must have the same sum to what that leaves.
+        The base of the exponentials: in base 2, `m` is the maximum in units of log 2, which rounds it. The logits minus
+        their maximum are then tested, and the original logits must have the same sum, up to that rounding.
     operation : {"softmax", "log_softmax"}, optional
-        What is made of the merged state.
+        The operation to compute from the merged state.
 
     Returns
     -------
@@ -473,7 +474,7 @@ def _is_an_order(order: str) -> None:
 
 
 def _parts(partial: Callable[..., Any], x: Any, splits: int, *more: Any, empty: bool) -> list[Any]:
-    """The state of each part of the rows; of `more`, it is handed the same part of their first axis."""
+    """The state of each part of the rows; `more` are arrays of which it gets the same part of the first axis."""
     pieces = [cut for cut in _cuts(x.shape[1], splits) if empty or cut[0] < cut[1]]
     return [partial(x[:, start:stop], *(one[start:stop] for one in more)) for start, stop in pieces]
 
@@ -490,27 +491,27 @@ def merged_attention(
     empty_rows: str = "nan",
     longest: int = 1100,
 ) -> Implementation:
-    """States ``(out, lse)`` of splits of attention that are merged.
+    """Test the states ``(out, lse)`` of parts of an attention, and their merge.
 
     Parameters
     ----------
     partial : callable
         ``partial(scores, values) -> (out, lse)`` for scores of shape (rows, part) and values of shape (part, width):
-        `out` of shape (rows, width), `lse` of shape (rows,). Such a state rounds to the size of its `lse`, so that rows
-        whose maximum is beyond 8 are judged less their maximum; as they are, they must give the same to what that
-        rounding leaves.
+        `out` has the shape (rows, width), `lse` the shape (rows,). Such a state has the rounding error of its `lse`, so
+        rows whose maximum exceeds 8 in magnitude are tested minus their maximum; the original rows must give the same
+        result, up to that rounding.
     merge : callable
         ``merge(state, state) -> state``.
     splits, order, empty
         As in `merged`.
     base : float, optional
-        Of the logarithm `lse`.
+        The base of the logarithm `lse`.
     operation : {"softmax", "log_softmax"}, optional
-        Whether `out` of the merged state is looked at, or its `lse`, as in `log_sum_exp`.
+        Whether to test `out` of the merged state or its `lse`, as in `log_sum_exp`.
     empty_rows : {"nan", "zeros", "uniform"}, optional
-        What `out` is for a row of nothing but -inf.
+        The result `out` for a row of only -inf.
     longest : int, optional
-        Rows are refused beyond it: the values are a square of that side.
+        The longest row to test; the values are a square matrix of that size.
 
     Returns
     -------
@@ -519,7 +520,7 @@ def merged_attention(
     Raises
     ------
     ArithmeticError
-        By the implementation, where the result depends on the offset by more than rounding.
+        By the implementation, if the result depends on an offset of the logits by more than rounding.
 
     Examples
     --------
@@ -564,15 +565,15 @@ def merged_attention(
 
 
 def scaled(function: Callable[..., Any], *, scale: float = 0.125) -> Implementation:
-    """A function with a scale of its own, ``softmax(scale * x)``.
+    """Test a function that scales its logits, ``softmax(scale * x)``.
 
     Parameters
     ----------
     function : callable
         ``function(x, scale)`` for an array of shape (rows, length).
     scale : float, optional
-        A power of two, so that the logits can be divided by it exactly. Rows that this takes out of the range of the
-        dtype are asked with a scale of 1.
+        A power of two, so that dividing the logits by it is exact. Rows that this takes out of the range of the dtype
+        are tested with a scale of 1.
 
     Returns
     -------
@@ -605,27 +606,28 @@ def scaled(function: Callable[..., Any], *, scale: float = 0.125) -> Implementat
 
 
 def capped(function: Callable[..., Any], *, cap: float = 2.0, masked: bool = False) -> Implementation:
-    """A function that caps its logits, ``softmax(cap * tanh(x / cap))``.
+    """Test a function that caps its logits, ``softmax(cap * tanh(x / cap))``.
 
-    The logits are handed in as ``cap * arctanh(x / cap)``, so that the capped ones are those of the case but for about
-    four roundings, each relative to a logit. No logit of such a row is beyond 1 or half of the cap, where they move a
-    probability by no more than 4 eps, for which the bound has room. All other rows are asked without a cap, those with
-    -inf among them: capped, -inf is -cap, and only a mask can leave an entry out.
+    The form passes ``cap * arctanh(x / cap)``, so that the capped logits are those of the case, up to about four
+    roundings, each relative to a logit. It does so only for rows whose logits are at most 1 and half of the cap in
+    magnitude, for which these roundings change a probability by at most 4 eps, as the bound allows. All other rows are
+    tested without a cap, including those with -inf: capped, -inf is -cap, and only a mask can exclude an entry.
 
     Parameters
     ----------
     function : callable
-        ``function(x, cap)`` for an array of shape (rows, length), or where `masked` ``function(x, cap, where)``, with a
-        mask that is True where an entry takes part. A `cap` of None means without.
+        ``function(x, cap)`` for an array of shape (rows, length), or if `masked`, ``function(x, cap, where)`` with a
+        mask that is True for entries that count. A `cap` of None means no cap.
     cap : float, optional
-        Small, so that it shows.
+        The cap; small, so that it has an effect.
     masked : bool, optional
+        Whether the function takes a mask.
 
     Returns
     -------
     callable
-        ``implementation(x, axis=-1)``; where `masked`, ``implementation(x, axis=-1, where=None)``. What is masked out
-        is replaced by 0.
+        ``implementation(x, axis=-1)``, or if `masked`, ``implementation(x, axis=-1, where=None)``. Masked entries are
+        replaced by 0.
 
     Examples
     --------
@@ -668,23 +670,23 @@ def capped(function: Callable[..., Any], *, cap: float = 2.0, masked: bool = Fal
 def additive_mask(
     function: Callable[..., Any], *, fill: float | str = -math.inf, empty_rows: str = "nan"
 ) -> Implementation:
-    """A function of logits and a mask that is added: 0 where an entry takes part, `fill` where not.
+    """Test a function with an additive mask: 0 for entries that count, `fill` for the others.
 
     Parameters
     ----------
     function : callable
-        ``function(x, mask, axis=-1)``, the mask of the shape and dtype of the logits.
+        ``function(x, mask, axis=-1)``, with a mask in the shape and dtype of the logits.
     fill : float or "lowest", optional
-        -inf, or what stands for it, such as -10000.0 or the lowest number of the dtype. The answer asked for is that of
-        -inf, so that a case in which the number shows fails.
+        -inf, or its substitute, such as -10000.0 or the lowest number of the dtype. The expected values are those for
+        -inf, so a case in which the substitute has an effect fails.
     empty_rows : {"nan", "zeros", "uniform"}, optional
-        What a row gives in which nothing takes part.
+        The result for a row without entries.
 
     Returns
     -------
     callable
-        ``implementation(x, axis=-1, where=None)``. What is masked out is replaced by 0 first: what is added to NaN
-        cannot hide it.
+        ``implementation(x, axis=-1, where=None)``. Masked entries are first replaced by 0, because adding a mask to NaN
+        cannot remove it.
 
     Examples
     --------
@@ -717,17 +719,17 @@ def additive_mask(
 
 
 def causal(function: Callable[[Any], Any], *, longest: int = 300) -> Implementation:
-    """A function of a square of scores in which row `i` sees the entries up to `i`.
+    """Test a function of square scores with a causal mask of its own, in which row `i` sees the entries up to `i`.
 
-    A row of logits that ends in k entries of -inf stands as row ``n - k - 1`` of a square, with large numbers where
-    the -inf were: there the function's own mask has to put them.
+    A row of logits that ends in k entries of -inf becomes row ``n - k - 1`` of a square matrix, with large numbers
+    instead of the -inf: the function's own mask must hide them.
 
     Parameters
     ----------
     function : callable
         ``function(scores) -> probabilities``, both of shape (batch, n, n).
     longest : int, optional
-        Rows are refused beyond it: each needs a square.
+        The longest row to test; each needs a square matrix.
 
     Returns
     -------
@@ -772,19 +774,20 @@ def attention(
     empty_rows: str = "nan",
     longest: int = 1100,
 ) -> Implementation:
-    """Attention, as the `softmax` of its scores: the values are the identity, so that the output is the probabilities.
+    """Test attention as the `softmax` of its scores: the values are the identity, so the output is the probabilities.
 
     Parameters
     ----------
     function : callable
-        ``function(q, k, v, bias)`` where the scores come through a bias that is added; or ``function(q, k, v, mask)``,
-        without a scale, where they come as products: q are the logits, k the identity, and the mask, True where an
-        entry takes part, has the place of -inf. q, k and v have two dimensions; add those of batch and heads.
+        ``function(q, k, v, bias)`` if the logits are passed as an additive bias; ``function(q, k, v, mask)``, without
+        a scale, if they are passed as products. Then q holds the logits, k is the identity, and the mask, True for
+        entries that count, replaces -inf. q, k and v have two dimensions; add those of batch and heads.
     through : {"bias", "scores"}, optional
+        How to pass the logits: as a bias, or as products of q and k.
     empty_rows : {"nan", "zeros", "uniform"}, optional
-        What a row gives in which nothing takes part. Attention in PyTorch gives zeros, in JAX uniform weights.
+        The result for a row without entries. Attention in PyTorch gives zeros, in JAX uniform weights.
     longest : int, optional
-        Rows are refused beyond it: the values are a square of that side.
+        The longest row to test; the values are a square matrix of that size.
 
     Returns
     -------
@@ -830,29 +833,31 @@ def cross_entropy(
     weights: bool = False,
     longest: int = 300,
 ) -> Implementation:
-    """A cross-entropy with class indices, as the `log_softmax` of its logits: the loss of each class in turn.
+    """Test a cross-entropy with class indices as the `log_softmax` of its logits: the loss of each class in turn.
 
-    Each class of each row is a sample of its own, so that the gradient that comes from above is another for each. A
-    sample to be ignored is added to its row: its loss and its gradient are 0 or show. With a reduction each sample is a
-    call, beside one whose loss is exactly 0, or under smoothing beside itself, and is divided by its share.
+    Each class of each row becomes a separate sample, so the incoming gradient differs from sample to sample. For
+    `ignore_index`, an ignored sample is added to each row; its loss and gradient must be 0. With a reduction, each
+    sample is a separate call, together with a sample whose loss is exactly 0 (or with a copy of itself if labels are
+    smoothed), and the loss is divided by its share.
 
     Parameters
     ----------
     function : callable
         ``function(logits, targets, **options)`` for logits of shape (samples, classes) and integer targets of shape
         (samples,). ``reduction`` is always passed; ``ignore_index``, ``label_smoothing`` and ``weight`` (an array of
-        shape (classes,)) where they are asked for here. Losses may be in a wider dtype than the logits.
+        shape (classes,)) only if they are set here. Losses may have a wider dtype than the logits.
     reduction : {"none", "mean", "sum"}, optional
+        The reduction to test.
     ignore_index : int, optional
-        No class of the cases: below 0, or above `longest`.
+        A number that is no class of the cases: below 0, or above `longest`.
     label_smoothing : float, optional
-        Smoothed losses are a linear map of the others, which is undone where that loses nothing: in rows whose logits
-        lie no further apart than 1 and the logarithm of its inverse, so that no probability is much less than what is
-        mixed in. All other rows are asked without.
+        Smoothed losses are a linear map of the plain ones. It is inverted for rows in which that loses no accuracy: the
+        logits lie at most 1 - log(label_smoothing) apart, so no probability is much smaller than the smoothing term.
+        All other rows are tested without smoothing.
     weights : bool, optional
-        Whether to pass class weights: powers of two, by which losses can be divided exactly.
+        Whether to pass class weights: powers of two, so that dividing losses by them is exact.
     longest : int, optional
-        More classes are refused.
+        The largest number of classes to test.
 
     Returns
     -------
@@ -911,14 +916,14 @@ def _weights(n: int, *, weights: bool) -> Array:
 
 
 def _smoothable(x: Any, label_smoothing: float) -> Any:
-    """The rows, of shape (rows, 1), whose smallest probability is no less than a third of what smoothing adds to it."""
+    """Which rows, in shape (rows, 1), have no probability smaller than a third of the smoothing term."""
     return _highest(x) + _highest(-x) <= 1.0 - math.log(label_smoothing)
 
 
 def _each_class(x: Any) -> Any:
-    """Every row once for each class, by doubling: so the gradients of the copies are added in pairs.
+    """Every row once for each class, made by doubling, so that the gradients of the copies are added in pairs.
 
-    In 16 bits the copies are of wider rows, in which their gradients are added.
+    For 16 bits the rows are widened first, so that their gradients are added in the wider dtype.
     """
     backend, xp, (count, n) = polylogit.get_backend(x), _namespace(x), x.shape
     _at_most(count * n * n, 1 << 25, "logits of samples")
@@ -930,7 +935,7 @@ def _each_class(x: Any) -> Any:
 
 
 def _unreduced(function: Callable[..., Any], x: Any, _weight: Array, given: dict[str, Any]) -> Any:
-    """The loss of each class of each row; that of a sample to be ignored, 0, is added to its row."""
+    """The loss of each class of each row; the loss of an ignored sample, which should be 0, is added to its row."""
     xp, (count, n) = _namespace(x), x.shape
     samples, targets = _each_class(x), np.tile(np.arange(n), count)
     if "ignore_index" in given:
@@ -941,9 +946,9 @@ def _unreduced(function: Callable[..., Any], x: Any, _weight: Array, given: dict
 
 
 def _batch(xp: Any, x: Any, row: int, target: int, given: dict[str, Any]) -> tuple[Any, Array, float]:
-    """A sample beside others: logits, targets, and how often the sample counts."""
+    """A batch with one sample and others: logits, targets, and how often the sample counts."""
     sample, n = x[row : row + 1], x.shape[1]
-    if given.get("label_smoothing"):  # which makes no loss exactly 0
+    if given.get("label_smoothing"):  # with smoothing no loss is exactly 0
         beside, which, times = sample, target, 2.0
     else:
         beside, which, times = _like(x, [[0.0, *[-1e4] * (n - 1)]]), 0, 1.0
@@ -953,12 +958,12 @@ def _batch(xp: Any, x: Any, row: int, target: int, given: dict[str, Any]) -> tup
 
 
 def _share(targets: Array, weight: Array, reduction: str) -> float:
-    """What the losses of a batch are divided by."""
+    """The divisor of the losses of a batch."""
     return float(weight[targets[:2]].sum()) if reduction == "mean" else 1.0
 
 
 def _reduced(function: Callable[..., Any], x: Any, weight: Array, given: dict[str, Any]) -> Any:
-    """The same, each sample from a reduced loss of its own."""
+    """The same, with a separate reduced loss for each sample."""
     xp, (count, n) = _namespace(x), x.shape
     _at_most(count * n, 1 << 9, "samples, each a call")
     found = []
@@ -978,14 +983,16 @@ def cross_entropy_vjp(
     weights: bool = False,
     longest: int = 300,
 ) -> Callable[..., Any]:
-    """The backward of a cross-entropy, as the ``vjp`` of `log_softmax`: for those that no framework differentiates.
+    """Test the backward function of a cross-entropy as the ``vjp`` of `log_softmax`.
+
+    Use it if no framework can differentiate the loss.
 
     Parameters
     ----------
     backward : callable
         ``backward(logits, targets, upstream, **options) -> gradient`` for logits of shape (samples, classes), targets
-        of shape (samples,) and the gradient of the loss: of shape (samples,), or a number where losses are reduced.
-        The options are those of `cross_entropy`; ``reduction`` is passed where it is not "none".
+        of shape (samples,) and the gradient of the loss: of shape (samples,), or a number if losses are reduced.
+        The options are those of `cross_entropy`; ``reduction`` is passed unless it is "none".
     reduction, ignore_index, label_smoothing, weights, longest
         As in `cross_entropy`.
 
@@ -1018,7 +1025,7 @@ def cross_entropy_vjp(
         moved, back = xp.moveaxis(x, axis, -1), polylogit.get_backend(x)
         rows = xp.reshape(moved, (-1, n))
         given = {**options, **({"weight": _like(x, weight)} if weights else {})}
-        # On the host, in float64 at least: what the form adds up must not add to what is judged.
+        # On the host, in at least float64: the form's own sums must not add to the error that is tested.
         upstream = -np.moveaxis(back.to_numpy(cotangent).astype(np.float64), axis, -1).reshape(-1, n) / weight
         if not label_smoothing:
             found = ask(backward, rows, upstream, weight, given)
@@ -1039,7 +1046,7 @@ def cross_entropy_vjp(
 def _unreduced_vjp(
     backward: Callable[..., Any], x: Any, upstream: Array, _weight: Array, given: dict[str, Any]
 ) -> Array:
-    """The gradient of each row: what those of its samples add up to, an ignored one among them, whose own is 0."""
+    """The gradient of each row: the sum over its samples, including the ignored one, whose own should be 0."""
     xp, (count, n) = _namespace(x), x.shape
     samples, targets, weighed = _each_class(x), np.tile(np.arange(n), count), upstream.ravel()
     if "ignore_index" in given:
@@ -1052,7 +1059,7 @@ def _unreduced_vjp(
 
 
 def _reduced_vjp(backward: Callable[..., Any], x: Any, upstream: Array, weight: Array, given: dict[str, Any]) -> Array:
-    """The same, each sample from a reduced loss of its own."""
+    """The same, with a separate reduced loss for each sample."""
     xp, (count, n) = _namespace(x), x.shape
     _at_most(count * n, 1 << 9, "samples, each a call")
     whole = np.zeros((count, n), np.longdouble)

@@ -1,8 +1,8 @@
-"""pytest: the kit's checks as test items, and a fixture that runs users' own tests once for each backend.
+"""The pytest plugin: the kit's checks as test items, and a fixture that runs users' tests once for each backend.
 
 ``pytest --pyargs polylogit.conformance --polylogit-backend NAME`` collects an item for each operation, check and dtype;
-``--polylogit-implementation module:function --polylogit-operation softmax`` does so for a function of one's own.
-Loaded into every pytest of an environment that has polylogit, so it imports nothing heavy before it is used.
+``--polylogit-implementation module:function --polylogit-operation softmax`` does so for your own function. Every pytest
+run in an environment with polylogit loads this module, so it imports nothing heavy before it is used.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One run of a user's test for each installed backend, or for those that were named."""
+    """Run a user's test once for each installed backend, or for those that are named."""
     if "polylogit_backend" not in metafunc.fixturenames:
         return
     names = metafunc.config.getoption("--polylogit-backend")
@@ -59,7 +59,7 @@ def polylogit_backend(request: pytest.FixtureRequest) -> Any:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """The kit's items, where its own package is being collected and something was named to be checked."""
+    """Collect the kit's items, if its own package is collected and a target was named."""
     config = parent.config
     wanted = config.getoption("--polylogit-backend") or config.getoption("--polylogit-implementation")
     if wanted and file_path == Path(__file__).with_name("__init__.py"):
@@ -72,7 +72,7 @@ class _Kit(pytest.File):
     """One item for each subject, operation, check and dtype."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Names alone; nothing is imported but the kit."""
+        """Only names; imports nothing but the kit."""
         from polylogit._spec.dtypes import dtypes_named
         from polylogit.conformance._checks import CHECKS
 
@@ -100,7 +100,7 @@ class _Check(pytest.Item):
         self.add_marker(pytest.mark.polylogit(*what[2:]))
 
     def runtest(self) -> None:
-        """Run it; skipped where nothing applies."""
+        """Run the check; skip if no case applies."""
         from polylogit.conformance import _xfail
         from polylogit.conformance._implementation import implementation_of
         from polylogit.conformance._results import BAD, Results
@@ -129,9 +129,9 @@ class _Check(pytest.Item):
         return str(excinfo.value) if isinstance(excinfo.value, _FailedError) else super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """Where the item says it is."""
+        """The place of the item for pytest's reports."""
         return self.path, None, self.name
 
 
 class _FailedError(Exception):
-    """Carries what failed."""
+    """Carries the failures of an item."""

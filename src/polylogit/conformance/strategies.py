@@ -1,7 +1,8 @@
-"""Hypothesis strategies for what the operations are called with, and the search for the smallest draw that fails.
+"""Hypothesis strategies for the arguments of the operations, and the search for the smallest failing call.
 
-Drawn so as to reach the edges: ties, infinities, NaN, subnormals, huge offsets, sums that drift, long tails; shrunk
-towards short rows of plain numbers. The only module that imports hypothesis; it knows dtypes and no implementation.
+The strategies reach edge cases (ties, infinities, NaN, subnormals, huge offsets, sums that drift, long tails) and
+shrink towards short rows of plain numbers. This is the only module that imports hypothesis; it knows dtypes and no
+implementation.
 
 Examples
 --------
@@ -42,10 +43,10 @@ if TYPE_CHECKING:
 
 __all__ = ["axes", "calls", "cotangents", "logits", "masks", "shapes", "smallest"]
 
-# Where exponentials, sums and tables of the usual dtypes give out, and what people clip at.
+# The thresholds at which exponentials, sums and tables of the usual dtypes fail, and at which people clip.
 _TURNS = (9.0, 10.5, 11.1, 16.7, 17.4, 20.0, 30.0, 37.0, 60.0, 87.4, 88.8, 89.5, 103.3, 104.0, 150.0, 709.8, 745.2)
 _SIZES = (1e3, 1e4, 3e4, 1e5, 1e7, 1e9, 1e16, 1e30, 1e38, 1e300)
-# Every addition to a sum of these rounds the same way.
+# Every addition to a sum of equal ones of these rounds in the same direction.
 _DRIFTING = (-0.35, -1.1, -2.3)
 _LISTED = 24  # numbers drawn one by one; longer rows are filled
 _LONGEST = 2100
@@ -65,7 +66,7 @@ def _within(dtype: Finfo, values: Sequence[float]) -> list[float]:
 
 @functools.cache
 def _numbers(dtype: Finfo, *, special: bool) -> st.SearchStrategy[float]:
-    """Single logits: plain ones first, so that shrinking ends there."""
+    """Single logits, with plain ones first, so that shrinking ends there."""
     known = (dtype.smallest_subnormal, dtype.smallest_normal, dtype.max, dtype.max / 2)
     edges = [*known, *_within(dtype, (*_TURNS, *_SIZES))]
     signed = [*(-one for one in edges), *edges, -0.0]
@@ -82,7 +83,7 @@ def _numbers(dtype: Finfo, *, special: bool) -> st.SearchStrategy[float]:
 
 @functools.cache
 def _levels(dtype: Finfo, *, special: bool) -> st.SearchStrategy[float]:
-    """Of a whole block: nothing, or what a kernel may take for nothing, as often as a number."""
+    """The value of a block: -inf, or a number that a kernel may use instead, as often as any other number."""
     lowest = [-np.inf, -dtype.max] if special and dtype.has_infinity else [-dtype.max]
     return st.one_of(_numbers(dtype, special=special), st.sampled_from(lowest))
 
@@ -104,23 +105,24 @@ def _offsets(dtype: Finfo) -> st.SearchStrategy[float]:
 
 
 def _length(longest: int) -> st.SearchStrategy[int]:
-    """Short rows most often; every range begins at 1, so that shrinking may pass from one to the other."""
+    """Lengths, mostly short; every range begins at 1, so that shrinking can pass from one to another."""
     return st.one_of([st.integers(1, most) for most in (8, 70, 300, longest) if most <= longest])
 
 
 @functools.cache
 def _shape_of_rows(longest: int) -> st.SearchStrategy[Shape]:
-    """Matrices of rows along the last axis, and vectors, to which they shrink."""
+    """Matrices of rows along the last axis, and vectors, to which matrices shrink."""
     sides = st.tuples(st.integers(0, 9), _length(longest))
     return sides.map(lambda found: found if found[0] else found[1:])
 
 
 def shapes(max_dims: int = 4, max_side: int = 6) -> st.SearchStrategy[tuple[int, ...]]:
-    """Shapes of one to `max_dims` dimensions without an empty one.
+    """Draw shapes of one to `max_dims` dimensions, none of which is empty.
 
     Parameters
     ----------
     max_dims, max_side : int, optional
+        The largest number of dimensions, and the largest size of one.
 
     Returns
     -------
@@ -134,7 +136,7 @@ def shapes(max_dims: int = 4, max_side: int = 6) -> st.SearchStrategy[tuple[int,
 
 
 def _listed(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
-    """The first numbers one by one, the rest alike."""
+    """A row whose first numbers are drawn one by one and whose rest is constant."""
     row = np.full(size, draw(_fills(dtype, special=special)))
     first = draw(_several(dtype, min(size, _LISTED), special=special))
     row[: len(first)] = first
@@ -142,7 +144,7 @@ def _listed(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
 
 
 def _blocks(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
-    """Blocks of one value each over a background; where kernels work in blocks, their borders matter."""
+    """A row of constant blocks over a background, because the borders of blocks matter to blocked kernels."""
     values = _levels(dtype, special=special)
     row = np.full(size, draw(_fills(dtype, special=special)))
     for _ in range(draw(st.integers(1, 4))):
@@ -152,7 +154,7 @@ def _blocks(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
 
 
 def _emptied(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
-    """Blocks of -inf where all others lie far down or far up, so that nothing but a true -inf stands for nothing."""
+    """A row with blocks of -inf among very low or very high logits, so that only a true -inf acts as -inf."""
     lowest = -np.inf if special and dtype.has_infinity else -dtype.max
     row = np.full(size, draw(_FAR_SIGNS) * draw(_offsets(dtype)))
     for _ in range(draw(st.integers(1, 3))):
@@ -162,7 +164,7 @@ def _emptied(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
 
 
 def _offset(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
-    """A huge offset, and a few spacings of the dtype between neighbours; ties where the spacing is wide."""
+    """A row with a huge offset and a few spacings between neighbours; with ties if the spacing is wide."""
     del special
     base = draw(_offsets(dtype))
     step = float(dtype.ulp(np.asarray(base)))
@@ -171,7 +173,7 @@ def _offset(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
 
 
 def _tails(draw: Draw, size: int, dtype: Finfo, *, special: bool) -> Array:
-    """Falling steadily from the maximum, so that terms of every size are added up."""
+    """A row that falls steadily from the maximum, so that terms of every size are added."""
     del special, dtype
     return np.asarray(draw(_SLOPES) * -(np.arange(size, dtype=float) % draw(_PERIODS)))
 
@@ -186,7 +188,7 @@ def _rows(draw: Draw, shape: Shape, dtype: Finfo, special: bool) -> Array:
     size = int(np.prod(shape, dtype=int))
     flat = dtype.round(draw(_TEXTURES)(draw, size, dtype, special=special)) if size else np.zeros(0)
     if size and special and draw(st.integers(0, 15)) == 15:
-        # NaN and +inf by themselves: a whole row is lost to one of them, and with it what the rest would show.
+        # Rarely: one NaN or +inf makes the whole row NaN, which hides anything else it might show.
         flat[draw(st.integers(0, size - 1))] = draw(
             st.sampled_from([np.nan, *([np.inf] if dtype.has_infinity else [])])
         )
@@ -194,16 +196,16 @@ def _rows(draw: Draw, shape: Shape, dtype: Finfo, special: bool) -> Array:
 
 
 def logits(dtype: Any = "float32", shape: Any = None, *, special: bool = True) -> st.SearchStrategy[Any]:
-    """Arrays of logits.
+    """Draw arrays of logits.
 
     Parameters
     ----------
     dtype : optional
         A floating dtype that the kit knows, or its name.
     shape : tuple of int or strategy of them, optional
-        By default vectors and matrices of short and long rows.
+        The shape; by default that of a vector or a matrix with short or long rows.
     special : bool, optional
-        Whether infinities and NaN are among them.
+        Whether to include infinities and NaN.
 
     Returns
     -------
@@ -213,7 +215,7 @@ def logits(dtype: Any = "float32", shape: Any = None, *, special: bool = True) -
     --------
     >>> from hypothesis import find
     >>> from polylogit.conformance.strategies import logits
-    >>> find(logits("float16", (2, 3)), lambda x: True)  # what every draw shrinks to
+    >>> find(logits("float16", (2, 3)), lambda x: True)  # every draw shrinks to this
     array([[0., 0., 0.],
            [0., 0., 0.]], dtype=float16)
     """
@@ -230,11 +232,12 @@ def _float64_logits(dtype: Finfo, shape: Any, *, special: bool) -> st.SearchStra
 
 @functools.cache
 def axes(shape: tuple[int, ...]) -> st.SearchStrategy[Any]:
-    """What ``axis=`` may be for a shape: integers of either sign, tuples of them, None.
+    """Draw values of ``axis=`` for a shape: integers of either sign, tuples of integers, None.
 
     Parameters
     ----------
     shape : tuple of int
+        The shape of the logits.
 
     Returns
     -------
@@ -246,16 +249,17 @@ def axes(shape: tuple[int, ...]) -> st.SearchStrategy[Any]:
     single = [-1, *range(ndim), *range(-ndim, -1)]
     joint = [found for count in range(2, ndim + 1) for found in itertools.combinations(range(ndim), count)]
     joint += [tuple(one - ndim for one in reversed(found)) for found in joint]
-    return st.sampled_from([*single, *single, None, *joint])  # single ones are as many as all others together
+    return st.sampled_from([*single, *single, None, *joint])  # single axes twice, so that they are drawn often
 
 
 @st.composite
 def masks(draw: Draw, shape: tuple[int, ...]) -> Any:
-    """Masks that broadcast to a shape: of its own shape, of fewer dimensions, with sides of 1.
+    """Draw masks that broadcast to a shape: of the same shape, of fewer dimensions, with dimensions of size 1.
 
     Parameters
     ----------
     shape : tuple of int
+        The shape of the logits.
 
     Returns
     -------
@@ -271,12 +275,14 @@ def masks(draw: Draw, shape: tuple[int, ...]) -> Any:
 
 
 def cotangents(shape: tuple[int, ...], dtype: Any = "float32") -> st.SearchStrategy[Any]:
-    """Cotangents and tangents of a shape: signs mixed, one-hot, constant, large and small.
+    """Draw cotangents and tangents: of mixed signs, one-hot, constant, large and small.
 
     Parameters
     ----------
     shape : tuple of int
+        Their shape.
     dtype : optional
+        A floating dtype that the kit knows, or its name.
 
     Returns
     -------
@@ -296,7 +302,7 @@ def _float64_cotangents(draw: Draw, shape: Shape, dtype: Finfo) -> Array:
     row = np.full(size, draw(_WEIGHTS))
     first = draw(st.lists(_WEIGHTS, max_size=min(size, _LISTED)))
     row[: len(first)] = first
-    # Neither sums of them nor their products with a result may leave the range of the dtype.
+    # Neither their sums nor their products with a result may leave the range of the dtype.
     scale = draw(st.sampled_from([1.0, 16.0, 0.125] if dtype.max < 1e5 else [1.0, 1e10, 1e-5]))
     return np.asarray(dtype.round(row * scale).reshape(shape))
 
@@ -314,17 +320,18 @@ def calls(
     axis: bool = True,
     where: bool = False,
 ) -> Any:
-    """Whole calls: logits with an axis, a mask and a cotangent.
+    """Draw complete calls: logits with an axis, a mask and a cotangent.
 
     Parameters
     ----------
     operation : str
-        The function of polylogit that they are for, by name.
+        The name of the operation: softmax, log_softmax or sigmoid.
     dtype : optional
+        A floating dtype that the kit knows, or its name.
     kind : {"values", "vjp", "jvp"}, optional
-        For a derivative the logits are finite or -inf, and `g` is drawn.
+        For a derivative, the logits are finite or -inf, and `g` is drawn, too.
     axis, where : bool, optional
-        Whether other axes than the last, and masks, are drawn.
+        Whether to draw axes other than the last, and masks.
 
     Returns
     -------
@@ -332,7 +339,7 @@ def calls(
     """
     dtype, takes_axis = _finfo(dtype), named(operation).takes_axis
     along = -1
-    # Rows along the last axis are what other calls shrink to.
+    # Other calls shrink to rows along the last axis.
     if takes_axis and axis and draw(_SELDOM):
         shape = draw(shapes())
         along = draw(axes(shape))
@@ -350,22 +357,24 @@ def calls(
 def smallest(
     strategy: st.SearchStrategy[Any], fails: Callable[[Any], bool], *, max_examples: int, seed: int = 0
 ) -> Any:
-    """The smallest draw that fails; the same at every run with that seed and the same modules loaded.
+    """Find the smallest draw that fails, the same in every run with that seed and the same modules loaded.
 
-    (Hypothesis tries the constants in the source of what is loaded, thresholds of a kernel among them.)
+    (Hypothesis also tries the constants in the source of loaded modules, such as thresholds of a kernel.)
 
     Parameters
     ----------
     strategy : strategy
+        The strategy to draw from.
     fails : callable
         ``fails(value) -> bool``.
     max_examples : int
-        How many draws to try before giving up.
+        The number of draws to try.
     seed : int, optional
+        The seed of the search.
 
     Returns
     -------
-    The draw, or None where none failed. One that failed and then did not is returned too.
+    The draw, or None if none failed. A draw that fails only sometimes is returned, too.
     """
     seen: list[Any] = []
 

@@ -1,8 +1,8 @@
-"""Porting a model from one framework to another: whether the port is right, and if not, why.
+"""Compares a port of a model with its original in another framework, and names the mistake if they differ.
 
-`compare` takes two outputs, two sets of named activations or two callables; `record` gathers named activations from the
-models of each framework; `isolate` compares module by module, each on the original's own inputs; `compare_tokens` takes
-what two engines give to the same tokens. Needs the extra ``conformance``.
+`compare` compares two outputs, two sets of named activations or two callables. `record` returns the named activations
+of a model of any framework. `isolate` compares module by module, each on the original's own inputs. `compare_tokens`
+compares the log-probabilities of two engines. Needs the extra ``conformance``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which activation of the candidate stands for which of the reference.
+"""Pairs the activations of the candidate with those of the reference.
 
-By the names that the caller gives, exact or with patterns; by equal names; softmax calls by their numbers; and, where
-few names agree, by order and shape. Nothing is matched that could as well be something else. Knows no framework.
+Activations are paired by the caller's names, exact or with patterns; by equal names; softmax calls by their numbers;
+and if few names agree, by order and shape. Ambiguous pairs are never made. Knows no framework.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Alignment", "align"]
 
 
 class Alignment(NamedTuple):
-    """What stands for what.
+    """The pairs of activations, and those without a counterpart.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
 
 
 class _Side:
-    """One side's activations; those of a file are read when they are asked for, and their shapes are kept."""
+    """One side's activations; those of a file are read only when needed, and their shapes are kept."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values, self._shapes = values, dict[str, tuple[int, ...]]()
@@ -121,7 +121,7 @@ class _Side:
         return squeezed(self.shape(name))
 
     def identity(self, name: str) -> int | str:
-        """The same for two names of one object; what is read anew each time is no object."""
+        """The same number for two names of one object; values that are read from a file each time have none."""
         return id(self._values[name]) if isinstance(self._values, dict) else name
 
 
@@ -134,7 +134,7 @@ class _Matches:
         self._taken: set[str] = set()
 
     def match(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Take the pairs of which both sides are there and still free."""
+        """Add the pairs whose two sides exist and are still unmatched."""
         for name, other in pairs:
             if name in self.left and other in self.right and name not in self.pairs and other not in self._taken:
                 self.pairs[name] = other
@@ -150,9 +150,9 @@ class _Matches:
         return can_correspond(self.left.shape(name), self.right.shape(other))
 
     def drop_impossible(self, chosen: set[str]) -> None:
-        """A later entry of a tuple is often another thing on the other side: if its shape does not fit, none does.
+        """Drop later entries of a tuple if the shape of one does not fit, since they may be other values there.
 
-        A part's own output stays, whatever its shape.
+        The module's own output stays, whatever its shape.
         """
         for name, other in list(self.pairs.items()):
             extra = name.endswith("]") and not name.endswith("[0]")
@@ -165,7 +165,7 @@ class _Matches:
 
 
 def _chosen(found: _Matches, names: dict[str, str]) -> set[str]:
-    """Match what the caller names; the names of the reference that were given exactly."""
+    """Match the activations that the caller names; return the names of the reference that were given exactly."""
     exact = {name: other for name, other in names.items() if name in found.left or "*" not in name}
     unknown = [name for name in exact if name not in found.left]
     if unknown:
@@ -211,7 +211,7 @@ def _by_pattern(left: Iterable[str], pattern: str, other: str) -> list[tuple[str
 
 
 def _match_softmax(found: _Matches) -> None:
-    """Softmax calls by their numbers, if both sides have as many, each of a fitting shape."""
+    """Match softmax calls by number, if both sides have equally many and the shapes of each pair fit."""
     for operation in ("softmax", "log_softmax", "sigmoid"):
         mine, theirs = (
             {softmax_call(name)["call"]: name for name in _calls(side, operation)} for side in (found.left, found.right)
@@ -221,9 +221,10 @@ def _match_softmax(found: _Matches) -> None:
 
 
 def _match_softmax_by_part(found: _Matches) -> None:
-    """Where one side has more calls, those within parts that correspond.
+    """Match softmax calls within corresponding modules, if one side has more calls.
 
-    Of several in a row the scores of the first and the weights of the last are what the other's one call has.
+    If one side has several calls in a row, the scores of the first and the weights of the last match the single call of
+    the other.
     """
     for operation in ("softmax", "log_softmax", "sigmoid"):
         mine, theirs = (_by_part(_calls(over, operation)) for over in (found.left_over(), found.right_over()))
@@ -240,7 +241,7 @@ def _match_softmax_by_part(found: _Matches) -> None:
 
 
 def _entry(found: _Matches, part: str) -> str:
-    """The candidate's name for a part that returns a tuple."""
+    """The candidate's name for a module that returns a tuple."""
     return split(found.pairs.get(f"{part}[0]", part))[0]
 
 
@@ -257,7 +258,7 @@ def _calls(names: Iterable[str], operation: str) -> list[str]:
 
 
 def _match_renamed(found: _Matches, rename: Callable[[str], str]) -> None:
-    """What is left, by names after a change that may make two names one on neither side."""
+    """Match the remaining names after a change, if the change keeps the names of each side distinct."""
     mine, theirs = (
         [name for name in names if not operation_of(name) and not is_aside(name)]
         for names in (found.left_over(), found.right_over())
@@ -269,7 +270,7 @@ def _match_renamed(found: _Matches, rename: Callable[[str], str]) -> None:
 
 
 def _choose_linear(found: _Matches, chosen: set[str]) -> None:
-    """A layer may hold its activation on one side alone: then what it computes before is nearer to the other's."""
+    """If a layer holds its activation on one side only, match its value before the activation with the other side."""
     for name, other in list(found.pairs.items()):
         mine, theirs = (
             [one for one in (path, f"{path}:linear") if one in side]
@@ -291,17 +292,17 @@ def _distance(r: Any, c: Any) -> float:
 
 
 def _without_first(name: str) -> str:
-    """One side may return a tuple of one where the other returns an array."""
+    """The name without a tuple index, since one side may return a tuple of one array and the other the array."""
     return name.removesuffix("[0]")
 
 
 def _spelled(name: str) -> str:
-    """Parts that are listed may be ``h_0`` or ``h.0``, and paths ``h/0``; one side may return a tuple of one."""
+    """Spelling variants: list entries may be ``h_0`` or ``h.0``, paths ``h/0``; one side may return a tuple of one."""
     return re.sub(r"_(?=\d+(\W|$))", ".", _without_first(name).replace("/", "."))
 
 
 def _match_prefixed(found: _Matches) -> None:
-    """One side may have its model within another, as ``bert.encoder`` against ``encoder``."""
+    """Match if one side has its model inside another, such as ``bert.encoder`` against ``encoder``."""
     for rest, flip in ((found.right_over(), False), (found.left_over(), True)):
         over = [name for name in rest if not is_aside(name)]
         roots = {name.partition(".")[0] for name in over if "." in name and not name.startswith("output")}
@@ -324,7 +325,7 @@ def _without_root(name: str, root: str) -> str:
 
 
 def _match_outputs(found: _Matches) -> None:
-    """The outputs of the models, where one calls them otherwise: a single one by its shape, several in order."""
+    """Match the outputs of the models under different names: a single one by its shape, several in order."""
     mine, theirs = ([name for name in over if is_output(name)] for over in (found.left_over(), found.right_over()))
     if len(mine) == 1 or len(theirs) == 1:
         same = [(a, b) for a in mine for b in theirs if found.left.size(a) == found.right.size(b)]
@@ -334,7 +335,7 @@ def _match_outputs(found: _Matches) -> None:
 
 
 def _match_by_order(found: _Matches) -> None:
-    """Where few names agree, what lies between two matches, if it has the same shapes in the same order."""
+    """If few names agree, match activations between two matches if they have the same shapes in the same order."""
     mine, theirs = (_parts(side) for side in (found.left, found.right))
     agreed = sum(name in found.pairs for name in mine)
     if 2 * agreed >= min(len(mine), len(theirs)):
@@ -353,7 +354,7 @@ def _match_by_order(found: _Matches) -> None:
 
 
 def _parts(side: _Side) -> list[str]:
-    """What the parts return, without what another part has returned before."""
+    """The outputs of modules, without those that another module returned before."""
     seen: set[int | str] = set()
     found = []
     for name in side:
@@ -365,7 +366,7 @@ def _parts(side: _Side) -> list[str]:
 
 
 def _between(parts: list[str], anchors: list[str], side: _Side) -> list[list[str]]:
-    """The parts before, between and after the anchors."""
+    """The segments before, between and after the anchors."""
     runs: list[list[str]] = [[]]
     for name in side:
         if name in anchors:
@@ -397,7 +398,7 @@ def _is_nearer_to_another(found: _Matches, name: str, other: str, others: list[s
 
 
 def _without_repeats(found: _Matches, pairs: list[tuple[str, str]], chosen: set[str]) -> list[tuple[str, str]]:
-    """Each pair of values once, where it was computed first, by the path of a part if it has one; and outputs again."""
+    """Keep each pair of values once, where first computed, under a module's path if possible; plus outputs."""
     same: dict[tuple[int | str, int | str], list[tuple[str, str]]] = {}
     for name, other in pairs:
         same.setdefault((found.left.identity(name), found.right.identity(other)), []).append((name, other))

@@ -1,4 +1,4 @@
-"""Two arrays as they are compared: which shapes may stand for each other, and what in them means nothing.
+"""Prepares two arrays for comparison: which shapes can correspond, and which values are meaningless.
 
 Plain NumPy; knows no framework.
 """
@@ -44,10 +44,10 @@ def squeezed(shape: Iterable[int]) -> tuple[int, ...]:
 
 
 def alike(name: str, r: Array, c: Array) -> tuple[Array, Array]:
-    """Two arrays without the differences that come from how frameworks keep them, and mean nothing.
+    """The two arrays without meaningless differences between the frameworks.
 
-    Axes of size one; a batch of equal entries kept once, as position embeddings are; channels first or last within a
-    model; and what a mask puts into scores.
+    These are axes of size one; a batch of equal entries, such as position embeddings, which is kept once; channels
+    first or last; and the fill values of masks in scores.
     """
     if r.ndim != c.ndim and squeezed(r.shape) == squeezed(c.shape):
         c = c.reshape(r.shape)
@@ -67,10 +67,10 @@ def alike(name: str, r: Array, c: Array) -> tuple[Array, Array]:
 
 
 def _fills(r: Array, c: Array) -> Any:
-    """What a mask put into both, if they are scores that somebody has recorded under another name.
+    """The fill values of a mask in both arrays, if they are scores that were recorded under another name.
 
-    One number and whatever was added to it, at many entries, a thousand times as large as all others: beside it the
-    others would be lost. A massive activation is in few channels.
+    A fill is one number, plus whatever was added to it, at many entries, and a thousand times as large as all others,
+    which it would hide. A massive activation is confined to few channels.
     """
     if r.ndim < 2 or not r.size or "f" not in r.dtype.kind + c.dtype.kind:
         return None
@@ -94,10 +94,10 @@ def _is_batch_of(whole: tuple[int, ...], one: tuple[int, ...]) -> bool:
 
 
 def _masked_alike(r: Array, c: Array) -> tuple[Array, Array]:
-    """Two arrays of scores without what a mask put there, which says nothing of the scores.
+    """The two arrays of scores without the fill values of masks, which say nothing about the scores.
 
-    What both mask is -inf on both, whatever the fills; what one masks has the value of the other on both, since whether
-    it is masked shows in the weights.
+    Entries that both mask are -inf on both sides, whatever the fills; entries that one masks get the value of the other
+    on both sides, because the weights show whether an entry is masked.
     """
     if r.shape != c.shape or "f" not in r.dtype.kind + c.dtype.kind:
         return r, c

@@ -1,8 +1,9 @@
-"""Calling what is to be compared: in its own framework, with the same inputs, and its gradient.
+"""Calls the two sides, each in its own framework with the same inputs, and computes their gradients.
 
-Nothing declares the framework of a callable, so it is inferred: from the class of a model, from the modules that a
-function's global names and closure lead to. Inputs are converted to that framework. If nothing is found, or several
-frameworks are, the inputs are passed unchanged first, and then as arrays of each framework that is loaded.
+Nothing declares the framework of a callable, so it is inferred: from the class of a model, or from the modules that a
+function's globals and closure refer to. Inputs are converted to that framework. If no framework or several are found,
+the inputs are passed unchanged first, and then as arrays of each loaded framework. Knows backends only through the
+registry.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = ["Called", "as_numpy", "backend_of", "call"]
 
 
 def backend_of(array: Any) -> Backend:
-    """The backend that owns an array; NumPy's for anything that none owns."""
+    """The backend that owns an array; NumPy's if none does."""
     try:
         return registry.get_backend(array)
     except PolylogitError:
@@ -58,9 +59,9 @@ def exact(array: Any, what: str) -> Array:
 
 
 class Called:
-    """A callable, its inputs in the framework that it took, and its output.
+    """A callable, its inputs in the framework that it accepted, and its output.
 
-    After `differentiate`, `gradient` is that with respect to the first input of floating-point numbers.
+    After `differentiate`, `gradient` is the gradient with respect to the first floating-point input.
     """
 
     def __init__(self, function: Callable[..., Any], arguments: list[Any], keywords: dict[str, Any]) -> None:
@@ -70,7 +71,7 @@ class Called:
 
     @property
     def _place(self) -> int | str | None:
-        """Where the first input of floating-point numbers is: among the positional ones, or a keyword."""
+        """The place of the first floating-point input: its position, or its keyword."""
         given: list[tuple[int | str, Any]] = [*enumerate(self.arguments), *self.keywords.items()]
         return next((place for place, value in given if _is_floating(value)), None)
 
@@ -80,14 +81,14 @@ class Called:
         return self.arguments[place] if isinstance(place, int) else self.keywords[str(place)]
 
     def value(self, x: Any) -> Any:
-        """The last activation as a function of the first input of floating-point numbers alone."""
+        """The last activation as a function of only the first floating-point input."""
         function = self.function.outputs if isinstance(self.function, Recorder) else self.function
         place = self._place
         arguments = [x if index == place else value for index, value in enumerate(self.arguments)]
         return _last(function(*arguments, **{key: x if key == place else it for key, it in self.keywords.items()}))
 
     def differentiate(self, cotangent: Any, what: str) -> None:
-        """Find the gradient of ``sum(output * cotangent)`` with respect to that input."""
+        """Compute the gradient of ``sum(output * cotangent)`` with respect to that input."""
         if self._place is None:
             message = (
                 f"{what} has no input of floating-point numbers to differentiate with respect to. Pass one, for "
@@ -111,7 +112,7 @@ class Called:
             self.gradient = np.zeros_like(as_numpy(x, what))
 
     def slopes(self, gradient: Array, cotangent: Array) -> tuple[Array, Array]:
-        """Directional derivatives in 8 directions, by central differences and as the gradient claims them."""
+        """Directional derivatives in 8 directions, by central differences and according to the gradient."""
         x = as_numpy(self._input, "inputs=")
         backend = backend_of(self._input)
         rng = np.random.default_rng(0)
@@ -179,7 +180,7 @@ def _in_framework(value: Any, framework: str | None) -> Any:
 
 
 def _frameworks(function: Any) -> Iterator[str | None]:
-    """The frameworks to try, the likeliest first; None is the inputs as they were given."""
+    """The frameworks to try, the likeliest first; None stands for the unchanged inputs."""
     found = list(dict.fromkeys(_traces(function)))
     if len(found) == 1:
         yield found[0]
@@ -190,7 +191,7 @@ def _frameworks(function: Any) -> Iterator[str | None]:
 
 
 def _roots() -> dict[str, str]:
-    """Top-level package -> its framework; not for NumPy, which code for every framework uses."""
+    """Top-level package -> its framework; without NumPy, which code for every framework uses."""
     known = (one for one in registry.SPECIFICATIONS.values() if one.name != "numpy")
     loaded = {root: library.framework() for root, library in LIBRARIES.items() if root in sys.modules}
     return {root: one.name for one in known for root in one.roots} | {root: it for root, it in loaded.items() if it}
@@ -201,7 +202,7 @@ def _root(module: Any) -> str:
 
 
 def _traces(function: Any, depth: int = 0) -> Iterator[str]:
-    """The frameworks that a callable's class, or the names it uses, lead to."""
+    """The frameworks that a callable's class, or the names it uses, refer to."""
     if isinstance(function, functools.partial):
         function = function.func
     if isinstance(function, Recorder):
@@ -229,7 +230,7 @@ def _traces(function: Any, depth: int = 0) -> Iterator[str]:
 
 
 def _names(function: Any, code: Any, depth: int) -> Iterator[str]:
-    """The frameworks that the global names and the closure of a function lead to."""
+    """The frameworks that the global names and the closure of a function refer to."""
     scope, roots = getattr(function, "__globals__", {}), _roots()
     values = [scope[name] for name in code.co_names if name in scope]
     for cell in getattr(function, "__closure__", None) or ():

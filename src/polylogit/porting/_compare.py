@@ -1,7 +1,7 @@
-"""`compare`: two outputs, two sets of named activations or two callables, and how they differ.
+"""`compare`: compares two outputs, two sets of named activations or two callables.
 
-Brings both sides to aligned NumPy arrays, has each pair judged by `diagnosis`, and gathers the verdicts. Knows nothing
-of how causes are found, nor of reports but their class.
+It turns both sides into aligned NumPy arrays, has `_diagnosis` judge each pair, and collects the verdicts. Knows
+nothing of how causes are found, and of reports only their class.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 
 __all__ = ["compare"]
 
-# The names of activations that are gradients, by how they begin or end.
+# The first or last words of the names of gradients.
 GRADIENT_WORDS = ("grad", "gradient", "gradients", "cotangent")
 _SIDES = ("the reference", "the candidate")
-# So many activations back may be what the next one is computed from.
+# How many activations back the input of the next one is looked for.
 EARLIER = 16
 
 
@@ -53,25 +53,25 @@ def compare(
     cotangent: Any = None,
     names: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """Compare a port with its original, and name what is wrong with it.
+    """Compare a port with its original, and name the mistake if they differ.
 
     Parameters
     ----------
     reference, candidate : array, mapping or callable
-        The original and the port, of any frameworks: two outputs; ordered mappings from names to activations, as the
-        recorder `polylogit.porting.record` gives; or two callables that return either.
+        The original and the port, of any frameworks: two outputs; two ordered mappings from names to activations, as
+        `polylogit.porting.record` returns them; or two callables that return either.
     inputs : array, tuple or dict, optional
-        For callables: the one input, the positional or the keyword arguments. Each callable gets them as arrays of
-        its own framework.
+        For callables: a single input, a tuple of positional arguments, or a dict of keyword arguments. Each callable
+        gets them as arrays of its own framework.
     cotangent : array or number, optional
-        For callables: compare also the gradients of ``sum(output * cotangent)`` with respect to the first input of
-        floating-point numbers, positional or by keyword.
+        For callables: also compare the gradients of ``sum(output * cotangent)`` with respect to the first
+        floating-point input, positional or by keyword.
     names : mapping of str to str, optional
-        The candidate's names for activations that the reference names differently; in a pattern such as
-        ``{"h.*": "block_*"}`` each ``*`` stands for one run of characters. All others are paired by equal names,
-        softmax calls by their numbers, and where few names agree, by order and shape if that leaves no choice. What
-        only one side has is listed in ``unmatched``; inputs of parts are compared only if they are named here, and
-        those of the first part that differs where its own values tell no cause.
+        The candidate's names for activations that the reference names differently. In a pattern such as
+        ``{"h.*": "block_*"}``, each ``*`` stands for one run of characters. Other activations are paired by equal
+        names, softmax calls by their numbers, and if few names agree, by order and shape, provided that is unambiguous.
+        Activations without a counterpart are listed in ``unmatched``. Inputs of modules are compared only if they are
+        named here, except those of the first differing module if its own values reveal no cause.
 
     Returns
     -------
@@ -81,18 +81,18 @@ def compare(
     Raises
     ------
     ComparisonError
-        For names that are not there, nothing to pair, a single pair whose shapes cannot correspond, callables that
-        raise.
+        If a name does not exist, nothing can be paired, a single pair has shapes that cannot correspond, or a callable
+        raises an error.
 
     Notes
     -----
-    Only the first four that differ have their causes looked for; what is computed from them differs as well.
+    Causes are looked for only in the first four activations that differ; whatever is computed from them differs, too.
 
-    There is no tolerance to set. Of two callables, one is run once more in float64: the other agrees if it is at most 8
-    times as far from the exact values as rounding takes the first one. What float64 cannot be had of has its weights
-    and inputs moved by an ulp instead. Arrays say nothing of their noise: they agree within the error bounds of the
-    operations, and a larger difference counts as noise only if its root mean square is below 1.2e-4, it has no
-    outliers, and no fault explains it.
+    There is no tolerance to set. One of two callables is run again in float64, and the other agrees if its distance
+    from these exact values is at most 8 times the rounding error of the first. If a model cannot run in float64, its
+    weights and inputs are perturbed by an ulp instead. Arrays do not reveal their noise: they agree within the error
+    bounds of the operations, and a larger difference counts as noise only if its root mean square is below 1.2e-4, it
+    has no outliers, and no fault explains it.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def compare(
     noise = "noise was not measured: arrays and files say nothing of theirs"
     if called:
         judged.noise, noise = noise_of(called, (left, right))
-    # What is read anew each time is not kept.
+    # Arrays that can be read from their file again are not kept.
     streamed = not (called or (isinstance(left, dict) and isinstance(right, dict)))
     for name, other in steps(pairs, "comparing"):
         again = functools.partial(_both, (left, right), (name, other)) if streamed else None
@@ -152,7 +152,7 @@ def _call_both(reference: Any, candidate: Any, inputs: Any, cotangent: Any) -> l
 
 
 def _logits(called: list[Called]) -> Array | None:
-    """The input of the two callables, if it was a single array of numbers: it may be the logits."""
+    """The input of the two callables if it was a single array, because it may be the logits."""
     if not called or len(called[0].arguments) != 1:
         return None
     x = called[0].arguments[0]
@@ -173,7 +173,7 @@ def _named(side: Any, what: str) -> Mapping[str, Any]:
 
 
 def _both(sides: tuple[Mapping[str, Any], Mapping[str, Any]], names: tuple[str, str]) -> tuple[Array, Array]:
-    """A pair of activations as it is compared."""
+    """A pair of activations, read and aligned for comparison."""
     return _aligned(names, *(side[name] for side, name in zip(sides, names, strict=True)))
 
 
@@ -183,7 +183,7 @@ def _aligned(names: tuple[str, str], reference: Any, candidate: Any) -> tuple[Ar
 
 
 class _Values(NamedTuple):
-    """The reference's values of one activation, kept or read again."""
+    """The reference's values of one activation, kept in memory or read again."""
 
     name: str
     shape: tuple[int, ...]
@@ -194,7 +194,7 @@ class _Values(NamedTuple):
 
 
 class _Earlier(Sequence[Any]):
-    """Names and values of earlier activations, which are read when they are asked for."""
+    """Names and values of earlier activations, read only when they are needed."""
 
     def __init__(self, kept: list[_Values]) -> None:
         self._kept = kept
@@ -209,21 +209,21 @@ class _Earlier(Sequence[Any]):
 class _Pairs:
     """Collects the verdicts, and the activations that may be the logits of later ones.
 
-    Of differing activations, at most `named` have their causes looked for; all by default.
+    Causes are looked for in at most `named` of the activations that differ; by default in all.
     """
 
     def __init__(self, backend: Backend, logits: Array | None, *, alone: bool, named: float = np.inf) -> None:
         self.backend, self.alone, self.named = backend, alone, named
-        # Those on which both sides agree, the latest last: the last few may be the logits of the next.
+        # The activations that agree, the latest last: the last few may be the logits of the next.
         self.agreed = [] if logits is None else [_Values("inputs", logits.shape, logits)]
         self.activations: list[Activation] = []
         self.earlier: list[_Values] = []
         self.last: Evidence | None = None
         self.noise: Noise | None = None
-        self.layer: Layer | None = None  # that the next pair comes from, where it is known
+        self.layer: Layer | None = None  # the layer of the next pair, if known
 
     def add(self, name: str, other: str, reference: Any, candidate: Any, again: Again | None = None) -> None:
-        """Judge one pair; where it can be read again, its values are not kept."""
+        """Judge one pair; if it can be read again, its values are not kept."""
         names = name, other
         r, c = _aligned(names, reference, candidate)
         if self.alone:
@@ -257,14 +257,14 @@ class _Pairs:
 
     @property
     def unexplained(self) -> bool:
-        """Whether the latest is the first that differs, and its cause is unknown."""
+        """Whether the latest activation is the first that differs, and its cause is unknown."""
         last = self.activations[-1]
         cause = last.verdict.cause
         first = last.status == "disagrees" and self._disagreeing == 1
         return first and cause is not None and cause.name == "unknown"
 
     def look_behind(self, names: tuple[str, str], pair: tuple[Any, Any], again: Again | None) -> None:
-        """Judge what went into the part that differs first: a fault between two parts shows there alone."""
+        """Judge the input of the first module that differs, since a fault between two modules shows only there."""
         kept, last = self.activations, self.last
         self.activations = []
         self.add(*names, *pair, again)
@@ -276,9 +276,9 @@ class _Pairs:
         return sum(one.status == "disagrees" for one in self.activations)
 
     def _logits_for(self, precision: Precision, shape: tuple[int, ...], r: Array, places: Any) -> Array | None:
-        """The latest activation on which both sides agree, if the reference is a function of it as of logits.
+        """The latest activation that agrees and could be the logits from which the reference is computed, or None.
 
-        At some places of the reference, which has this shape and these values there.
+        `r` holds the values of the reference, of this shape, at some `places`; so does the result.
         """
         if Evidence(r, r, precision).kind == "logits":
             return None
@@ -315,7 +315,7 @@ def _is_gradient(name: str) -> bool:
 
 
 def _check_shapes(r: Array, c: Array, name: str) -> None:
-    """Refuse shapes that no fault turns into each other."""
+    """Raise an error for shapes that no fault turns into each other."""
     if not can_correspond(r.shape, c.shape):
         message = (
             f"{name!r} has the shape {r.shape} in the reference and {c.shape} in the candidate, which cannot "
@@ -325,7 +325,7 @@ def _check_shapes(r: Array, c: Array, name: str) -> None:
 
 
 def _incomparable(r: Array, c: Array) -> Verdict:
-    """The verdict on one of several activations whose shapes no fault turns into each other."""
+    """The verdict on an activation, one of several, whose shapes no fault turns into each other."""
     why = f"The shapes {r.shape} in the reference and {c.shape} in the candidate cannot correspond."
     fix = "pair it with what it corresponds to, by names="
     cause = Diagnosis("unknown", why, fix, np.inf, None, np.inf)
@@ -333,7 +333,7 @@ def _incomparable(r: Array, c: Array) -> Verdict:
 
 
 def _vacuous(r: Array, c: Array) -> bool:
-    """Whether agreement could not have failed: nothing finite to compare, or one value all over."""
+    """Whether agreement could not have failed, because nothing is finite or all values are equal."""
     if r.shape != c.shape:
         return False
     constant = [_is_constant(one) for one in (r, c)]
@@ -341,7 +341,7 @@ def _vacuous(r: Array, c: Array) -> bool:
 
 
 def _is_constant(values: Array) -> bool | None:
-    """Whether what is finite is one value all over; None where nothing is."""
+    """Whether all finite values are equal; None if there are none."""
     low, high = np.inf, -np.inf
     for place in pieces(values.shape):
         one = wide(values[place])

@@ -1,7 +1,8 @@
-"""The original once more in another precision: what rounding does to each of its activations.
+"""Runs the original again in another precision, to measure the rounding error of each of its activations.
 
-By library, how a model is made over in a floating dtype. What cannot be made over has its weights and inputs moved by
-an ulp instead. Imports a framework only where a model is of it; knows nothing of how differences are judged.
+A table says how the models of each library are converted to a floating dtype. If a model cannot be converted, its
+weights and inputs are perturbed by an ulp instead. Imports a framework only for its own models; knows nothing of how
+differences are judged.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ BRIEF = 120
 
 
 class NoRunError(Exception):
-    """Why there is no run that would say what rounding does, in a few words."""
+    """Why there is no run to measure the rounding error, in a few words."""
 
 
 def again(called: Called, dtype: str) -> dict[str, Any]:
-    """The activations of a call, computed in another dtype; `NoRunError` where the model cannot be made over in it."""
+    """The activations of a call in another dtype; raises `NoRunError` if the model cannot be converted to it."""
     try:
         with _wide(dtype):
             function = _made_over(called.function, dtype)
@@ -55,7 +56,7 @@ def again(called: Called, dtype: str) -> dict[str, Any]:
 
 
 def _briefly(error: Exception) -> str:
-    """The kind of an error and the beginning of what it says."""
+    """The type of an error and the beginning of its message."""
     first = (str(error).strip().splitlines() or [""])[0]
     text = f"{type(error).__name__}: {first}" if first else type(error).__name__
     return text if len(text) <= BRIEF else f"{text[: BRIEF - 3]}..."
@@ -63,7 +64,7 @@ def _briefly(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _wide(dtype: str) -> Iterator[None]:
-    """JAX has float64 only where it is asked for."""
+    """Enable float64 in JAX, which has it only on request."""
     if dtype == "float64" and "jax" in sys.modules:
         import jax
         from jax import experimental
@@ -89,7 +90,7 @@ def _library(model: Any) -> str | None:
 
 
 def _model(model: Any, variables: Any, dtype: str) -> tuple[Any, Any]:
-    """The model and its variables in another dtype; a function as it is."""
+    """The model and its variables in another dtype; a function unchanged."""
     library = _library(model)
     if library is None:
         return model, variables
@@ -116,7 +117,7 @@ def _flax(model: Any, variables: Any, dtype: str) -> tuple[Any, Any]:
 
 
 def _linen(module: Any, dtype: str) -> Any:
-    """The module, computing in another dtype where it was told one."""
+    """The module in another dtype, if it was told one."""
     import jax.numpy as jnp
 
     told = getattr(module, "dtype", None) is not None and "dtype" in getattr(type(module), "__dataclass_fields__", {})
@@ -140,7 +141,7 @@ _MAKERS: dict[str, Callable[[Any, Any, str], tuple[Any, Any]]] = {
 
 
 def _cast(value: Any, dtype: str) -> Any:
-    """An array of floating-point numbers in another dtype; anything else as it is."""
+    """A floating-point array in another dtype; anything else unchanged."""
     name = getattr(value, "dtype", None)
     if name is None or not hasattr(value, "shape"):
         return value
@@ -154,7 +155,7 @@ def _cast(value: Any, dtype: str) -> Any:
 
 
 def perturbed(called: Called, runs: int = 2) -> list[dict[str, Any]]:
-    """The activations with weights and inputs moved by an ulp at random; `NoRunError` where nothing can be moved."""
+    """The activations with weights and inputs perturbed by an ulp; `NoRunError` if nothing can be perturbed."""
     rng = np.random.default_rng(0)
     model: Any = called.function.model if isinstance(called.function, Recorder) else called.function
     movable = hasattr(model, "get_weights") and hasattr(model, "set_weights")
@@ -207,12 +208,12 @@ SIDES = ("the original", "the port")
 
 
 class Noise:
-    """What runs of one side in another precision say of each activation.
+    """The noise of each activation, as runs of one side in another precision measure it.
 
     Attributes
     ----------
     how : str
-        In words, for reports.
+        How the noise was measured, in words, for reports.
     """
 
     def __init__(self, how: str, runs: list[dict[str, Any]], base: Mapping[str, Any] | None, side: int) -> None:
@@ -221,7 +222,7 @@ class Noise:
     def of(
         self, names: tuple[str, str], pair: tuple[Array, Array], measure: str, precision: Precision
     ) -> Measured | None:
-        """Of a pair of activations; None where the runs say nothing of it."""
+        """The noise of a pair of activations; None if the runs reveal nothing about it."""
         name, own, other = names[self._side], pair[self._side], pair[1 - self._side]
         found = [*self._runs, self._base] if self._base is not None else self._runs
         if own.shape != other.shape or any(name not in run for run in found):
@@ -245,7 +246,7 @@ class Noise:
 
 
 def _shaped(values: Array, shape: tuple[int, ...]) -> Array | None:
-    """In the shape in which the two sides were compared; None where it is another."""
+    """The array in the shape in which the two sides were compared; None if that is impossible."""
     if values.size == int(np.prod(shape)):
         return values.reshape(shape)
     try:
@@ -259,9 +260,9 @@ def _bounded(values: Array, most: float) -> Array:
 
 
 def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, Any]]) -> tuple[Noise | None, str]:
-    """The noise of two callables' activations, from the run of whichever can be made over, and a sentence of it.
+    """The noise of two callables' activations, from a run of the one that can be converted, and a sentence about it.
 
-    Where neither can, there is no noise, and the sentence says why.
+    If neither can be converted, there is no noise, and the sentence says why.
     """
     narrow = narrow_of(sides[1]) if not narrow_of(sides[0]) else ""
     reasons = []
@@ -291,7 +292,7 @@ def _measured(noise: Noise) -> tuple[Noise, str]:
 
 
 def narrow_of(activations: Mapping[str, Any]) -> str:
-    """The 16-bit dtype that half of the activations or more have; empty where most are wider."""
+    """The 16-bit dtype of at least half of the activations; empty if most are wider."""
     names = [str(backend_of(one).dtype_name(one)) for one in activations.values() if _is_floating(one)]
     few = [name for name in names if DTYPES[name].dtype.itemsize == 2]
     return max(set(few), key=few.count) if few and 2 * len(few) >= len(names) else ""

@@ -1,4 +1,4 @@
-"""How far apart, as a number and its unit, in one wording for text, JSON and pages; and what reports say of a cause.
+"""The figure of a difference (a number and its unit) and the wording of a cause, shared by text, JSON and HTML.
 
 Knows verdicts, not how they are found.
 """
@@ -23,7 +23,7 @@ RELATIVE_TO = {"": "", "relative": "of the value", "log": "of 1 + |value|", "sca
 
 
 class Figure(NamedTuple):
-    """How many times what rounding does."""
+    """A multiple of a unit."""
 
     value: float
     unit: str  # "times rounding" as it was measured, "bounds" of the operation, or "ulp" of the coarser dtype
@@ -33,10 +33,10 @@ class Figure(NamedTuple):
 
 
 def figure(one: Activation) -> Figure:
-    """How far a pair is apart, in the best unit that there is for it.
+    """The error of a pair, in the best available unit.
 
-    Of measured noise how many times that; of a softmax, log_softmax or sigmoid that differs, bounds at the worst entry;
-    otherwise the root mean square in units in the last place.
+    With measured noise, its multiple; for a softmax, log_softmax or sigmoid that differs, bounds at the worst entry;
+    otherwise the root mean square in ulp.
     """
     found = one.verdict
     if not math.isnan(found.times):
@@ -48,20 +48,20 @@ def figure(one: Activation) -> Figure:
 
 
 def difference(one: Activation) -> str:
-    """The root mean square of the difference, with what it is relative to."""
+    """The root mean square of the difference, with the quantity to which it is relative."""
     level = one.verdict.agreement.level
     return f"{number(level)} {unit_of(one)}".strip() if level and math.isfinite(level) else number(level)
 
 
 def number(value: float, digits: int = 2) -> str:
-    """So many digits."""
+    """A number with a few digits."""
     if math.isnan(value):
         return "NaN"
     return f"{value:.{digits}g}" if math.isfinite(value) else "∞" if value > 0 else "-∞"
 
 
 def times(value: float) -> str:
-    """Two digits, whole from ten on and without an exponent as long as it can be read."""
+    """A multiple with two digits, whole from ten on, without an exponent while it is readable."""
     if not math.isfinite(value) or value < 10:
         return number(value)
     whole = float(f"{value:.1e}")
@@ -69,7 +69,7 @@ def times(value: float) -> str:
 
 
 def unit_of(one: Activation | None) -> str:
-    """What the differences of a cause are relative to that shows in an activation."""
+    """The quantity to which the differences of a cause are relative, for the activation that shows the cause."""
     return "" if one is None else RELATIVE_TO[one.verdict.measure]
 
 
@@ -77,7 +77,7 @@ def unit_of(one: Activation | None) -> str:
 
 
 def residuals(cause: Diagnosis, unit: str) -> str:
-    """What is left once the cause is undone, and what other explanations leave."""
+    """The difference that remains after undoing the cause, and after undoing other explanations."""
     whole = f"difference {number(cause.difference)} {unit}"
     if cause.name == "unknown":
         tried = ", ".join(f"{one.name} {number(one.residual)}" for one in cause.evidence)
@@ -89,7 +89,7 @@ def residuals(cause: Diagnosis, unit: str) -> str:
 
 
 def cause_as_dict(cause: Diagnosis | None, unit: str) -> dict[str, Any] | None:
-    """What the JSON files hold of a cause."""
+    """The entry of a cause in the JSON files."""
     if cause is None:
         return None
     found = {key: getattr(cause, key) for key in ("name", "explanation", "fix", "residual", "difference")}

@@ -1,6 +1,7 @@
-"""Outputs from files and ``module:callable``, outputs to files, and the comparison of either.
+"""`load`, `save` and comparisons of files: outputs come from files or ``module:callable``.
 
-The first bytes of a file decide what it is, and must agree with its name; `polylogit.porting._formats` reads it.
+The suffix of a file names its format, and its first bytes must agree. Knows no format: `polylogit.porting._formats`
+reads and writes them.
 """
 
 from __future__ import annotations
@@ -31,26 +32,26 @@ _KNOWN = ", ".join(FORMATS)
 
 
 def load(source: str | os.PathLike[str]) -> Any:
-    """The array, the named arrays, or the callable that a path or ``module:callable`` names.
+    """Load an array, named arrays or a callable from a file or ``module:callable``.
 
     Parameters
     ----------
     source : str or path
-        A file of arrays (.npy, .npz, .safetensors, .pt, .pth, .h5, .hdf5) or of a model (.keras, .onnx, .tflite), or
-        ``"package.module:name"``; modules are also found in the current directory. What is not of the extra
-        ``conformance`` needs the library that reads it: PyTorch, h5py, Keras, onnxruntime, ai-edge-litert.
+        A file of arrays (.npy, .npz, .safetensors, .pt, .pth, .h5, .hdf5), a model file (.keras, .onnx, .tflite), or
+        ``"package.module:name"``; modules are also found in the current directory. Some formats need a library beyond
+        the extra ``conformance``: PyTorch, h5py, Keras, onnxruntime or ai-edge-litert.
 
     Returns
     -------
     ndarray, mapping of str to ndarray, or callable
-        A mapping has the order in which the arrays were written, as far as the file has kept it, and reads each array
-        when it is asked for.
+        A mapping keeps the order in which the arrays were written, if the file records it, and reads each array
+        only when it is needed.
 
     Raises
     ------
     ComparisonError
-        For a file that is missing, malformed, pickled or of another kind, for a library that is not installed, and for
-        a callable that cannot be imported.
+        If the file is missing, malformed, pickled or of another kind, if a library is not installed, or if the callable
+        cannot be imported.
     """
     text = os.fspath(source)
     path = Path(text)
@@ -87,20 +88,20 @@ def _read(path: Path) -> Any:
 
 
 def save(path: str | os.PathLike[str], activations: Mapping[str, Any]) -> None:
-    """Write named activations of any framework to a file that keeps their order, for `load` and `compare_files`.
+    """Save named activations of any framework, in order, for `load` and `compare_files`.
 
     Parameters
     ----------
     path : str or path
-        Ending in .npz or .safetensors. The latter holds bfloat16 and float8 too; its writers sort the arrays, so that
-        their order is kept in the metadata.
+        A path ending in .npz or .safetensors. The latter also holds bfloat16 and float8; since its writers sort the
+        arrays, their order is stored in the metadata.
     activations : mapping of str to array
-        As a recorder returns them.
+        The activations, as a recorder returns them.
 
     Raises
     ------
     ComparisonError
-        For another suffix, and for what is no array of real numbers.
+        For another suffix, or a value that is no array of real numbers.
 
     Examples
     --------
@@ -150,14 +151,14 @@ def compare_files(
     cotangent: str | os.PathLike[str] | None = None,
     names: dict[str, str] | None = None,
 ) -> Comparison:
-    """`polylogit.porting.compare` of two files, or of two ``module:callable`` with inputs from a file.
+    """Compare two files, or two ``module:callable`` with inputs from a file, as `polylogit.porting.compare` does.
 
     Parameters
     ----------
     reference, candidate : str or path
         As for `load`.
     inputs, cotangent : str or path, optional
-        For callables: a file of arrays. Several arrays are passed by name.
+        For callables: a file of arrays; several arrays are passed by name.
     names : dict, optional
         The candidate's names for activations that the reference names differently.
 
@@ -175,7 +176,7 @@ def compare_files(
 
 
 def _dated(source: str | os.PathLike[str]) -> str:
-    """What was compared; of a file, when it was written."""
+    """The source; for a file, with the time when it was written."""
     text = os.fspath(source)
     if not Path(text).is_file():
         return text
@@ -190,12 +191,12 @@ def isolate_files(
     inputs: str | os.PathLike[str] | None,
     names: dict[str, str] | None = None,
 ) -> Isolation:
-    """`polylogit.porting.isolate` of two ``module:callable``, with inputs from a file.
+    """Isolate two ``module:callable`` with inputs from a file, as `polylogit.porting.isolate` does.
 
     Parameters
     ----------
     reference, candidate : str
-        As for `load`: models, or functions that call one.
+        As for `load`: models, or functions that call a model.
     inputs : str or path
         .npy, .npz or .safetensors. Several arrays are passed by name.
     names : dict, optional
@@ -217,7 +218,7 @@ def isolate_files(
 
 
 def _positional(arrays: Any) -> Any:
-    """The names ``arr_0``, ``arr_1`` are those that numpy.savez gives to arrays without a name."""
+    """The inputs as arguments: ``arr_0``, ``arr_1`` are the names that numpy.savez gives to positional arrays."""
     if isinstance(arrays, Mapping):
         named = dict(arrays)
         return tuple(named.values()) if all(name.startswith("arr_") for name in named) else named
@@ -232,7 +233,7 @@ def compare_token_files(
     mask: str | os.PathLike[str] | None = None,
     dtype: str | None = None,
 ) -> TokenComparison:
-    """`polylogit.porting.compare_tokens` of files: each with one array, or with "ids" and "logprobs" for the top k."""
+    """Compare the tokens of two files, each with one array, or with "ids" and "logprobs" for the top k."""
     sides = []
     for path, what in ((reference, "the reference"), (candidate, "the candidate")):
         found = load(path)

@@ -1,7 +1,8 @@
-"""The files that hold outputs or a model, by their suffix: how each is read, and written where it can be.
+"""The formats of files that hold outputs or a model, by suffix: how to read and, for some, how to write them.
 
-Arrays are read when they are asked for, one at a time, in the order in which they were written. Nothing is ever
-unpickled, and no file outside the one that is named is followed. A library is imported where its files are read.
+Arrays are read one at a time, when they are needed, in the order in which they were written. Nothing is unpickled, and
+no reference to another file is followed. A library is imported when one of its files is read. Knows nothing of
+comparisons.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ ORDER = "polylogit.order"
 
 
 class Arrays(Mapping[str, Any]):
-    """The arrays of a file by name; each is read anew whenever it is asked for, and not kept."""
+    """The arrays of a file by name; each is read again whenever it is needed, and not kept."""
 
     def __init__(self, path: Path, shapes: dict[str, tuple[int, ...]], read: Callable[[str], Any]) -> None:
         self._path, self._names, self._read = path, shapes, read
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of an array, which is not read for that."""
+        """The shape of an array, without reading it."""
         return self._names[name]
 
     def __getitem__(self, name: str) -> Any:
@@ -65,14 +66,14 @@ class Arrays(Mapping[str, Any]):
 
 
 class Format(NamedTuple):
-    """One kind of file.
+    """One file format.
 
     Attributes
     ----------
     read : callable
-        From a path to an array, a mapping of arrays, or a model, which is a callable.
+        Reads a path; returns an array, a mapping of arrays, or a model, which is a callable.
     magic : bytes
-        With which such a file begins; empty where there is nothing to tell it by.
+        The first bytes of such a file; empty if they do not identify the format.
     """
 
     read: Callable[[Path], Any]
@@ -80,7 +81,7 @@ class Format(NamedTuple):
 
 
 def _needed(module: str, extra: str) -> Any:
-    """A library, or an error that says how to get it."""
+    """Import a library, or raise an error that says how to install it."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -108,7 +109,7 @@ def _npz(path: Path) -> Arrays:
 
 
 def _checked_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
-    """The shape of an array of an archive, and that it can be read, from its first bytes alone."""
+    """The shape of an array in an archive, from its first bytes alone; checks that it can be read."""
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -148,7 +149,7 @@ def _safetensors(path: Path) -> Arrays:
 
 
 def _in_order(path: Path, names: list[str]) -> list[str]:
-    """As the metadata say, or by the place of the data in the file, which the format's writers sort by dtype."""
+    """The names in the order of the metadata, or of the data in the file, which the format's writers sort by dtype."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
@@ -173,7 +174,7 @@ def _torch(path: Path) -> Any:
 
 
 def _tensors(found: Mapping[Any, Any], tensor: type, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The tensors of a dict and of the dicts in it, as a checkpoint has them; what is no tensor is left out."""
+    """The tensors of a dict and its nested dicts, as in a checkpoint; other values are left out."""
     for key, value in found.items():
         if isinstance(value, tensor):
             yield f"{path}{key}", value
@@ -194,7 +195,7 @@ def _hdf5(path: Path) -> Arrays:
 
 
 def _datasets(h5py: Any, group: Any, path: str) -> Iterator[str]:
-    """The datasets of numbers by path, in order of creation where the group has kept it."""
+    """The numeric datasets by path, in order of creation if the group records it."""
     tracked = group.id.get_create_plist().get_link_creation_order() & h5py.h5p.CRT_ORDER_TRACKED
     names: list[bytes] = []
     group.id.links.iterate(names.append, idx_type=h5py.h5.INDEX_CRT_ORDER if tracked else h5py.h5.INDEX_NAME)
@@ -220,7 +221,7 @@ def _keras(path: Path) -> Any:
 
 
 class _Session:
-    """A model that a runtime computes, as a callable of positional inputs or of inputs by name."""
+    """A model in a runtime, as a callable of positional or named inputs."""
 
     def __init__(self, inputs: dict[str, str], run: Callable[[dict[str, Array]], dict[str, Any]]) -> None:
         self._inputs, self._run = inputs, run
@@ -274,7 +275,7 @@ def _tflite(path: Path) -> Any:
 
 
 def _names_before_conversion(interpreter: Any) -> dict[int, str]:
-    """What inputs and outputs were called in the model that was converted, by index; nothing without a signature."""
+    """The original names of the inputs and outputs of a converted model, by index; empty without a signature."""
     if len(interpreter.get_signature_list()) != 1:
         return {}
     signature = interpreter.get_signature_runner()
@@ -283,7 +284,7 @@ def _names_before_conversion(interpreter: Any) -> dict[int, str]:
 
 
 def _interpreter() -> Any:
-    """The small runtime, or TensorFlow's own."""
+    """The small runtime, or TensorFlow's interpreter."""
     try:
         return importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:

@@ -1,10 +1,9 @@
-"""`isolate`: a port compared module by module, each on the original's own inputs.
+"""`isolate`: compares a port module by module, each on the original's own inputs.
 
-The original is run once and its calls are kept. Then the candidate is run with the original's values in their places:
-what goes into a module that has a counterpart is replaced by what went into that one, and so is what comes out, once it
-was kept. Nothing that one module gets wrong reaches another, so what differs was computed where it differs: by a module
-that has no children, or by one between its children. Knows no framework; how modules are watched is in `_watch`, which
-of them correspond in `_match`.
+The original runs once, and its calls are kept. Then the candidate runs with the original's values: the input of each
+module with a counterpart is replaced by the counterpart's, and so is its output, once that has been kept. No error
+reaches another module, so a difference is the fault of the module that shows it, or of its own code between its
+children. Knows no framework: `_watch` observes modules, and `_match` pairs them.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ROOT", "Isolation", "Pair", "isolate"]
 
-# How the model as a whole is called among its modules.
+# The name of the whole model among its modules.
 ROOT = "(the model itself)"
-# Modules that cannot be run on the original's inputs, one after the other, before the whole is compared instead.
+# After so many modules that cannot run on the original's inputs, the whole model is compared instead.
 ATTEMPTS = 8
 
 
 class Pair(NamedTuple):
-    """Two modules that were taken for each other."""
+    """Two modules that were paired."""
 
     name: str
     candidate_name: str
@@ -57,20 +56,21 @@ class Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Isolation(Comparison):
-    """What `isolate` found: a `Comparison` whose activations are modules.
+    """The result of `isolate`: a `Comparison` whose activations are modules.
 
     Attributes
     ----------
     activations : tuple of Activation
-        One for each module that was compared, in order of computation: what it returns, or where it goes wrong first.
+        One for each module that was compared, in order of computation: its output, or the first place where it goes
+        wrong.
     pairs : tuple of Pair
-        Which modules were taken for each other, and why.
+        Which modules were paired, and by what evidence.
     places : dict of str to str
-        Where a module goes wrong, for those that do so between their children.
+        For modules that go wrong between their children: the place.
     unmatched : tuple of str
         Modules that were not compared, each with the reason.
     whole : str
-        Why the outputs of the whole were compared instead of modules; empty where they were not.
+        Why the whole model was compared instead of its modules; empty if it was not.
     """
 
     pairs: tuple[Pair, ...] = ()
@@ -78,7 +78,7 @@ class Isolation(Comparison):
     whole: str = ""
 
     def summary(self) -> str:
-        """The verdict, the module at fault, the cause, and which modules were taken for each other."""
+        """The verdict, the module at fault, the cause, and the pairs of modules."""
         lines = [super().summary()]
         name = self.first_divergence
         if name is not None and name in self.places:
@@ -96,7 +96,7 @@ class Isolation(Comparison):
 
 
 def _shown(pairs: tuple[Pair, ...]) -> list[str]:
-    """The pairs as patterns that `names=` would take, those that differ in the numbers of layers taken together."""
+    """The pairs as patterns for `names=`; pairs that differ only in the numbers of layers are combined."""
     found: collections.Counter[tuple[str, str, str]] = collections.Counter()
     for one in pairs:
         same = _NUMBER.findall(one.name) == _NUMBER.findall(one.candidate_name)
@@ -104,7 +104,7 @@ def _shown(pairs: tuple[Pair, ...]) -> list[str]:
     return [f"{here} = {there}, by {how}{_times(count)}" for (here, there, how), count in found.items()]
 
 
-# A part of a name that is a number.
+# The parts of a name that are numbers.
 _NUMBER = re.compile(r"(?:(?<=[._])|^)\d+(?=[._:]|$)")
 
 
@@ -127,9 +127,9 @@ def isolate(
 ) -> Isolation:
     """Compare a port with its original module by module, each on the original's own inputs.
 
-    Errors do not propagate: what goes into and comes out of each module of the candidate is replaced by the original's
-    values, once it was compared. A module that differs is at fault itself, however deep it lies; one that only
-    contains it agrees.
+    Errors do not propagate, because the inputs of each module of the candidate, and its outputs once they have been
+    compared, are replaced by the original's. So a module that differs is at fault itself, at any depth, and the modules
+    that contain it agree.
 
     Parameters
     ----------
@@ -137,29 +137,30 @@ def isolate(
         The original and the port, of any frameworks. Flax Linen modules hold no parameters: pass
         ``module.bind(variables)``, ``record(module, variables)`` or a function that applies it.
     inputs : array, tuple or dict
-        The one input, the positional or the keyword arguments; each side gets them as arrays of its own framework.
+        A single input, a tuple of positional arguments, or a dict of keyword arguments; each side gets them as arrays
+        of its own framework.
     names : mapping of str to str or None, optional
-        The candidate's names for modules of the reference, where the match that is shown is not right. A ``*`` stands
+        The candidate's names for modules of the reference, to correct the pairs in the summary. A ``*`` stands
         for the same text on both sides, as in ``{"h.*": "block_*"}``; None leaves a module out.
     candidate_inputs : array, tuple or dict, optional
-        The candidate's own inputs, where it takes others than the reference: other names or another layout.
+        The candidate's own inputs, if their names or layout differ from the reference's.
 
     Returns
     -------
     Isolation
-        A `Comparison`; its ``first_divergence`` is the module at fault, its ``pairs`` say what was compared with what.
+        A `Comparison`; its ``first_divergence`` is the module at fault, and its ``pairs`` are the pairs of modules.
 
     Raises
     ------
     ComparisonError
-        For models that cannot be called, and names that are not there.
+        If a model cannot be called, or a name does not exist.
 
     Notes
     -----
-    Modules are paired by `names`, by name, by weights (whatever their layout) and by order, in that turn. Masks and
-    what is no array stay the candidate's own. What rounding does in each module is measured, by a run in float64 where
-    one side is a PyTorch model and by a run on inputs moved by a rounding error elsewhere; a module differs if it is
-    more than eight times as far off, by however little that is.
+    Modules are paired by `names`, by name, by weights (in any layout) and by order, in this sequence. The candidate
+    keeps its own masks and inputs that are not arrays. The rounding error of each module is measured: by a run in
+    float64 if one side is a PyTorch model, and otherwise by a run with inputs perturbed by a rounding error. A module
+    differs if its error is more than eight times that, however small it is.
 
     Examples
     --------
@@ -184,7 +185,7 @@ def isolate(
 
 
 class _Isolating:
-    """The two models, what was seen of them, and which of their calls correspond."""
+    """The two models, the calls observed in them, and the pairs of calls."""
 
     def __init__(self, models: tuple[Any, Any], inputs: tuple[Any, Any]) -> None:
         self.runs = Runs(models, inputs)
@@ -197,7 +198,7 @@ class _Isolating:
         self.described = self.runs.run(1, lambda: Trace(keep=False))
 
     def match(self, names: dict[str, str | None]) -> None:
-        """Find out which calls correspond."""
+        """Pair the calls of the two models."""
         self.names = names
         here, there = ([one.described for one in trace.calls] for trace in (self.trace, self.described))
         self.matches = match(here, there, names)
@@ -209,11 +210,11 @@ class _Isolating:
 
     @property
     def matches_modules(self) -> bool:
-        """Whether there is more to compare than the model as a whole."""
+        """Whether any module is paired, besides the whole model."""
         return any(self.trace.calls[one.reference].parent is not None for one in self.matches)
 
     def leave_out(self, error: FailedError) -> None:
-        """Do without the module that could not go on with the original's values."""
+        """Leave out the module that failed with the original's values."""
         place = error.watcher.under_way if isinstance(error.watcher, Substitution) else None
         if place is None or len(self.reasons) >= ATTEMPTS:
             self.matches, self.why = [], f"the candidate fails with the original's values. {error}"
@@ -221,17 +222,17 @@ class _Isolating:
         self.reasons[place] = f"the candidate's fails on the original's inputs. {error}"
         self.matches = [one for one in self.matches if one.reference != place]
 
-    # --- what is found -----------------------------------------------------------------------------------------------
+    # --- the result --------------------------------------------------------------------------------------------------
 
     def result(self) -> Isolation:
-        """Run the candidate with the original's values in their places, and judge what it makes of them."""
+        """Run the candidate with the original's values, and judge its own."""
         places = {self.described.calls[one.candidate].name: one.reference for one in self.matches}
         counterpart = {one.reference: self.described.calls[one.candidate].name for one in self.matches}
         see = functools.partial(self._see_softmaxes, counterpart=counterpart)
         run = self.runs.run(1, lambda: Substitution(self.trace, places))
         see(self.trace)
         unseen = self._unseen(see(run))
-        # Where the candidate goes on with its own values, so does the run that says what noise there is.
+        # The run that measures noise keeps its own values at the same places as the candidate.
         compared = counterpart.keys() | {point.call for point in run.points}
         own = {self.trace.calls[place].name: place for place in compared}
         noise = self.runs.noise(self.trace, run.points, (own, places), see)
@@ -248,14 +249,14 @@ class _Isolating:
             if scores:
                 reference, values = _unmasked(reference, values)
             if point.side == "softmax" and half is not None:
-                values = values.astype(half)  # a softmax in float32 of what was computed in 16 bits
+                values = values.astype(half)  # a softmax in float32 of 16-bit scores
             name, other = (one or ROOT for one in (self.trace.calls[owner].name, counterpart[owner]))
             judged.noise = noise.at(point, (name, other), (reference, values))
             judged.layer = None if point in run.owners else self._layer(point)
             judged.add(name, other, reference, values)
             row = judged.activations[-1]
             if scores:
-                held = order, row, where  # scores may differ by what the softmax leaves out
+                held = order, row, where  # scores may differ by a constant, which softmax ignores
                 continue
             made = [held] if point.side == "softmax" and not (row.verdict.agrees or held[1].verdict.agrees) else []
             for one in (*made, (order, row, where)):
@@ -277,7 +278,7 @@ class _Isolating:
         )
 
     def _layer(self, point: Point) -> Layer | None:
-        """What a module that calls no other was computed from, the same on both sides."""
+        """The inputs and weights of a module without submodules; its inputs are the same on both sides."""
         here = self.trace.calls[point.call]
         there = next((self.described.calls[one.candidate] for one in self.matches if one.reference == point.call), None)
         if point.side != "outputs" or there is None or not (here.leaf and there.leaf and here.arrays):
@@ -285,7 +286,7 @@ class _Isolating:
         return Layer(tuple(here.inputs.values()), lambda: (here.numbers, there.numbers))
 
     def _points(self, run: Substitution, counterpart: Mapping[int, str]) -> Iterator[Point]:
-        """What was seen of the candidate, in the reference's order of computation."""
+        """The points observed in the candidate, in the reference's order of computation."""
         seen: set[Point] = set()
         for index, side in self.trace.order:
             place = index
@@ -299,13 +300,13 @@ class _Isolating:
                     yield point
 
     def _within(self, place: int | None, counterpart: Mapping[int, str]) -> int | None:
-        """The innermost call that is compared, around one of the reference or that one."""
+        """The innermost compared call that contains a call of the reference, possibly the call itself."""
         while place is not None and place not in counterpart:
             place = self.trace.calls[place].parent
         return place
 
     def _see_softmaxes(self, run: Trace | Substitution, *, counterpart: Mapping[int, str]) -> _Taps:
-        """Make points of softmax calls, by the modules that are compared; those of the trace come first."""
+        """Turn softmax calls into points of the compared modules; must be called for the trace first."""
         found: _Taps = collections.defaultdict(list)
         for one in run.softmaxes:
             if (owner := self._within(one.call, counterpart)) is not None:
@@ -326,11 +327,11 @@ class _Isolating:
         return found
 
     def _unseen(self, taps: _Taps) -> list[str]:
-        """Modules of which one side computes more softmax calls than were seen of the other."""
+        """Modules for which the two sides show different numbers of softmax calls."""
         lines = []
         for at in dict.fromkeys((*self.taps, *taps)):
             here, there = (len(one.get(at, ())) for one in (self.taps, taps))
-            if here != there and at[1] != "sigmoid":  # which is part of other functions, on one side or on both
+            if here != there and at[1] != "sigmoid":  # sigmoid may be part of other functions
                 lines.append(
                     f"{self.trace.calls[at[0]].name or ROOT}: its {at[1]} calls, of which {here} were seen in the "
                     f"reference and {there} in the candidate; one that is written by hand or held by an object is not "
@@ -339,7 +340,7 @@ class _Isolating:
         return lines
 
     def _owner(self, point: Point, counterpart: Mapping[int, str]) -> tuple[int, str]:
-        """The call that computed what is seen at a point, and where within it."""
+        """The call that computed the value at a point, and the place within it."""
         if point.side == "outputs":
             return point.call, f"in {point.path!r} of what it returns" if point.path else ""
         if point.side == "softmax":
@@ -350,7 +351,7 @@ class _Isolating:
 
     def _unmatched(self, compared: Collection[int]) -> tuple[str, ...]:
         lines = []
-        # Those that pass on what their children return have nothing of their own to compare.
+        # Modules that only return the output of a child have nothing of their own to compare.
         seen = {*compared, *(pair.reference for pair in self.matches)} - self.reasons.keys()
         for place, one in enumerate(self.trace.calls):
             if place not in seen:
@@ -363,7 +364,7 @@ class _Isolating:
         return tuple(dict.fromkeys(lines))
 
     def whole(self) -> Isolation:
-        """Compare all activations that correspond, as `compare` does, or the outputs alone."""
+        """Compare all activations that correspond, as `compare` does, or only the outputs."""
         recorders, given = [_recorded(one) for one in self.runs.models], self.runs.inputs
         names = {here: there for here, there in self.names.items() if there and "*" not in here}
         try:
@@ -381,9 +382,9 @@ class _Isolating:
 
 
 def _stands_for_it(later: Activation, before: Activation) -> bool:
-    """Whether the later of two places within a module says more of it.
+    """Whether the later of two places within a module represents the module better.
 
-    The first that differs does, unless only another that does has a cause with a name; where none does, the last.
+    The first place that differs represents it, unless only a later one has a known cause; if none differs, the last.
     """
     if before.verdict.agrees or (before.verdict.beyond and not (later.verdict.agrees or later.verdict.beyond)):
         return True
@@ -392,7 +393,7 @@ def _stands_for_it(later: Activation, before: Activation) -> bool:
 
 
 def _numbered(calls: list[Softmax]) -> dict[str, Array]:
-    """The scores and weights of calls of one operation, by what they are and which of the calls."""
+    """The scores and weights of the calls of one operation, named by kind and number."""
     found: dict[str, Array] = {}
     for count, one in enumerate(calls, 1):
         at = "" if one.operation == "softmax" else f" of {one.operation}"
@@ -402,7 +403,7 @@ def _numbered(calls: list[Softmax]) -> dict[str, Array]:
 
 
 def _unmasked(reference: Array, candidate: Array) -> tuple[Array, Array]:
-    """Scores of two sides, the same where either masks: what they are filled with differs, and the weights tell."""
+    """The scores of both sides with -inf where either masks, since fill values differ; the weights show the masks."""
     masked = (reference <= MASKING) | (candidate <= MASKING)
     both = (np.where(masked, np.asarray(-np.inf, one.dtype), one) for one in (reference, candidate))
     return next(both), next(both)

@@ -1,7 +1,7 @@
-"""Which module of one model corresponds to which of another: a pure function of what the two lists say.
+"""Pairs the modules of two models: a pure function of their descriptions.
 
-A module is described by its name, its class, the shape of what it returns, where it stands, and fingerprints of its
-weights, which a transposition leaves as they are. Knows no framework, runs nothing, and sees no activation.
+The description of a module is its name, its class, the shape of its output, its place, and fingerprints of its weights,
+which do not change under transposition. Knows no framework, runs nothing, and sees no activation.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Array = np.ndarray[Any, Any]
 
 
 class Fingerprint(NamedTuple):
-    """Sums over the bits of some numbers: the same in whatever order they are, and exact."""
+    """Sums over the bits of numbers: exact, and independent of their order."""
 
     size: int
     bits: int
     squares: int
 
     def __add__(self, other: tuple[Any, ...]) -> Fingerprint:
-        """That of both sets of numbers together: a fused matrix has that of its parts."""
+        """The fingerprint of both sets of numbers: a fused matrix has the sum of its parts' fingerprints."""
         sums = [one + two for one, two in zip(self, other, strict=True)]
         return Fingerprint(sums[0], sums[1] % 2**64, sums[2] % 2**64)
 
     @property
     def trivial(self) -> bool:
-        """Whether it is that of zeros, or of ones, which many modules have."""
+        """Whether this is the fingerprint of zeros or ones, which many modules have."""
         return self.bits == 0 or self == Fingerprint(self.size, self.size * _ONE % 2**64, self.size * _ONE**2 % 2**64)
 
 
@@ -53,7 +53,7 @@ def fingerprint(values: Array) -> Fingerprint:
 
 
 class Described(NamedTuple):
-    """A call of a module, as far as matching needs it."""
+    """The description of a module's call, as far as matching needs it."""
 
     name: str  # the path, with dots; empty for the model itself
     kind: str  # the name of its class
@@ -64,7 +64,7 @@ class Described(NamedTuple):
 
     @property
     def total(self) -> Fingerprint:
-        """All weights as one."""
+        """The fingerprint of all weights together."""
         total = NOTHING
         for one in self.weights:
             total += one
@@ -101,27 +101,27 @@ _ROLES = {
 
 
 def role(kind: str) -> str:
-    """What a class of this name does; empty where the name does not say."""
+    """The role of a class with this name; empty if the name does not show it."""
     if kind.endswith("Conv1D"):  # a convolution in Keras, and a matrix in transformers' GPT-2
         return ""
     return next((what for word, what in _ROLES.items() if word in kind.lower()), "")
 
 
 def normalized(name: str) -> str:
-    """A name in one spelling: lower case, dots between all parts, numbers apart."""
+    """A name in a common spelling: lower case, dots between all parts, numbers separate."""
     text = re.sub(r"[/:]|__", ".", name.lower())
     text = re.sub(r"(?<=[a-z])_?\.?_?(?=\d+(\.|#|$))", ".", text)  # layers_0 and layer_._0
     return ".".join(part.strip("_") for part in text.split(".") if part)
 
 
 def _spelled(reference: Sequence[Described], candidate: Sequence[Described]) -> tuple[list[str], list[str]]:
-    """Normalised names of both sides, without a beginning that all names of one side share and the other lacks."""
+    """The normalised names of both sides, without a prefix that all names of only one side share."""
     here, there = (_shortened([normalized(one.name) for one in side]) for side in (reference, candidate))
     return max(itertools.product(here, there), key=lambda pair: len(set(pair[0]) & set(pair[1])))
 
 
 def _shortened(names: list[str]) -> Iterator[list[str]]:
-    """The names, and again without the first part as long as all have the same."""
+    """The names, repeatedly without the first part while all share it."""
     yield names
     firsts = {name.partition(".")[0] for name in names if name}
     if len(firsts) == 1 and any("." in name for name in names):
@@ -129,7 +129,7 @@ def _shortened(names: list[str]) -> Iterator[list[str]]:
 
 
 def same_shape(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bool:
-    """Whether arrays of these shapes may hold the same numbers, in whatever layout, once or for each example."""
+    """Whether arrays of these shapes may hold the same numbers, in any layout, once or for each example."""
     if one is None or other is None:
         return one is other
     shorter, longer = sorted((int(np.prod(one)), int(np.prod(other))))
@@ -137,7 +137,7 @@ def same_shape(one: tuple[int, ...] | None, other: tuple[int, ...] | None) -> bo
 
 
 def _may_match(one: Described, other: Described) -> bool:
-    """Whether nothing speaks against it: what they return, and what their classes do."""
+    """Whether the outputs and the roles of the classes allow a match."""
     roles = {role(one.kind), role(other.kind)} - {""}
     same_role = len(roles) < 2 or not (one.leaf and other.leaf)
     return same_shape(one.shape, other.shape) and same_role and bool(one.weights) == bool(other.weights)
@@ -147,9 +147,9 @@ def _may_match(one: Described, other: Described) -> bool:
 
 
 def patterns(names: Mapping[str, str | None], here: Sequence[str], there: Sequence[str]) -> dict[str, str | None]:
-    """The names that each pattern pairs; `None` for those that are to be left alone.
+    """Return the pairs of names for each pattern, with `None` for modules to leave out.
 
-    A ``*`` stands for any text, and in the candidate's name for the same text.
+    A ``*`` stands for any text, and for the same text in the candidate's name.
     """
     found: dict[str, str | None] = {}
     known = set(there)
@@ -182,7 +182,7 @@ def _filled(target: str, texts: tuple[str, ...]) -> str:
 
 
 class _Pairing:
-    """The matches so far, and what is left on both sides."""
+    """The matches so far, and the remaining calls on both sides."""
 
     def __init__(self, reference: Sequence[Described], candidate: Sequence[Described]) -> None:
         self.sides = (reference, candidate)
@@ -199,7 +199,7 @@ class _Pairing:
         return [one for one in places if one not in self.of[side] and not (side == 0 and one in self.left_alone)]
 
     def nests(self, here: int, there: int) -> bool:
-        """Whether the two stand within modules that match."""
+        """Whether the two are inside modules that match."""
         return self._within(0, here) == self._within(1, there)
 
     def _within(self, side: int, place: int) -> tuple[int, int] | None:
@@ -212,7 +212,7 @@ class _Pairing:
         return (parent, other) if side == 0 else (other, parent)
 
     def by(self, how: str, *keys: Callable[[int, int, Described], Hashable]) -> None:
-        """Pair in order what has the same key on both sides, where both have equally many of it.
+        """Pair calls in order by equal keys, if both sides have equally many of a key.
 
         A key is made of the side, the place and the description; None is a key that nothing shares.
         """
@@ -270,7 +270,7 @@ def match(
 
 
 def _look(one: Described) -> Hashable:
-    """What tells a module from its neighbours where names and weights say nothing."""
+    """The features that distinguish a module from its neighbours if names and weights do not."""
     what = role(one.kind)
     if not one.weights and what not in ("attention", "pool"):
         return None
@@ -278,9 +278,9 @@ def _look(one: Described) -> Hashable:
 
 
 def _names_tell(found: _Pairing, spelled: tuple[list[str], list[str]]) -> bool:
-    """Whether equal names mean the same module: not where the weights of most say otherwise.
+    """Whether equal names mean the same module, which is not so if the weights of most say otherwise.
 
-    Layers may be counted from 0 here and from 1 there.
+    Layers may be counted from 0 on one side and from 1 on the other.
     """
     by_name = {name: place for place, name in enumerate(spelled[1]) if name}
     elsewhere = collections.Counter(each for one in found.sides[1] if one.leaf for each in one.weights)
@@ -294,7 +294,7 @@ def _names_tell(found: _Pairing, spelled: tuple[list[str], list[str]]) -> bool:
 
 
 def _nested(found: _Pairing, one: Match) -> bool:
-    """Whether what contains the one is matched, if at all, with what contains the other."""
+    """Whether the modules that contain the two are matched with each other, if at all."""
     inside: list[set[int]] = []
     for side, place in enumerate((one.reference, one.candidate)):
         above: set[int] = set()

@@ -1,4 +1,4 @@
-"""The names under which recorders keep activations: softmax calls, outputs, inputs, entries of a tuple."""
+"""The names that recorders give to activations: softmax calls, outputs, inputs, entries of a tuple."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ _ASIDE = (":input", ":linear")
 
 
 def is_aside(name: str) -> bool:
-    """Whether this is there for whoever asks for it."""
+    """Whether this activation is compared only on request."""
     return any(word in name for word in _ASIDE)
 
 
 def split(name: str) -> tuple[str, str]:
-    """A part's path, and what follows it."""
+    """The path of a module, and the rest of the name."""
     place = _SUFFIX.search(name)
     return (name[: place.start()], name[place.start() :]) if place else (name, "")
 
 
 def softmax_call(name: str) -> Mapping[str, str]:
-    """What a name says of a softmax call; nothing if it is of none."""
+    """The parts of a softmax call's name; None for other names."""
     match = _TAP.fullmatch(name)
     return match.groupdict() if match else {}
 
 
 def operation_of(name: str) -> str:
-    """The operation whose call this is of; empty if it is of none."""
+    """The operation whose call has this name; empty for other names."""
     return softmax_call(name).get("operation", "")
 
 
 def is_output(name: str) -> bool:
-    """Whether this is what the model returns."""
+    """Whether this is an output of the model."""
     return re.match(r"output($|[.\[#])", name) is not None
 
 
 def is_tap_or_output(name: str) -> bool:
-    """Whether this is of no part of the model."""
+    """Whether this belongs to no module."""
     return bool(operation_of(name)) or is_output(name)

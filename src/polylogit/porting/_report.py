@@ -1,4 +1,7 @@
-"""A comparison as text, as JSON and as a page to look at; `Comparison` is the plain results with these as methods."""
+"""`Comparison`: the results of `compare`, with methods that write them as text, JSON and HTML.
+
+Knows the plain results, and nothing of how they were found.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +29,12 @@ VERDICTS = {
     "disagrees": "The candidate does not agree with the reference.",
     "inconclusive": "Inconclusive: these outputs could not have differed (constant values, or gradients of zero).",
 }
-# What `isolate` finds besides: why the whole was compared, where modules go wrong, which were taken for each other.
+# What only `isolate` reports: why the whole was compared, where modules go wrong, which modules were paired.
 ISOLATED = ("whole", "places", "pairs")
 
 
 class Comparison(Written, Results):
-    """What `compare` found.
+    """The result of `compare`.
 
     Attributes
     ----------
@@ -40,9 +43,9 @@ class Comparison(Written, Results):
     unmatched : tuple of str
         Activations that only one side has.
     framework : str
-        The candidate's.
+        The framework of the candidate.
     noise : str
-        How the noise of a right computation was measured, or why it was not.
+        How the noise of a correct computation was measured, or why it was not.
     """
 
     def summary(self) -> str:
@@ -89,13 +92,13 @@ def _summary(comparison: Results) -> str:
 
 
 def _facts(comparison: Results) -> list[str]:
-    """What was compared, and what its noise is known from."""
+    """The sources of the two sides, and how noise was measured."""
     names = zip(("reference", "candidate"), comparison.sources, strict=False)
     return [*(f"{side}: {source}" for side, source in names), *_noise(comparison)]
 
 
 def _noise(comparison: Results) -> list[str]:
-    """How noise was measured, and of how many activations it was not."""
+    """How noise was measured, and for how many activations it was not."""
     if not comparison.noise:
         return []
     forward = [one for one in comparison.activations if not one.gradient]
@@ -108,7 +111,7 @@ def _noise(comparison: Results) -> list[str]:
 
 
 def _as_dict(comparison: Results) -> dict[str, Any]:
-    """What the JSON file holds."""
+    """The content of the JSON file."""
     return {
         "schema": SCHEMA,
         "status": comparison.status,
@@ -149,7 +152,7 @@ def _activation(one: Activation) -> dict[str, Any]:
 
 
 def _html(comparison: Results, *, part: bool = False) -> str:
-    """The diagnosis on top, then the modules with the error of each drawn, the worst rows side by side."""
+    """The page: the diagnosis, the tree of modules with their errors, and the worst rows side by side."""
     failing = [one for one in comparison.activations if one.status == "disagrees"]
     whole = getattr(comparison, "whole", "")
     return _page.render(
@@ -173,7 +176,7 @@ def _html(comparison: Results, *, part: bool = False) -> str:
 
 
 def _worst_rows(one: Activation) -> list[dict[str, Any]]:
-    """The rows (along the last axis) that differ most, with what to show of them."""
+    """The data of the rows (along the last axis) that differ most."""
     rows = []
     for row in one.rows:
         top = row.difference[np.isfinite(row.difference)].max(initial=0.0) or 1.0

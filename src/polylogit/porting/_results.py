@@ -1,4 +1,4 @@
-"""What a comparison found: plain data, without a method that prints or writes."""
+"""The results of a comparison, as plain data. Knows no renderer: the methods that print or write are in `_report`."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 
 __all__ = ["DRAWN", "FEW", "Activation", "Results"]
 
-# Of so many activations that differ the worst rows are shown.
+# The worst rows are shown for so many of the activations that differ.
 DRAWN = 3
 
-# What a fault has changed shows at once, and what it has changed in turn soon shows nothing but a difference.
+# A fault shows in the first activations that differ; later ones only differ because of them.
 FEW = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Activation:
-    """One pair of the two sides.
+    """A pair of activations, one from each side.
 
     Attributes
     ----------
     name, candidate_name : str
-        What it is called on the two sides.
+        The names of the activation on the two sides.
     values : tuple of ndarray, or callable
-        The reference's and the candidate's; or what reads them again, so that those of a file are not kept.
+        The reference's and the candidate's values, or a function that reads them again from a file.
     shapes, dtypes : tuple
-        The reference's and the candidate's, the dtypes by name.
+        The shapes and dtypes of the reference and the candidate; dtypes by name.
     verdict : Verdict
-        Whether they agree, how far they are apart, and the cause.
+        Whether they agree, how much they differ, and the cause.
     vacuous : bool
-        Agreement would mean nothing: both are constant, empty, or a gradient of zero.
+        Whether agreement would mean nothing, because both are constant, empty, or a gradient of zero.
     gradient : bool
-        It is a gradient.
+        Whether it is a gradient.
     worst : tuple of Row, optional
-        The rows that differ most, where `values` are not kept.
+        The rows that differ most, if `values` are not kept.
     """
 
     name: str
@@ -62,18 +62,18 @@ class Activation:
 
     @classmethod
     def of(cls, names: tuple[str, str], pair: tuple[Array, Array], again: Again | None, *found: Any) -> Activation:
-        """A pair that was judged; where it can be read again, its values are not kept."""
+        """A pair that was judged; if it can be read again, its values are not kept."""
         (r, c), values = pair, pair if again is None else again
         return cls(*names, values, *found, shapes=(r.shape, c.shape), dtypes=(r.dtype.name, c.dtype.name))
 
     @property
     def reference(self) -> Array:
-        """The reference's values; those of a file are read again."""
+        """The reference's values, read again if they come from a file."""
         return (self.values() if callable(self.values) else self.values)[0]
 
     @property
     def candidate(self) -> Array:
-        """The candidate's values; those of a file are read again."""
+        """The candidate's values, read again if they come from a file."""
         return (self.values() if callable(self.values) else self.values)[1]
 
     @property
@@ -91,7 +91,7 @@ class Activation:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """What `compare` found, without the reports.
+    """The results of `compare`, without the reports.
 
     Attributes
     ----------
@@ -100,11 +100,11 @@ class Results:
     unmatched : tuple of str
         Activations that only one side has.
     framework : str
-        The candidate's.
+        The framework of the candidate.
     sources : tuple of str
-        Where the two sides came from, the reference first, with the dates of files; empty where they were no files.
+        The files of the two sides, the reference first, with their dates; empty if they were not files.
     noise : str
-        How the noise of a right computation was measured, or why it was not.
+        How the noise of a correct computation was measured, or why it was not.
     """
 
     activations: tuple[Activation, ...]
@@ -117,8 +117,9 @@ class Results:
     def status(self) -> str:
         """One of "agrees", "beyond", "disagrees", "inconclusive".
 
-        Beyond rounding is what is farther from exact values than a right computation, by few times and without a cause.
-        Inconclusive is what could not have failed: outputs that are constant on both sides, gradients that are zero.
+        "beyond" means beyond rounding: less accurate than a right computation, by a moderate factor and without a known
+        cause. "inconclusive" means that the comparison could not have failed, because outputs are constant on both
+        sides or gradients are zero.
         """
         states = [activation.status for activation in self.activations]
         for worse in ("disagrees", "beyond"):
@@ -132,23 +133,23 @@ class Results:
 
     @property
     def agrees(self) -> bool:
-        """Whether all agree, and the agreement means something."""
+        """Whether all activations agree, and could have differed."""
         return self.status == "agrees"
 
     @property
     def first_divergence(self) -> str | None:
-        """The name of the first activation that differs; None where none does."""
+        """The name of the first activation that differs; None if all agree."""
         return next((one.name for one in self.activations if not one.verdict.agrees), None)
 
     @property
     def diagnosed(self) -> Activation | None:
-        """The activation that shows the cause: of the few that differ first, the first whose difference has a name."""
+        """The activation that shows the cause: among the first few that differ, the first with a known cause."""
         differing = [one for one in self.activations if one.verdict.cause is not None][:FEW]
         return next((one for one in differing if _cause_of(one) != "unknown"), differing[0] if differing else None)
 
     @property
     def cause(self) -> Diagnosis | None:
-        """Why they differ, as `diagnosed` shows it; None where all agree."""
+        """The cause of the difference, as `diagnosed` shows it; None if all agree."""
         return None if self.diagnosed is None else self.diagnosed.verdict.cause
 
 

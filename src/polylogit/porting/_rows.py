@@ -1,4 +1,4 @@
-"""The rows in which two arrays differ most, with what a report shows of them: plain data.
+"""The rows in which two arrays differ most, as plain data for reports.
 
 Plain NumPy, a piece at a time; knows nothing of verdicts and reports.
 """
@@ -25,13 +25,13 @@ class Row(NamedTuple):
     Attributes
     ----------
     place : tuple of int
-        Its indices along the other axes.
+        The indices of the row along the other axes.
     columns : tuple of int
-        Where it differs most, in order.
+        The columns where it differs most, in ascending order.
     reference, candidate, difference : ndarray
-        The values there and how far they are apart, in float64.
+        The values in these columns and their difference, in float64.
     of : int
-        How many columns the row has.
+        The number of columns in the row.
     """
 
     place: tuple[int, ...]
@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 def worst_rows(reference: Array, candidate: Array) -> tuple[Row, ...]:
-    """The rows that differ most, the worst first; none where the shapes differ."""
+    """The rows that differ most, the worst first; none if the shapes differ."""
     if reference.shape != candidate.shape or not reference.size:
         return ()
     r, c = (one if one.ndim > 1 else one.reshape(1, -1) for one in (reference, candidate))

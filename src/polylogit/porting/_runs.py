@@ -1,8 +1,7 @@
-"""The two models of an isolation, run under watchers; and what rounding does at each point of such a run.
+"""Runs the two models of `isolate` under watchers, and measures the rounding error at each point of such a run.
 
-Noise is measured as `_exact` measures it for whole models: by the run of one side in another precision, here with the
-original's values in their places, so that each module has the noise that it makes itself. Knows neither which modules
-correspond nor how differences are judged.
+Noise is measured as in `_exact`, by running one side in another precision, but with the original's values in place, so
+each module has only its own noise. Knows neither which modules correspond nor how differences are judged.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ MOVED = 2
 
 
 class FailedError(Exception):
-    """A model raised under a watcher."""
+    """A model raised an error under a watcher."""
 
     def __init__(self, watcher: Trace | Substitution, error: Exception) -> None:
         super().__init__(f"{type(error).__name__}: {error}")
@@ -45,7 +44,7 @@ class FailedError(Exception):
 
 
 class Runs:
-    """The reference and the candidate, each with its inputs, called as often as there is something to see."""
+    """The reference and the candidate with their inputs, run as often as necessary."""
 
     def __init__(self, models: tuple[Any, Any], inputs: tuple[Any, Any]) -> None:
         self.models, self.inputs = models, inputs
@@ -59,10 +58,9 @@ class Runs:
         dtype: str = "",
         change: Callable[[Array], Array] | None = None,
     ) -> _Either:
-        """Call one of the models under a watcher that `make` makes, with its inputs in its framework.
+        """Call one of the models, with its inputs in its framework, under a watcher made by `make`.
 
-        `dtype` is that in which it is to compute, where it can; `change` is made to all inputs of floating-point
-        numbers.
+        `dtype` is the dtype to compute in, if the model can; `change` is applied to all floating-point inputs.
         """
         model, what = self.sides[side], SIDES[side]
         if dtype:
@@ -91,10 +89,10 @@ class Runs:
     def noise(
         self, trace: Trace, candidate: Points, places: tuple[Mapping[str, int], ...], see: Callable[[Substitution], Any]
     ) -> PointNoise:
-        """What rounding does at each point of a trace.
+        """The rounding error at each point of a trace.
 
-        `candidate` are the values of the candidate, `places` the calls of the trace by the names that each side has
-        for them, and `see` is told of each run once it is done.
+        `candidate` holds the values of the candidate, `places` the calls of the trace by their names on each side, and
+        `see` is called with each run when it is done.
         """
 
         def again(side: int, *, seed: int | None = None, **how: Any) -> Points:
@@ -118,13 +116,13 @@ class Runs:
 
 
 class PointNoise:
-    """The noise of each point, as `_exact.Noise` has it of activations."""
+    """The noise at each point, like `_exact.Noise` for activations."""
 
     def __init__(self, how: str, runs: list[Points], base: Points | None, side: int) -> None:
         self.how, self._runs, self._base, self._side = how, runs, base, side
 
     def at(self, point: Point, names: tuple[str, str], pair: tuple[Array, Array]) -> Noise:
-        """Of the pair that is seen there; what no run has computed otherwise is exact."""
+        """The noise of the pair observed there; exact if no run computed it otherwise."""
         name, own = names[self._side], pair[self._side]
         runs = [{name: one.get(point, own)} for one in self._runs]
         return Noise(self.how, runs, None if self._base is None else {name: self._base.get(point, own)}, self._side)

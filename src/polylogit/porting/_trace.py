@@ -1,8 +1,8 @@
-"""What goes into and comes out of each module: kept from one run, and put into another.
+"""Keeps the inputs and outputs of each module in one run, and substitutes them in another.
 
-Two watchers, see `_watch`. A `Trace` keeps the values of each call of a run. A `Substitution` puts the values of a
-trace in the place of a model's own, and keeps what the model would have gone on with. Knows structures of arrays, and
-neither frameworks nor what is made of the values.
+There are two watchers (see `_watch`). A `Trace` keeps the values of each call. A `Substitution` replaces a model's own
+values by those of a trace, and keeps the values that it replaced. Knows structures of arrays, and neither frameworks
+nor what the values are used for.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ class Call:
 
     @property
     def described(self) -> Described:
-        """As matching takes it."""
+        """The description of the call for matching."""
         return Described(self.name, self.kind, self.shape, self.parent, self.weights, self.leaf)
 
 
 class Softmax(NamedTuple):
-    """What went into and came out of one softmax, log_softmax or sigmoid."""
+    """The input and output of one softmax, log_softmax or sigmoid call."""
 
     call: int | None  # the call of the trace within which it was computed, as far as that is known
     operation: str
@@ -72,7 +72,7 @@ class Softmax(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A place in a run where a value can be seen: what goes into a call, or what comes out."""
+    """A place in a run at which a value can be observed: an input or an output of a call."""
 
     call: int
     side: str  # "inputs", "outputs" or "softmax"
@@ -97,7 +97,7 @@ def _leaves(structure: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _replaced(structure: Any, new: Mapping[str, Any], path: str = "") -> Any:
-    """The same structure with other arrays at some paths; itself if there are none of them in it."""
+    """The same structure with other arrays at some paths; itself if none of them is in it."""
     if path in new and _is_array(structure):
         return new[path]
     if not isinstance(structure, (Mapping, tuple, list)) or not new:
@@ -125,7 +125,7 @@ def _named(parameters: Sequence[str], arguments: Sequence[Any], keywords: Mappin
 
 
 def _values(value: Any) -> Array | None:
-    """An array's numbers as they are now; None for what has none, under a transformation for example."""
+    """The current numbers of an array; None if it has none, for example under a transformation."""
     try:
         values = as_numpy(value, "an activation")
     except (PolylogitError, TypeError, ValueError, RuntimeError, AttributeError):
@@ -150,10 +150,10 @@ def _is_mask(name: str, values: Array) -> bool:
 
 
 def fitted(values: Array, shape: tuple[int, ...]) -> Array | None:
-    """The same numbers in another layout of this shape, or None where there is none that is known.
+    """The same numbers in another layout of this shape; None if no known layout fits.
 
-    Axes of length one come and go, neighbouring axes are merged or split, channels move from the front to the end or
-    back, and what is the same for every example is kept once or for each.
+    Axes of size one come and go, neighbouring axes are merged or split, channels move from the front to the end or
+    back, and values that are equal for all examples are kept once or for each.
     """
     if values.shape == shape:
         return values
@@ -188,7 +188,7 @@ def _merges(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:
 
 
 class Trace:
-    """Keeps what goes into each call and what comes out; with `keep` false, the shapes alone."""
+    """Keeps the inputs and outputs of each call; with `keep` false, only their shapes."""
 
     def __init__(self, *, keep: bool) -> None:
         self.keep = keep
@@ -262,7 +262,7 @@ def _softmax(place: int | None, operation: str, scores: Any, weights: Any) -> So
 
 
 def _numbered(seen: collections.Counter[str], part: Part, within: bool) -> str:
-    """The name of a call; a module that was made on the spot, within another's call, has none but its class."""
+    """The name of a call; a module created within another's call has only its class for a name."""
     name = part.name or (type(part.module).__name__ if within else "")
     seen[name] += 1
     return name if seen[name] == 1 else f"{name}#{seen[name]}"
@@ -272,10 +272,10 @@ def _numbered(seen: collections.Counter[str], part: Part, within: bool) -> str:
 
 
 class Substitution:
-    """Puts the values of a trace in the place of a model's own, and keeps the model's own by point.
+    """Replaces a model's values by those of a trace, and keeps the model's own by point.
 
-    `counterparts` maps the names of the model's calls to the places of the trace's calls. With a `seed`, the values
-    are first moved by about the rounding error of their dtype.
+    `counterparts` maps the names of the model's calls to the trace's calls. With a `seed`, the values are first
+    perturbed by about the rounding error of their dtype.
     """
 
     def __init__(self, trace: Trace, counterparts: Mapping[str, int], *, seed: int | None = None) -> None:
@@ -290,7 +290,7 @@ class Substitution:
 
     @property
     def under_way(self) -> int | None:
-        """The innermost call that has a counterpart and has not returned."""
+        """The innermost call with a counterpart that has not returned yet."""
         return next((place for place, _ in reversed(self._open) if place is not None), None)
 
     def enter(
@@ -334,7 +334,7 @@ class Substitution:
             self.softmaxes.append(found)
 
     def _after(self, place: int) -> Point | None:
-        """Where the trace has what follows a call's output, which no module between them returns unchanged."""
+        """The place in the trace after a call's output that no module in between returns unchanged."""
         output = next(iter(self.trace.calls[place].outputs.values()))
         start = self.trace.order.index((place, "outputs")) + 1
         for call, side in [one for one in self.trace.order[start:] if one[1] != "softmax"][:3]:
@@ -344,7 +344,7 @@ class Substitution:
         return None
 
     def _exchanged(self, at: Point, structure: Any) -> Any:
-        """The structure with the trace's values; the own ones are kept."""
+        """The structure with the trace's values; keeps the model's own."""
         call = self.trace.calls[at.call]
         theirs: dict[str, Array] = getattr(call, at.side)
         own = dict(_leaves(structure))
@@ -369,7 +369,7 @@ class Substitution:
 
 
 def _paired(own: Mapping[str, Array], theirs: Mapping[str, Array], *, integers: bool) -> list[tuple[str, str]]:
-    """Which arrays of two calls correspond: those of one name, then in order those that fit. Masks stay as they are."""
+    """The corresponding arrays of two calls: those of equal name, then in order those that fit. Masks are left out."""
 
     def kinds(arrays: Mapping[str, Array]) -> dict[str, Array]:
         return {
@@ -394,7 +394,7 @@ def _paired(own: Mapping[str, Array], theirs: Mapping[str, Array], *, integers: 
 
 
 def nudged(values: Array, seed: int) -> Array:
-    """Floating-point values, each a rounding error of its dtype away."""
+    """Floating-point values, each moved by a rounding error of its dtype."""
     precision = finfo(values.dtype.name)
     if precision is None:
         return values
@@ -403,7 +403,7 @@ def nudged(values: Array, seed: int) -> Array:
 
 
 def _like(values: Array, own: Any) -> Any:
-    """These values as an array of the same framework, dtype and device as the one that they stand for."""
+    """These values as an array with the framework, dtype and device of the one that they replace."""
     backend = backend_of(own)
     # A copy, since torch's modules may write into their inputs.
     made = backend.asarray(np.array(values, order="C"), dtype=backend.dtype_name(own))

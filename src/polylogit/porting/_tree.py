@@ -1,4 +1,4 @@
-"""The tree of modules that dotted names make, with the verdict on each: what the page of a comparison draws.
+"""The tree of modules from dotted names, with the verdict on each, for the HTML page of a comparison.
 
 Knows results and their figures; nothing of HTML.
 """
@@ -33,20 +33,20 @@ LIMITS = (-1.0, 7.0)
 
 @dataclasses.dataclass
 class Node:
-    """A part of the models, and what it contains.
+    """A part of the models, and its own parts.
 
     Attributes
     ----------
     name : str
-        What it is called within the part that contains it.
+        The name within the part that contains it.
     path : str
-        What it is called in the reference.
+        The name in the reference.
     row : Activation or None
-        What was compared of the part itself.
+        The comparison of the part itself.
     reason : str
-        Why nothing was.
+        Why the part was not compared.
     first : bool
-        It is the first divergence.
+        Whether it is the first divergence.
     """
 
     name: str
@@ -62,33 +62,33 @@ class Node:
 
     @property
     def state(self) -> str:
-        """That of the part itself; of a mere container the worst of what it contains."""
+        """The status of the part itself; for a mere container, the worst of its contents."""
         if self.row is not None:
             return self.row.status
         return next((state for state in STATES if self.within[state]), STATES[-1])
 
     @property
     def figure(self) -> Figure | None:
-        """How far apart; of a mere container the worst of what it contains."""
+        """The error of the part; for a mere container, the worst of its contents."""
         return figure(self.row) if self.row is not None else self.worst
 
     @property
     def reach(self) -> float:
-        """How far its bar reaches, in percent."""
+        """The length of its bar, in percent."""
         return 0.0 if self.figure is None else reach(self.figure.value)
 
     @property
     def failing(self) -> int:
-        """How many of the parts within do not agree."""
+        """The number of inner parts that do not agree."""
         return self.within["disagrees"] + self.within["beyond"]
 
     @property
     def compared(self) -> int:
-        """How many of the parts within were compared."""
+        """The number of inner parts that were compared."""
         return self.within.total() - self.within["not compared"]
 
     def finish(self, *, unfold: bool) -> None:
-        """Sum up what is within, and unfold the way to the first divergence, or all."""
+        """Sum up the contents, and unfold the path to the first divergence, or everything."""
         self._join()
         for part in self.parts.values():
             part.finish(unfold=unfold)
@@ -102,7 +102,7 @@ class Node:
         self.open |= unfold
 
     def _join(self) -> None:
-        """Take a container's only part, if it is one itself, for itself: "model.layers" and not one in the other."""
+        """Merge a container with its only part if that is a container, too: "model.layers" as one entry."""
         while len(self.parts) == 1 and self.row is None and not self.reason and self.path:
             (part,) = self.parts.values()
             if not part.parts:
@@ -113,7 +113,7 @@ class Node:
 
 @dataclasses.dataclass
 class Tree:
-    """The parts of the models, and the names of what was not compared and lies in none of them."""
+    """The parts of the models, and the names that were not compared and belong to none of them."""
 
     parts: list[Node]
     others: list[str]
@@ -121,7 +121,7 @@ class Tree:
 
 
 def reach(value: float) -> float:
-    """Where on a bar a multiple of what rounding does lies, in percent; logarithmic."""
+    """The position on a bar of a multiple of the rounding error, in percent; logarithmic."""
     low, high = LIMITS
     if not value > 0:
         return 0.0
@@ -130,7 +130,7 @@ def reach(value: float) -> float:
 
 
 def tree_of(found: Results) -> Tree | None:
-    """The tree that the names make; None where they have no parts."""
+    """The tree from the names; None if they have no parts."""
     if not any(_STEP.search(one.name) for one in found.activations):
         return None
     root = Node("", "")
@@ -162,7 +162,7 @@ def _reasons(unmatched: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _steps(name: str) -> list[str]:
-    """The parts of a name; what is in brackets is no path, as in "(the model itself)"."""
+    """The parts of a name; text in parentheses is no path, as in "(the model itself)"."""
     return [name] if name.startswith("(") else _STEP.split(name, maxsplit=DEEPEST)
 
 

@@ -1,7 +1,7 @@
-"""Every call of every module of a model, seen from outside and changed on the way.
+"""Observes every call of every module of a model, and can replace its inputs and outputs.
 
-`watched` finds out of which library a model is. Running what it returns calls the model as it is, and tells a `Watcher`
-of each call of each module, which may replace what goes in and what comes out. Knows nothing of what is done with that.
+`watched` finds out the library of a model. Its result runs the model unchanged and tells a `Watcher` about each call of
+each module; the watcher may replace inputs and outputs. Knows nothing of what the watcher does.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _patching = threading.RLock()
 
 
 class Part(NamedTuple):
-    """A module while it is called."""
+    """A module during a call."""
 
     name: str  # the path, with dots; empty for the model itself
     module: Any
@@ -39,40 +39,40 @@ class Part(NamedTuple):
 
 
 class Watcher(Protocol):
-    """What is told of calls, each `enter` followed by its `leave`."""
+    """Receives the calls of modules; each `enter` is followed by its `leave`."""
 
     def enter(
         self, part: Part, arguments: tuple[Any, ...], keywords: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments to call with."""
+        """Return the arguments for the call."""
         ...
 
     def leave(self, output: Any) -> Any:
-        """The output to go on with."""
+        """Return the output to continue with."""
 
     def softmax(self, operation: str, scores: Any, weights: Any) -> None:
-        """What went into and came out of a softmax, log_softmax or sigmoid, outside of modules' boundaries too."""
+        """Receive the input and output of a softmax, log_softmax or sigmoid call, inside or outside modules."""
 
 
 class _Softmaxes(Recording):
-    """What is recorded of functions while a model is watched: their softmax calls."""
+    """The recorder of softmax calls while a model is watched."""
 
     def __init__(self, watcher: Watcher) -> None:
         super().__init__()
         self.watcher = watcher
 
     def add(self, name: str, value: Any) -> None:
-        """Values that are tapped are not asked for here."""
+        """Ignore tapped values."""
 
     def add_softmax(self, operation: str, scores: Any, weights: Any) -> None:
-        """One call of an operation."""
+        """Report one call of an operation."""
         if is_concrete(scores) and is_concrete(weights):
             self.watcher.softmax(operation, scores, weights)
 
 
 @contextlib.contextmanager
 def softmaxes(watcher: Watcher) -> Iterator[None]:
-    """Within the block, a watcher is told of softmax calls."""
+    """Report softmax calls to a watcher within the block."""
     recording = _Softmaxes(watcher)
     token = active.set(recording)
     try:
@@ -94,7 +94,7 @@ class Watched(NamedTuple):
 
 
 def watched(side: Any) -> Watched:
-    """How a model, a recorder of one, or a function that calls one is watched."""
+    """The watched form of a model, a recorder of one, or a function that calls one."""
     model = _model_of(side)
     if isinstance(side, Recorder):
         side = side.output  # a recording of its own is of no use here
@@ -110,7 +110,7 @@ def _roots(model: Any) -> set[str]:
 
 
 def _model_of(side: Any, depth: int = 0) -> Any:
-    """The only model that a callable is, wraps or uses; None where there is none, or several."""
+    """The only model that a callable is, wraps or uses; None if there is none, or several."""
     if any(root in _roots(side) for root in _LIBRARIES) and not inspect.isfunction(side):
         return side
     # `record` and transformers' Flax classes
@@ -239,7 +239,7 @@ def _keras_layers(model: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _keras_name(owner: Any, layer: Any) -> str:
-    """A layer's own name, or that of the attribute that holds it where nobody gave it one."""
+    """The name of a layer, or of the attribute that holds it if the layer has only a default name."""
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(layer).__name__).lower()
     if not re.fullmatch(rf"{re.escape(words)}(_\d+)?", layer.name):
         return str(layer.name)
@@ -334,7 +334,7 @@ def _floats(tree: Any) -> list[tuple[Any, Any]]:
 
 @contextlib.contextmanager
 def _linen_calls(watcher: Watcher) -> Iterator[None]:
-    """Whatever Linen module is applied within the block, by whom."""
+    """Observe every Linen module that is applied within the block, whoever applies it."""
     from flax import linen
 
     def weights(module: Any) -> list[tuple[Any, Any]]:

@@ -1,4 +1,4 @@
-"""What a report of a comparison is written as: JSON, a page, a part of a notebook. What stands in it, others say."""
+"""The formats of a comparison report: JSON, an HTML page, part of a notebook. Knows nothing of their content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Written"]
 
 
 class Written(abc.ABC):
-    """A result that says what its reports hold."""
+    """A result with methods that write reports."""
 
     @abc.abstractmethod
     def _as_dict(self) -> dict[str, Any]: ...
@@ -24,13 +24,13 @@ class Written(abc.ABC):
     def _page(self, *, part: bool = False) -> str: ...
 
     def _repr_html_(self) -> str:
-        """The verdict and what was measured, for notebooks."""
+        """The verdict and the figures, for notebooks."""
         return self._page(part=True)
 
     def to_json(self, path: str | os.PathLike[str]) -> None:
-        """Write what was found, without the arrays, as JSON; the file appears whole or not at all."""
+        """Write the results, without the arrays, as JSON; the file is written completely or not at all."""
         write_whole(path, json.dumps(plain_json(self._as_dict()), indent=2, allow_nan=False) + "\n")
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
-        """Write one self-contained page to look at; the file appears whole or not at all."""
+        """Write one self-contained HTML page; the file is written completely or not at all."""
         write_whole(path, self._page())

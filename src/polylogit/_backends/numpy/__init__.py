@@ -1,8 +1,8 @@
-"""NumPy's arrays: what is converted, checked and wrapped around the arithmetic, and the derivatives in closed form.
+"""The backend for NumPy arrays: conversions and checks around the arithmetic, and derivatives by the closed forms.
 
-The arithmetic is in C (`compiled`, and the folder kernels) or, where that is missing, in `pure`. It may know NumPy,
-those and the rules of `polylogit._contract`; it knows neither the registry nor another backend. ml_dtypes (bfloat16,
-float8) is imported only when one of its dtypes is asked for by name.
+The arithmetic is in C (`compiled`, and the folder kernels) or, if that was not built, in `pure`. This module may know
+NumPy, these modules and the rules of `polylogit._contract`, but neither the registry nor another backend. ml_dtypes
+(bfloat16, float8) is imported only when one of its dtypes is named.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _FLOAT64 = np.dtype(np.float64)
 
 
 def kind_of(dtype: AnyDType) -> str:
-    """The kind of a dtype, as `polylogit._contract` names kinds."""
+    """The kind of a dtype, in the words of `polylogit._contract`."""
     if dtype.kind == "V" and dtype.type.__module__ == "ml_dtypes":
         return "floating" if "float" in dtype.name else "integer" if "int" in dtype.name else "complex"
     return _KINDS.get(dtype.kind, dtype.name)
@@ -71,7 +71,7 @@ def _known_dtype(given: Any) -> AnyDType:
 
 
 def as_dtype(given: Any) -> AnyDType:
-    """`given`, a dtype of NumPy or ml_dtypes, their scalar type or a name, as a dtype; not yet checked for its kind."""
+    """`given` (a NumPy or ml_dtypes dtype, a scalar type or a name) as a dtype; its kind is not checked yet."""
     with contextlib.suppress(TypeError):
         return _known_dtype(given)
     if isinstance(given, str) and given.startswith(("bfloat16", "float8", "float6", "float4", "int4", "uint4")):
@@ -89,7 +89,7 @@ def as_dtype(given: Any) -> AnyDType:
 
 
 def work_dtype(given: AnyDType, result: AnyDType) -> AnyDType:
-    """In which dtype to compute: the wider of the two, float32 at least."""
+    """The dtype to compute in: the wider of the two, at least float32."""
     work = _FLOAT32
     for dtype in (given, result):
         if kind_of(dtype) != "floating":
@@ -100,7 +100,7 @@ def work_dtype(given: AnyDType, result: AnyDType) -> AnyDType:
 
 
 def _mask(where: Any, shape: tuple[int, ...]) -> AnyArray | None:
-    """`where` as a bool array of the logits' shape, without a copy."""
+    """`where` as a boolean array in the shape of the logits, without a copy."""
     if where is None:
         return None
     mask = host_array(where)
@@ -110,7 +110,7 @@ def _mask(where: Any, shape: tuple[int, ...]) -> AnyArray | None:
 
 
 def _wrap(x: Any, result: AnyArray) -> Any:
-    """`result` as a ufunc would return it for `x`: scalars for scalars, subclasses of arrays for themselves."""
+    """`result` as a ufunc would return it for `x`: a scalar for a scalar, a subclass of arrays for itself."""
     cls = type(x)
     if cls is np.ndarray:
         return result
@@ -123,7 +123,7 @@ def _wrap(x: Any, result: AnyArray) -> Any:
 
 
 def check_type(cls: type) -> None:
-    """Refuse the array types of NumPy itself that would lose their meaning here."""
+    """Raise an error for NumPy's own array types that would lose their meaning."""
     for base in cls.__mro__:
         if base.__module__.startswith("numpy") and (reason := _MEANINGFUL.get(base.__name__)):
             message = f"a {cls.__module__}.{cls.__qualname__} is not served: {reason}."
@@ -134,11 +134,11 @@ def check_type(cls: type) -> None:
 
 
 class _Problem:
-    """An operation at a point: its arguments checked, its value, and its derivatives.
+    """An operation at a point: its checked arguments, its value, and its derivatives.
 
-    With p the probabilities kept from the forward, softmax's Jacobian is diag(p) - p p', which is symmetric;
-    log_softmax's is I - 1 p'; sigmoid's is p (1 - p). The second derivative of <g, f(x)> is a Hessian, symmetric too,
-    so that its pullback is its derivative along a direction.
+    With p the probabilities kept by the forward pass, softmax's Jacobian is diag(p) - p p', which is symmetric;
+    log_softmax's is I - 1 p'; sigmoid's is p (1 - p). The second derivative of <g, f(x)> is a Hessian and symmetric,
+    too, so its pullback is its derivative along a direction.
     """
 
     def __init__(self, operation: str, x: Any, axis: Any, where: Any, dtype: Any, temperature: Any = None) -> None:
@@ -164,7 +164,7 @@ class _Problem:
             self.work = self.array.dtype
 
     def into(self, out: AnyArray) -> AnyArray:
-        """The value, written to an array that may overlap what it is made of."""
+        """Write the value to an array, which may overlap the inputs."""
         self._check_out(out)
         sources = [one for one in (self.array, self.mask) if one is not None]
         if any(np.may_share_memory(out, one) for one in sources):
@@ -192,7 +192,7 @@ class _Problem:
     def forward(
         self, kept: AnyArray | None = None, tangent: AnyArray | None = None, out: AnyArray | None = None
     ) -> AnyArray:
-        """The value and, into `kept`, what `pull` needs or the derivative along a tangent."""
+        """Compute the value and, into `kept`, the values that `pull` needs or the derivative along a tangent."""
         if out is None:
             out = np.empty_like(self.array, dtype=self.result)
         path = self._path(self.operation, *(one.dtype for one in (self.array, out, kept, tangent) if one is not None))
@@ -200,7 +200,7 @@ class _Problem:
         return out
 
     def combine(self, product: str, g: AnyArray, dtype: AnyDType, p: AnyArray | None = None) -> AnyArray:
-        """One of the products of `pure.combine`, with what was kept or another array in its place."""
+        """One of the products of `pure.combine`, with the kept values or another array."""
         p = self.kept if p is None else p
         out = np.empty_like(p, dtype=dtype)
         self._path(product, g.dtype, dtype).combine(product, g, p, out, self.axes, self.mask)
@@ -212,12 +212,12 @@ class _Problem:
     # --- derivatives -------------------------------------------------------------------------------------------
 
     def linearize(self) -> AnyArray:
-        """The value; what the derivatives need is kept."""
+        """The value; keeps what the derivatives need."""
         self.kept = np.empty_like(self.array, dtype=self.work)
         return self.forward(self.kept)
 
     def pull(self, cotangent: AnyArray, dtype: AnyDType | None = None) -> AnyArray:
-        """The gradient of a cotangent, in the argument's dtype."""
+        """The gradient for a cotangent, in the dtype of the argument."""
         first, made = _DERIVATIVES[self.operation].first, dtype or self.given
         if self.over is None:
             return self.combine(first, cotangent, made)
@@ -232,17 +232,17 @@ class _Problem:
             return divided(second(self, cotangent, self.along(direction), self.work), self.over, dtype)
 
     def along(self, tangent: AnyArray) -> AnyArray:
-        """A direction of the logits, as one of what the operation is applied to."""
+        """A direction of the logits, converted to one of the operation's argument."""
         return tangent if self.over is None else divided(tangent, self.over, self.work)
 
     def prepare_second(self) -> None:
-        """Keep what `second` needs of the argument, which its owner may write to."""
+        """Copy the argument for `second`, because its owner may write to it."""
         if keeps := _DERIVATIVES[self.operation].keeps:
             self.slope = keeps(self.array, self.work)
 
 
 def _value(x: Any, problem: _Problem, out: Any) -> Any:
-    """The value of an operation: a new array, or what was given to take it."""
+    """The value of an operation, in a new array or in ``out``."""
     if out is None:
         return _wrap(x, problem.forward())
     problem.into(out)
@@ -314,7 +314,7 @@ class NumpyBackend(Backend):
 
     @property
     def engine(self) -> str:
-        """What computes: an instruction set of the kernels in C, or "pure" and the reason."""
+        """The code that computes: an instruction set of the kernels in C, or "pure" with the reason."""
         return compiled.engine()
 
     def owns(self, cls: type) -> bool:
@@ -325,7 +325,7 @@ class NumpyBackend(Backend):
         return True
 
     def implementation(self, operation: str, cls: type) -> Callable[..., Any]:
-        """For plain arrays the extension's own function, so that a small one costs one call."""
+        """For plain arrays the extension's own function, so that a small array costs a single call."""
         direct = compiled.implementation(operation) if cls is np.ndarray else None
         return direct or super().implementation(operation, cls)
 
@@ -350,7 +350,7 @@ class NumpyBackend(Backend):
     # --- arrays in and out -------------------------------------------------------------------------------------
 
     def asarray(self, value: Any, *, dtype: Any = None, device: Any = None) -> Any:
-        """A number, a nested sequence or an array as an array; a dtype of ml_dtypes by its name."""
+        """A number, a nested sequence or an array as an array; dtypes of ml_dtypes are given by name."""
         if device not in (None, "cpu"):
             message = (
                 f'device={device!r} was given; NumPy arrays live in the host\'s memory. Pass "cpu" or leave it out.'
@@ -365,7 +365,7 @@ class NumpyBackend(Backend):
         return array if dtype is None else array.astype(as_dtype(dtype), copy=False)
 
     def number(self, value: Any) -> Any:
-        """A NumPy scalar, of which the result is one, as of every universal function."""
+        """A NumPy scalar, so that the result is a scalar, too, as with every universal function."""
         return self.asarray(value)[()]
 
     def to_numpy(self, x: Any) -> AnyArray:
@@ -383,7 +383,7 @@ class NumpyBackend(Backend):
         return Loan(np.asarray(x), False, False)
 
     def refuses(self, array: AnyArray) -> str:
-        """See `Backend.refuses`; NumPy takes any memory."""
+        """See `Backend.refuses`; NumPy accepts any memory."""
         return ""
 
     def adopt(self, array: AnyArray) -> Any:
@@ -393,7 +393,7 @@ class NumpyBackend(Backend):
     # --- derivatives -------------------------------------------------------------------------------------------
 
     def _problem(self, function: Any, x: Any, kwargs: dict[str, Any]) -> tuple[_Problem, AnyArray | None]:
-        """What is to be differentiated, and of a `gradient` the cotangent; an error for what has no closed form."""
+        """The operation to differentiate, with the cotangent of a `gradient`; an error if there is no closed form."""
         cotangent = None
         if getattr(function, "__polylogit_gradient__", False):
             kwargs = {**function.kwargs, **kwargs}
@@ -433,7 +433,7 @@ class NumpyBackend(Backend):
         return array
 
     def vjp(self, function: Callable[..., Any], x: Any, kwargs: dict[str, Any]) -> tuple[Any, Pullback]:
-        """The value and its pullback, by the closed forms; the pullback uses what the forward kept."""
+        """The value and its pullback, by the closed forms; the pullback uses values kept by the forward pass."""
         problem, outer = self._problem(function, x, kwargs)
         value = problem.linearize()
         pull: Callable[[AnyArray], AnyArray] = problem.pull

@@ -1,7 +1,7 @@
-"""How the kernels in C are called: formats of arrays, parts for threads, and whether they serve at all.
+"""Calls the kernels in C: which arrays they can process, and how work is divided among threads.
 
-The extension is optional. Where it was not built, or for dtypes and operations that it does not have,
-`polylogit._backends.numpy.pure` serves, whose two functions are the same. It knows NumPy and the extension.
+The extension is optional. If it was not built, or lacks a dtype or an operation, `polylogit._backends.numpy.pure` is
+used instead; both have the same two functions. Knows NumPy and the extension.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _pure = False  # whether the kernels were told to leave everything to the pure p
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """The instruction sets of this processor that the kernels are compiled for, the slowest first; none without them.
+    """The instruction sets of this processor for which there are kernels, the slowest first; empty if none.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def engine() -> str:
-    """What serves NumPy's arrays: an instruction set of the kernels in C, or "pure" with the reason.
+    """The code for NumPy arrays: an instruction set of the kernels in C, or "pure" with the reason.
 
     Examples
     --------
@@ -95,10 +95,10 @@ def engine() -> str:
 
 @contextlib.contextmanager
 def use(name: str) -> Iterator[None]:
-    """Within the block, compute with this instruction set, one of `instruction_sets`, or with "pure".
+    """Compute with this instruction set, one of `instruction_sets`, or with "pure", within the block.
 
-    For tests and measurements; it holds for the whole process. The environment variable ``POLYLOGIT_NUMPY_ENGINE`` does
-    the same from the beginning.
+    For tests and measurements; it applies to the whole process. The environment variable ``POLYLOGIT_NUMPY_ENGINE``
+    does the same from the start.
 
     Examples
     --------
@@ -134,14 +134,14 @@ if asked := os.environ.get("POLYLOGIT_NUMPY_ENGINE"):
 
 
 def _limit(count: int | None = None) -> None:
-    """Have the extension serve in one call what needs neither threads nor the pure path."""
+    """Set the size up to which the extension handles a call alone, without threads and the pure path."""
     if _kernels is not None:
         count = threads.get_num_threads() if count is None else count
         _kernels.serve_up_to(-1 if _pure else sys.maxsize if count == 1 else _TO_SHARE)
 
 
 def set_up(softmax: Any, log_softmax: Any, sigmoid: Any) -> None:
-    """Name the functions that serve what the extension does not serve in one call."""
+    """Set the functions that handle calls which the extension cannot handle in one step."""
     if _kernels is not None:
         _kernels.set_up(np.ndarray, np.empty_like, softmax, log_softmax, sigmoid)
         # Large arrays come by here until the number of threads has been read.
@@ -150,13 +150,13 @@ def set_up(softmax: Any, log_softmax: Any, sigmoid: Any) -> None:
 
 
 def implementation(operation: str) -> Callable[..., Any] | None:
-    """The extension's function for plain arrays, which leaves all others to those of `set_up`; None without it."""
+    """The extension's function for plain arrays, which leaves others to those of `set_up`; None without it."""
     function: Callable[..., Any] | None = getattr(_kernels, operation, None)
     return function
 
 
 def serves(operation: str, work: AnyDType, *dtypes: AnyDType) -> bool:
-    """Whether the kernels have the operation or product, compute in the dtype `work` and know all others."""
+    """Whether the kernels have the operation or product, can compute in the dtype `work`, and know all other dtypes."""
     if _kernels is None or _pure:
         return False
     return operation in _OPERATIONS and work in _WORK and None not in map(_letter, dtypes)
@@ -164,7 +164,7 @@ def serves(operation: str, work: AnyDType, *dtypes: AnyDType) -> bool:
 
 @functools.cache
 def _letter(dtype: AnyDType) -> str | None:
-    """That of a dtype, if the kernels know it; NumPy makes a dtype's name anew each time it is asked."""
+    """The letter of a dtype, if the kernels know it; cached, because NumPy builds a dtype's name on every access."""
     return _LETTERS.get(dtype.name)
 
 

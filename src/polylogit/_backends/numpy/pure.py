@@ -1,14 +1,14 @@
 """softmax, log_softmax, sigmoid and the products of their derivatives in plain NumPy, for any dtype and layout.
 
-It serves where the kernels in C were not built and for dtypes that they do not have, and says in a page what they do:
+Used if the kernels in C were not built, and for dtypes that they lack. It also documents what they compute:
 
-- Rows (what is normalised together) are worked on in blocks that fit the cache: two-dimensional, in the dtype of the
-  work, reduced along axis 1, or 0 where neighbours belong to different rows. Long ones are gone over chunk by chunk.
-- softmax is exp(x - m) over its sum, m the maximum.
-- log_softmax is (x - m) - log1p(that sum without the maximum, which is counted): both parts are negative, so that
-  nothing cancels. Where the sum is small, what rounding took from the differences is put back: exp would multiply it.
+- Rows (the entries normalised together) are processed in blocks that fit the cache: two-dimensional, in the working
+  dtype, reduced along axis 1, or along axis 0 if neighbours belong to different rows. Long rows are cut into chunks.
+- softmax is exp(x - m) divided by its sum, where m is the maximum.
+- log_softmax is (x - m) - log1p(s), where s is that sum without one entry at the maximum: both parts are negative, so
+  nothing cancels. If s is small, the rounding errors of the differences are added back, because exp multiplies them.
 
-It knows NumPy alone: axes arrive normalised, masks with the logits' shape, outputs allocated.
+Knows only NumPy: axes arrive normalised, masks in the shape of the logits, and outputs allocated.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ def forward(
 
 
 def combine(operation: str, g: AnyArray, p: Maybe, out: AnyArray, axes: Axes, mask: Maybe) -> None:
-    """A direction `g`, 0 where masked out, and what was kept, `p`: one of their products, computed in the dtype of `p`.
+    """A product of a direction `g`, 0 where masked, and the kept values `p`, computed in the dtype of `p`.
 
-    "multiply": g p. "less_mean": g less its mean under p. "softmax_pull": times p. "log_softmax_pull": g - p sum(g).
+    "multiply": g p. "less_mean": g minus its mean under p. "softmax_pull": that times p. "log_softmax_pull": g - p
+    sum(g).
     """
     _Job((g, p), (out, None), axes, mask, out.dtype if p is None else p.dtype, _PRODUCTS[operation]).run()
 
@@ -103,7 +104,7 @@ class _Job:
 
 
 class _Rows:
-    """Some rows of a job, and passes over their chunks."""
+    """Some rows of a job, with passes over their chunks."""
 
     def __init__(self, job: _Job, box: Box) -> None:
         self.job, self.axis = job, job.axis
@@ -117,7 +118,7 @@ class _Rows:
         self.load = self.once(self._load)
 
     def once(self, compute: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, which need not compute again what it has of the only chunk that there is."""
+        """The function, memoised if there is only one chunk."""
         found: dict[Any, Any] = {}
         self.found.append(found)
 
@@ -143,7 +144,7 @@ class _Rows:
         return piece.transpose(*range(self.leading, piece.ndim), *range(self.leading)) if self.axis == 0 else piece
 
     def store(self, chunk: Box, block: AnyArray, number: int = 0) -> None:
-        """A block to where it belongs; what the mask leaves out gets what it gets."""
+        """Store a block in its place, with the filler at masked entries."""
         target = self._turned(self.job.outputs[number][chunk])
         np.copyto(target, block.reshape(target.shape), casting="unsafe")
         if self.job.mask is not None:
@@ -201,7 +202,7 @@ def _careful(x: AnyArray, m: AnyArray) -> AnyArray:
 
 
 def _distances(rows: _Rows) -> Callable[[Box], AnyArray]:
-    """x less the maximum of its row: NaN where that is NaN, or where there is nothing else than -inf."""
+    """x minus the maximum of its row: NaN if that is NaN, or if the row has only -inf."""
     parts = [np.maximum.reduce(rows.load(chunk), axis=rows.axis, keepdims=True) for chunk in rows.chunks]
     top = parts[0] if len(parts) == 1 else np.maximum.reduce(parts)
     rows.top = top + (top - top)
@@ -209,7 +210,7 @@ def _distances(rows: _Rows) -> Callable[[Box], AnyArray]:
 
 
 def _alone(rows: _Rows) -> None:
-    """softmax and log_softmax of rows of one element: what is not finite gives NaN."""
+    """softmax and log_softmax of rows of one element; an element that is not finite gives NaN."""
     nothing = rows.once(lambda chunk: rows.load(chunk) - rows.load(chunk))
     _along(rows, lambda chunk: (nothing(chunk) + (0 if rows.job.filler else 1), nothing(chunk) + 1))
 
@@ -250,7 +251,7 @@ def _log_softmax(rows: _Rows) -> None:
 
 
 def _along(rows: _Rows, values: Callable[[Box], tuple[AnyArray, AnyArray]]) -> None:
-    """Store values and, as asked, the probabilities or the derivative in the direction of the second input."""
+    """Store the values and, if needed, the probabilities or the derivative along the second input."""
     tangent = rows.job.inputs[1] is not None
     values = rows.once(values)
     mean: Any = 0
@@ -265,9 +266,9 @@ def _along(rows: _Rows, values: Callable[[Box], tuple[AnyArray, AnyArray]]) -> N
 
 
 def _elementwise(value: Elementwise, slope: Elementwise) -> Compute:
-    """Store values and, as asked, slopes or the derivative in the direction of the second input.
+    """Store the values and, if needed, the slopes or the derivative along the second input.
 
-    The two functions compute in the dtype that they are given, float64 at least: NumPy's float32 exp errs by 2.3 ulp.
+    Both functions compute in the given dtype, at least float64: NumPy's float32 exp has errors of 2.3 ulp.
     """
 
     def compute(rows: _Rows) -> None:

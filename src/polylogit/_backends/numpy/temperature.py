@@ -1,7 +1,7 @@
-"""Logits over a temperature, for NumPy's arrays: what the operations and their derivatives then go on with.
+"""Divides the logits of NumPy arrays by a temperature, for the operations and their derivatives.
 
-Why the maximum is subtracted first, why all is halved above 1 and what may be narrow again, is in
-`polylogit._backends.rows.tempered`. Knows NumPy and the shared rules.
+`polylogit._backends.rows.tempered` explains why the maximum is subtracted first, why everything is halved above 1, and
+what may be narrowed again. Knows NumPy and the shared rules.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ __all__ = ["divided", "quotients"]
 def quotients(
     x: AnyArray, temperature: Any, axes: tuple[int, ...] | None, mask: AnyArray | None, work: AnyDType
 ) -> tuple[AnyArray, Any]:
-    """``x / temperature``, in the dtype to go on in, up to a constant of each row; and the temperature, checked.
+    """``x / temperature`` in the dtype to continue in, up to a constant per row; and the checked temperature.
 
-    `axes` is None where each element stands for itself.
+    `axes` is None for elementwise operations.
     """
     given = seen_temperature(temperature)
     shape = np.shape(given)
@@ -49,7 +49,7 @@ def quotients(
 
 
 def divided(values: AnyArray, temperature: Any, dtype: AnyDType) -> AnyArray:
-    """Gradients to the quotients as gradients to the logits; a tangent likewise."""
+    """Convert gradients with respect to the quotients to gradients with respect to the logits; tangents likewise."""
     with np.errstate(all="ignore"):
         made: AnyArray = (values / temperature).astype(dtype, copy=False)
     return made

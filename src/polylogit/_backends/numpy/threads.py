@@ -1,6 +1,6 @@
-"""The threads of the NumPy backend: how many there are, and how work is spread over them.
+"""The thread pool of the NumPy backend: the number of threads, and how work is spread over them.
 
-One by default. What is computed has the same bits with any number. It knows nothing of what is computed.
+The default is one thread. Results have the same bits for any number. Knows nothing of what is computed.
 """
 
 from __future__ import annotations

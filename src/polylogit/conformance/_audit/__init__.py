@@ -1,4 +1,4 @@
-"""What somebody's test would let through: `audit` puts the catalogue before it."""
+"""`audit`: runs a test on the catalogue of faults, and shows which of them it would let through."""
 
 from polylogit.conformance._audit.inputs import drawing
 from polylogit.conformance._audit.result import Audit, Outcome

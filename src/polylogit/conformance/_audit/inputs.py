@@ -1,4 +1,4 @@
-"""What somebody's test puts in: logits as given or drawn, as many rows of them as represent all, and cotangents.
+"""The inputs of an audited test: given or random logits, reduced to representative rows, and cotangents.
 
 Knows shapes and random numbers; nothing of what is computed from them.
 """
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["COTANGENTS", "DISTRIBUTIONS", "Input", "Loss", "cotangent", "drawing", "inputs"]
 
-DRAWN = 1 << 19  # entries that represent a shape whose rows are alike
-GIVEN = 1 << 22  # entries of somebody's own array, whose rows need not be
+DRAWN = 1 << 19  # the entries used of random logits, whose rows are alike
+GIVEN = 1 << 22  # the entries used of a given array, whose rows may differ
 _LONGEST = 1 << 25  # a row cannot be cut
 
 
@@ -55,11 +55,11 @@ class Input:
     ----------
     x : array
     axis : tuple of int or None
-        Normalised; None where each element stands for itself.
+        Normalised; None for elementwise operations.
     rows : int
-        How many are here.
+        The number of rows that are used.
     rows_in_all : int
-        How many the test has.
+        The number of rows that the test has.
     """
 
     x: Array
@@ -69,11 +69,11 @@ class Input:
 
     @property
     def length(self) -> int:
-        """Of a row."""
+        """The length of a row."""
         return self.x.size // self.rows if self.rows else 0
 
     def flat(self, values: Array) -> Array:
-        """As a matrix: the axes at the end and joined, all others joined before them."""
+        """The array as a matrix: the normalised axes at the end and joined, all others joined before them."""
         if self.axis is None:
             return values.reshape(1, -1)
         moved = np.moveaxis(values, self.axis, range(values.ndim - len(self.axis), values.ndim))
@@ -93,7 +93,7 @@ def _axes(shape: Sequence[int], axis: Any, *, takes_axis: bool) -> tuple[int, ..
 
 
 def _cut(shape: Sequence[int], kept: Sequence[int], rows: int) -> tuple[int, ...]:
-    """The shape with at most so many rows: the longest of the other dimensions is cut, and again."""
+    """The shape with at most `rows` rows: cuts the longest of the other dimensions, repeatedly."""
     sizes = list(shape)
     others = [one for one in range(len(sizes)) if one not in kept]
     while math.prod(sizes[one] for one in others) > rows:
@@ -121,7 +121,22 @@ def _part(
 def drawing(
     shape: Sequence[int], distribution: str = "normal", *, scale: float = 1.0, shift: float = 0.0
 ) -> Callable[..., Array]:
-    """A generator of such logits, for `inputs`, which asks it for as many rows as it needs.
+    """Return a generator of random logits for `audit`, which draws only as many rows as it needs.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        The shape of the logits.
+    distribution : str, optional
+        "normal", "uniform" (between 0 and 1), "centred" (between -0.5 and 0.5), "symmetric" (between -1 and 1),
+        "masked" (normal, with negative logits replaced by -inf), "lognormal", "integers", "ramp" or "zeros".
+    scale, shift : float, optional
+        The logits are multiplied by `scale`, and `shift` is added.
+
+    Returns
+    -------
+    callable
+        For the argument `inputs` of `audit`.
 
     Raises
     ------
@@ -140,12 +155,12 @@ def drawing(
 
 
 def inputs(given: Any, dtype: Finfo, axis: Any, *, takes_axis: bool, rows: int | None, seed: int) -> tuple[Input, ...]:
-    """The arrays that are judged.
+    """The arrays to audit with.
 
     Raises
     ------
     ConformanceError
-        Where nothing is given, or what is no array of real numbers.
+        If there are no logits, or an input is no array of real numbers.
     """
     at, made = 0, []
     for one in _list(given):
@@ -159,13 +174,13 @@ def inputs(given: Any, dtype: Finfo, axis: Any, *, takes_axis: bool, rows: int |
 
 
 def _list(given: Any) -> Sequence[Any]:
-    """Several arrays or functions, or the one that there is; a list of numbers is one array."""
+    """The arrays or functions as a list; a list of numbers is one array."""
     several = isinstance(given, (list, tuple)) and all(hasattr(one, "shape") or callable(one) for one in given)
     return given if several else [given]
 
 
 def _is_function(one: Any) -> bool:
-    """Whether it makes logits, and is none of `drawing`, of which no more is made than is used."""
+    """Whether this is a user's function that makes logits, and not one of `drawing`, which makes only the rows used."""
     return callable(one) and not hasattr(one, "shape")
 
 
@@ -197,7 +212,7 @@ def _drawn(one: Callable[..., Any], rng: np.random.Generator) -> Any:
 
 
 def _array(values: Any) -> Array:
-    """Anybody's array as NumPy's."""
+    """The array of any framework as a NumPy array."""
     try:
         if hasattr(values, "shape") and not isinstance(values, (np.ndarray, np.generic)):
             values = polylogit.get_backend(values).to_numpy(values)
@@ -225,7 +240,7 @@ class Loss:
         A class for each row that is used.
     reduction : {"none", "mean", "sum"}
     rows_in_all : int
-        Over which a mean is taken.
+        The number of rows over which a mean is taken.
     """
 
     targets: Array
@@ -233,14 +248,14 @@ class Loss:
     rows_in_all: int
 
     def of(self, log_probabilities: Array) -> Array:
-        """The loss of rows of log-probabilities; a mean is that of the rows that are used."""
+        """The loss of rows of log-probabilities; a mean is taken over the rows that are used."""
         each = -np.take_along_axis(log_probabilities, self.targets[:, None], -1)[:, 0]
         return (
             each if self.reduction == "none" else np.asarray([each.mean() if self.reduction == "mean" else each.sum()])
         )
 
     def cotangent(self, shape: tuple[int, ...]) -> Array:
-        """Of the log-probabilities, for a loss whose own cotangent is 1."""
+        """The cotangent of the log-probabilities, if that of the loss is 1."""
         g = np.zeros(shape)
         np.put_along_axis(g, self.targets[:, None], -1.0 / self.rows_in_all if self.reduction == "mean" else -1.0, -1)
         return g
@@ -251,7 +266,7 @@ COTANGENTS = ("normal", "uniform", "ones", *LOSSES)
 
 
 def loss(one: Input, name: str, seed: int) -> Loss:
-    """The loss of that name on these logits, whose classes are drawn."""
+    """The loss of that name for these logits, with random classes."""
     targets = generator(seed, "targets", one.x.shape).integers(0, max(1, one.length), one.rows)
     return Loss(targets, LOSSES[name], one.rows_in_all)
 

@@ -1,4 +1,4 @@
-"""What an audit found, and the ways to write it down. Knows nothing of how it was found."""
+"""`Audit`, the result of an audit, with methods that write it. Knows nothing of how the audit was made."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ _MARKS = {"passed": "passes", "caught": "fails", "not applicable": "does not app
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a test says of one implementation.
+    """The verdict of a test on one implementation.
 
     Attributes
     ----------
     name : str
     kind : {"stand-in", "fault", "right"}
-        A stand-in computes nothing: zeros, a constant, the input, results in another order.
+        A stand-in computes no softmax: zeros, a constant, the input, results in another order.
     verdict : {"passed", "caught", "not applicable"}
-        What the test says; of a right implementation "caught" means that it is accused.
+        The verdict of the test; a right implementation that is "caught" is wrongly accused.
     reason : str
-        Why a wrong one passes, "the tolerance hides it" or "the inputs do not show it", or why it does not apply.
+        Why a wrong implementation passes ("the tolerance hides it" or "the inputs do not show it"), or why it does not
+        apply.
     margin : float or None
-        How many times the tolerance it is off, infinite where there is no tolerance that would do.
+        The error in multiples of the tolerance; infinite if no tolerance would suffice.
     wrong : str
-        What is wrong with it, in a sentence.
+        The fault, in a sentence.
     reports : tuple of str
-        Where it was reported of an implementation that was shipped.
+        Bug reports of the fault in released implementations.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Audit:
-    """What a test lets through.
+    """The result of `audit`: which wrong implementations a test lets through.
 
     Attributes
     ----------
@@ -73,9 +74,9 @@ class Audit:
     atol, rtol : float
     axis : int, tuple of int or None
     shapes : tuple of tuple of int
-        Of the arrays that were used.
+        The shapes of the arrays that were used.
     rows, rows_in_all : int
-        How many rows were used, of how many.
+        The number of rows that were used, and that the test has.
     outcomes : tuple of Outcome
 
     Examples
@@ -103,7 +104,7 @@ class Audit:
     # --- what was found ----------------------------------------------------------------------------------------------
 
     def of(self, kind: str, verdict: str | None = None) -> tuple[Outcome, ...]:
-        """The outcomes of a kind, and with a verdict."""
+        """The outcomes of a kind, optionally with a given verdict."""
         chosen = (one for one in self.outcomes if one.kind == kind)
         return tuple(one for one in chosen if verdict is None or one.verdict == verdict)
 
@@ -122,17 +123,17 @@ class Audit:
 
     @property
     def constant(self) -> bool:
-        """Whether a constant would pass, or what needs nothing but one (for log_softmax, the input less a constant)."""
+        """Whether a constant would pass, or for log_softmax the input minus a constant."""
         return any(self[name].passed for name in ("a constant", "the input less a constant") if name in self.names)
 
     @property
     def input(self) -> bool:
-        """Whether the input would pass, or in a gradient's place the cotangent."""
+        """Whether the input would pass, or the cotangent as a gradient."""
         return any(self[name].passed for name in ("the input", "the cotangent") if name in self.names)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the outcomes."""
+        """The names of the outcomes."""
         return tuple(one.name for one in self.outcomes)
 
     @property
@@ -157,7 +158,7 @@ class Audit:
 
     @property
     def fraction(self) -> float:
-        """Of the faults that apply, how many are caught; 1 where none applies."""
+        """The fraction of the applicable faults that are caught; 1 if none applies."""
         applicable = len(self.passed) + len(self.caught)
         return len(self.caught) / applicable if applicable else 1.0
 
@@ -173,7 +174,7 @@ class Audit:
 
     @property
     def status(self) -> int:
-        """Exit status of the command: 0 where the test is sound, otherwise 1."""
+        """The exit status of the command: 0 if the test is sound, otherwise 1."""
         return 0 if self.sound else 1
 
     # --- how it is written -------------------------------------------------------------------------------------------
@@ -234,7 +235,7 @@ class Audit:
         return said
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON has it."""
+        """The content of the JSON report."""
         setting = ("operation", "dtype", "part", "compare", "atol", "rtol", "axis", "shapes", "rows", "rows_in_all")
         found: dict[str, Any] = {"schema": SCHEMA, **{name: getattr(self, name) for name in setting}}
         found |= {name: getattr(self, name) for name in ("sound", "zeros", "constant", "input", "fraction")}
@@ -246,7 +247,7 @@ class Audit:
         return plain
 
     def to_json(self, path: str | PathLike[str] | None = None) -> str:
-        """Everything as JSON text; written to a file too where a path is given."""
+        """Everything as JSON text, also written to a file if a path is given."""
         text = json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
         if path is not None:
             write_whole(path, text)
@@ -302,7 +303,7 @@ def _margin(one: Outcome) -> str:
 
 
 def _families(outcomes: tuple[Outcome, ...]) -> list[str]:
-    """The names, those that differ in a number alone once, and how many they are."""
+    """The names, with those that differ only in a number combined, and their counts."""
     stems = [re.sub(r"_?-?\d[\d.e+-]*(_|$)", r"_*\1", one.name).partition("*")[0] for one in outcomes]
     counts = Counter(stems)
     names = (

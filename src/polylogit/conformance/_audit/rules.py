@@ -1,6 +1,6 @@
-"""The ways in which tests compare: each gives how many times its tolerance a result is off, at most 1 where it passes.
+"""The ways in which tests compare: each returns the error of a result in multiples of the tolerance.
 
-Float64 arrays in; knows no operation and no implementation.
+Takes float64 arrays; knows no operation and no implementation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Compare = str | Callable[[Any, Any], Any] | tuple[str, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a comparison knows besides the two arrays.
+    """The parameters of a comparison, besides the two arrays.
 
     Attributes
     ----------
@@ -33,13 +33,13 @@ class Terms:
     equal_nan : bool
         Whether NaN is close to NaN.
     digits : int
-        After the point, where values are rounded.
+        The number of digits after the decimal point to which values are rounded.
     dtype : Finfo
-        Of the results.
+        The dtype of the results.
     baseline : array or None
-        What a plain implementation in that dtype gives.
+        The result of a plain implementation in that dtype.
     totals : callable
-        The sums of the rows, or of their exponentials, which should be 1.
+        Returns the sums of the rows, or of their exponentials, which should be 1.
     """
 
     atol: float
@@ -52,7 +52,7 @@ class Terms:
 
 
 def _differences(got: Array, expected: Array, equal_nan: bool) -> Array:
-    """Absolute differences; 0 for the same infinity, infinite where only one is a number."""
+    """Absolute differences; 0 for equal infinities, infinite if only one of the two is a number."""
     off = np.abs(got - expected)
     off = np.where(got == expected, 0.0, off)
     both = np.isnan(got) & np.isnan(expected)
@@ -134,7 +134,7 @@ def _row_sums(got: Array, _expected: Array, terms: Terms) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One way to compare: in a formula, where ``off`` is the difference and ``ref`` what is right."""
+    """One way to compare, as a formula in which ``off`` is the difference and ``ref`` the right answer."""
 
     formula: str
     margin: Callable[[Array, Array, Terms], float]
@@ -156,7 +156,7 @@ RULES = {
 
 
 def name_of(compare: Any) -> str:
-    """What a comparison is called in a report."""
+    """The name of a comparison for reports."""
     if isinstance(compare, str):
         return compare
     if callable(compare):
@@ -171,7 +171,7 @@ def _is_single(compare: Any) -> bool:
 
 
 def check(compare: Any) -> None:
-    """Raise where it is no comparison."""
+    """Raise an error unless this is a valid comparison."""
     if callable(compare) or (isinstance(compare, str) and compare in RULES):
         return
     if _is_single(compare) and compare[0] in RULES:
@@ -185,7 +185,7 @@ def check(compare: Any) -> None:
 
 
 def margin(compare: Any, got: Array, expected: Array, terms: Terms) -> float:
-    """How many times the tolerance the result is off; 0 or infinite for a comparison that says yes or no."""
+    """The error in multiples of the tolerance; 0 or infinite for a comparison that returns only yes or no."""
     with np.errstate(all="ignore"):
         if isinstance(compare, str):
             return RULES[compare].margin(got, expected, terms)
@@ -198,7 +198,7 @@ def margin(compare: Any, got: Array, expected: Array, terms: Terms) -> float:
 
 
 def _called(compare: Callable[[Any, Any], Any], got: Array, expected: Array, terms: Terms) -> float:
-    """A function that returns whether they are close, or raises AssertionError where they are not."""
+    """A function that returns whether two arrays are close, or raises AssertionError if they are not."""
     # bfloat16, which few libraries can compare, as float32, which holds it.
     dtype = np.float32 if terms.dtype.dtype.kind == "V" else terms.dtype.dtype
     try:

@@ -1,4 +1,7 @@
-"""The audit: every implementation of the catalogue, and what computes nothing, put before somebody's test."""
+"""`audit`: runs a test on stand-ins that compute nothing, on the faults of the catalogue, and on right implementations.
+
+Knows the catalogue, the exact values and the rules of comparison; no framework.
+"""
 
 from __future__ import annotations
 
@@ -36,13 +39,13 @@ __all__ = ["audit"]
 _DTYPES = {"fp16": "float16", "half": "float16", "bf16": "bfloat16", "fp32": "float32", "float": "float32"}
 _DTYPES |= {"fp64": "float64", "double": "float64"}
 _AUDITED = ("float16", "bfloat16", "float32", "float64")
-# Needs that no comparison of one result with another meets; the others show in the array and the axis.
+# Needs that no comparison of two results can meet; whether the others are met depends on the array and the axis.
 _NEVER = ("mask", "dtype argument", "dtype", "integers", "calls")
 
 
 @dataclass(frozen=True, slots=True)
 class _Test:
-    """Somebody's test: what is compared, and how."""
+    """The audited test: what it compares, and how."""
 
     operation: Definition
     dtype: Finfo
@@ -56,7 +59,7 @@ class _Test:
 
 @dataclass(slots=True, eq=False)
 class _Case:
-    """One input with all that is known of the right answer, in rows.
+    """One input with the right answer, in rows.
 
     Attributes
     ----------
@@ -64,15 +67,15 @@ class _Case:
     g : array or None
         The cotangent, in the input's shape.
     right : array
-        What is right, rounded to the dtype of the reference.
+        The right answer, rounded to the dtype of the reference.
     expected : Expected
-        Exact values with the bound of the kit; for 16 bits that of rounding once.
+        Exact values with the bound of the kit; for 16 bits the bound for rounding once.
     usual : array
-        What the usual implementation gives, in the input's shape and dtype.
+        The result of the usual implementation, in the input's shape and dtype.
     loss : Loss or None
-        Where not the result is compared but a loss.
+        The loss, if the test compares a loss instead of the result.
     usual_margin : float or None
-        How many times the tolerance the usual implementation is off, once that was asked.
+        The error of the usual implementation in multiples of the tolerance, once computed.
     """
 
     one: Input
@@ -102,44 +105,46 @@ def audit(
     rows: int | None = None,
     seed: int = 0,
 ) -> Audit:
-    """Say what a test of softmax, log_softmax or sigmoid would let through.
+    """Show what a test of softmax, log_softmax or sigmoid would let through.
 
-    Zeros, a constant, the input and results in another order take the place of the implementation, then every fault of
-    the catalogue, then right implementations of many kinds.
+    The audit runs the test on stand-ins (zeros, a constant, the input, results in another order), on every fault of
+    the catalogue, and on right implementations of many kinds.
 
     Parameters
     ----------
     inputs : array, list of arrays, or callable
-        The logits of the test, which passes where it passes for each array. A callable is called with a
-        `numpy.random.Generator`, or without an argument if it takes none; `polylogit.conformance.drawing` makes one
-        from a shape and a distribution. Values are rounded to `dtype`.
+        The logits of the test; the test passes if it passes for each array. A callable is called with a
+        `numpy.random.Generator`, or without arguments if it takes none; `polylogit.conformance.drawing` makes such a
+        callable from a shape and a distribution. Values are rounded to `dtype`.
     operation : str
+        The operation that the test tests.
     atol, rtol : float
         The tolerances of the test.
     dtype : dtype or str, optional
-        Of the logits and the results: float16, bfloat16, float32 or float64.
+        The dtype of the logits and the results: float16, bfloat16, float32 or float64.
     axis : int, tuple of int or None, optional
+        The axis over which the test normalises.
     gradient : bool, optional
-        Whether the gradient is compared, instead of the value.
+        Whether the test compares the gradient instead of the value.
     cotangent : str, array or callable, optional
-        Of the gradient: "normal", "uniform", "ones", that of a loss ("nll", "mean nll", "sum nll"), an array of the
-        logits' shape, or a callable of a random generator and that shape. Normal by default.
+        The cotangent of the gradient: "normal" (the default), "uniform", "ones", that of a loss ("nll", "mean nll",
+        "sum nll"), an array in the shape of the logits, or a callable of a random generator and that shape.
     compare : str, callable or sequence, optional
-        How results are compared; see Notes. A callable takes the two arrays (bfloat16 as float32) and returns whether
-        they are close, or raises AssertionError; of a sequence, all must pass.
+        How the test compares results; see Notes. A callable takes the two arrays (bfloat16 as float32) and returns
+        whether they are close, or raises AssertionError. If a sequence is given, all must pass.
     compared : {"result", "nll", "mean nll", "sum nll"}, optional
-        For log_softmax, whether its results are compared or the negative log-likelihood of a class in each row, as a
-        test of cross-entropy does.
+        For log_softmax, whether the test compares the result, or the negative log-likelihood of a class in each row,
+        like a test of cross-entropy.
     reference : dtype or str, optional
-        In what dtype the right answer is, that of the results by default; results are compared with it in the wider.
+        The dtype of the expected values, by default that of the results. They are compared in the wider of the two.
     equal_nan : bool, optional
         Whether NaN is close to NaN.
     digits : int, optional
-        After the point, for "rounded".
+        The number of digits after the decimal point, for "rounded".
     rows : int, optional
-        How many rows to use of each array; by default a number that takes seconds. Rows stand for the others.
+        How many rows of each array to use, as representatives of all; by default as many as take seconds.
     seed : int, optional
-        Of whatever is drawn.
+        The seed of everything random.
 
     Returns
     -------
@@ -154,7 +159,7 @@ def audit(
 
     Notes
     -----
-    The comparisons, with ``off`` the difference and ``ref`` the right answer:
+    The comparisons, where ``off`` is the difference and ``ref`` the right answer:
 
     ================= ======================================================================
     "allclose"        ``|off| <= atol + rtol |ref|``, as NumPy's and PyTorch's
@@ -163,16 +168,15 @@ def audit(
     "relative"        ``|off| / (|ref| + atol) <= rtol``
     "cosine"          ``1 - cosine similarity <= atol``
     "rounded"         equal after rounding to `digits` digits
-    "baseline"        ``max |off|`` at most `rtol` (2 where it is 0) times that of a plain
-                      implementation, and `atol`
-    "flash-attention" the same with twice, and what adding and subtracting 0.3 loses
-    "row sums"        ``|sum - 1| <= atol + rtol``; a name may stand with tolerances of its
-                      own, as in ``("row sums", 1e-4, 0.0)``
+    "baseline"        ``max |off|`` at most `rtol` (2 if it is 0) times that of a plain
+                      implementation, plus `atol`
+    "flash-attention" the same with twice, plus twice the error of adding and subtracting 0.3
+    "row sums"        ``|sum - 1| <= atol + rtol``; a name may come with its own tolerances,
+                      as in ``("row sums", 1e-4, 0.0)``
     ================= ======================================================================
 
-    A fault that passes does so because the tolerance hides it, or because it is right on these inputs; which, is
-    judged by the bounds of the kit. One that concerns another dtype, a mask, another axis or more than one call does
-    not apply.
+    A fault passes because the tolerance hides it, or because its result is right on these inputs; the bounds of the kit
+    decide which. A fault that concerns another dtype, a mask, another axis or more than one call does not apply.
 
     Examples
     --------
@@ -189,7 +193,7 @@ def audit(
         operation, dtype, reference, axis, compare, compared, gradient, atol, rtol, equal_nan=equal_nan, digits=digits
     )
     with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of faulty arithmetic
+        warnings.simplefilter("ignore")  # from faulty arithmetic
         given = _inputs(inputs, test, rows, seed)
         cases = [_case(test, one, cotangent, seed) for one in steps(given, "inputs, computed exactly")]
         faults = [fault for fault in CATALOGUE if _concerns(test, fault)]
@@ -294,7 +298,7 @@ def _case(test: _Test, one: Input, given: Any, seed: int) -> _Case:
 
 
 def _exactly(test: _Test, rows: Array, directions: list[Array]) -> tuple[DD, Array]:
-    """The exact values and how far they may be missed; 16 bits are computed in float32 and rounded once."""
+    """The exact values and their bounds; for 16 bits, those of float32 arithmetic that is rounded once."""
     kind, operation = test.dtype, test.operation
     found = exact(operation.exact, rows, kind)
     if test.gradient:
@@ -308,7 +312,7 @@ def _exactly(test: _Test, rows: Array, directions: list[Array]) -> tuple[DD, Arr
 
 
 def _special(operation: Definition, value: DD, regular: Array, rows: Array, *, gradient: bool) -> DD:
-    """Exact values with NaN where a row has none, and the limits at infinities."""
+    """The exact values, with NaN for rows that have none, and the limits at infinities."""
     high, low = value
     high, low = np.where(regular, high, np.nan), np.where(regular, low, 0.0)
     if not gradient and operation.at_infinity is not None:
@@ -325,10 +329,10 @@ def _arguments(test: _Test, one: Input, g: Array | None) -> tuple[Any, ...]:
 
 
 def _margin(test: _Test, case: _Case, got: Array) -> float:
-    """How many times its tolerance the test finds a result off."""
+    """The error of a result as the test sees it, in multiples of its tolerance."""
     if got.shape != case.one.x.shape:
         return math.inf
-    if _same(case, got):  # as many faults are where the inputs do not show them
+    if _same(case, got):  # true of many faults, if the inputs do not show them
         if case.usual_margin is None:
             case.usual_margin = _compared(test, case, case.usual)
         return case.usual_margin
@@ -341,7 +345,7 @@ def _compared(test: _Test, case: _Case, got: Array) -> float:
 
 
 def _seen(case: _Case, result: Array) -> Array:
-    """What the test compares, of a result."""
+    """The part of a result that the test compares."""
     rows = case.one.flat(np.asarray(result).astype(np.float64))
     return rows if case.loss is None else case.loss.of(rows)
 
@@ -354,7 +358,7 @@ def _is_wrong(case: _Case, got: Array) -> bool:
 
 
 def _worst(test: _Test, cases: list[_Case], results: list[Array]) -> tuple[float, bool]:
-    """The largest margin over the inputs, and whether any result is wrong where the margin does not say so."""
+    """The largest margin over the inputs, and whether a result is wrong although the margin does not show it."""
     margin = max(_margin(test, *pair) for pair in zip(cases, results, strict=True))
     return margin, margin <= 1.0 and any(_is_wrong(*pair) for pair in zip(cases, results, strict=True))
 
@@ -369,7 +373,7 @@ def _said(name: str, kind: str, margin: float, is_wrong: bool, **facts: Any) -> 
 
 
 def _stand_ins(test: _Test, cases: list[_Case]) -> list[Outcome]:
-    """Zeros, constants, what was put in, and results in another order; of several candidates the best."""
+    """The outcomes of zeros, constants, the input, and results in another order; for several candidates, the best."""
     made = [_candidates(test, case) for case in cases]
     out = []
     for name in dict.fromkeys(name for candidates in made for name in candidates):
@@ -408,7 +412,7 @@ def _candidates(test: _Test, case: _Case) -> dict[str, list[Array]]:
 
 
 def _levels(test: _Test, case: _Case) -> list[float]:
-    """The constants that come nearest, in one sense or another, to what the test compares."""
+    """The constants that are closest, in one sense or another, to the values that the test compares."""
     # A single number, as a mean is, would be its own constant; that is no finding.
     values = -case.right if case.right.ndim == 1 and case.right.size > 1 else case.expected.exact.hi
     finite = values[np.isfinite(values)]
@@ -447,7 +451,7 @@ def _fault(test: _Test, cases: list[_Case], fault: Fault) -> Outcome:
 
 
 def _reason(test: _Test, cases: list[_Case], fault: Fault) -> str:
-    """Why a fault does not apply; empty where that is not known before it is tried."""
+    """Why a fault does not apply; empty if that is unknown before it is tried."""
     if fault.dtypes and test.dtype.name not in fault.dtypes:
         return f"concerns {' and '.join(fault.dtypes)} alone"
     if fault.needs in _NEVER:

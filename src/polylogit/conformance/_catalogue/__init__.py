@@ -1,7 +1,7 @@
-"""The catalogue: faulty implementations and gradients, most of which somebody shipped, and right ones beside them.
+"""The catalogue: faulty implementations and gradients, most of them once released, and right ones beside them.
 
-Plain NumPy functions of float16, bfloat16, float32 and float64, against which tests are measured: the kit's own and, by
-`polylogit.conformance.audit`, anybody's.
+They are plain NumPy functions for float16, bfloat16, float32 and float64. They measure the quality of tests: of the
+kit's own and, through `polylogit.conformance.audit`, of any other. Knows no framework.
 """
 
 from polylogit.conformance._catalogue.classes import CLASSES

@@ -1,6 +1,6 @@
 """Five classes of faults that tolerances let through: where the answer is exact, far from everything, or 16 bits wide.
 
-`CLASSES` says to which class each belongs.
+`CLASSES` maps each fault to its class. Knows only NumPy and the catalogue.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _NARROW = ("float16", "bfloat16")
 
 
 def is_narrow(x: Array) -> bool:
-    """Whether it has 16 bits."""
+    """Whether the dtype has 16 bits."""
     return x.dtype.name in ("float16", "bfloat16")
 
 
@@ -111,7 +111,7 @@ def epsilon_in_numerator(x: Array) -> Array:
 
 
 def log_of_floored(x: Array) -> Array:
-    """The logarithm of probabilities floored at the smallest normal number, where they should be 0."""
+    """The logarithm of probabilities that are floored at the smallest normal number instead of being 0."""
     y = right_log_softmax(x)
     return np.where(np.isneginf(y), np.log(np.finfo(x.dtype).tiny), y).astype(x.dtype)
 
@@ -130,7 +130,7 @@ def vjp_leaks(amount: float) -> Function:
 
 
 def finite_for_infinite(number: float, log: bool = False, keeps_rows: bool = True) -> Kernel:
-    """Logits of -inf are lowered to `number`, or to the dtype's lowest where that is higher."""
+    """Logits of -inf become `number`, or the dtype's lowest number if that is higher."""
     right = right_log_softmax if log else right_softmax
 
     def kernel(x: Array) -> Array:
@@ -142,7 +142,7 @@ def finite_for_infinite(number: float, log: bool = False, keeps_rows: bool = Tru
 
 
 def finite_for_infinite_in_storage(x: Array, axis: Any = -1) -> Array:
-    """The lowest number of the logits' own dtype in place of -inf."""
+    """The lowest number of the logits' own dtype replaces -inf."""
     x = np.asarray(x)
     if x.dtype.kind in "iub" or not x.size or not x.ndim:
         return softmax(x, axis)
@@ -154,7 +154,7 @@ def finite_for_infinite_in_storage(x: Array, axis: Any = -1) -> Array:
 
 
 def mask_lowers_to(number: float) -> Function:
-    """Masked logits are `number`; rows masked out entirely are right."""
+    """Masked logits become `number`; rows with every entry masked are right."""
 
     def implementation(x: Array, axis: Any = -1, where: Array | None = None) -> Array:
         x = floats(np.asarray(x))
@@ -171,7 +171,7 @@ def mask_lowers_to(number: float) -> Function:
 
 
 def zero_kept(tile: int, backward: bool = False, log: bool = False) -> Kernel:
-    """Online softmax over tiles; a running maximum of -inf is replaced by 0, so that exp is defined, and kept."""
+    """Online softmax over tiles that replaces a running maximum of -inf by 0, to define exp, and keeps the 0."""
 
     def kernel(x: Array) -> Array:
         rows = x[:, ::-1] if backward else x
@@ -190,7 +190,7 @@ def zero_kept(tile: int, backward: bool = False, log: bool = False) -> Kernel:
 
 
 def zero_kept_when_merged(parts: int) -> Kernel:
-    """The same of states (maximum, sum) that are merged over so many splits."""
+    """The same for states (maximum, sum) that are merged over this number of splits."""
 
     def kernel(x: Array) -> Array:
         m, s = np.full((len(x), 1), -np.inf, x.dtype), np.zeros((len(x), 1), x.dtype)
@@ -218,7 +218,7 @@ def shift_alone(rows: Array, rounded: Rounding) -> Array:
 
 
 def scaled_shift(rows: Array, rounded: Rounding) -> Array:
-    """Of base two: the shift times log2(e) is rounded."""
+    """In base 2: the shift times log2(e) is rounded."""
     e = np.exp2(rounded((rows - top(rows)) * np.float32(1.442695)))
     return e / total(e)
 
@@ -264,7 +264,7 @@ def sigmoid_in_16_bits(x: Array) -> Array:
 
 
 def one_dtype(name: str, implementation: Function, otherwise: Function) -> Function:
-    """A fault of one dtype alone."""
+    """A fault in a single dtype."""
     return lambda x, axis=-1: implementation(x, axis) if np.asarray(x).dtype.name == name else otherwise(x, axis)
 
 
@@ -280,7 +280,7 @@ def vjp_log_softmax_rounded_p(x: Array, g: Array, axis: Any = -1) -> Array:
 
 
 def vjp_log_softmax_in_storage(x: Array, g: Array, axis: Any = -1) -> Array:
-    """The whole of ``g - p * sum(g)`` in the logits' dtype, but for the sum."""
+    """All of ``g - p * sum(g)`` except the sum is computed in the logits' dtype."""
     p = softmax(x, axis)
     s = g.astype(wide(x)).sum(axis, keepdims=True).astype(x.dtype)
     return (g - (p * s).astype(x.dtype)).astype(x.dtype)
@@ -295,7 +295,7 @@ def vjp_log_softmax_rounded_product(x: Array, g: Array, axis: Any = -1) -> Array
 
 
 def vjp_log_softmax_rounded_shift(x: Array, g: Array, axis: Any = -1) -> Array:
-    """The probabilities are those of a shift that was rounded."""
+    """The probabilities are computed from a shift that was rounded."""
     if not is_narrow(x):
         return right_vjp_log_softmax(x, g, axis)
     g = g.astype(np.float32)
@@ -307,19 +307,19 @@ def vjp_log_softmax_rounded_shift(x: Array, g: Array, axis: Any = -1) -> Array:
 
 
 def vjp_sigmoid_rounded_y(x: Array, g: Array) -> Array:
-    """``y * (1 - y)`` of a y that was rounded: 0 where the sigmoid rounds to 1."""
+    """``y * (1 - y)`` with a rounded y: 0 if the sigmoid rounds to 1."""
     w = wide(x)
     y = right_sigmoid(x).astype(w)
     return (g.astype(w) * y * (1 - y)).astype(x.dtype)
 
 
 def vjp_of(name: str, vjp: Function, right: Function) -> Function:
-    """A gradient's fault of one dtype alone."""
+    """A fault of a gradient in a single dtype."""
     return lambda x, g, axis=-1: vjp(x, g, axis) if x.dtype.name == name else right(x, g, axis)
 
 
 def _all(operation: str, entries: dict[str, tuple[str, Function]], *reports: str, **facts: Any) -> list[Fault]:
-    """Entries that share their reports and facts: name -> (what is wrong, implementation)."""
+    """Entries with the same reports and facts: name -> (the fault, implementation)."""
     return [
         Fault(name, operation, wrong, function, reports=reports, **facts) for name, (wrong, function) in entries.items()
     ]

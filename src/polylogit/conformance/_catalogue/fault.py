@@ -1,7 +1,7 @@
-"""What an entry of the catalogue is, and how the modules that hold the faults collect them.
+"""`Fault`, an entry of the catalogue, and how the modules that define faults collect them.
 
-A fault is a whole implementation, or a whole gradient, that is wrong in one respect and right in all others: NumPy
-functions over arrays of float16, bfloat16, float32 and float64. Knows no operation's arithmetic.
+A fault is a complete implementation or gradient that is wrong in one respect and right in all others: a NumPy function
+of float16, bfloat16, float32 and float64 arrays. Knows no operation's arithmetic.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NEEDS = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One entry.
+    """One entry of the catalogue.
 
     Attributes
     ----------
@@ -43,17 +43,17 @@ class Fault:
     wrong : str
         What is wrong, in a sentence.
     function : callable
-        ``function(x, axis=-1)``; for sigmoid ``function(x)``. Right where the fault is one of the gradient.
+        ``function(x, axis=-1)``; for sigmoid ``function(x)``. It is correct if the fault is in the gradient.
     vjp : callable or None
-        ``vjp(x, cotangent, axis=-1)`` of a gradient's fault; for sigmoid ``vjp(x, cotangent)``.
+        For a fault in the gradient: ``vjp(x, cotangent, axis=-1)``; for sigmoid ``vjp(x, cotangent)``.
     reports : tuple of str
-        Where it was reported of an implementation that was shipped, as ``owner/repository#number``.
+        Issues that report the fault in a released implementation, as ``owner/repository#number``.
     needs : str
-        What it needs of a call to show; see `NEEDS`. Empty where values of logits are enough.
+        What a call needs to reveal the fault; see `NEEDS`. Empty if certain logits are enough.
     dtypes : tuple of str
-        The dtypes that it concerns; empty for all.
+        The dtypes that the fault concerns; empty for all.
     least_rows : int
-        How many rows an array must have for it to show.
+        The number of rows that an array must have to reveal the fault.
     """
 
     name: str
@@ -68,15 +68,15 @@ class Fault:
 
     @property
     def part(self) -> str:
-        """Whether the value is wrong or the gradient."""
+        """Whether the value or the gradient is wrong."""
         return "value" if self.vjp is None else "gradient"
 
 
 class Collected(list[Fault]):
-    """Faults as their modules define them; each method is a decorator, which takes the entry's facts."""
+    """Collects the faults that a module defines; each method is a decorator that takes the facts of the entry."""
 
     def value(self, operation: str, wrong: str, *reports: str, **facts: Any) -> Callable[[Made], Made]:
-        """An implementation of any axis, or a class of which an instance is one."""
+        """Register an implementation for any axis, or a class whose instances are implementations."""
 
         def enter(made: Made) -> Made:
             function: Any = made() if isinstance(made, type) else made
@@ -88,7 +88,7 @@ class Collected(list[Fault]):
     def rows(
         self, operation: str, wrong: str, *reports: str, **facts: Any
     ) -> Callable[[Callable[[Array], Array]], Callable[[Array], Array]]:
-        """A kernel of rows, which is called with a matrix in a wide dtype and whose axis is the last."""
+        """Register a kernel of rows, which gets a matrix in a wide dtype and works along the last axis."""
 
         def enter(kernel: Callable[[Array], Array]) -> Callable[[Array], Array]:
             self.append(Fault(kernel.__name__, operation, wrong, lanes(kernel), None, reports, **facts))
@@ -97,7 +97,7 @@ class Collected(list[Fault]):
         return enter
 
     def gradient(self, operation: str, wrong: str, *reports: str, **facts: Any) -> Callable[[Made], Made]:
-        """A gradient of an implementation whose value is right."""
+        """Register a gradient of an implementation whose value is right."""
 
         def enter(made: Made) -> Made:
             vjp: Any = made() if isinstance(made, type) else made

@@ -1,6 +1,6 @@
-"""Published faults, one for each report, and faults of the same classes that nobody reported.
+"""Published faults, one for each report, and unreported faults of the same classes.
 
-Each is written from the facts of its report; what the fault does not touch is right.
+Each is written from the facts of its report, and is right in every other respect. Knows only NumPy and the catalogue.
 """
 
 from __future__ import annotations

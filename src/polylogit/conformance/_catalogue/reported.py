@@ -1,6 +1,6 @@
-"""Faults that users reported of real implementations, beyond the ones of `published`.
+"""More faults that users reported in real implementations, beyond those of `published`.
 
-Each emulates the fact of its report; what the fault does not touch is right.
+Each reproduces the facts of its report, and is right in every other respect. Knows only NumPy and the catalogue.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Right implementations, however unusual, and right twins of the faults: no test may accuse one.
+"""Right implementations that are unusual, and right twins of the faults: no test may reject one.
 
-`UNUSUAL` and `TWINS`: name -> (operation, implementation, vjp or None). Some refuse what they were not written for.
+`UNUSUAL` and `TWINS` map a name to (operation, implementation, vjp or None). Some refuse inputs that they do not
+support. Knows only NumPy and the catalogue.
 """
 
 from __future__ import annotations
@@ -133,13 +134,13 @@ def reciprocal(x: Array) -> Array:
 
 
 def halves(x: Array) -> Array:
-    """The exponential of a half, squared."""
+    """The square of the exponential of one half of the argument."""
     e = np.exp((x - top(x)) / 2) ** 2
     return e / total(e)
 
 
 def plain(x: Array, axis: Any = -1) -> Array:
-    """What everybody writes, for float32 and float64; says so for the rest."""
+    """The common implementation, for float32 and float64; refuses other dtypes."""
     if x.dtype not in (np.float32, np.float64):
         raise NotImplementedError("float32 and float64 alone")
     e = np.exp(x - x.max(axis=axis, keepdims=True))
@@ -151,7 +152,7 @@ def last_axis_only(x: Array) -> Array:
 
 
 def rows_one_by_one(x: Array, axis: Any = -1) -> Array:
-    """As a loop in C would: two dimensions, the last axis, contiguous, nothing else."""
+    """Like a loop in C: two dimensions, the last axis, contiguous, nothing else."""
     if x.ndim != 2 or axis not in (-1, 1) or not x.flags.c_contiguous or x.dtype not in (np.float32, np.float64):
         raise NotImplementedError("contiguous matrices of float32 or float64, along the last axis")
     y = np.empty_like(x)
@@ -221,7 +222,7 @@ def extended(x: Array) -> Array:
 
 
 def sum_as_product(x: Array) -> Array:
-    """By a matrix product with ones, which adds in a few lanes."""
+    """The sum as a matrix product with ones, which adds in a few lanes."""
     e = np.exp(x - top(x))
     return e / (e @ np.ones((x.shape[-1], 1), x.dtype))
 
@@ -261,7 +262,7 @@ def rounding_towards_zero(x: Array, axis: Any = -1) -> Array:
 
 
 def half_exponentials(x: Array, axis: Any = -1) -> Array:
-    """Exponentials kept in 16 bits, summed in more."""
+    """Exponentials in 16 bits, summed in a wider dtype."""
     if x.dtype.itemsize != 2 or x.dtype.kind in "iu" or not x.size:
         return softmax(x, axis)
     w = x.astype(np.float32)
@@ -330,7 +331,7 @@ def sigmoid_by_halves(x: Array) -> Array:
 
 
 def vjp_softmax_from_result(x: Array, g: Array, axis: Any = -1) -> tuple[Array]:
-    """From the probabilities as they were returned, rounded; in a tuple, as automatic differentiation has it."""
+    """From the returned, rounded probabilities; in a tuple, like automatic differentiation."""
     w = wide(x)
     y, g = softmax(x, axis).astype(w), g.astype(w)
     return ((y * (g - (g * y).sum(axis, keepdims=True))).astype(x.dtype),)
@@ -347,7 +348,7 @@ def vjp_sigmoid_by_reflection(x: Array, g: Array) -> Array:
 
 
 def finite_inside_exact_outside(x: Array) -> Array:
-    """A finite number in place of -inf, less far down than nothing is, and exponentials of 0 where it stood."""
+    """A finite number replaces -inf inside, and exponentials of such entries are set to 0."""
     gone = np.isneginf(x)
     safe = np.where(
         gone.all(-1, keepdims=True), np.nan, np.max(np.where(gone, np.finfo(x.dtype).min, x), -1, keepdims=True)
@@ -357,7 +358,7 @@ def finite_inside_exact_outside(x: Array) -> Array:
 
 
 def zero_used_not_kept(tile: int, backward: bool = False) -> Kernel:
-    """Online softmax in which 0 stands for a running maximum of -inf in exponents alone."""
+    """Online softmax in which 0 replaces a running maximum of -inf only in exponents."""
 
     def kernel(x: Array) -> Array:
         rows = x[:, ::-1] if backward else x
@@ -380,21 +381,21 @@ def rounded_once(rows: Array, rounded: Rounding) -> Array:
 
 
 def vjp_log_softmax_by_complement(x: Array, g: Array, axis: Any = -1) -> Array:
-    """``g (1 - p)`` and the others apart, in float32 or wider; rounded once."""
+    """``g (1 - p)`` and the other terms separately, in at least float32; rounded once."""
     w = wide(x)
     p, g = softmax(x.astype(w), axis), g.astype(w)
     return (g - p * g.sum(axis, keepdims=True)).astype(x.dtype)
 
 
 def sigmoid_exact_at_infinity(x: Array) -> Array:
-    """Half of a tangent above, the exponential below, infinities set apart."""
+    """Half a tangent above 0, the exponential below, with infinities treated separately."""
     x = floats(np.asarray(x))
     y = right_sigmoid(np.where(np.isinf(x), 0, x).astype(x.dtype))
     return np.where(np.isneginf(x), 0, np.where(np.isposinf(x), 1, y)).astype(x.dtype)
 
 
 def tiles_of_nothing_left_out(tile: int) -> Kernel:
-    """Online softmax that passes over tiles without a finite entry."""
+    """Online softmax that skips tiles without a finite entry."""
 
     def kernel(x: Array) -> Array:
         m, s = top(x[:, :1]), np.ones((len(x), 1), x.dtype)

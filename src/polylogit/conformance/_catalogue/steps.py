@@ -1,6 +1,6 @@
-"""What the implementations of the catalogue are made of: the right kernels, and rows along any axis.
+"""Building blocks of the implementations in the catalogue: right kernels, and rows along any axis.
 
-NumPy alone; sums in float32 at least, dtype kept.
+They need only NumPy, sum in at least float32, and keep the dtype.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def wide(x: Array) -> Any:
 
 
 def lanes(kernel: Kernel) -> Function:
-    """A kernel of rows (the last axis, already wide) as a function of any axis; dtype kept."""
+    """Turn a kernel of rows (along the last axis, in a wide dtype) into a function of any axis; keeps the dtype."""
 
     def implementation(x: Array, axis: Any = -1) -> Array:
         x = np.asarray(x)
@@ -109,13 +109,13 @@ def last(x: Array, axis: Any) -> bool:
 
 
 def along(x: Array, axis: Any, kernel: Function) -> Array:
-    """`kernel` on the working copy of `x`, for a fault that depends on more than rows; dtype kept."""
+    """`kernel` on the working copy of `x`, for a fault that depends on more than rows; keeps the dtype."""
     with np.errstate(all="ignore"):
         return kernel(floats(x).astype(wide(floats(x))), axis).astype(floats(x).dtype)
 
 
 def packed(x: Array) -> Array:
-    """The memory from the first entry on, as if the array were contiguous; zeros where it ends."""
+    """The memory from the first entry on, as if the array were contiguous, padded with zeros."""
     base = x
     while isinstance(base.base, np.ndarray):
         base = base.base

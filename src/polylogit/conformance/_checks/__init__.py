@@ -1,7 +1,7 @@
-"""The checks: each a generator of cases for a setting, listed in `CHECKS`.
+"""The checks: each is a generator of cases for a setting, listed in `CHECKS`.
 
-A check says what is asked; how much of it is the budget's. Its cases have the same names and numbers at every run with
-the same level and seed. None knows a framework.
+A check defines the cases, and the budget decides how many. The cases have the same names and numbers in every run with
+the same level and seed. No check knows a framework.
 """
 
 from __future__ import annotations

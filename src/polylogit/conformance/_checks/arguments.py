@@ -1,4 +1,4 @@
-"""Masks, dtypes and errors: what the arguments beyond the logits may be, and what they must not."""
+"""Checks of the arguments other than the logits: masks, dtypes and errors."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _NO_AXES = (((2, 3), 2), ((2, 3), -3), ((2, 3), 5), ((2, 3), -7), ((3, 4, 5), 3)
 
 
 def partly_masked(rng: np.random.Generator, x: Array) -> tuple[Array, Array]:
-    """A mask with an empty row, a full one and one with a single entry; and `x` with NaN and +inf where it hides."""
+    """A mask with an empty row, a full row and a row with one entry; and `x` with NaN and +inf where masked."""
     mask: Array = np.asarray(rng.random(x.shape) < 0.6)
     mask[0], mask[1], mask[2] = False, True, np.arange(x.shape[1]) == 4
     return mask, np.where(mask, x, np.where(rng.random(x.shape) < 0.5, np.nan, np.inf))
 
 
 def _special_kept(x: Array) -> tuple[Array, Array]:
-    """What makes a row NaN at places that take part, and what is next to it masked out all the same."""
+    """NaN and infinities at entries that count, next to masked entries."""
     x, where = x.copy(), np.ones(x.shape, dtype=bool)
     where[:, 1::3] = False
     for row, value in enumerate((np.nan, np.inf, -np.inf)):

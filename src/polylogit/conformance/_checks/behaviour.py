@@ -1,4 +1,4 @@
-"""Behaviour over several calls: threads, repetition, results that later calls must not change."""
+"""Checks over several calls: threads, repetition, and results that later calls must not change."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _repeat(setting: Setting, shapes: Sequence[tuple[int, ...]]) -> Comparison:
 
 
 def _changed(setting: Setting) -> Comparison:
-    """The same array object with other values in it: a result that was remembered shows."""
+    """The same array object with other values in it, which exposes a cached result."""
     first, second = (setting.dtype.round(setting.logits((5, 33), "changed", one)) for one in range(2))
     requests = (Request(x, setting.dtype.name) for x in (first, second))
     return compared(setting, setting.implementation.ask_changed(*requests), second)

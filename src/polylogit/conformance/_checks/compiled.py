@@ -1,4 +1,4 @@
-"""Compiled by the framework's own compilers, alone and between other operations, against the same exact values."""
+"""Checks under the framework's compilers, alone and between other operations, against the same exact values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _alone(setting: Setting, compiler: str, x: Array) -> Comparison:
 
 
 def _composed(setting: Setting, compiler: str, x: Array) -> Comparison:
-    """Between a doubling and a halving, which are exact: a compiler may fuse, but the values stay."""
+    """The operation between a doubling and a halving, which are exact: a compiler may fuse, but the values stay."""
     half = setting.dtype.round(x)
     answer = setting.implementation.ask(Request(half, setting.dtype.name, compiler=compiler, doubled=True))
     return compared(setting, answer, 2.0 * half, Case("", optional=True))

@@ -1,4 +1,4 @@
-"""Gradients against the closed forms: reverse mode, forward mode, and both kinds of second order."""
+"""Checks of gradients against the closed forms: reverse mode, forward mode, and both kinds of second order."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def vjp(setting: Setting) -> Iterator[Case]:
 
 
 def _unusual(setting: Setting) -> Iterator[Case]:
-    """A NaN in the cotangent, which stays in its row; no rows, no entries; a pullback of its own without its axis."""
+    """NaN in the cotangent, which must stay in its row; no rows; no entries; a separate pullback without an axis."""
     optional = _may_refuse(setting)
     g = setting.logits((5, 7), "nan g")
     g[1, 3] = np.nan
@@ -75,12 +75,12 @@ def _pulled(name: str, x: Array, g: Array, **options: Any) -> Case:
 
 
 def _may_refuse(setting: Setting) -> bool:
-    """Of a kernel that brings no gradient of its own, the framework may be unable to differentiate it."""
+    """Whether the framework may be unable to differentiate a kernel that has no gradient of its own."""
     return setting.implementation.composed
 
 
 def _many(setting: Setting) -> Iterator[Case]:
-    """More entries than blocks hold, and not a multiple of anything; more rows than a grid has; 16-bit sums."""
+    """More entries than blocks hold, in odd sizes; more rows than a grid has; 16-bit sums."""
     if not setting.operation.takes_axis:
         return
     half = setting.dtype.name == "float16"
@@ -117,7 +117,7 @@ def second_order(setting: Setting) -> Iterator[Case]:
 
 
 def _points(setting: Setting, n: int) -> Iterator[tuple[str, Array]]:
-    """Logits at which derivatives are taken: those whose values are numbers."""
+    """Logits at which derivatives are taken: those with finite values."""
     rng = setting.rng("gradient rows", n)
     if setting.operation.takes_axis:
         named = list(rows.rows(n, setting.dtype, rng))

@@ -1,6 +1,6 @@
-"""The same bits for a row, whatever is around it: the batch, its place, the repetition, the strides, other threads.
+"""Checks whether a row has the same bits for every batch, position, repetition, strides and number of threads.
 
-No implementation owes that unless it was asked for; how far apart the results are is reported always, in ulp.
+This is required only if the caller asks for it; the largest difference is always reported, in ulp.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _of(setting: Setting, x: Array, layout: str = "contiguous") -> Request:
 
 
 def _apart(setting: Setting, first: Array, second: Array) -> float:
-    """The largest difference, in spacings of the dtype at the larger of two numbers."""
+    """The largest difference, in spacings of the dtype at the larger of the two numbers."""
     with np.errstate(all="ignore"):
         same = (first == second) | (np.isnan(first) & np.isnan(second))
         ulp = setting.dtype.ulp(np.maximum(np.abs(first), np.abs(second)))

@@ -1,4 +1,4 @@
-"""Laws that the operations keep, whatever the exact values: each compares results with one another."""
+"""Checks of laws that the operations keep: each compares results with each other rather than with exact values."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def laws(setting: Setting) -> Iterator[Case]:
 
 
 class _NoAnswerError(Exception):
-    """The implementation raised; the comparison says so."""
+    """The implementation raised an error, which the comparison reports."""
 
     def __init__(self, found: Comparison) -> None:
         self.found = found
@@ -110,7 +110,7 @@ def _reflection(setting: Setting, x: Array, _: Array) -> tuple[Array, Array]:
 
 
 def _pairs(x: Array) -> Array:
-    """Single logits, each beside a 0."""
+    """Single logits, each paired with a 0."""
     return np.stack([x.ravel()[:40], np.zeros(min(40, x.size))], axis=-1)
 
 

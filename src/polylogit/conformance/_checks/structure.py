@@ -1,4 +1,4 @@
-"""Axes, memory layouts, shapes and batches: the same rows, asked for in other ways."""
+"""Checks with the same rows in other arrangements: axes, memory layouts, shapes and batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _along(setting: Setting, shape: tuple[int, ...], axis: Any) -> Case:
 
 
 def _axes(setting: Setting, shape: tuple[int, ...]) -> Iterable[Any]:
-    """Every axis, several together and None; or one axis of each kind."""
+    """Every axis, several jointly, and None; or one axis of each kind."""
     ndim = len(shape)
     if not setting.implementation.offers_axis:
         return (-1,)
@@ -49,7 +49,7 @@ def axes(setting: Setting) -> Iterator[Case]:
 
 
 def _other_axes(setting: Setting) -> Iterator[Case]:
-    """Long and wide arrays, many dimensions, axes among which most have one entry."""
+    """Long and wide arrays, many dimensions, and axes most of which have size one."""
     offered = setting.implementation.offers_axis
     for shape, axis in (*setting.budget("long axes"), *setting.budget("wide arrays")) if offered else ():
         yield _along(setting, shape, axis)
@@ -67,7 +67,7 @@ def _other_axes(setting: Setting) -> Iterator[Case]:
 
 
 def _far_columns(setting: Setting) -> Iterator[Case]:
-    """Along other axes than the last: lanes so far apart that a maximum taken from a neighbour shows; equal logits."""
+    """Axes other than the last: lanes so far apart that a maximum from a neighbouring lane shows; equal logits."""
     for shape, axis in setting.budget("far columns"):
         x = setting.rng("far columns", shape).normal(size=shape)
         x = x + np.resize([0.0, 1e4, -1e4, 200.0, -200.0], shape[-1])

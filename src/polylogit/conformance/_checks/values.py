@@ -1,4 +1,4 @@
-"""Values against exact ones: row lengths, long rows, blocks, peaks, every 16-bit number, NaN and infinities."""
+"""Checks of values against exact ones: row lengths, long rows, blocks, peaks, all 16-bit numbers, NaN, infinities."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _alone(name: str, named: Named) -> Case:
 
 
 def _together(setting: Setting, name: str, named: Named) -> Case:
-    """As `_alone`, for rows that need not be alone."""
+    """Like `_alone`, for rows that need no separate call."""
     pairs = list(named)
     x = setting.padded(np.stack([row for _, row in pairs]))
     return Case(name, x, names=[name for name, _ in pairs], rows=len(pairs))

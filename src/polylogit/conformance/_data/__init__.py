@@ -1,1 +1,1 @@
-"""What cases are made of: rows and cotangents, memory layouts, the line that one call is written in."""
+"""The data of cases: rows and cotangents, memory layouts, and the one-line notation of a call."""

@@ -1,7 +1,7 @@
 """The same values in other memory layouts: views that a kernel must read by their strides.
 
-`VIEWS` are a contiguous base and a way of looking at it, which any framework with strides has; `LAYOUTS` are these and
-others of NumPy alone. Each keeps shape and values.
+`VIEWS` are pairs of a contiguous base and a function that makes the view, for any framework with strides. `LAYOUTS`
+adds layouts that only NumPy has. Each keeps shape and values. Knows no framework.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FILL = 7
 
 
 def _in_gaps(index: Any, shape: Callable[..., tuple[int, ...]]) -> tuple[Change, Change]:
-    """A larger base of ``shape(*sides)`` that holds the array at an index, and the view that finds it there."""
+    """A larger base of ``shape(*sides)`` that holds the array at an index, and a function that makes the view of it."""
 
     def base(x: Array) -> Array:
         made = np.full(shape(*x.shape), _FILL, dtype=x.dtype)
@@ -44,7 +44,7 @@ VIEWS: dict[str, tuple[Change, Change]] = {
 
 
 def first_row_repeated(array: Any) -> Any:
-    """The first row in place of each, without a copy, as the gradient of a sum is."""
+    """The first row repeated without a copy, like the gradient of a sum."""
     first = array[:1]
     return np.broadcast_to(first, array.shape) if isinstance(array, np.ndarray) else first.broadcast_to(array.shape)
 

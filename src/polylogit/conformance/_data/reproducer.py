@@ -1,7 +1,7 @@
-"""One call of an implementation, written down in a line: what a search finds and what `polylogit replay` runs again.
+"""The one-line notation of a call, which a search reports and `polylogit replay` runs again.
 
 ``x=0*4,4`` is a row of four zeros and a four; ``x=2x3:1,2,3,4,5,6;axis=0;where=2x1:1,0`` a masked matrix, and
-``vjp;x=0,1;g=1,0`` the pullback of a cotangent. Knows numbers and their spelling; no operation and no framework.
+``vjp;x=0,1;g=1,0`` the pullback of a cotangent. Knows numbers and their notation; no operation and no framework.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _MOST = 1 << 24  # numbers that a line may stand for
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A call and its arguments.
+    """A call with its arguments.
 
     Attributes
     ----------
     kind : {"values", "vjp", "jvp"}
-        Whether the value is asked for, or a derivative.
+        Whether the call asks for the value or for a derivative.
     x : array of float64
         The logits.
     axis : int, tuple of int or None
@@ -46,7 +46,7 @@ class Call:
     g: Array | None = None
 
     def line(self, dtype: Finfo) -> str:
-        """The call in a line; the shortest numbers that mean the same in the dtype."""
+        """The call as a line, with the shortest numbers that mean the same in the dtype."""
         parts = [] if self.kind == "values" else [self.kind]
         parts.append("x=" + _array_line(self.x, dtype))
         if self.axis != -1:
@@ -60,12 +60,12 @@ class Call:
 
     @classmethod
     def of(cls, line: str) -> Call:
-        """The call that a line stands for.
+        """Return the call that a line describes.
 
         Raises
         ------
         ConformanceError
-            Where it stands for none.
+            If the line describes no call.
         """
         kind, _, rest = line.partition(";") if line.partition(";")[0] in KINDS else ("values", "", line)
         try:

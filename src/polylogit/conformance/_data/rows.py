@@ -1,6 +1,6 @@
-"""Rows for every class of inputs known to hide faults, elements, cotangents.
+"""Rows for every class of inputs known to hide faults, elements for sigmoid, and cotangents.
 
-Float64 values on the grid of a dtype; nothing here is computed from an implementation. Knows no operation.
+The values are float64 numbers that a dtype can represent, and never come from an implementation. Knows no operation.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def generator(seed: int, *what: object) -> np.random.Generator:
-    """Random numbers for one purpose: the same at every run with that seed."""
+    """A random generator for one purpose, the same in every run with that seed."""
     return np.random.default_rng([seed, zlib.crc32(repr(what).encode())])
 
 
 def _ladder(n: int, start: float, dtype: Finfo, rng: np.random.Generator, span: float = 12.0) -> Array:
-    """Near `start`, apart by a few spacings of the dtype there, so that they differ and stay comparable."""
+    """Values near `start`, a few spacings of the dtype apart, so that they differ and stay comparable."""
     step = float(dtype.ulp(np.asarray(start)))
     steps = rng.integers(0, max(2, int(span / step)) if step <= span / 2 else 2, n)
     return np.asarray(start + step * steps if start < 0 or abs(start) < dtype.max / 2 else start - step * steps)
@@ -35,7 +35,7 @@ def _gap(n: int, low: float, high: float, rng: np.random.Generator) -> Array:
 
 
 def rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
-    """Named rows of length `n` whose values are finite or -inf, each with at least one finite entry."""
+    """Named rows of length `n` with finite or -inf values, each with at least one finite entry."""
     normal = rng.normal(size=n)
     largest, half = dtype.max, dtype.max < 1e5
     yield "normal", normal
@@ -87,18 +87,18 @@ def _one(n: int, rest: float, value: float, index: int) -> Array:
 
 
 def lone_row(n: int, index: int) -> Array:
-    """One entry leads by so much that the others add nothing to it, and a row without it is another one."""
+    """A row in which one entry leads by so much that the others add nothing; and the row without it."""
     return _one(n, -60.0, 0.0, index)
 
 
 def drifting_rows(n: int) -> Iterator[tuple[str, Array]]:
-    """Rows whose sum drifts if it is kept in one running sum: every addition is rounded the same way."""
+    """Rows that make a running sum drift: every addition rounds in the same direction."""
     for name, value in (("a", -1.1), ("b", -0.35), ("c", -2.3)):
         yield f"drifting sum {name}", _one(n, value, 0.0, 0)
 
 
 def losing_rows(n: int, dtype: Finfo) -> Iterator[tuple[str, Array]]:
-    """Rows whose sum loses nearly half an eps with each addition to a large term: a chain shows its length."""
+    """Rows in which a sum loses nearly half an eps with each addition to a large term, which shows long chains."""
     small = float(np.log(0.49 * dtype.eps))
     yield "lost terms", _one(n, small, 0.0, 0)
     yield "lost terms before", _one(n, small, 0.0, n - 1)
@@ -106,7 +106,7 @@ def losing_rows(n: int, dtype: Finfo) -> Iterator[tuple[str, Array]]:
 
 
 def peaked_rows(n: int) -> Array:
-    """Square: row i has its maximum at i, high above the others; then one where all others are -inf."""
+    """A square: row i has its maximum at i, far above the others; and a square in which all others are -inf."""
     high = np.where(np.eye(n, dtype=bool), 300.0, 0.0)
     low = np.where(np.eye(n, dtype=bool), -1e4, -2e4)
     lone = np.where(np.eye(n, dtype=bool), -3.0, -np.inf)
@@ -139,9 +139,9 @@ _FAR = (-104.0, -200.0, -1e4, -1e9, -3e38, 1e4, 3e38)
 
 
 def emptied_rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
-    """Whole tiles of -inf, single ones and all but one, while all other entries lie far down, or far up.
+    """Rows with whole tiles of -inf, single ones or all but one, while the other entries lie far down or far up.
 
-    What stands in for -inf inside a kernel (0, -1e4, the lowest number) is no less than such a row's maximum.
+    Whatever replaces -inf inside a kernel (0, -1e4, the lowest number) is at least the maximum of such a row.
     """
     index, turn = np.arange(n), 0
     for size in (size for size in _TILES if size < n):
@@ -170,7 +170,7 @@ def emptied_rows(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tup
 
 
 def _steps(level: float, n: int, dtype: Finfo, rng: np.random.Generator) -> Array:
-    """Differences that the dtype can tell apart at a level and an exponential can tell from 0; else none."""
+    """Differences that the dtype resolves at a level, and whose exponentials differ from 0; none if there are none."""
     step = float(dtype.ulp(np.asarray(min(abs(level), dtype.max))))
     return np.asarray(step * rng.integers(0, max(1, int(4.0 / step) + 1), n)) if step <= 4.0 else np.zeros(n)
 
@@ -202,7 +202,7 @@ _BEYOND = (89.0, 90.0, 100.0, 103.0, 104.0, 120.0, 709.0, 710.0, 745.0, 750.0, 1
 
 
 def points(dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
-    """Elements for a function of each element: homogeneous groups, so that no other value can hide a fault."""
+    """Elements for an elementwise function, in homogeneous groups, so that no other value can hide a fault."""
     for sign in (-1.0, 1.0):
         word = "negative" if sign < 0 else "positive"
         yield f"{word} near 0", sign * np.abs(rng.normal(size=67))
@@ -229,7 +229,7 @@ def points(dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]
 
 
 def cotangents(n: int, dtype: Finfo, rng: np.random.Generator) -> Iterator[tuple[str, Array]]:
-    """Named cotangents of length `n`; those of ones alone let half of all faults through."""
+    """Named cotangents of length `n`; ones alone would miss half of all faults."""
     half = dtype.max < 1e5
     normal = rng.normal(size=n)
     yield "normal", normal

@@ -1,6 +1,6 @@
-"""The forms a report is written in, one module each; all read the same plain data. None knows a framework.
+"""The report formats, one module for each; all read the same plain data. None knows a framework.
 
-What several of them show is here: the command that runs a case again, and a failing row as a table of few columns.
+This module has what several formats share: the command that runs a case again, and a failing row as a small table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EXCHANGE = ("subject", "operation", "case", "bytes exchanged", "memory beyond th
 
 
 def exchanges(report: Results) -> list[tuple[str, ...]]:
-    """What parts of arrays exchanged and what memory they took, a row a case; none where nothing was split."""
+    """The bytes that parts exchanged and the memory that they took, one row per case; none if nothing was split."""
     rows = []
     for one in report.results:
         measured = [one.details.get(name) for name in EXCHANGE[3:]]
@@ -34,12 +34,12 @@ def exchanges(report: Results) -> list[tuple[str, ...]]:
 
 
 def replay_command(identifier: str) -> str:
-    """What to type to run one case again."""
+    """The command that runs one case again."""
     return f"polylogit replay '{identifier}'"
 
 
 def of_storage(result: Result) -> bool:
-    """Whether the bound is that of a dtype that nobody computes in (float8): its rounding alone nearly fills it."""
+    """Whether the bound is that of a storage dtype (float8), whose own rounding nearly reaches it."""
     dtype = DTYPES.get(result.rounded_to)
     return dtype is not None and bool(dtype.computed_in)
 
@@ -56,13 +56,13 @@ class Window:
     Attributes
     ----------
     places : list of int
-        Which entries.
+        The indices of the entries.
     lines : dict of str to list of str
-        What there is of each, by name.
+        The values of the entries as text, by name: a list for each name.
     wrong : list of bool
-        Which entries are wrong; `worst` is the position of the one that is most.
+        Whether each entry is wrong; `worst` is the position of the worst one.
     length : int
-        Of the whole row.
+        The length of the whole row.
     """
 
     places: list[int]
@@ -73,7 +73,7 @@ class Window:
 
 
 def window(result: Result, most: int = 16) -> Window | None:
-    """The failing row, or its part around the worst entry; None where no row failed."""
+    """The failing row, or its part around the worst entry; None if no row failed."""
     details = result.details
     names = ("inputs", "expected_row", "got_row", "index", "bound")
     if any(name not in details for name in names):
@@ -106,7 +106,7 @@ def _logits(inputs: list[float], part: slice, dtype: Any) -> dict[str, list[str]
 
 
 def _right(right: float, came: float, dtype: Any) -> bool:
-    """Whether that is the right number up to a few units in the last place; the worst entry is marked in any case."""
+    """Whether this is the right number up to a few ulp; the worst entry is marked in any case."""
     if math.isnan(right) or math.isnan(came):
         return math.isnan(right) and math.isnan(came)
     if math.isinf(right) or math.isinf(came) or dtype is None:
@@ -115,12 +115,12 @@ def _right(right: float, came: float, dtype: Any) -> bool:
 
 
 def shares(counts: dict[str, int]) -> str:
-    """What went wrong, and how often where that differs."""
+    """The kinds of failures, with their counts if there are several."""
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{name} ({count})" for name, count in counts.items())
 
 
 def others(identifiers: Iterable[str], subject: str) -> list[str]:
-    """Ids without what is the same in all of them."""
+    """Ids without the parts that all of them share."""
     return [one.removeprefix(f"{subject}/") for one in identifiers]

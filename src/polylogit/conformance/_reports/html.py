@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no script from elsewhere, no font, no picture but inline SVG."""
+"""The report as one self-contained HTML file: no external script or font, and only inline SVG pictures."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def render(report: Results) -> str:
 
 
 def table(report: Results) -> str:
-    """The verdict and the table alone, for a notebook."""
+    """Only the verdict and the table, for a notebook."""
     return _page.render("report.html.j2", **_head(report, grouped(report)), part=True)
 
 
@@ -74,7 +74,7 @@ def _head(report: Results, groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def _about(environment: Mapping[str, Any]) -> list[str]:
-    """Where and with what it was run."""
+    """The machine and the versions of the run."""
     known = [f"{name} {environment[name]}" for name in ("level", "seed", "polylogit") if name in environment]
     known += [f"Python {environment['python']}"] if "python" in environment else []
     known += [f"{name} {version}" for name, version in environment.get("backends", {}).items()]
@@ -115,7 +115,7 @@ def _case(result: Result) -> dict[str, Any]:
 
 
 def _keyed(result: Result) -> dict[str, Any]:
-    """A result, and what the filters ask for as attributes of its element."""
+    """A result, with the attributes of its element that the filters use."""
     from markupsafe import Markup, escape  # comes with jinja2
 
     keys = " ".join(f'data-{key}="{escape(getattr(result, key))}"' for key in _KEYS)
@@ -158,7 +158,7 @@ def _table(report: Results, among: Iterable[Result], *keys: str) -> list[dict[st
 
 
 def _charts(report: Results) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Error against distance and against length; a colour for each subject, or for each dtype of a single one."""
+    """Error against distance and against length, with a colour for each subject, or for each dtype of a single one."""
     several = len(report.subjects) > 1
     measured = [one for one in computed(report) if one.error is not None and one.length > 0]
     names = report.subjects if several else list(dict.fromkeys(one.rounded_to for one in measured))
@@ -202,7 +202,7 @@ def _power(tick: int) -> str:
 
 
 def _thinned(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One point for each place that the eye can tell apart."""
+    """One point for each place that the eye can distinguish."""
     kept: dict[tuple[int, int, str], dict[str, Any]] = {}
     for point in points:
         kept[round(float(point["x"]) / 2), round(float(point["y"]) / 2), point["colour"]] = point

@@ -1,4 +1,4 @@
-"""The report as JUnit XML: a suite for each subject, operation and check, a test case for each result."""
+"""The report as JUnit XML: a suite for each subject, operation and check, and a test case for each result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report as Markdown, for the summary of a continuous-integration job."""
+"""The report as Markdown, for the job summary of a continuous-integration service."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def _cell(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """In code, where nothing but a backtick means anything."""
+    """Text as code, in which only a backtick has a meaning."""
     return "`" + text.replace("`", "'").replace("\n", " ") + "`"
 
 
 def render(report: Results) -> str:
-    """The verdict, the table of operation by subject, what is wrong by its cause."""
+    """The verdict, the table of operations by subject, and the failures by cause."""
     subjects = report.subjects
     operations = list(dict.fromkeys(result.operation for result in report.results if result.operation))
     cells = report.matrix("operation", "subject", among=computed(report))
@@ -72,7 +72,7 @@ def _said(cell: dict[str, Any] | None) -> str:
 
 
 def _group(group: Group) -> list[str]:
-    """A cause: the headline, the smallest case, and the others folded away."""
+    """A cause: the headline, the smallest case, and the others in a folded list."""
     smallest = group.smallest
     what = f"{group.subject} {group.operation}".strip()
     lines = [f"- **{group.finding}** {_code(what)}: {_cell(group.headline)}"]

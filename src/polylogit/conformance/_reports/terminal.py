@@ -1,4 +1,4 @@
-"""The report in a terminal: a matrix of operation and check by subject, then each failure."""
+"""The report in a terminal: a table of operations and checks by subject, then each failure."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ _COLOURS = {0: "green", 1: "red", 3: "yellow"}
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Standard output, or standard error; wide enough for the table where that is a file."""
+    """Standard output or standard error; wide enough for the table if it is a file."""
     found = Console(highlight=False, stderr=stderr)
     return found if found.is_terminal else Console(highlight=False, width=_WIDTH, stderr=stderr)
 
 
 class Live:
-    """A progress bar for each of several backends, on standard error; nothing where that is no terminal.
+    """A progress bar on standard error for each of several backends; nothing if it is no terminal.
 
-    The total is what the cases come to if every dtype is served; the time that is left follows from the pace so far.
+    The total assumes that every dtype is supported; the remaining time is estimated from the pace so far.
 
     Parameters
     ----------
     backends : sequence of str
-        As events name them.
+        The names of the backends, as in events.
     labels : sequence of str, optional
-        What is shown for each.
+        The text shown for each backend.
     """
 
     def __init__(self, backends: Sequence[str], labels: Sequence[str] | None = None, to: Console | None = None) -> None:
@@ -89,7 +89,7 @@ class Live:
         self._progress.stop()
 
     def __call__(self, backend: str, event: dict[str, Any]) -> None:
-        """One event of a worker."""
+        """Handle one event of a worker."""
         kind, task = event["event"], self._tasks[backend]
         if kind == "total":
             self._counts[backend] = dict(event["of"])
@@ -107,7 +107,7 @@ class Live:
                 self._progress.update(task, total=max(done, 1))
 
     def _total(self, backend: str, result: dict[str, Any]) -> float | None:
-        """The total, less the cases of a dtype that has just been refused as a whole."""
+        """The total, without the cases of a dtype that was just refused entirely."""
         total = self._progress.tasks[self._tasks[backend]].total
         if total is None or result["case"] != "served":
             return total
@@ -138,7 +138,7 @@ def _cell(cell: dict[str, Any] | None) -> str:
 
 
 def show(report: Results, to: Console | None = None) -> None:
-    """Print everything a person wants to know first."""
+    """Print the essentials of a report for people."""
     out = to or console()
     _matrix(report, report.subjects, out)
     _pairs(report, out)
@@ -241,7 +241,7 @@ def _groups(groups: Sequence[Group], out: Console) -> None:
 
 
 def _case(result: Result, out: Console) -> None:
-    """The smallest case of a group: what is wrong, the row, and the ways to see it again."""
+    """The smallest case of a group: the failure, the row, and the commands to reproduce it."""
     if result.case:
         out.print(f"  {escape(result.id)}", soft_wrap=True)
     out.print(f"    {escape(result.message)}", soft_wrap=True)
@@ -256,7 +256,7 @@ def _case(result: Result, out: Console) -> None:
 
 
 def _row(result: Result, out: Console, most: int = 9) -> None:
-    """The failing row in columns, the wrong entries marked."""
+    """The failing row in columns, with the wrong entries marked."""
     found = window(result, most)
     if found is None:
         return
@@ -285,7 +285,7 @@ def _row(result: Result, out: Console, most: int = 9) -> None:
 
 
 def show_case(result: Result, python: str = "", to: Console | None = None) -> None:
-    """One case with all that is known of it; `python` is the call to paste."""
+    """Print everything known about one case; `python` is the call to paste."""
     out = to or console()
     out.print(f"{result.verdict}  [bold]{escape(result.id)}[/]", soft_wrap=True)
     if result.message:

@@ -1,5 +1,5 @@
-"""Arrays that are split over devices and processes: every engine that is installed, asked as a cluster would ask it.
+"""Tests of arrays that are split over devices and processes, on every installed engine.
 
-`launch` starts processes and gathers what they report, `worker` is one of them, `cases` knows what is asked and what is
-right, and `engines` has a module for each framework.
+`launch` starts processes and collects their reports, `worker` is one of these processes, `cases` knows the questions
+and the right answers, and `engines` has a module for each framework.
 """

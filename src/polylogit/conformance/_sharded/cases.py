@@ -1,4 +1,4 @@
-"""What is asked of split arrays, and whether an answer is right. Knows exact values and bounds, and no framework."""
+"""The cases for split arrays, and the judgement of an answer. Knows exact values and bounds, and no framework."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ class Question:
     operation, check, case : str
         As in results; `check` is ``values``, ``vjp`` or ``jvp``.
     shape : tuple of int
-        Of the whole array.
+        The shape of the whole array.
     axis : int or tuple of int
-        Along which rows are normalised.
+        The axis along which rows are normalised.
     split : tuple of int
         The dimension of the array that each dimension of the mesh splits.
     masked : bool
-        Whether there is a mask, with a row that it takes out and NaN where it is False.
+        Whether there is a mask, with one row masked completely and NaN in masked entries.
     special : bool
-        Whether rows hold NaN, infinities and nothing but -inf.
+        Whether there are rows with NaN, with infinities and with only -inf.
     whole_parts : bool
-        Whether the parts have equal sizes, as some engines want.
+        Whether the parts have equal sizes, as some engines require.
     large : bool
-        Whether memory is looked at.
+        Whether memory is measured.
     dtype : str
     """
 
@@ -73,12 +73,12 @@ class Question:
 
     @property
     def crosses(self) -> bool:
-        """Whether rows go on from part to part."""
+        """Whether rows are split between parts."""
         return bool(set(self.axes).intersection(self.split))
 
     @property
     def allowed(self) -> int:
-        """Bytes that a rank may send in one reduction of every kind, in float64 at the widest."""
+        """The bytes that a rank may send in one reduction of each kind, in at most float64."""
         rows = int(np.prod([size for index, size in enumerate(self.shape) if index not in self.axes], dtype=int))
         return NUMBERS_A_ROW * 8 * rows if self.crosses else 0
 
@@ -102,10 +102,10 @@ class Question:
 
 @dataclass
 class Outcome:
-    """What an engine answered: the whole array in float64, whether it is split as the logits are, and what it took.
+    """The answer of an engine: the whole array in float64, whether it is split like the logits, and its costs.
 
-    `exchanged` are the bytes that a rank gives to the largest of its exchanges, `memory` those that it takes beyond the
-    `part` of the logits that it has; None where that is not told. `wrong` is what the engine itself finds.
+    `exchanged` are the bytes that a rank contributes to its largest exchange, `memory` those that it takes beyond its
+    `part` of the logits; None if unknown. `wrong` is a fault that the engine itself found.
     """
 
     values: Array
@@ -125,7 +125,7 @@ _QUICK = (
 
 
 def questions(dimensions: int, level: str = "full") -> Iterator[Question]:
-    """All of them, or those of a level, for a mesh of so many dimensions."""
+    """All questions, or those of a level, for a mesh with this number of dimensions."""
     return (one for one in _questions(dimensions) if level == "full" or one.case in _QUICK)
 
 
@@ -161,7 +161,7 @@ def _rows(values: Array, axes: tuple[int, ...]) -> Array:
 
 
 def judged(question: Question, outcome: Outcome) -> Comparison:
-    """The answer, compared with the exact values; a part that was gathered or moved about fails too."""
+    """Compare the answer with the exact values; a part that was gathered or moved fails, too."""
     x, mask, direction = question.arrays()
     dtype, right = finfo(question.dtype), definition(question.operation)
     assert dtype is not None

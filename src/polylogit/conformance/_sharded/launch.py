@@ -1,4 +1,4 @@
-"""Starts the processes of each engine and gathers what they report. Knows processes and results, and no framework."""
+"""Starts the processes of each engine and collects their reports. Knows processes and results, and no framework."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _QUIET = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def sharded_results(backends: Iterable[str] | None, parts: Sequence[int], level: str = "full") -> list[Result]:
-    """What every engine, or those named, came to with each number of parts."""
+    """The results of every engine, or of those named, with each number of parts."""
     known = {info.name: info for info in installed()}
     results = []
     for name in ENGINES if backends is None else backends:
@@ -53,7 +53,7 @@ def sharded_results(backends: Iterable[str] | None, parts: Sequence[int], level:
 
 
 def split_subject(subject: str) -> tuple[str, int] | None:
-    """The backend and the number of parts of a subject of these results; None for any other."""
+    """The backend and the number of parts of a subject of these results; None for any other subject."""
     found = re.fullmatch(r"(\w+)\+(\d+) parts", subject)
     return None if found is None else (found[1], int(found[2]))
 
@@ -89,7 +89,7 @@ def _asked(name: str, parts: int, level: str) -> list[Result]:
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> bool:
-    """Wait until all have ended, or one has failed; whatever is left is ended. Whether they ended by themselves."""
+    """Wait until all have ended or one has failed, and end the rest; return whether all ended by themselves."""
     deadline = time.monotonic() + _LIMIT
     while any(process.poll() is None for process in processes):
         late = time.monotonic() > deadline

@@ -1,6 +1,7 @@
 """One process of an engine: ``python -m polylogit.conformance._sharded.worker ENGINE PARTS RANK FOLDER LEVEL``.
 
-Every rank asks the same questions in the same order; the first judges the answers and writes results, a line each.
+Every rank runs the same cases in the same order; the first judges the answers and writes one result per line. Knows
+engines only by name.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def _shown(fact: Callable[[], str]) -> Comparison:
 
 
 def main(name: str, parts: int, rank: int, folder: Path, level: str) -> None:
-    """Ask everything; see the module."""
+    """Run all cases; see the module."""
     engine: Any = importlib.import_module(f"polylogit.conformance._sharded.engines.{name}").Engine(rank, parts, folder)
     subject = f"{name}+{parts} parts"
     # The others take part in every exchange, and the first has all of the answer.

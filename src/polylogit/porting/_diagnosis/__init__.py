@@ -1,1 +1,1 @@
-"""Why two outputs differ: what is known of them, the faults that might explain it, and the judge."""
+"""The diagnosis: evidence about two outputs, the faults that might explain their difference, and the judge."""

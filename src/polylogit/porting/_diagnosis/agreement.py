@@ -1,9 +1,9 @@
-"""When two arrays agree: the units of a difference, what rounding may do, and what passes for noise.
+"""Decides when two arrays agree: the units of a difference, the allowed rounding, and the signs of noise.
 
-The unit follows what rounding does to each kind of output. Probabilities have an error relative to themselves,
-logarithms one relative to ``1 + |r|``, and everything else (logits, hidden activations, gradients) one relative to the
-scale of the whole array, since sums cancel. Two arrays agree when each difference is within the bounds of
-`polylogit._spec.bounds`, or when the differences look like noise: small, and without outliers.
+The unit follows the rounding of each kind of output. The error of a probability is relative to itself, that of a
+logarithm to ``1 + |r|``, and that of everything else (logits, hidden activations, gradients) to the scale of the whole
+array, because sums cancel. Two arrays agree if every difference is within the bounds of `polylogit._spec.bounds`, or if
+the differences look like noise: small, and without outliers.
 
 Plain NumPy in float64, a piece at a time; knows nothing of frameworks, faults and reports.
 """
@@ -48,7 +48,7 @@ BOTH_SIDES = 2.0
 
 
 class Precision(NamedTuple):
-    """What the coarser dtype of a pair can resolve."""
+    """The resolution of the coarser dtype of a pair."""
 
     dtype: Finfo  # the one with the widest spacing
     floor: float  # relative accuracy is lost below this
@@ -72,16 +72,16 @@ class Precision(NamedTuple):
 
     @property
     def slack(self) -> float:
-        """By what factor a pair may exceed the bound of one side.
+        """The factor by which a pair may exceed the bound of one side.
 
-        16-bit outputs are usually computed in float32 and rounded once, far within a bound that is meant for arithmetic
-        in 16 bits all along: the bound of one side has room for both.
+        16-bit outputs are usually computed in float32 and rounded once, with an error far below a bound for arithmetic
+        entirely in 16 bits, so the bound of one side allows for both.
         """
         return BOTH_SIDES if self.dtype.precision >= DTYPES["float32"].precision else 1.0
 
 
 class Agreement(NamedTuple):
-    """How far two arrays are apart, in units of their kind."""
+    """The difference of two arrays, in units of their kind."""
 
     level: float  # root mean square
     peak: float  # largest
@@ -90,7 +90,7 @@ class Agreement(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """What a piece of an array does not show of the array."""
+    """The properties of an array that one piece of it does not show."""
 
     size: int  # entries
     scale: float = 0.0  # root mean square of what is finite
@@ -102,10 +102,10 @@ class Whole(NamedTuple):
 
 
 class OutputRows:
-    """The rows of an output as the bounds of `polylogit._spec` take them, in place of exact values.
+    """The rows of an output, in the form that the bounds of `polylogit._spec` expect, instead of exact values.
 
     `values` are probabilities or their logarithms, normalised over `axes`, or sigmoids with no axes; `whole` describes
-    the row of which they are a part, if they are one.
+    the row if they are only a part of one.
     """
 
     def __init__(self, values: Array, axes: Axes, *, logarithms: bool = False, whole: Whole | None = None) -> None:
@@ -119,7 +119,7 @@ class OutputRows:
 
     @functools.cached_property
     def distance(self) -> Array:
-        """How far each logit lies below the largest of its row; that of a sigmoid below 0."""
+        """The distance of each logit from the largest of its row; for a sigmoid, from 0 if it is below."""
         with np.errstate(all="ignore"):
             y = np.where(np.isfinite(self.probabilities.hi), self.probabilities.hi, 0.0)
             if not self._axes:
@@ -149,15 +149,15 @@ class OutputRows:
 
 
 class _Value(NamedTuple):
-    """The place of a double-double number."""
+    """A number in the form of a double-double number."""
 
     hi: Array
 
 
 def rounding(expected: Array, measure: str, precision: Precision, axes: Axes, *, whole: Whole | None = None) -> Array:
-    """The largest difference that rounding alone makes between two right outputs, entry by entry.
+    """The largest difference that rounding alone causes between two right outputs, entry by entry.
 
-    Of a piece of an output, `whole` describes the output.
+    For a piece of an output, `whole` describes the output.
     """
     if measure == "relative":
         formula = bounds.softmax if axes else bounds.sigmoid
@@ -175,9 +175,9 @@ def rounding(expected: Array, measure: str, precision: Precision, axes: Axes, *,
 
 
 def unit_of(expected: Array, measure: str, floor: float, finite: Any = None, *, scale: float | None = None) -> Array:
-    """The size in which a difference from each entry is measured.
+    """The unit in which a difference from each entry is measured.
 
-    `finite` are the entries that set the scale; of a piece of an array, that of the whole is given.
+    `finite` marks the entries that set the scale; for a piece of an array, pass the scale of the whole array.
     """
     finite = np.isfinite(expected) if finite is None else finite
     size = np.abs(np.where(finite, expected, 0.0))
@@ -192,7 +192,7 @@ def unit_of(expected: Array, measure: str, floor: float, finite: Any = None, *, 
 
 
 def residual(expected: Array, observed: Array, measure: str, floor: float, *, scale: float | None = None) -> Array:
-    """The difference of each entry in units of its kind; infinite where NaN or infinities do not match by position."""
+    """The difference of each entry in units of its kind; infinite if NaN or infinities do not match by position."""
     finite = np.isfinite(expected) & np.isfinite(observed)
     with np.errstate(all="ignore"):
         difference = observed - expected
@@ -215,9 +215,9 @@ def agreement(
 ) -> Agreement:
     """Whether two arrays agree, in units of `measure` ("relative", "log" or "scale").
 
-    Both have one shape and any dtypes. `axes` are those normalised over, for the bound; `free` is how many numbers were
-    fitted to make the two alike, and `gain` by how much the way from one to the other amplifies noise (None for the two
-    as they are).
+    Both have the same shape, and any dtypes. `axes` are the normalised axes, for the bound. `free` is the number of
+    parameters that were fitted to make the two alike, and `gain` the factor by which that fit amplifies noise (None
+    without a fit).
     """
     if not expected.size:
         return Agreement(0.0, 0.0, 0, True)
@@ -258,7 +258,7 @@ def _scale(expected: Array, observed: Array) -> float:
 def within_rounding(
     expected: Array, observed: Array, measure: str, precision: Precision, axes: Axes, scale: float = 0.0
 ) -> bool:
-    """Whether each difference is at most what rounding makes there; both have one shape and the same infinities."""
+    """Whether each difference is within the allowed rounding; both have the same shape and the same infinities."""
     length = math.prod(expected.shape[axis] for axis in axes) if axes else expected.size
     for place in pieces(expected.shape, axes if measure == "relative" else ()):
         here, there = expected[place], observed[place]

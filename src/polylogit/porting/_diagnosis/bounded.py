@@ -1,4 +1,4 @@
-"""How many bounds of its operation a difference is: for reports of what was computed by a known one.
+"""The largest difference of an output in multiples of its operation's bound, for reports.
 
 Plain NumPy in float64; knows nothing of frameworks, faults and reports.
 """
@@ -21,7 +21,7 @@ __all__ = ["in_bounds"]
 
 @np.errstate(all="ignore")  # NaN and infinities are data here
 def in_bounds(evidence: Evidence) -> float:
-    """The largest difference over what rounding allows at its entry; NaN where the operation is not known."""
+    """The largest difference in multiples of the allowed rounding at its entry; NaN for an unknown operation."""
     r, c = (one.astype(np.float64) for one in (evidence.reference, evidence.candidate))
     measure, precision = evidence.measure, evidence.precision
     if not KINDS[evidence.kind].operation or r.shape != c.shape:

@@ -1,6 +1,6 @@
-"""The choice among explanations that were tried: the rule of both judges, that of activations and that of tokens.
+"""Chooses among the explanations that were tried: the rule that the judges of activations and of tokens share.
 
-Knows how much each leaves, not how that was found.
+Knows how much difference each explanation leaves, not how it was found.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class Tried(Protocol):
 
     @property
     def fault(self) -> Fault:
-        """What was undone."""
+        """The fault that was undone."""
         ...
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name of the explanation."""
         ...
 
     @property
     def level(self) -> float:
-        """What it leaves."""
+        """The difference that it leaves."""
         ...
 
 
@@ -47,7 +47,7 @@ _One = TypeVar("_One", bound=Tried)
 
 
 def clear_winner(helpful: Sequence[_One], eps: float) -> _One | None:
-    """The one that leaves clearly less than all others that explain, its special cases set aside."""
+    """The explanation that leaves clearly less than all others, ignoring its own special cases."""
     for one in helpful:
         level = CLEARLY * max(one.level, eps)
         rivals = [other for other in helpful if other is not one and other.name not in one.fault.dominates]
@@ -57,14 +57,14 @@ def clear_winner(helpful: Sequence[_One], eps: float) -> _One | None:
 
 
 def nearest(tried: Iterable[Tried]) -> tuple[RunnerUp, ...]:
-    """Those that leave least, for the report."""
+    """The explanations that leave the least, for the report."""
     return tuple(RunnerUp(one.name, one.level) for one in sorted(tried, key=lambda one: one.level)[:SHOWN])
 
 
 def named(
     winner: Tried, parameters: dict[str, Any], backend: Backend, difference: float, shown: tuple[RunnerUp, ...]
 ) -> Diagnosis:
-    """The diagnosis that a winner makes, in the words of a backend."""
+    """The diagnosis for a winner, spelled for a backend."""
     rival = next((one for one in shown if one.name != winner.name), None)
     return winner.fault.diagnosis(
         backend, parameters, winner.level, runner_up=rival, difference=difference, evidence=shown
@@ -74,7 +74,7 @@ def named(
 def unknown(
     helpful: Sequence[Tried], difference: float, shown: tuple[RunnerUp, ...], *, fix: str, why: str = ""
 ) -> Diagnosis:
-    """The diagnosis where none wins, with the reason."""
+    """The diagnosis if no explanation wins, with the reason."""
     if not why and helpful:
         why = f"{' and '.join(one.name for one in helpful)} explain it equally well"
     why = f"The cause is unknown: {why or 'nothing that is known explains the difference'}."

@@ -1,4 +1,4 @@
-"""What is known about a pair of outputs: what the reference holds, and over which axes it is normalised.
+"""The evidence about a pair of outputs: what kind of values the reference holds, and over which axes it is normalised.
 
 Plain NumPy in float64; knows nothing of frameworks, faults and reports.
 """
@@ -30,7 +30,7 @@ SUM_TOLERANCE = 2e-3
 
 
 class Kind(NamedTuple):
-    """What an output holds."""
+    """The kind of values in an output."""
 
     operation: str  # that made it, a key of `polylogit._operations.OPERATIONS`; empty where it is not known
     measure: str  # the unit of its differences; see `agreement`
@@ -46,7 +46,7 @@ KINDS = {
 
 
 class Layer(NamedTuple):
-    """What a layer computes from: inputs that are the same on both sides, and the weights of each."""
+    """The inputs of a layer, which are the same on both sides, and the weights of each side."""
 
     inputs: tuple[Array, ...]
     weights: Callable[[], tuple[list[Array], list[Array]]]  # the reference's and the candidate's
@@ -54,9 +54,9 @@ class Layer(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evidence:
-    """A reference and a candidate, and what the reference's values show it to be.
+    """A reference and a candidate, and what the reference's values reveal.
 
-    The two may be of any dtypes where they are compared, and are in float64 where causes are looked for; see `widened`.
+    The two may have any dtypes when they are compared; for the search of causes they are float64, see `widened`.
     """
 
     reference: Array
@@ -75,7 +75,7 @@ class Evidence:
     _computed: dict[Any, Any] = dataclasses.field(default_factory=dict, init=False, repr=False)
 
     def widened(self, places: Any = ...) -> Evidence:
-        """In float64 and with the logits, or the same of some places alone, without what was computed before."""
+        """The evidence in float64 with the logits, optionally at some places only, without earlier activations."""
         here, there = (np.asarray(one[places], np.float64) for one in (self.reference, self.candidate))
         if self.find_logits is not None:
             logits = self.find_logits(here, places)
@@ -89,14 +89,14 @@ class Evidence:
         )
 
     def once(self, compute: Callable[[Evidence], Any]) -> Any:
-        """What a function makes of this evidence, computed on the first call alone."""
+        """The result of a function of this evidence, computed only on the first call."""
         if compute not in self._computed:
             self._computed[compute] = compute(self)
         return self._computed[compute]
 
     @functools.cached_property
     def kind(self) -> str:
-        """What the reference holds, a key of `KINDS`."""
+        """The kind of values in the reference, a key of `KINDS`."""
         low, high = extremes(self.reference)
         if low > high:
             return "logits"
@@ -112,7 +112,7 @@ class Evidence:
 
     @functools.cached_property
     def axes(self) -> Axes:
-        """The axes over which the reference is normalised; for other kinds the last one, of classes."""
+        """The axes over which the reference is normalised; for other kinds the last one, that of classes."""
         if self.is_distribution:
             return next(self._normalized(self.reference, exp if self.as_log else wide))
         return (self.reference.ndim - 1,) if self.reference.ndim else ()
@@ -139,7 +139,7 @@ class Evidence:
 
     @property
     def rows(self) -> int:
-        """How many rows the reference has, each normalised by itself."""
+        """The number of rows of the reference, each normalised separately."""
         return self.reference.size // max(1, self.classes)
 
     @property
@@ -149,7 +149,7 @@ class Evidence:
 
     @functools.cached_property
     def log_reference(self) -> Array:
-        """The reference's logarithm, or itself where it is one."""
+        """The logarithm of the reference, or the reference itself if it is one."""
         return self.reference if self.as_log else log(self.reference)
 
     @functools.cached_property
@@ -170,11 +170,11 @@ class Evidence:
         return np.where(self.usable, values, np.nan)
 
     def from_log(self, values: Array) -> Array:
-        """Logarithms of probabilities as what the reference holds."""
+        """Convert logarithms of probabilities to the kind of the reference."""
         return values if self.as_log else exp(values)
 
     def apply(self, x: Array, axes: Axes | None = None) -> Array:
-        """What the reference's operation makes of logits; the logits themselves where it is not known."""
+        """Apply the reference's operation to logits; return the logits if it is unknown."""
         operation = KINDS[self.kind].operation
         return FORMULAS[operation].value(x, self.axes if axes is None else axes) if operation else x
 
@@ -183,7 +183,7 @@ class Evidence:
         return list(self._normalized(self.log_candidate, exp))
 
     def _normalized(self, values: Array, function: Callable[[Array], Array] = wide) -> Iterator[Axes]:
-        """Sets of axes over which all rows with any mass sum to one, the likeliest first."""
+        """The sets of axes over which all rows with any mass sum to one, the likeliest first."""
         for subset in _subsets([axis for axis in range(values.ndim) if values.shape[axis] > 1]):
             some = values[some_rows(values.shape, subset, PIECE)]
             # Most sets are out of the question after a few rows.
@@ -193,7 +193,7 @@ class Evidence:
                 yield subset
 
     def _sum_to_one(self, totals: Iterator[Array]) -> bool | None:
-        """Whether these sums are one, those of nothing set aside; None where there are no others."""
+        """Whether these sums are one, ignoring those of empty rows; None if there are no others."""
         found = None
         with np.errstate(all="ignore"):
             for total in totals:

@@ -1,7 +1,7 @@
-"""What is known about a pair of gradients, and whether the candidate's belongs to its own values.
+"""The evidence about a pair of gradients, and whether the candidate's gradient belongs to its own values.
 
-The closed forms of the operations, applied to the candidate's output, decide that; for other functions, differences of
-the function itself do. Plain NumPy in float64; knows nothing of frameworks, faults and reports.
+The closed form of the operation, applied to the candidate's output, decides that; for other functions, finite
+differences do. Plain NumPy in float64; knows nothing of frameworks, faults and reports.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ CANCELLED = 8.0
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GradientEvidence:
-    """Two gradients, and where known what they belong to, in float64.
+    """Two gradients, and the output that they belong to, if known.
 
-    The two may be of any dtypes where they are compared, and are in float64 where causes are looked for.
+    The two may have any dtypes when they are compared; for the search of causes they are float64.
     """
 
     reference: Array
@@ -47,22 +47,22 @@ class GradientEvidence:
     slopes: Callable[[], tuple[Array, Array]] | None = None
 
     def widened(self) -> GradientEvidence:
-        """In float64."""
+        """The evidence in float64."""
         return dataclasses.replace(self, reference=wide(self.reference), candidate=wide(self.candidate))
 
     @property
     def vacuous(self) -> bool:
-        """Both gradients are zero, or no more than what is left of a cancelled sum."""
+        """Whether both gradients are zero, or only the remainder of a cancelled sum."""
         scale = _rms(self.cotangent) if self.cotangent is not None else 0.0
         return all(_rms(one) <= CANCELLED * self.precision.eps * scale for one in (self.reference, self.candidate))
 
     @functools.cached_property
     def difference(self) -> Agreement:
-        """How far the two are apart."""
+        """The difference of the two gradients."""
         return self.compare(self.reference, self.candidate)
 
     def compare(self, a: Array, b: Array, free: int = 0) -> Agreement:
-        """Whether two gradients agree, once each entry is allowed the rounding of the sum that it is left over from."""
+        """Whether two gradients agree, if each entry is allowed the rounding of the sum from which it remains."""
         slack = self._rounding
         if slack is not None and slack.shape == a.shape:
             a, b = wide(a), wide(b)
@@ -71,7 +71,7 @@ class GradientEvidence:
 
     @functools.cached_property
     def _rounding(self) -> Array | None:
-        """What rounding may do to each entry, where the operation is known."""
+        """The allowed rounding of each entry, if the operation is known."""
         y, g, bound = self.output, self.cotangent, KINDS[self.kind].vjp_bound
         if bound is None or y is None or g is None or y.shape != g.shape or not np.all(np.isfinite(g)):
             return None
@@ -80,14 +80,14 @@ class GradientEvidence:
 
     @functools.cached_property
     def expected(self) -> Array | None:
-        """The gradient that belongs to the candidate's output by the closed form; None where there is none."""
+        """The gradient of the candidate's output by the closed form; None if there is none."""
         operation, y, g = KINDS[self.kind].operation, self.output, self.cotangent
         if not operation or y is None or g is None or y.shape != self.candidate.shape:
             return None
         return FORMULAS[operation].pullback(y, g, self.axes)
 
     def consistent(self) -> bool | None:
-        """Whether the candidate's gradient belongs to its own values; None where that cannot be told."""
+        """Whether the candidate's gradient belongs to its own values; None if that is unknown."""
         if self.expected is not None and self.compare(self.expected, self.candidate).agrees:
             return True
         if self.slopes is not None:

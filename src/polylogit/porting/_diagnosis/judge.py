@@ -1,8 +1,8 @@
-"""The judge: which fault, if any, explains a difference.
+"""The judge: decides which fault, if any, explains a difference.
 
-A fault is named when three things hold. Undoing it makes the two agree by the rule by which correct ports agree;
-nothing else does nearly as well; and what is left shows no second fault. Otherwise the cause is unknown, and the
-explanations that came nearest are the evidence. Knows the table of faults and no fault by its name.
+It names a fault if three conditions hold: undoing the fault makes the two sides agree by the rule for correct ports,
+nothing else does nearly as well, and the remainder shows no second fault. Otherwise the cause is unknown, and the
+explanations that came nearest are the evidence. Knows the table of faults, and no fault by name.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _NOTHING = np.empty(0)
 
 @dataclasses.dataclass(frozen=True)
 class _Tried:
-    """A prediction and how well it explains."""
+    """A prediction, and how well it explains the difference."""
 
     fault: Fault
     prediction: Prediction
@@ -74,9 +74,9 @@ class _Tried:
 
 @np.errstate(all="ignore")  # NaN and infinities are data here
 def diagnose(evidence: Evidence, backend: Backend, *, causes: bool = True) -> Verdict:
-    """Whether the candidate agrees with the reference, and if it does not, the cause, mended in its backend's words.
+    """Whether the candidate agrees with the reference, and if not, the cause, with a fix for its backend.
 
-    Without `causes` a difference is not explained, and no array is copied whole.
+    Without `causes`, a difference is not explained, and no array is copied whole.
     """
     r, c = evidence.reference, evidence.candidate
     if not r.size or not c.size:
@@ -108,9 +108,9 @@ def _raw(evidence: Evidence) -> Agreement:
 
 
 def _hidden(evidence: Evidence, raw: Agreement, *, causes: bool) -> tuple[Evidence, list[_Tried]]:
-    """Faults that explain a difference that would otherwise pass as noise, and the evidence of that.
+    """Faults that explain a difference which would otherwise pass as noise, with the evidence.
 
-    They are looked for in some of the rows, and where they show there, in all if they are to be named.
+    They are looked for in some of the rows first, and if found, in all rows before they are named.
     """
     size = evidence.reference.size
     for most in (SEARCHED, size if causes else ENOUGH):
@@ -125,7 +125,7 @@ def _hidden(evidence: Evidence, raw: Agreement, *, causes: bool) -> tuple[Eviden
 
 
 def _some_of(evidence: Evidence, most: int) -> Evidence:
-    """Evenly spaced rows of a large array: what hides in noise hides in all of them."""
+    """Evenly spaced rows of a large array: a fault that hides in noise hides in all rows."""
     r = evidence.reference
     if r.size <= most:
         return evidence.widened()
@@ -135,7 +135,7 @@ def _some_of(evidence: Evidence, most: int) -> Evidence:
 
 
 def _by_measured_noise(evidence: Evidence, measured: Measured, backend: Backend, *, causes: bool) -> Verdict:
-    """The same where a run in float64 says what noise there is."""
+    """The same, if a run in float64 measured the noise."""
     r, c, measure, precision = evidence.reference, evidence.candidate, evidence.measure, evidence.precision
     times = measured.times(measure, precision)
     within = times <= LIMIT
@@ -156,7 +156,7 @@ def _by_measured_noise(evidence: Evidence, measured: Measured, backend: Backend,
 
 
 def _explanations(evidence: Evidence) -> list[_Tried]:
-    """All predictions, the best first; in a large array those that some of the rows rule out, for these rows alone."""
+    """All predictions, the best first; in a large array, those that some rows rule out only for these rows."""
     r = evidence.reference
     places = some_rows(r.shape, evidence.axes, ENOUGH)
     some = evidence.widened(places)
@@ -233,7 +233,7 @@ def _judge(evidence: Evidence, raw: Agreement, tried: list[_Tried], backend: Bac
 
 
 def _second_fault(evidence: Evidence, winner: _Tried) -> str:
-    """The name of a small fault in what the winner leaves; empty where there is none."""
+    """The name of a small fault in the remainder of the winner; empty if there is none."""
     undone = winner.prediction
     if undone.proven or winner.fault.small or evidence.dtypes[0] != evidence.dtypes[1]:
         return ""
@@ -257,8 +257,8 @@ def _second_fault(evidence: Evidence, winner: _Tried) -> str:
 def diagnose_gradient(evidence: GradientEvidence, backend: Backend, *, forward_agrees: bool = True) -> Verdict:
     """Whether two gradients agree, and if not, why.
 
-    Where the forward values differ, another gradient is to be expected: one that belongs to the candidate's own values
-    is no fault in itself.
+    If the forward values differ, the gradients should differ, too: a gradient that belongs to the candidate's own
+    values is no fault in itself.
     """
     raw = evidence.difference
     if raw.agrees or evidence.vacuous:

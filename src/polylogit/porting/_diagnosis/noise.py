@@ -1,8 +1,8 @@
-"""Noise that was measured: how far one side is from exact values, and how many times farther the other one is.
+"""Measured noise: the distance of one side from exact values, and the ratio of the other side's distance to it.
 
-A right port is about as far from the same model in float64 as its original is. Both distances are taken over the whole
-array, over each index of each axis (a channel whose values are a thousand times those of the others hides nothing in
-them), and at the worst entry. Plain NumPy in float64; knows nothing of frameworks, faults and reports.
+A right port is about as far from the same model in float64 as its original is. Both distances are computed over the
+whole array, at each index of each axis (so that a channel with values a thousand times larger hides nothing in the
+others), and at the worst entry. Plain NumPy in float64; knows nothing of frameworks, faults and reports.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PEAK = 5.0
 
 
 class Measured(NamedTuple):
-    """What a run in a higher precision says of one activation."""
+    """The measurement of one activation by a run in higher precision."""
 
     exact: Array  # in float64
     error: Array  # how far a right computation in the precision of the port is from it: absolute, entry by entry
@@ -48,7 +48,7 @@ class Measured(NamedTuple):
             return max(_over(_finite(self.error / unit), self.exact != 0), ROUNDED * precision.eps)
 
     def times(self, measure: str, precision: Precision) -> float:
-        """How many times farther the other side is from the exact values; infinite where infinities differ."""
+        """The ratio of the other side's distance from the exact values; infinite if infinities differ."""
         exact, error, other = self
         finite = np.isfinite(exact) & np.isfinite(other)
         if not np.all(finite | (np.isnan(exact) & np.isnan(other)) | (exact == other)):
@@ -77,9 +77,9 @@ class Measured(NamedTuple):
 
 
 def _worst_index(axis: int, a: Array, b: Array, size: Array, least: float) -> float:
-    """How many times farther at the worst index of an axis, over all other axes.
+    """The ratio of the distances at the worst index of an axis, over all other axes.
 
-    Where few of its entries are large, as after an activation, those few decide, and their level is as uncertain.
+    If few of its entries are large, as after an activation function, those few decide, and their level is less certain.
     """
     others = tuple(other for other in range(a.ndim) if other != axis)
     far, near, scale = (root_mean_square(one, others) for one in (a, b, size))
@@ -96,7 +96,7 @@ def _worst_index(axis: int, a: Array, b: Array, size: Array, least: float) -> fl
 
 
 def _doubt(count: Any) -> Any:
-    """By how much the level of so few entries may be off."""
+    """The uncertainty of a level over so few entries, as a factor."""
     return 1.0 + 2.0 / np.sqrt(count)
 
 
@@ -109,5 +109,5 @@ def _over(values: Array, active: Any) -> float:
 
 
 def root_mean_square(values: Array, axes: tuple[int, ...]) -> Array:
-    """Over some axes."""
+    """The root mean square over some axes."""
     return np.asarray(np.sqrt(np.mean(values * values, axis=axes)))

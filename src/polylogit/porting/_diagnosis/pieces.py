@@ -1,7 +1,7 @@
-"""Arrays looked at piece by piece, so that none is ever copied whole: where to cut, sums, extremes, some of the rows.
+"""Passes over large arrays in pieces, so that none is ever copied whole: cuts, sums, extremes, samples of rows.
 
-What a pass over the pieces finds is what a look at the whole finds; arrays of up to a piece are one. Plain NumPy,
-each piece in float64; knows nothing of frameworks, faults and reports.
+The result is that of a pass over the whole array; small arrays are a single piece. Plain NumPy, each piece in float64;
+knows nothing of frameworks, faults and reports.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ PIECE = 1 << 15  # entries; a quarter of a MiB in float64
 
 
 def wide(values: Any) -> Array:
-    """In float64, without a copy where it is."""
+    """The array in float64, without a copy if it has that dtype."""
     return np.asarray(values, np.float64)
 
 
 def pieces(shape: tuple[int, ...], whole: Axes = ()) -> Iterator[Place]:
-    """Where the pieces of an array are; axes in `whole` are not cut, however long they are."""
+    """The places of the pieces of an array; axes in `whole` are not cut, however long they are."""
     steps, size = list(shape), math.prod(shape)
     for axis, length in enumerate(shape):
         if size > PIECE and axis not in whole:
@@ -44,7 +44,7 @@ def pieces(shape: tuple[int, ...], whole: Axes = ()) -> Iterator[Place]:
 
 
 def some_rows(shape: tuple[int, ...], whole: Axes, most: int) -> Place:
-    """Evenly spaced places along all axes but those in `whole`, of about so many entries together."""
+    """Evenly spaced places along all axes except those in `whole`, with about this number of entries in total."""
     rows = [axis for axis in range(len(shape)) if axis not in whole]
     steps, size = [1] * len(shape), math.prod(shape)
     for axis in sorted(rows, key=lambda one: -shape[one]):
@@ -54,7 +54,7 @@ def some_rows(shape: tuple[int, ...], whole: Axes, most: int) -> Place:
 
 
 def extremes(values: Array) -> tuple[float, float]:
-    """The least and the largest entry, NaN and +inf set aside; infinite and crossed where there is none."""
+    """The smallest and the largest entry, ignoring NaN and +inf; infinite and in reverse order if there is none."""
     low, high = np.inf, -np.inf
     for place in pieces(values.shape):
         one = wide(values[place])
@@ -65,17 +65,17 @@ def extremes(values: Array) -> tuple[float, float]:
 
 
 def is_finite(values: Array) -> bool:
-    """Whether all entries are."""
+    """Whether all entries are finite."""
     return all(bool(np.isfinite(wide(values[place])).all()) for place in pieces(values.shape))
 
 
 def mean_square(values: Array) -> float:
-    """Of all entries; 0 where there is none."""
+    """The mean square of all entries; 0 if there is none."""
     return sum(float(np.sum(wide(values[place]) ** 2)) for place in pieces(values.shape)) / max(1, values.size)
 
 
 def sums(values: Array, axes: Axes, function: Callable[[Array], Array] = wide) -> Iterator[Array]:
-    """The sums over some axes of a function of each entry, for a piece of the other axes at a time."""
+    """The sums over some axes of a function of each entry, computed for one piece of the other axes at a time."""
     for place in pieces(values.shape, axes):
         rows = values[place]
         if rows.size <= PIECE:

@@ -1,4 +1,4 @@
-"""What a judgement says: plain data, without a method that prints or writes."""
+"""`Verdict` and `Diagnosis`, the results of a judgement, as plain data. Knows no renderer."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class Diagnosis:
     name : str
         The name of a fault, a key of `polylogit.porting._diagnosis.faults.FAULTS`, or "unknown".
     explanation : str
-        One sentence.
+        The cause in one sentence.
     fix : str
         A line of code in the candidate's framework.
     residual : float
-        The difference that is left once the fault is undone, root mean square in units of the output's kind.
+        The difference that remains after undoing the fault: root mean square, in units of the output's kind.
     runner_up : RunnerUp or None
-        The next-best explanation and what it leaves.
+        The next-best explanation, and the difference that it leaves.
     difference : float
-        The difference before.
+        The difference before undoing it.
     parameters : dict
-        What was found: a factor, an epsilon, a permutation, a bias.
+        The values that were found: a factor, an epsilon, a permutation, a bias.
     evidence : tuple of RunnerUp
         The explanations that came nearest, the best first.
     """
@@ -59,11 +59,11 @@ class Verdict(NamedTuple):
     agreement: Agreement
     agrees: bool
     cause: Diagnosis | None
-    # How many times farther from exact values than a right computation; NaN where noise was not measured.
+    # The distance from exact values in multiples of a right computation's; NaN if noise was not measured.
     times: float = math.nan
-    # It does not agree, and may still be the same function, less accurate.
+    # Whether it disagrees but may be the same function, only less accurate.
     beyond: bool = False
-    # What its level is relative to, as `Evidence.measure`; empty where that is not known.
+    # The measure of the level, as `Evidence.measure`; empty if unknown.
     measure: str = ""
-    # The largest difference in bounds of the operation, where noise was not measured and an operation is known.
+    # The largest difference in multiples of the bound, if noise was not measured and the operation is known.
     bounds: float = math.nan

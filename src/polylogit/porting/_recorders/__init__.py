@@ -1,8 +1,7 @@
-"""Recorders: what every part of a model computes, as the ordered mapping that `compare` takes.
+"""The recorders: return the activations of a model as the ordered mapping that `compare` takes.
 
-`record` wraps a model of any library into a callable that returns its activations by name, in the order in which they
-were computed: one module a library here, and the softmax calls on the way by `_taps`. Only the library that a model
-comes from is imported.
+`record` wraps a model of any library in a callable that returns its activations by name, in order of computation. There
+is one module for each library, and `_taps` for the softmax calls. Only the library of the model is imported.
 """
 
 from __future__ import annotations

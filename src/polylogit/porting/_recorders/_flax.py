@@ -1,4 +1,4 @@
-"""Flax: Linen modules by an interceptor, NNX modules by their classes' calls, and transformers' Flax classes."""
+"""Records Flax: Linen modules by an interceptor, NNX modules through their classes, and transformers' Flax classes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["modules_of", "plan", "transformers", "watched_linen"]
 
 
 def plan(model: Any, variables: Any) -> Plan:
-    """How a Flax module is recorded; a Linen module needs its variables."""
+    """The plan to record a Flax module; a Linen module needs its variables."""
     from flax import nnx
 
     if isinstance(model, nnx.Module):
@@ -33,7 +33,7 @@ def plan(model: Any, variables: Any) -> Plan:
 
 
 def transformers(model: Any, variables: Any) -> Plan:
-    """How a class of transformers is recorded that holds a Linen module and its parameters."""
+    """The plan for a transformers class that holds a Linen module and its parameters."""
 
     def call(*arguments: Any, **keywords: Any) -> Any:
         given = {} if variables is None else {"params": variables}
@@ -44,7 +44,7 @@ def transformers(model: Any, variables: Any) -> Plan:
 
 @contextlib.contextmanager
 def watched_linen(recording: Recording) -> Iterator[None]:
-    """Within the block, Linen modules record what they compute, whoever calls them."""
+    """Record the values of Linen modules within the block, whoever calls them."""
     if "flax.linen" not in sys.modules:
         yield
         return
@@ -61,7 +61,7 @@ def watched_linen(recording: Recording) -> Iterator[None]:
 
 
 def modules_of(model: Any) -> Iterable[tuple[tuple[Any, ...], Any]]:
-    """The path and the module of each part of an nnx model; before Flax 0.11 a method of the model."""
+    """The path and the module of each part of an nnx model; before Flax 0.11 this is a method of the model."""
     from flax import nnx
 
     found: Iterable[tuple[tuple[Any, ...], Any]] = (

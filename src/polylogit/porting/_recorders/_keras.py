@@ -1,4 +1,4 @@
-"""Keras 3 on any backend, and tf_keras, of which transformers' TensorFlow classes are made: ``__call__`` wrapped."""
+"""Records Keras 3 on any backend, and tf_keras (used by transformers' TensorFlow classes), by wrapping ``__call__``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SIZES = ("units", "filters", "equation", "depth_multiplier")
 
 
 def planner(library: str) -> Callable[..., Plan]:
-    """How the models of ``"keras"`` or ``"tf_keras"`` are recorded."""
+    """The plan to record models of ``"keras"`` or ``"tf_keras"``."""
 
     def plan(model: Any, _: Any = None) -> Plan:
         layer_class = importlib.import_module(library).layers.Layer
@@ -43,7 +43,7 @@ def planner(library: str) -> Callable[..., Plan]:
 
 
 def _layers(layer: Any, path: str = "") -> Iterator[tuple[Any, str]]:
-    """The layers within a layer, each with the path of names that leads to it."""
+    """The layers inside a layer, with their paths."""
     for part in layer._flatten_layers(include_self=False, recursive=False):
         # transformers writes the dot of a PyTorch name so.
         here = f"{path}{part.name}".replace("_._", ".")
@@ -52,7 +52,7 @@ def _layers(layer: Any, path: str = "") -> Iterator[tuple[Any, str]]:
 
 
 def _holds_activation(layer: Any) -> bool:
-    """Whether a layer of weights applies a function to its result, which others have as a layer of its own."""
+    """Whether a layer with weights applies an activation function, which other libraries have as a separate layer."""
     function = vars(layer).get("activation")
     if not callable(function) or isinstance(function, type) or getattr(function, "__name__", "") == "linear":
         return False

@@ -1,7 +1,7 @@
-"""ONNX: each node's output becomes an output of the graph, and ONNX Runtime computes them all.
+"""Records ONNX models: the output of every node becomes an output of the graph, which ONNX Runtime computes.
 
-Needs the extra ``onnx``. The runtime's optimisations are off, which would merge the nodes. Exporters write down which
-part of the model a node comes from, so that parts are recorded under their paths as well.
+Needs the extra ``onnx``. The runtime's optimisations are off, because they merge nodes. Exporters write down the module
+that each node comes from, so modules are recorded under their paths as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DTYPES = {"float": "float32", "double": "float64"}  # where NumPy has another w
 
 
 def plan(model: Any, _: Any = None) -> Plan:
-    """How an ONNX model, or the file of one, is recorded."""
+    """The plan to record an ONNX model, or a file with one."""
     try:
         onnx, onnxruntime = (importlib.import_module(name) for name in ("onnx", "onnxruntime"))
     except ImportError as error:
@@ -78,7 +78,7 @@ def plan(model: Any, _: Any = None) -> Plan:
 
 
 def _paths(node: Any) -> list[str]:
-    """The parts of the model that a node is in, the outermost first, as its exporter wrote them down."""
+    """The modules that contain a node, the outermost first, as the exporter wrote them down."""
     scopes = next((one.value for one in node.metadata_props if one.key == "pkg.torch.onnx.name_scopes"), "")
     if scopes:
         try:
@@ -90,7 +90,7 @@ def _paths(node: Any) -> list[str]:
 
 
 def _parts(by_name: Mapping[str, Any], paths: Mapping[str, list[str]], returned: list[str]) -> Mapping[str, list[str]]:
-    """By the name of a value, the paths of the parts that return it, inner parts first."""
+    """For each value by name, the paths of the modules that return it, inner ones first."""
     inside: dict[str, list[str]] = {}
     users: dict[str, list[str]] = {name: ["the caller"] for name in returned}
     for name, node in by_name.items():

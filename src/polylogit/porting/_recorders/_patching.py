@@ -1,7 +1,7 @@
-"""Functions and methods replaced while something is recorded, and put back after the last recording that needs them.
+"""Replaces functions and methods during a recording, and restores them after the last recording that needs them.
 
-A replacement looks up the recording of its own context, and does what the original does where there is none: other
-threads, and calls outside of a recording, see no difference. Knows no framework.
+A replacement looks up the recording of its own context, and without one does what the original does, so other threads
+and calls outside a recording see no difference. Knows no framework.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _held: dict[tuple[int, str], list[Any]] = {}  # (id of the owner, name) -> [how 
 
 @contextlib.contextmanager
 def replaced(places: Iterable[tuple[Any, str]], make: Callable[[Any], Any]) -> Iterator[None]:
-    """Within the block, what each (module or class, name) holds is what `make` makes of it."""
+    """Replace the object of each (module or class, name) by the result of `make`, within the block."""
     taken: list[tuple[Any, str]] = []
     try:
         with _lock:
@@ -57,12 +57,12 @@ def _put(owner: Any, name: str, value: Any) -> None:
 
 
 def original_of(function: Any) -> Any:
-    """What a replacement stands for; anything else as it is."""
+    """The original of a replacement; anything else unchanged."""
     return getattr(function, "__polylogit_original__", function)
 
 
 def wrapped_call(original: Any) -> Any:
-    """A class's ``__call__`` that records the parts that its recording knows by id."""
+    """A class's ``__call__`` that records the modules which its recording knows by id."""
 
     @functools.wraps(original)
     def call(self: Any, *arguments: Any, **keywords: Any) -> Any:

@@ -1,6 +1,7 @@
 """`record` and `Recorder`: a model of any library as a callable that returns its activations by name.
 
-The model's base classes decide which library it is of; the table `LIBRARIES` says what records its models.
+The base classes of a model tell its library, and the table `LIBRARIES` names the recorder. Imports a library only for
+its own models.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from polylogit.porting._recorders._taps import seen, tapped
 
 __all__ = ["LIBRARIES", "Recorder", "record"]
 
-# Wrong with these only in that nothing within them can be seen: they are functions.
+# Functions: a recording of one cannot observe parts, which deserves no warning.
 _FUNCTIONS = (
     types.FunctionType,
     types.MethodType,
@@ -36,12 +37,12 @@ class Recorder:
     Attributes
     ----------
     model : object
-        What was wrapped.
+        The wrapped model.
     framework : str or None
-        The framework of its inputs, where that is known.
+        The framework of its inputs, if known.
     """
 
-    variables: Any = None  # what a model without parameters of its own was given
+    variables: Any = None  # the parameters of a model that holds none itself
 
     def __init__(
         self,
@@ -55,7 +56,7 @@ class Recorder:
         self._plan, self.prepare, self.keywords = plan, prepare, dict(keywords or {})
 
     def __call__(self, *arguments: Any, **keywords: Any) -> dict[str, Any]:
-        """The activations by name, the output last, for these inputs."""
+        """Return the activations for these inputs by name, with the output last."""
         recording = Recording()
         recording.outer = active.get()
         token = active.set(recording)
@@ -65,7 +66,7 @@ class Recorder:
         finally:
             active.reset(token)
         alone = not recording.found and self._plan.has_parts()
-        # The output gets a fixed name, so that both sides have it whatever their parts are called.
+        # The output has a fixed name, so that both sides have it, however their modules are called.
         recording.add_output(output)
         if not recording.found:
             message = f"{type(self.model).__name__} computed no arrays; record a model that returns at least one."
@@ -79,13 +80,13 @@ class Recorder:
         return recording.found
 
     def outputs(self, *arguments: Any, **keywords: Any) -> dict[str, Any]:
-        """What the model returns, by name; nothing else is recorded."""
+        """Return the outputs of the model by name, without recording anything else."""
         recording = Recording()
         recording.add_output(self.output(*arguments, **keywords))
         return recording.found
 
     def output(self, *arguments: Any, **keywords: Any) -> Any:
-        """What the model itself returns for these inputs; nothing is recorded."""
+        """Return the output of the model for these inputs, without recording."""
         if self.prepare is not None:
             prepared = self.prepare(*arguments, **keywords)
             arguments, keywords = (), {}
@@ -104,12 +105,12 @@ def record(
     Parameters
     ----------
     model : torch.nn.Module, keras.Model, flax.linen.Module, flax.nnx.Module, ONNX model or callable
-        Also what torch.export and torch.compile make, tf_keras models, the PyTorch, TensorFlow and Flax classes of
-        transformers, and the path of an ONNX file. A plain function records what it passes to `tap`.
+        Also models from torch.export and torch.compile, tf_keras models, the PyTorch, TensorFlow and Flax classes of
+        transformers, and the path of an ONNX file. A plain function records the values that it passes to `tap`.
     variables : mapping, optional
-        For Flax Linen: what `apply` takes, with the parameters.
+        For Flax Linen: the variables for `apply`, including the parameters.
     prepare : callable, optional
-        Makes this model's inputs of those that both sides get: called with them, it returns an array, a tuple of
+        Converts the common inputs to those of this model: called with them, it returns an array, a tuple of
         positional inputs or a dict of keyword inputs.
     **keywords
         Passed to every call, for example ``training=False`` for Keras or ``deterministic=True`` for Flax.
@@ -117,22 +118,21 @@ def record(
     Returns
     -------
     Recorder
-        A callable from inputs to an ordered mapping, whose last entries are ``"output"``, or ``"output.<name>"`` and
-        ``"output[0]"`` where the model returns several.
+        A callable from inputs to an ordered mapping, whose last entries are ``"output"``, or ``"output.<name>"`` or
+        ``"output[0]"`` if the model returns several outputs.
 
     Warns
     -----
     RecordingWarning
-        Where a model has parts and none of them was seen.
+        If a model has modules and none of them was observed.
 
     Notes
     -----
-    A part's output has its path for a name, for example ``"encoder.layer.0"``, its inputs are under ``"path:input"``,
-    its second call under ``"path#2"``, an entry of a tuple under ``"path[0]"``, and what a Keras layer computes before
-    its own activation under ``"path:linear"``. What goes into and comes out of each softmax, log_softmax and sigmoid
-    call is recorded as well: ``"softmax:1.scores"`` and ``"softmax:1.weights"``, numbered by operation, with fused
-    attention computed once more beside itself. What is compiled (torch.compile, jax.jit,
-    tf.function) is run uncompiled, so that it can be seen.
+    The output of a module is named by its path, for example ``"encoder.layer.0"``. Its inputs are ``"path:input"``, its
+    second call is ``"path#2"``, an entry of a tuple ``"path[0]"``, and the value of a Keras layer before its own
+    activation ``"path:linear"``. The input and output of each softmax, log_softmax and sigmoid call are recorded as
+    ``"softmax:1.scores"`` and ``"softmax:1.weights"``, numbered by operation; fused attention is computed a second time
+    to show them. Compiled code (torch.compile, jax.jit, tf.function) runs uncompiled, so that it can be observed.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def record(
 
 
 def _function(function: Any) -> Plan:
-    """How a function is recorded, compiled or not; or an object of which nothing is known but that it can be called."""
+    """The plan for a function, compiled or not, or for any other callable object."""
     call = seen(function)
     if hasattr(function, "_torchdynamo_orig_callable"):
         call = function._torchdynamo_orig_callable
@@ -190,7 +190,7 @@ def _unjitted(function: Any) -> Callable[..., Any]:
 
 
 def _lazily(name: str, function: str = "plan") -> Callable[[Any, Any], Plan]:
-    """The function of a module beside this one, imported when it is called."""
+    """A function of a sibling module, which is imported when the function is called."""
 
     def plan(model: Any, variables: Any) -> Plan:
         module = importlib.import_module(f"polylogit.porting._recorders.{name}")
@@ -200,14 +200,14 @@ def _lazily(name: str, function: str = "plan") -> Callable[[Any, Any], Plan]:
 
 
 class Library(NamedTuple):
-    """How models of one library are recorded, and which framework they compute with."""
+    """How to record the models of a library, and the framework in which they compute."""
 
     plan: Callable[[Any, Any], Plan]
     framework: Callable[[], str | None]
 
 
-# By the package in which a model's base class is defined, in this order: on PyTorch a Keras model is a torch module
-# too, and most classes of transformers are those of their framework.
+# By the package that defines a model's base class, in this order: a Keras model on PyTorch is also a torch module, and
+# most classes of transformers are classes of their framework.
 LIBRARIES = {
     "keras": Library(_keras.planner("keras"), _keras.backend),
     "tf_keras": Library(_keras.planner("tf_keras"), lambda: "tensorflow"),

@@ -1,7 +1,7 @@
-"""A recording: values under unique names, in the order in which they were computed.
+"""A recording: values under unique names, in order of computation.
 
-Names are paths. A part's output has the part's path, its inputs are apart under ``path:input``, a second call is
-``path#2``; an entry of a tuple is ``path[0]``, so that it never takes the name of a part. Knows no framework.
+Names are paths. The output of a module has its path, its inputs are under ``path:input``, and its second call is
+``path#2``; an entry of a tuple is ``path[0]``, so it never takes the name of a module. Knows no framework.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REAL = re.compile(r"float|int|bool|half|double|long")
 
 
 class Plan(NamedTuple):
-    """How one model is called, and how it is watched meanwhile."""
+    """How to call a model, and how to observe the call."""
 
     call: Callable[..., Any]
     # (recording) -> a context manager, within which the model's parts record what they compute
@@ -35,14 +35,15 @@ class Plan(NamedTuple):
 
 
 def nothing() -> bool:
-    """No parts are expected."""
+    """The answer for models without modules: none are expected."""
     return False
 
 
 def ends(parts: Mapping[str, list[Any]], users: Callable[[Any], Iterable[Any]]) -> dict[Any, list[str]]:
-    """By the node of a graph, the parts that return what it computes, inner parts first.
+    """For each node of a graph, the modules that return its value, inner ones first.
 
-    Parts go by their paths or their calls; what one returned is the one node in it that others use.
+    Modules are identified by their paths or their calls; the value that a module returns is the only node in it that
+    others use.
     """
     found: dict[Any, list[str]] = {}
     for path, nodes in sorted(parts.items(), key=lambda part: -part[0].count(".")):
@@ -70,14 +71,14 @@ class Recording:
     # --- parts ---
 
     def path_of(self, part: Any) -> str | None:
-        """The path of a part of the model; None for anything else."""
+        """The path of a module of the model; None for anything else."""
         if id(part) not in self._parts:
             self._parts |= self.list_parts()
             self._parts.setdefault(id(part), None)
         return self._parts[id(part)]
 
     def begin(self, path: str, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> str:
-        """Record the inputs of a call, and say under which name its output goes."""
+        """Record the inputs of a call, and return the name for its output."""
         self._calls[path] += 1
         label = path if self._calls[path] == 1 else f"{path}#{self._calls[path]}"
         for index, value in enumerate(arguments):
@@ -89,12 +90,12 @@ class Recording:
         return label
 
     def end(self, label: str, output: Any) -> None:
-        """Record what the part that was begun last has returned."""
+        """Record the output of the module whose call began last."""
         self.inside.pop()
         self.add(label, output)
 
     def part(self, path: str, call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-        """Call a part, recording what goes in and what comes out."""
+        """Call a module, and record its inputs and outputs."""
         label = self.begin(path, arguments, keywords)
         try:
             output = call(*arguments, **keywords)
@@ -111,13 +112,13 @@ class Recording:
     # --- values ---
 
     def add(self, name: str, value: Any) -> None:
-        """Record an array, or all in a container; anything else is left out."""
+        """Record an array, or all arrays in a container; ignore anything else."""
         for path, one in _leaves(name, value):
             if _is_array(one) and is_concrete(one) and _REAL.search(str(one.dtype)):
                 self._store(path, one)
 
     def add_output(self, value: Any) -> None:
-        """Record what the model returns, whatever class holds it; tracers too, for whoever differentiates."""
+        """Record the output of the model, in any class; even a tracer, for automatic differentiation."""
         known = _is_array(value) or isinstance(value, (Mapping, tuple, list)) or dataclasses.is_dataclass(value)
         fields = {} if known else {key: one for key, one in getattr(value, "__dict__", {}).items() if _is_array(one)}
         for path, one in _leaves("output", fields or value):
@@ -125,7 +126,7 @@ class Recording:
                 self._store(path, one)
 
     def add_softmax(self, operation: str, scores: Any, weights: Any) -> None:
-        """Record one call of an operation, numbered, with the part that it is in."""
+        """Record one call of an operation, with its number and the module that contains it."""
         if _is_array(scores) and is_concrete(scores) and is_concrete(weights):
             self._calls[f"{operation}:"] += 1
             place = f"{self.inside[-1]}:" if self.inside else ""
@@ -139,7 +140,7 @@ class Recording:
 
 
 def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What a container holds, each with its path."""
+    """The contents of a container, each with its path."""
     if isinstance(value, Mapping):
         parts: Any = ((f"{name}.{key}", one) for key, one in value.items())
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
@@ -161,7 +162,7 @@ def _is_array(value: Any) -> bool:
 
 
 def is_concrete(value: Any) -> bool:
-    """Whether a value is numbers, and not what a compiler traces or what stands for a shape."""
+    """Whether a value has numbers, rather than being a compiler's tracer or a stand-in for a shape."""
     cls: Any = type(value)
     return _has_numbers(cls) and getattr(getattr(value, "device", None), "type", None) != "meta"
 
@@ -177,9 +178,9 @@ def tap(name: str, value: Any, /) -> Any:
     Parameters
     ----------
     name : str
-        What the activation is called.
+        The name of the activation.
     value : array
-        Recorded during a call of a `Recorder`; outside of one, only returned.
+        The value to record; outside a call of a `Recorder`, it is only returned.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Every softmax, log_softmax and sigmoid call of a recording: what goes in and what comes out, numbered.
+"""Records the input and output of every softmax, log_softmax and sigmoid call, numbered.
 
-No names, hooks or switches are needed in the model. The frameworks' functions are replaced while something is recorded,
-wherever a module holds one of them; PyTorch has modes for it, see `_torch`. Fused attention hides its weights, and is
-computed once more beside itself.
+The model needs no names, hooks or switches. During a recording, the frameworks' functions are replaced in every module
+that holds one of them; for PyTorch, `_torch` uses modes instead. Fused attention hides its weights, so it is computed a
+second time to show them. Frameworks are used only if they are loaded.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["seen", "tapped"]
 
-# operation -> the functions that compute it, where their module is loaded. What Keras, Flax and transformers call comes
-# down to these.
+# operation -> the functions that compute it, if their module is loaded. Keras, Flax and transformers end up calling
+# these.
 FUNCTIONS = {
     "softmax": ("polylogit.softmax", "jax.nn.softmax", "tensorflow.nn.softmax", "scipy.special.softmax"),
     "log_softmax": (
@@ -37,13 +37,13 @@ FUNCTIONS = {
     "sigmoid": ("polylogit.sigmoid", "jax.nn.sigmoid", "tensorflow.nn.sigmoid", "scipy.special.expit"),
     "attention": ("jax.nn.dot_product_attention",),
 }
-# Under which names modules hold them.
+# The names under which modules hold them.
 NAMES = ("softmax", "log_softmax", "sigmoid", "expit", "softmax_v2", "log_softmax_v2", "dot_product_attention")
 
 
 @contextlib.contextmanager
 def tapped(recording: Recording) -> Iterator[None]:
-    """Within the block, the calls of all frameworks that are loaded are recorded."""
+    """Record the calls of all loaded frameworks within the block."""
     with contextlib.ExitStack() as stack:
         if "torch" in sys.modules:
             from polylogit.porting._recorders._torch import softmax_modes
@@ -55,7 +55,7 @@ def tapped(recording: Recording) -> Iterator[None]:
 
 
 def seen(function: Any) -> Any:
-    """A function that is to be called directly: if it is one of these, as one that records its calls."""
+    """The function, or if it is one of the operations, a version that records its calls."""
     operation = _originals().get(id(original_of(function)))
     return function if operation is None else _wrapped(original_of(function), operation)
 
@@ -75,7 +75,7 @@ def _originals() -> dict[int, str]:
 
 
 def _places(originals: dict[int, str]) -> list[tuple[Any, str]]:
-    """Every module, and the name in it, that holds one of the functions."""
+    """Every module that holds one of the functions, with the name in it."""
     found = []
     for module in list(sys.modules.values()):
         names = getattr(module, "__dict__", None)
@@ -121,7 +121,7 @@ def _softmax(operation: str) -> Callable[..., None]:
 
 
 def _masked(scores: Any, where: Any) -> Any:
-    """The scores with -inf where the mask is False, which is what the softmax makes of them."""
+    """The scores with -inf where the mask is False, as the softmax treats them."""
     if where is None or not is_concrete(where):
         return scores
     values = np.asarray(convert(scores, "numpy"))
@@ -131,7 +131,7 @@ def _masked(scores: Any, where: Any) -> Any:
 
 
 def _attention(recording: Recording, original: Any, _output: Any, *arguments: Any, **keywords: Any) -> None:
-    """JAX's attention once more, with its scores and weights shown: (batch, heads, queries, keys)."""
+    """Compute JAX's attention a second time and record its scores and weights: (batch, heads, queries, keys)."""
     import jax.numpy as jnp
     from jax.nn import softmax
 
@@ -153,7 +153,7 @@ def _attention(recording: Recording, original: Any, _output: Any, *arguments: An
 
 
 def _kept(options: dict[str, Any], queries: int, keys: int) -> Any:
-    """Which keys each query sees."""
+    """The keys that each query sees."""
     rows, columns = np.arange(queries)[:, None], np.arange(keys)
     kept: Any = np.ones((1, 1, queries, keys), bool)
     if options["is_causal"]:

@@ -1,6 +1,6 @@
-"""PyTorch: modules by hooks, exported programs node by node, and the softmax calls of all by a dispatch mode.
+"""Records PyTorch: modules with hooks, exported programs node by node, and softmax calls with a dispatch mode.
 
-What torch.compile has compiled is run uncompiled, since hooks see nothing within it.
+Models from torch.compile run uncompiled, because hooks see nothing inside compiled code.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["plan", "softmax_modes"]
 
 
 def plan(module: Any, _: Any = None) -> Plan:
-    """How a torch module, an exported program or a compiled module is recorded."""
+    """The plan to record a torch module, an exported program or a compiled module."""
     import torch
 
     if isinstance(module, torch.export.ExportedProgram):
@@ -42,7 +42,7 @@ def plan(module: Any, _: Any = None) -> Plan:
 
 
 def _paths(module: Any) -> list[tuple[Any, str]]:
-    """The parts of a module with their paths; of a compiled part, what it was made of."""
+    """The submodules of a module with their paths; for a compiled one, its original."""
     parts = [(part, name) for name, part in module.named_modules() if name and not hasattr(part, "_orig_mod")]
     return [(part, ".".join(step for step in name.split(".") if step != "_orig_mod")) for part, name in parts]
 
@@ -69,7 +69,7 @@ def _hooked(part: Any, path: str, recording: Recording) -> list[Any]:
 
 
 class _Graph:
-    """A graph of torch.fx, run node by node while it is recorded."""
+    """A torch.fx graph that is run node by node while it is recorded."""
 
     def __init__(self, module: Any) -> None:
         self.module = module
@@ -103,7 +103,7 @@ class _Graph:
         return rebuild(interpreter.run(*flat, enable_io_processing=False))
 
     def _flat(self, arguments: Any, keywords: Any) -> tuple[list[Any], Callable[[Any], Any]]:
-        """The inputs as the graph's placeholders take them, and what puts its outputs together again."""
+        """The inputs for the graph's placeholders, and a function that rebuilds its outputs."""
         from torch.utils import _pytree as pytree
 
         info = getattr(self.module.graph._codegen, "pytree_info", None)
@@ -138,13 +138,13 @@ _OPERATIONS = {
 
 @contextlib.contextmanager
 def softmax_modes(recording: Recording) -> Iterator[None]:
-    """Within the block, PyTorch's softmax calls are recorded; and what is overwritten in place is kept."""
+    """Record PyTorch's softmax calls within the block; and keep values that are overwritten in place."""
     import torch
     from torch.overrides import TorchFunctionMode
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Unfused(TorchFunctionMode):  # type: ignore[misc]
-        """While any such mode is on, modules leave out their fast paths, which compute a whole layer at once."""
+        """While such a mode is on, modules skip their fast paths, which compute a whole layer at once."""
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             return func(*args, **(kwargs or {}))
@@ -169,7 +169,7 @@ def softmax_modes(recording: Recording) -> Iterator[None]:
 
 
 def _keep(func: Any, args: Any, kwargs: Any, recording: Recording) -> None:
-    """What an operation is about to overwrite is recorded as a copy from now on."""
+    """Replace a recorded value by a copy, because an operation is about to overwrite it."""
     named = {argument.name: argument for argument in func._schema.arguments}
     given = {**dict(zip(named, args, strict=False)), **kwargs}
     written = [one for key, one in given.items() if getattr(named[key].alias_info, "is_write", False)]
@@ -188,7 +188,7 @@ def _memory(value: Any) -> int | None:
 
 
 def _attention(torch: Any, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
-    """The scores and the weights of a fused attention: (batch, heads, queries, keys)."""
+    """The scores and the weights of fused attention: (batch, heads, queries, keys)."""
     schema = func._schema.arguments
     given = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
     given |= {argument.name: value for argument, value in zip(schema, args, strict=False)} | kwargs

@@ -1,1 +1,1 @@
-"""Two engines that score the same tokens: what each gave, why they differ, and the report of it."""
+"""Comparison of two engines that score the same tokens: the data of each side, the diagnosis, and the report."""

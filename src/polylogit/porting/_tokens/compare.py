@@ -1,4 +1,8 @@
-"""`compare_tokens`: brings what two engines gave to one form, judges it, and measures how far they are apart."""
+"""`compare_tokens`: compares the log-probabilities of two engines.
+
+It brings both sides to one form, has `judge` look for a cause, and computes the statistics. Knows neither how causes
+are found nor how reports look.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ["compare_tokens"]
 
-# Up to so many times what rounding allows, with no cause in sight, is "beyond rounding"; more is "different".
+# Differences up to this multiple of the allowed rounding, without a cause, are "beyond rounding"; larger ones are
+# "different".
 BEYOND = 8.0
-# Noise has no bias beyond so many standard errors, and no outliers beyond so many times its size.
+# Noise has no bias of more than so many standard errors, and no outliers beyond so many times its size.
 UNBIASED, PEAK_OVER_LEVEL = 5.0, 12.0
-# Of how many tokens that can be told, and by how much the noise of 16 bits may be exceeded where none was declared.
+# The number of tokens needed to recognise noise, and the factor by which it may exceed that of 16 bits if no dtype was
+# declared.
 ENOUGH, LOOSELY = 8, 2.0
-# Of what 16 bits allow at the worst, the share that they take typically: measured, a tenth and less.
+# The typical noise of 16 bits as a fraction of its worst case: a tenth or less, as measured.
 TYPICAL = 0.17
 _SIXTEEN_BITS = ("float16", "bfloat16")
 
@@ -39,24 +45,24 @@ _SIXTEEN_BITS = ("float16", "bfloat16")
 def compare_tokens(
     reference: Any, candidate: Any, /, *, tokens: Any, mask: Any = None, dtype: str | None = None
 ) -> TokenComparison:
-    """Compare the log-probabilities that two engines with the same weights give to the same tokens.
+    """Compare the log-probabilities that two engines with the same weights compute for the same tokens.
 
-    An inference engine and a trainer, say. Which of the two is wrong is not known: a cause says which side it is on
-    where that can be told.
+    The engines may be, for example, an inference engine and a trainer. Either may be wrong: a cause names the side if
+    the numbers show it.
 
     Parameters
     ----------
     reference, candidate : array or mapping
-        Of any frameworks. An array of the shape of `tokens` holds the log-probability of each token; one with an axis
-        more, of the size of the vocabulary, holds logits or log-probabilities (the sums of its rows tell which). A
-        mapping ``{"ids": ..., "logprobs": ...}`` holds the top k, with an axis of size k.
+        Arrays of any framework. An array in the shape of `tokens` holds the log-probability of each token. An array
+        with an additional last axis, of the size of the vocabulary, holds logits or log-probabilities, distinguished by
+        the sums of the rows. A mapping ``{"ids": ..., "logprobs": ...}`` holds the top k, with a last axis of size k.
     tokens : array of int
         The chosen tokens, ``(batch, time)`` or ``(time,)``.
     mask : array of bool, optional
-        Which positions count: not the prompt, nor padding. All by default.
+        The positions that count: leave out the prompt and the padding. By default all count.
     dtype : str, optional
-        The coarsest dtype in which either engine computes, such as "bfloat16", where its numbers are given in a finer
-        one. The coarser dtype of the numbers by default.
+        The coarsest dtype in which either engine computes, such as "bfloat16", if its numbers have a finer dtype. By
+        default the coarser dtype of the numbers.
 
     Returns
     -------
@@ -66,12 +72,12 @@ def compare_tokens(
     Raises
     ------
     ComparisonError
-        For shapes that do not belong to the tokens, tokens outside the vocabulary, dtypes that are not known.
+        For shapes that do not fit the tokens, tokens outside the vocabulary, and unknown dtypes.
 
     Notes
     -----
-    There is no tolerance to set. Two engines agree if each difference is within the bound of log_softmax for both sides
-    and what is computed before the logits: 4e-6 of their size in float32, six units in the last place in 16 bits.
+    There is no tolerance to set. Two engines agree if each difference is within the bound of log_softmax, once for each
+    side, plus an allowance for the layers before the logits: 4e-6 of their size in float32, and six ulp in 16 bits.
 
     Examples
     --------
@@ -162,7 +168,7 @@ def _real(values: Any, what: str) -> Array:
 
 
 def _computed_in(left: Side, right: Side, dtype: str | None) -> Finfo:
-    """The coarser dtype of the two: as the user says, or by the numbers, also where 16-bit ones were widened."""
+    """The coarser of the two dtypes: as declared, or as the numbers show, even if 16-bit ones were widened."""
     if dtype is not None:
         known = finfo(dtype)
         if known is None:
@@ -175,19 +181,19 @@ def _computed_in(left: Side, right: Side, dtype: str | None) -> Finfo:
 
 
 def _carried(side: Side) -> str:
-    """The 16-bit dtype whose numbers a side's logits or log-probabilities are; empty for none."""
+    """The 16-bit dtype that can hold all logits or log-probabilities of a side; empty for none."""
     values = side.chosen if side.whole is None or side.form != "logits" else side.whole[:16]
     return lattice_of(values.astype(np.float64))
 
 
 def _stored_in(left: Side, right: Side) -> Finfo:
-    """The coarser dtype of the log-probabilities; those of logits are made here, in float64."""
+    """The coarser dtype of the log-probabilities; those of logits are computed here, in float64."""
     given = [one.dtype for one in (left, right) if one.form != "logits"]
     return Precision.of(*given).dtype if given else DTYPES["float64"]
 
 
 def _length(left: Side, right: Side, tokens: Array) -> int:
-    """The size of the vocabulary, or at least what is seen of it."""
+    """The size of the vocabulary, or a lower bound from the tokens."""
     widths = [one.whole.shape[1] for one in (left, right) if one.whole is not None]
     return max(widths, default=int(tokens.max(initial=0)) + 1)
 
@@ -250,7 +256,7 @@ def _judged_by(name: str, evidence: Evidence) -> Evidence:
 
 
 def _behind_16_bits(evidence: Evidence, backend: Backend) -> str:
-    """What the cause would be if an engine computes in 16 bits, which was not said; empty where nothing is known."""
+    """A hint at the cause if an engine computes in 16 bits without a declaration; empty if none is known."""
     for name in _SIXTEEN_BITS:
         cause = diagnose(_judged_by(name, evidence), backend)
         if cause is not None and cause.name != "unknown":
@@ -309,7 +315,7 @@ def _measures(evidence: Evidence, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _divergence(evidence: Evidence, d: Array, good: Array) -> tuple[float, str]:
-    """The KL divergence: from whole rows, some megabytes at a time, or estimated from the chosen tokens."""
+    """The KL divergence: exact from whole rows, some megabytes at a time, or estimated from the chosen tokens."""
     left, right = evidence.reference, evidence.candidate
     if not (left.is_distribution and right.is_distribution and left.whole is not None):
         with np.errstate(all="ignore"):

@@ -1,6 +1,6 @@
-"""What is known of two engines' numbers, and how far right ones may be apart.
+"""The evidence about the numbers of two engines, and how much right ones may differ.
 
-Entries are what both sides hold and can be compared: whole rows if both have them, what the top k share, else the
+The entries are those that both sides hold: whole rows if both have them, the shared part of the top k, or else the
 chosen tokens. Knows no fault and no framework.
 """
 
@@ -44,7 +44,7 @@ class _Value(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Log-probabilities as `polylogit._spec.bounds` takes exact ones."""
+    """Log-probabilities in the form that `polylogit._spec.bounds` expects of exact ones."""
 
     log_probabilities: _Value
     x: Array
@@ -52,16 +52,16 @@ class _Rows(NamedTuple):
 
 
 class Noise(NamedTuple):
-    """How far two right engines may be apart.
+    """How much two correct engines may differ.
 
     Attributes
     ----------
     dtype : Finfo
-        The coarser one in which they compute.
+        The coarser of the dtypes in which they compute.
     stored : Finfo
-        The coarser one in which the numbers are given.
+        The coarser of the dtypes in which the numbers are given.
     length : int
-        Of the vocabulary.
+        The length of the vocabulary.
     """
 
     dtype: Finfo
@@ -69,10 +69,10 @@ class Noise(NamedTuple):
     length: int
 
     def allowed(self, expected: Array, size: Array) -> Array:
-        """The largest difference that rounding makes, by entry; `size` is that of the logits, NaN where not known.
+        """The largest difference that rounding causes, by entry; `size` is that of the logits, NaN if unknown.
 
-        Log-softmax is computed in float32 at least, whose bound holds for each side; what is stored in fewer bits is
-        rounded once more; and the logits carry the rounding of what is before them.
+        Log-softmax is computed in at least float32, whose bound applies to each side; values stored in fewer bits are
+        rounded once more; and the logits carry the rounding of the layers before them.
         """
         finite = np.where(np.isfinite(expected), expected, 0.0)
         rows = _Rows(_Value(finite), finite, max(self.length, 2))
@@ -87,7 +87,7 @@ class Noise(NamedTuple):
 
 
 class Left(NamedTuple):
-    """How far two sets of entries are apart."""
+    """The difference of two sets of entries."""
 
     level: float  # root mean square, relative to 1 + |log-probability|
     times: float  # the largest, in units of what rounding allows
@@ -95,7 +95,7 @@ class Left(NamedTuple):
 
 
 class View(NamedTuple):
-    """One side's distribution, and what the other, which is to be explained by it, has of it."""
+    """One side's distribution, and the other side's part of it, which it should explain."""
 
     faulty: str  # the side to be explained
     rows: Array  # log-probabilities, (positions, vocabulary)
@@ -106,7 +106,7 @@ class View(NamedTuple):
     sums: bool  # ... that are normalised over what is listed
 
     def pick(self, rows: Array) -> Array:
-        """The entries that the other side has, of whole rows."""
+        """The entries of whole rows that the other side has, too."""
         if self.columns is None:
             return rows
         return np.take_along_axis(rows, np.clip(self.columns, 0, rows.shape[1] - 1), axis=1)
@@ -114,14 +114,14 @@ class View(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """The two sides, the tokens, and which positions count.
+    """The two sides, the tokens, and the positions that count.
 
     Attributes
     ----------
     tokens : ndarray of int
-        (batch, time).
+        The tokens, in shape (batch, time).
     counted : ndarray of bool
-        By position, whether it counts; the positions that were masked do not.
+        Whether each position counts; masked positions do not.
     masked : bool
         Whether the user said which positions count.
     """
@@ -139,7 +139,7 @@ class Evidence:
 
     @functools.cached_property
     def apart(self) -> Array:
-        """By position, the difference of the chosen tokens in units of what rounding allows; 0 where none counts."""
+        """By position, the difference of the chosen tokens in multiples of the allowed rounding; 0 if not counted."""
         with np.errstate(all="ignore"):
             times = self._times(self.reference.chosen, self.candidate.chosen, self._size(np.arange(self.tokens.size)))
         return np.where(self.compared, times, 0.0)
@@ -151,7 +151,7 @@ class Evidence:
 
     @functools.cached_property
     def positions(self) -> Array:
-        """Where a cause is looked for: all that count, or as many whole rows as fit, the worst among them."""
+        """The positions to look for a cause at: all that count, or as many whole rows as fit, with the worst."""
         counted = np.flatnonzero(self.counted)
         widths = [one.whole.shape[1] for one in (self.reference, self.candidate) if one.whole is not None]
         most = max(32, MOST_ENTRIES // max(widths, default=1))
@@ -167,7 +167,7 @@ class Evidence:
         return np.asarray(self.tokens.ravel()[self.positions])
 
     def rows(self, side: str) -> Array:
-        """The whole rows of a side at the positions looked at."""
+        """The whole rows of a side at these positions."""
         return self._rows[side]
 
     @functools.cached_property
@@ -177,7 +177,7 @@ class Evidence:
 
     @functools.cached_property
     def entries(self) -> tuple[Array, Array]:
-        """What both sides hold, (positions, entries): the reference's and the candidate's."""
+        """The common entries, (positions, entries), of the reference and of the candidate."""
         r, c = self.reference, self.candidate
         at = self.positions
         if r.whole is not None and c.whole is not None:
@@ -197,12 +197,12 @@ class Evidence:
 
     @functools.cached_property
     def raw(self) -> Left:
-        """How far the two are apart as they are."""
+        """The difference of the two sides without undoing anything."""
         left = self.left(*self.entries)
         return left._replace(times=max(left.times, float(np.max(self.apart, initial=0.0))))
 
     def left(self, expected: Array, observed: Array, positions: Array | None = None) -> Left:
-        """How far two sets of entries at the positions looked at, or at those given, are apart."""
+        """The difference of two sets of entries at these positions, or at given ones."""
         with np.errstate(all="ignore"):
             size = self._size(self.positions if positions is None else positions)
             several = expected.ndim > 1
@@ -223,7 +223,7 @@ class Evidence:
 
     @functools.cached_property
     def _sizes(self) -> Array:
-        """How large the logits are, by position, where a side gives them."""
+        """The size of the logits by position, if a side has them."""
         whole = next((one.whole for one in (self.reference, self.candidate) if one.form == "logits"), None)
         if whole is None:
             return np.full(self.tokens.size, np.nan)
@@ -234,7 +234,7 @@ class Evidence:
         return np.asarray(self._sizes[positions])
 
     def views(self) -> Iterator[View]:
-        """Each side that has whole rows, as what explains the other."""
+        """Each side with whole rows, as an explanation of the other."""
         for faulty, whole, other in (
             ("candidate", self.reference, self.candidate),
             ("reference", self.candidate, self.reference),

@@ -1,7 +1,7 @@
-"""What makes two engines with the same weights give different log-probabilities, fault by fault.
+"""The faults that make two engines with the same weights compute different log-probabilities.
 
-Each predicts, from what one side has, what the other would have; whether a prediction explains the difference is
-decided in `judge`, by one rule for all.
+Each predicts, from the data of one side, the data of the other. `judge` decides whether a prediction explains the
+difference, by one rule for all. Knows no framework.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _TIE = 8 * 2.0**-23
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """Two sets of entries that agree if the fault is what happened."""
+    """Two sets of entries that agree if the fault happened."""
 
     expected: Array
     observed: Array
@@ -87,7 +87,7 @@ def _temperature(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _factor(view: View) -> float | None:
-    """By which the logits were multiplied: the nearest of a few, then by Newton's method."""
+    """The factor of the logits: the nearest of a few, then by Newton's method."""
     few = max(8, _ROUGH // view.rows.shape[1])
     some = np.linspace(0, len(view.rows) - 1, min(few, len(view.rows))).astype(int)
     rough = view._replace(
@@ -122,7 +122,7 @@ def _loss(expected: Array, observed: Array) -> float:
 
 
 def _truncated(evidence: Evidence) -> Iterator[Prediction]:
-    """Normalised over the likeliest tokens alone: higher by minus the logarithm of their mass, position by position."""
+    """Normalised over only the likeliest tokens: higher by minus the logarithm of their mass, at each position."""
     for view in evidence.views():
         with np.errstate(all="ignore"):
             higher = (view.observed - view.pick(view.rows))[np.isfinite(view.observed)]
@@ -155,7 +155,7 @@ def _seen_support(evidence: Evidence, view: View) -> Iterator[Prediction]:
 
 
 def _inferred_support(evidence: Evidence, view: View) -> Iterator[Prediction]:
-    """The other side gives the chosen tokens alone: the number of tokens, or the mass, that explains all positions."""
+    """The other side has only the chosen tokens: find the k, or the mass, that explains all positions."""
     order = np.sort(view.rows, axis=1)[:, ::-1]
     masses = np.cumsum(exp(order), axis=1)
     with np.errstate(all="ignore"):
@@ -191,7 +191,7 @@ def _inferred_support(evidence: Evidence, view: View) -> Iterator[Prediction]:
 
 
 def _kept(masses: Array, p: float, near: float, wanted: Array) -> Array:
-    """The last token kept at each position; where the mass is as near to p as rounding, the one that is seen."""
+    """The last token kept at each position; if the mass is within rounding of p, the one that the numbers show."""
     last: Array = np.minimum((masses < p).sum(axis=1), masses.shape[1] - 1)
     at = np.arange(len(last))
     for other in (np.minimum(last + 1, masses.shape[1] - 1), np.maximum(last - 1, 0)):
@@ -203,7 +203,7 @@ def _kept(masses: Array, p: float, near: float, wanted: Array) -> Array:
 
 
 def _top_p(low: float, high: float, near: float) -> str:
-    """The simplest number above `low` and up to `high`, both as inexact as `near`."""
+    """The simplest number above `low` and up to `high`, both as uncertain as `near`."""
     for digits in range(1, 7):
         found = round(high, digits)
         found = found if found <= high + near else round(found - 10.0**-digits, digits)
@@ -213,7 +213,7 @@ def _top_p(low: float, high: float, near: float) -> str:
 
 
 def _further_term(faulty: str, evidence: Evidence) -> Iterator[Prediction]:
-    """One more term in the denominator: a sink, or columns that are no tokens."""
+    """One more term in the denominator: a sink, or columns that are not tokens."""
     r, c = evidence.entries
     if evidence.of(faulty).form in ("partial", "log-probs"):
         sums = logsumexp(evidence.rows(faulty))
@@ -241,7 +241,7 @@ def _further_term(faulty: str, evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _as_logits(term: float) -> str:
-    """A term in words: that of a logit, or of several logits of 0, as columns of padding have."""
+    """A term in words: as one logit, or as several logits of 0, like padded columns."""
     count = float(np.exp(min(term, 50.0)))
     if count > 1.5 and abs(count - round(count)) < 1e-3 * count:
         return f", as of {round(count)} logits of 0"
@@ -263,7 +263,7 @@ def _rounded_logits(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _after_rounding(view: View, logits: Array, dtype: Finfo) -> tuple[Array, Array]:
-    """What the other side has of rounded logits, and by how much it may be off where logits lie between two numbers."""
+    """The other side's values from rounded logits, with the uncertainty if logits lie between two numbers."""
     rounded = dtype.round(logits)
     rows = log_softmax(rounded, (-1,))
     step = dtype.ulp(logits)
@@ -274,7 +274,7 @@ def _after_rounding(view: View, logits: Array, dtype: Finfo) -> tuple[Array, Arr
 
 
 def _logits_on_a_lattice(evidence: Evidence) -> Iterator[Prediction]:
-    """One side gives logits that are 16-bit numbers, and the other is within what that loses."""
+    """One side has logits that are 16-bit numbers, and the other is within that rounding."""
     r, c = evidence.entries
     for faulty, other in (("candidate", "reference"), ("reference", "candidate")):
         logits = evidence.of(faulty).logits(evidence.positions)
@@ -291,7 +291,7 @@ def _logits_on_a_lattice(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _within(r: Array, c: Array, allowed: Array, parameters: dict[str, Any]) -> Prediction:
-    """What differs by no more than this is explained."""
+    """The tolerance within which a difference is explained."""
     with np.errstate(all="ignore"):
         return Prediction(r, c - np.clip(c - r, -allowed, allowed), parameters)
 
@@ -325,7 +325,7 @@ def _rounded_results(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _are_rounded(p: Array, dtype: Finfo) -> bool:
-    """Whether these are numbers of the dtype, but for what taking the logarithm in float32 and back loses."""
+    """Whether these are numbers of the dtype, up to the error of a logarithm in float32."""
     p = p[(p > dtype.smallest_normal) & (p < 1.0)]
     p = p[np.abs(p / (8 * dtype.ulp(p)) - np.round(p / (8 * dtype.ulp(p)))) > 1e-3]  # on no coarser lattice
     if p.size < _TELLING:
@@ -337,9 +337,9 @@ def _are_rounded(p: Array, dtype: Finfo) -> bool:
 
 
 def _moved(evidence: Evidence, origin: Array, found: dict[str, Any]) -> Iterator[Prediction]:
-    """The candidate has at each position what the reference has at `origin`, -1 for nothing.
+    """The candidate has at each position the reference's value at `origin`, or none for -1.
 
-    Its numbers may have been moved, the rows of logits from which the token is picked, or the tokens.
+    Its numbers may have been moved, or the rows of logits from which the token is picked, or the tokens.
     """
     at = evidence.positions
     there = origin[at]
@@ -380,7 +380,7 @@ def _offset(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _permuted(evidence: Evidence) -> Iterator[Prediction]:
-    """The sequences of the batch in another order: each has one that it is nearest to."""
+    """The sequences of the batch are in another order: each is nearest to exactly one."""
     batch, time = evidence.tokens.shape
     if not 2 <= batch <= 1024:
         return
@@ -405,7 +405,7 @@ def _permuted(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _in_order(evidence: Evidence, differences: list[Array], some: slice) -> Iterator[Prediction]:
-    """What the order predicts in which each sequence is that from which it differs least, by position."""
+    """The prediction in which each sequence takes the place of the one that it differs from least, by position."""
     batch, time = evidence.tokens.shape
     counted = evidence.counted.reshape(batch, time)[:, some]
     order = []
@@ -421,7 +421,7 @@ def _in_order(evidence: Evidence, differences: list[Array], some: slice) -> Iter
 
 
 def _marks(evidence: Evidence, side: str) -> Array:
-    """By which a position is known: a few entries of whole rows, or the chosen log-probability."""
+    """The marks that identify a position: a few entries of whole rows, or the chosen log-probability."""
     one = evidence.of(side)
     shape = evidence.tokens.shape
     if evidence.reference.whole is not None and evidence.candidate.whole is not None:
@@ -434,7 +434,7 @@ def _marks(evidence: Evidence, side: str) -> Array:
 
 
 def _strided(evidence: Evidence) -> Iterator[Prediction]:
-    """A transposed buffer read as if it were laid out in order."""
+    """A transposed buffer that was read in memory order."""
     batch, time = evidence.tokens.shape
     if batch < 2 or time < 2:
         return
@@ -447,7 +447,7 @@ def _strided(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _left_out(name: str, evidence: Evidence) -> Iterator[Prediction]:
-    """All differences are at the ends of sequences, where one side has a blank or the tokens are one and the same."""
+    """Whether all differences are at the ends of sequences, where one side has blanks or the tokens are all equal."""
     shape = evidence.tokens.shape
     counted = evidence.counted.reshape(shape)
     differs = (evidence.apart > 1.0).reshape(shape)
@@ -472,7 +472,7 @@ def _left_out(name: str, evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _blank(values: Array, differs: Array) -> Array:
-    """Where a side holds what stands for nothing: 0, NaN, infinities, or one number wherever it differs."""
+    """The positions at which a side holds a blank: 0, NaN, infinities, or one number wherever it differs."""
     found = ~np.isfinite(values) | (values == 0.0)
     shown = values[differs & np.isfinite(values)]
     if shown.size > 2 and np.all(shown == shown[0]):
@@ -481,7 +481,7 @@ def _blank(values: Array, differs: Array) -> Array:
 
 
 def _run(blank: Array, *, lead: bool) -> Array:
-    """The blanks with which each row begins, or ends."""
+    """The blanks at the beginning, or the end, of each row."""
     laid = blank if lead else blank[:, ::-1]
     run = np.logical_and.accumulate(laid, axis=1)
     return run if lead else run[:, ::-1]

@@ -1,6 +1,7 @@
-"""Which fault, if any, explains why two engines differ; the rule is that of `polylogit.porting._diagnosis.judge`.
+"""Decides which fault, if any, explains why two engines differ, by the rule of `polylogit.porting._diagnosis.judge`.
 
-A fault is named when undoing it leaves what rounding allows, and nothing else does nearly as well.
+It names a fault if undoing it leaves only the allowed rounding, and nothing else does nearly as well. Knows no fault by
+name.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class _Tried(NamedTuple):
 
 @np.errstate(all="ignore")  # NaN and infinities are data here
 def diagnose(evidence: Evidence, backend: Backend) -> Diagnosis | None:
-    """The cause; None where the two are within rounding and nothing explains what is left."""
+    """The cause; None if the two are within rounding and nothing explains the remaining difference."""
     raw = evidence.raw
     agrees = raw.times <= 1.0
     if agrees and (raw.level <= 8 * np.finfo(np.float32).eps or raw.counted < 8):

@@ -1,4 +1,4 @@
-"""A comparison of two engines as text, as JSON and as a page; `TokenComparison` has these as methods."""
+"""`TokenComparison`: the results of `compare_tokens`, with methods that write them as text, JSON and HTML."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _sentence(found: TokenResults) -> str:
 
 
 def _facts(found: TokenResults) -> list[tuple[str, str]]:
-    """What was measured, in words."""
+    """The statistics, in words."""
     weights = f"mean {found.weight_mean:.6g}, largest {found.weight_largest:.6g}, worth "
     weights += f"{found.effective_sample_size:.2%} of the tokens"
     facts = [
@@ -128,7 +128,7 @@ def _html(found: TokenResults, *, part: bool = False) -> str:
 
 
 def _bars(found: TokenResults) -> dict[str, Any] | None:
-    """A histogram of the differences: logarithmic counts, so that a single token is seen."""
+    """A histogram of the differences with logarithmic counts, so that a single token is visible."""
     values = found.differences[np.isfinite(found.differences)]
     if not values.size or not np.any(values):
         return None

@@ -1,4 +1,4 @@
-"""What a comparison of two engines found: plain data, without a method that prints or writes."""
+"""The results of `compare_tokens`, as plain data. Knows no renderer: the methods that write are in `report`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Position = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class TokenResults:
-    """What `compare_tokens` found, without the reports.
+    """The results of `compare_tokens`, without the reports.
 
-    Differences are the candidate's log-probability minus the reference's, in nats, at the positions that count
-    and where both are finite.
+    A difference is the candidate's log-probability minus the reference's, in nats. Only positions that count, and at
+    which both are finite, have one.
 
     Attributes
     ----------
@@ -30,38 +30,39 @@ class TokenResults:
         One of "within rounding", "beyond rounding" (at most 8 times, and nothing explains it), "different" and
         "inconclusive".
     times : float
-        The largest difference in units of what rounding allows there.
+        The largest difference in multiples of the allowed rounding.
     cause : Diagnosis or None
-        Why they differ; None where they are within rounding.
+        Why they differ; None if they are within rounding.
     mean, mean_error : float
         The mean difference, which is the bias, and its standard error.
     mean_absolute : float
         The mean of the absolute differences.
     worst : float
-        The difference that is largest in units of what rounding allows there.
+        The difference that is largest in multiples of the allowed rounding.
     worst_position : tuple of int or None
-        Where that is.
+        Its position.
     kl : float
-        The Kullback-Leibler divergence of the candidate from the reference, in nats for each token.
+        The Kullback-Leibler divergence of the candidate from the reference, in nats per token.
     kl_method : str
-        "exact" where both sides give whole distributions; otherwise "k3", the mean of exp(d) - 1 - d over the chosen
-        tokens, which estimates it if the reference sampled them.
+        "exact" if both sides give whole distributions; otherwise "k3", the mean of exp(d) - 1 - d over the chosen
+        tokens, a valid estimate if the reference sampled them.
     weight_mean, weight_largest, effective_sample_size : float
-        Of the importance weights exp(d): mean, largest, and the share of the tokens that weights as unequal are worth.
+        The mean and the largest of the importance weights exp(d), and their effective sample size as a fraction of the
+        number of tokens.
     counted : int
-        Positions that were compared.
+        The number of positions that were compared.
     outside : dict of str to tuple
-        By side, positions where its log-probability is -inf: the token is outside its support.
+        For each side, the positions where its log-probability is -inf: the token is outside its support.
     invalid : dict of str to tuple
-        By side, positions where it is NaN or +inf.
+        For each side, the positions where its log-probability is NaN or +inf.
     unlisted : tuple
-        Positions whose token is not among the top k of a side, which are not compared.
+        The positions whose token is not among the top k of a side; they are not compared.
     dtype : str
-        The coarser one of those in which the two compute, by which they are judged.
+        The coarser of the two dtypes in which the engines compute, which sets the tolerance.
     hint : str
-        What would decide an inconclusive comparison, or find an unknown cause; empty otherwise.
+        What to do about an inconclusive comparison or an unknown cause; empty otherwise.
     reference, candidate, differences : ndarray
-        In the shape of the tokens; NaN in the differences where nothing is compared.
+        Arrays in the shape of the tokens; the differences are NaN at positions that are not compared.
     """
 
     verdict: str

@@ -1,7 +1,7 @@
-"""What one engine gave: log-probabilities of the chosen tokens, whole rows of them or of logits, or the top k.
+"""The data of one engine: log-probabilities of the chosen tokens, whole rows of them or of logits, or the top k.
 
-Positions are counted through the batch, row by row. Whole rows are kept as they came and widened a few at a time. Knows
-no fault and no framework.
+Positions are numbered through the batch, row by row. Whole rows are kept in their own dtype and widened a few at a
+time. Knows no fault and no framework.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ def logsumexp(rows: Array) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-    """One engine's numbers.
+    """The numbers of one engine.
 
     Attributes
     ----------
     chosen : ndarray of float64
-        For each position what it gave for the chosen token, as it came; of logits the log-probability.
+        The value of the chosen token at each position, unchanged; for logits, the log-probability.
     listed : ndarray of bool
-        Where it gave anything for the chosen token: the top k may not hold it.
+        Whether there is a value for the chosen token: the top k may not include it.
     dtype : str
-        Of the numbers.
+        The dtype of the numbers.
     form : str
         "chosen", "top-k", "logits", "log-probs", "partial" for log-probabilities that sum to less than one, or the name
-        of a fault in `UNDO`, which whole rows show by their sums.
+        of a fault in `UNDO`, which the sums of whole rows reveal.
     whole : ndarray or None
-        Rows over the whole vocabulary, (positions, vocabulary), as they came.
+        Rows over the whole vocabulary, in shape (positions, vocabulary), unchanged.
     ids, tops : ndarray or None
-        The top k.
+        The token ids and the values of the top k.
     """
 
     chosen: Array
@@ -74,26 +74,26 @@ class Side:
 
     @property
     def is_distribution(self) -> bool:
-        """Whether it gave log-probabilities of the whole vocabulary, or logits."""
+        """Whether the side has log-probabilities of the whole vocabulary, or logits."""
         return self.form in ("logits", "log-probs")
 
     def rows(self, positions: Array) -> Array:
-        """The whole rows as they are compared: logits as log-probabilities, anything else as it came."""
+        """The whole rows for comparison: logits as log-probabilities, other values unchanged."""
         assert self.whole is not None
         values = self.whole[positions].astype(np.float64)
         return log_softmax(values, (-1,)) if self.form == "logits" else values
 
     def logits(self, positions: Array) -> Array | None:
-        """The logits, if it gave those."""
+        """The logits, if the side has them."""
         if self.form != "logits" or self.whole is None:
             return None
         return np.asarray(self.whole[positions].astype(np.float64))
 
 
 def side_of(given: Array | tuple[Array, Array], tokens: Array, counted: Array, what: str) -> Side:
-    """One engine's numbers from an array, or from the ids and the numbers of its top k.
+    """The numbers of one engine, from an array or from the ids and the numbers of its top k.
 
-    `tokens` has any shape; `counted` says by position which of them count.
+    `tokens` has any shape; `counted` marks the positions that count.
     """
     shape, ids = tokens.shape, tokens.ravel()
     if isinstance(given, tuple):
@@ -147,14 +147,14 @@ def _sums(whole: Array) -> Array:
 
 
 def _spread(positions: Array, most: int) -> Array:
-    """So many of the positions at the most, evenly spaced."""
+    """At most so many of the positions, evenly spaced."""
     if positions.size <= most:
         return positions
     return np.asarray(positions[np.linspace(0, positions.size - 1, most).astype(int)])
 
 
 def _form(rows: Array) -> str:
-    """What rows over the vocabulary are, by their sums; a few rows may be wrong."""
+    """The kind of rows over the vocabulary, by their sums; a few rows may be wrong."""
     rows = rows[~np.isnan(rows).any(axis=1)]
     if not rows.size:
         return "log-probs"
@@ -179,9 +179,9 @@ def _mostly(rows: Array) -> bool:
 
 
 def lattice_of(values: Array) -> str:
-    """The 16-bit dtype whose numbers these all are, bfloat16 before float16; empty for none.
+    """The 16-bit dtype that can hold all of these numbers, bfloat16 before float16; empty for none.
 
-    Numbers that a still coarser dtype holds, such as 0.5, say nothing.
+    Numbers that an even coarser dtype holds, such as 0.5, prove nothing.
     """
     values = values[np.isfinite(values) & (values != 0)]
     for name in ("bfloat16", "float16"):

@@ -1,4 +1,4 @@
-"""JAX: arrays over several devices of one process, by what JAX itself does and inside ``shard_map``."""
+"""JAX: arrays over several devices of one process, with automatic partitioning and inside ``shard_map``."""
 
 # pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 
@@ -23,12 +23,12 @@ _SHAPE = re.compile(r"\b([a-z]+)(\d+)\[([\d,]*)\]")
 
 
 def environment(parts: int) -> dict[str, str]:
-    """As many devices as parts."""
+    """Set the number of devices to the number of parts."""
     return {"XLA_FLAGS": f"--xla_force_host_platform_device_count={parts}", "JAX_PLATFORMS": "cpu"}
 
 
 def collectives(program: str) -> list[tuple[str, str, int]]:
-    """The collectives of a compiled program: the kind, the shapes and the bytes that one device gives to each."""
+    """The collectives of a compiled program: the kind, the shapes, and the bytes that one device contributes."""
     found = []
     for shapes, kind in _COLLECTIVE.findall(program):
         size = 0
@@ -55,7 +55,7 @@ class Engine:
         self.meshes = tuple(self.mesh)
 
     def _mesh(self, shape: tuple[int, ...]) -> Any:
-        """Devices under names, over which JAX itself splits; before JAX 0.5.1 there was no other kind."""
+        """Named devices over which JAX itself splits arrays; before JAX 0.5.1 there was no other kind."""
         kinds = getattr(self.jax.sharding, "AxisType", None)
         options = {"axis_types": (kinds.Auto,) * len(shape)} if kinds else {}
         return self.jax.make_mesh(shape, NAMES[: len(shape)], **options)
@@ -82,7 +82,7 @@ class Engine:
         return given, where, self._put(direction, question, dimensions, question.dtype), mask
 
     def answer(self, question: Question, dimensions: int) -> Outcome:
-        """One call on an array that JAX has split, compiled; the program says what is exchanged."""
+        """One call on a sharded array, compiled; the program shows the exchanges."""
 
         def call(x: Any, where: Any, direction: Any) -> Any:
             return _asked(question, x, where, direction, {})
@@ -90,7 +90,7 @@ class Engine:
         return self._outcome(question, dimensions, call)
 
     def within(self, question: Question, dimensions: int = 1, *, check_vma: bool = True) -> Outcome:
-        """One call inside ``shard_map``, on the part that lies there."""
+        """One call inside ``shard_map``, on the local part."""
         shard_map, check = self._shard_map(check_vma)
         names = {NAMES[index] for index, one in enumerate(question.split) if one in question.axes}
         spec, options = self._spec(question), {"axis_name": tuple(sorted(names))}
@@ -108,7 +108,7 @@ class Engine:
         return self._outcome(question, dimensions, call)
 
     def _shard_map(self, check: bool) -> tuple[Callable[..., Any], dict[str, bool]]:
-        """The function and the option of its check, which were called otherwise before JAX 0.6."""
+        """The function and the option for its check, which had other names before JAX 0.6."""
         if hasattr(self.jax, "shard_map"):
             return self.jax.shard_map, {"check_vma": check}
         from jax.experimental.shard_map import shard_map
@@ -135,7 +135,7 @@ class Engine:
         )
 
     def facts(self, level: str) -> Iterator[tuple[str, Callable[[], str]]]:
-        """Inside ``shard_map``, with its check of what varies and without."""
+        """Tests inside ``shard_map``, with and without ``check_vma``."""
         from polylogit.conformance._sharded.cases import judged, questions
 
         for dimensions in self.meshes:
@@ -152,7 +152,7 @@ class Engine:
 
 
 def _too_much(question: Question, found: list[tuple[str, str, int]]) -> str:
-    """What is wrong with the exchanges: a row needs a maximum, a sum and, with a mask, whether it has an entry."""
+    """A fault of the exchanges: a row needs only a maximum, a sum and, with a mask, whether it has an entry."""
     others = [f"{kind} of {shapes}" for kind, shapes, _ in found if kind != "all-reduce"]
     if others:
         return f"the program has an {', '.join(others)}"

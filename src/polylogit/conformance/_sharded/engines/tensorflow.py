@@ -1,4 +1,4 @@
-"""TensorFlow: tensors with a layout, over logical devices of one process, and values for each replica."""
+"""TensorFlow: tensors with a layout over logical devices of one process, and per-replica values."""
 
 # pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 
@@ -27,7 +27,7 @@ def environment(parts: int) -> dict[str, str]:
 
 
 class Engine:
-    """See `polylogit.conformance._sharded.engines`. What the devices exchange is not told."""
+    """See `polylogit.conformance._sharded.engines`. The exchanges between devices are unknown."""
 
     uneven = False
     gaps: ClassVar[dict[tuple[str, str], str]] = {
@@ -77,7 +77,7 @@ class Engine:
         return Outcome(values, str(y.dtype.name), kept=layout.sharding_specs == before.sharding_specs)
 
     def facts(self, level: str) -> Iterator[tuple[str, Callable[[], str]]]:
-        """What is shown besides."""
+        """Further tests."""
         yield "values for each replica are refused outside of run", self._outside
         yield "values for each replica inside of run", self._inside
 

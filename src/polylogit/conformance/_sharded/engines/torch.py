@@ -1,4 +1,4 @@
-"""PyTorch: DTensors over processes that talk by gloo."""
+"""PyTorch: DTensors over processes that communicate with gloo."""
 
 # pyright: reportAttributeAccessIssue=false, reportPrivateImportUsage=false
 
@@ -23,7 +23,7 @@ RANKS = True
 
 
 def environment(parts: int) -> dict[str, str]:
-    """Freed memory goes back to the system, so that the next call's shows."""
+    """Make the allocator return freed memory to the system, so that the next call's use shows."""
     return {"MALLOC_MMAP_THRESHOLD_": "65536", "GLOO_SOCKET_IFNAME": "lo"}
 
 
@@ -47,7 +47,7 @@ class Engine:
         self.meshes = tuple(self.mesh)
 
     def close(self) -> None:
-        """Leave the others."""
+        """Leave the process group."""
         self.torch.distributed.destroy_process_group()
 
     def _distributed(self, array: Any, dtype: str, mesh: Any, split: tuple[int, ...]) -> Any:
@@ -95,7 +95,7 @@ class Engine:
         )
 
     def facts(self, level: str) -> Iterator[tuple[str, Callable[[], str]]]:
-        """What is shown besides."""
+        """Further tests."""
         yield "a mask that is no DTensor is refused", self._plain_mask
         yield "log_softmax under loss_parallel has a derivative for every cotangent", self._any_cotangent
         yield "nll_loss of log_softmax under loss_parallel", self._loss
@@ -108,7 +108,7 @@ class Engine:
         return x, self._distributed(x.numpy(), "float32", self.mesh[1], (1,))
 
     def _apart(self, got: Any, expected: Any) -> str:
-        """What is wrong, where two results in float32 have more between them than two roundings of each step."""
+        """A fault if two float32 results differ by more than two roundings of each step."""
         got = got.full_tensor() if hasattr(got, "full_tensor") else got
         far = float((got - expected).abs().max())
         allowed = 64 * 2.0**-23 * max(1.0, float(expected.abs().max()))
@@ -170,9 +170,9 @@ class Engine:
 
 
 class Exchanged:
-    """Counts the bytes that this rank gives to collectives; `largest` is of one kind of collective and one shape.
+    """Counts the bytes that this rank contributes to collectives; `largest` is for one kind and one shape.
 
-    A gather of a row is as large as the part of it that lies here, a reduction of what is agreed upon a number a row.
+    A gather of a row is as large as the local part of it; a reduction has one number per row.
     """
 
     def __init__(self) -> None:
@@ -218,7 +218,7 @@ def _counting(counter: Exchanged) -> Any:
 
 
 def _highest_memory(*, reset: bool = True) -> int:
-    """Bytes that the process had resident at once since the last reset, where the system tells; 0 elsewhere."""
+    """The peak of the process's resident bytes since the last reset, if the system reports it; else 0."""
     try:
         if reset:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

@@ -1,4 +1,4 @@
-"""The table of faults: one entry each, by family. Adding a cause is adding an entry to its family's module."""
+"""The table of faults, by family. To add a cause, add an entry to the module of its family. Knows no framework."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 
 def listing(spelling: dict[str, str] | None = None) -> list[tuple[str, str, str]]:
-    r"""The name, the sentence and the fix of every cause, with ``<name>`` where a diagnosis puts what it has found.
+    r"""The name, the explanation and the fix of every cause, with ``<name>`` for the parameters of a diagnosis.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The activation functions that models use, by name, and the inverse of those that rise. Plain NumPy."""
+"""The common activation functions by name, and the inverses of the increasing ones. Plain NumPy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _gelu(x: Array) -> Array:
 
 
 def _normal_integral(x: Array) -> Array:
-    """The error function of x / sqrt(2), from a table where there are many values."""
+    """The error function of x / sqrt(2), from a table if there are many values."""
     if x.size < 20_000:
         return np.asarray(_erf()(x / np.sqrt(2.0)))
     grid, values, slopes = _table()
@@ -81,7 +81,7 @@ RISING = ("GELU", "GELU by tanh", "GELU by sigmoid(1.702 x)", "SiLU", "ReLU", "M
 
 
 def inverse(f: Function, y: Array) -> Array:
-    """The positive x of a rising function with f(x) <= x, by bisection and then Newton's steps with differences."""
+    """The positive x of an increasing function with f(x) <= x, by bisection and Newton's method with differences."""
     low, high = np.zeros_like(y), y + 1.0
     for _ in range(12):
         middle = (low + high) / 2.0

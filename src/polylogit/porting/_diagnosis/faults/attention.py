@@ -1,8 +1,8 @@
-"""Masks of attention, read off where each side has weights: causal, padded, a window; and a bias by distance.
+"""Faults of attention masks (causal, padding, window) and of a bias by distance, recognised from the weights.
 
-Where both sides have a weight, a mask changes nothing but a factor for each row, so that the two agree there once their
-rows are normalised again. Which cause it is, the pattern of the two masks decides: each is a band around the diagonal
-(a causal mask is one with an upper edge, a window one with a lower edge) times a set of keys (the others are padding).
+Where both sides have a nonzero weight, a mask only changes a factor per row, so the two agree there after their rows
+are renormalised. The pattern of the two masks decides the cause: each is a band around the diagonal (with an upper edge
+if causal, a lower edge if a window) times a set of keys (the others are padding). Plain NumPy; knows no framework.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ALIKE = 1e-3
 
 
 def maps(evidence: Evidence) -> Iterator[tuple[Array, Array]]:
-    """The weights of both sides as (..., queries, keys), for each axis that may be that of queries."""
+    """The weights of both sides as (..., queries, keys), for each axis that may be the one of queries."""
     if not evidence.is_distribution or len(evidence.axes) != 1 or evidence.classes < LEAST:
         return
     keys = evidence.axes[0]
@@ -47,7 +47,7 @@ def maps(evidence: Evidence) -> Iterator[tuple[Array, Array]]:
 
 @dataclasses.dataclass(frozen=True)
 class _Mask:
-    """A band times a set of keys: query i sees key j where low <= j - i <= high, and j is none of the padding."""
+    """A band times a set of keys: query i sees key j if low <= j - i <= high and j is not padding."""
 
     low: float  # minus infinity where nothing is cut off
     high: float
@@ -64,7 +64,7 @@ class _Mask:
 
 
 class _Side:
-    """Where one side has weights."""
+    """The entries at which one side has weights."""
 
     def __init__(self, p: Array, eps: float) -> None:
         self.seen = p > 0
@@ -96,7 +96,7 @@ class _Side:
         return _Mask(low, high, keys, (distance >= low) & (distance <= high) & keys)
 
     def fits(self, mask: _Mask, other: _Side) -> bool:
-        """Whether rows that show no mask are those that it empties, or that the other side lacks as well."""
+        """Whether the rows that show no mask are those that it empties, or that the other side lacks, too."""
         return not np.any(mask.entries.any(-1) & ~self.full & other.full)
 
 
@@ -104,7 +104,7 @@ class _Side:
 
 
 def _relation(here: _Mask, there: _Mask) -> tuple[str, dict[str, Any]] | None:
-    """The name of the fault that makes the second mask of the first, and what was found."""
+    """The name of the fault that turns the first mask into the second, and its parameters."""
     same_keys = np.array_equal(here.keys, there.keys)
     if not same_keys:
         if here.band != there.band or not here.padded:
@@ -136,7 +136,7 @@ def _window(mask: _Mask) -> str | None:
 
 
 def _same_future(here: _Mask, there: _Mask) -> bool:
-    """Whether the two see equally far ahead, or one has a window to both sides and the other none at all."""
+    """Whether both see equally far ahead, or one has a window on both sides and the other none."""
     both = here.high == there.high
     return both or any(np.isinf(a.low) and np.isinf(a.high) and b.high == -b.low for a, b in _orders(here, there))
 
@@ -190,7 +190,7 @@ def _normalized(p: Array, shared: Any) -> Array:
 
 
 def _relative_bias(evidence: Evidence) -> Iterator[Prediction]:
-    """Scores to which one side adds a number that depends on the distance from query to key alone."""
+    """One side adds a number to the scores that depends only on the distance from query to key."""
     if not evidence.is_distribution or not evidence.usable.any():
         return
     difference = evidence.where_usable(evidence.log_candidate - evidence.log_reference)
@@ -218,7 +218,7 @@ def _relative_bias(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _by_distance(difference: Array, *, each_head: bool) -> tuple[Array, Array]:
-    """The numbers for each distance (for each head), and the same laid out as the weights are, without row means."""
+    """The numbers for each distance (and each head), and the same in the layout of the weights, without row means."""
     queries, keys = difference.shape[-2:]
     index = np.arange(keys) - np.arange(queries)[:, None] + queries - 1
     flat = difference if each_head else difference.reshape(1, -1, queries, keys)

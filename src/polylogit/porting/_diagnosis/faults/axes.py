@@ -1,4 +1,4 @@
-"""Normalised over the wrong axes: one other axis, all elements, or several axes together."""
+"""Faults of the axis: normalised over another axis, all elements, or several axes jointly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["FAULTS", "mean", "over_other_axes", "two_way"]
 
 
 def over_other_axes(evidence: Evidence) -> list[tuple[str, Prediction]]:
-    """For all axes over which the candidate is normalised and the reference is not: the fault and a prediction."""
+    """The fault and a prediction for all axes over which only the candidate is normalised."""
     return list(_over_other_axes(evidence)) if evidence.is_distribution else []
 
 
@@ -73,7 +73,7 @@ def two_way(difference: Array, rows: Axes, columns: Axes) -> tuple[Array, Array]
 
 
 def mean(values: Array, axes: Axes) -> Array:
-    """The mean over axes, without the entries that are not finite; 0 where none is."""
+    """The mean over axes, ignoring entries that are not finite; 0 if there are no others."""
     there = np.isfinite(values)
     count = there.sum(axis=axes, keepdims=True)
     return np.asarray(np.where(there, values, 0.0).sum(axis=axes, keepdims=True) / np.maximum(count, 1))

@@ -1,4 +1,4 @@
-"""Faults of the backward pass: why two gradients differ while the values they belong to agree."""
+"""Faults of the backward pass: two gradients differ although the values agree."""
 
 from __future__ import annotations
 

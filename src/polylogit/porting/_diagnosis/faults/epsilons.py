@@ -1,4 +1,4 @@
-"""Epsilons that show, in the sum of softmax or within a logarithm; and logarithms of what underflowed."""
+"""Faults of epsilons, in the sum of softmax or inside a logarithm; and logarithms of underflowed probabilities."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def _in_denominator(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _rounding(evidence: Evidence) -> float:
-    """A mean effect below this is rounding, which may well lean to one side."""
+    """The mean effect up to which it counts as rounding, which may be biased."""
     return max(1e-6, 8 * evidence.precision.eps)
 
 
 def _denominators(evidence: Evidence) -> list[Array]:
-    """One over the sum to which epsilon is added: of probabilities, of exp(x - max), of exp(x)."""
+    """The reciprocal of the sum to which epsilon is added: of probabilities, of exp(x - max), of exp(x)."""
     lr = evidence.log_reference
     ones = np.ones_like(lr)
     if evidence.kind == "sigmoids":
@@ -68,7 +68,7 @@ def _denominators(evidence: Evidence) -> list[Array]:
 
 
 def _lost(evidence: Evidence) -> float:
-    """By how much the candidate's rows sum to less than the reference's; infinite where nothing sums to one."""
+    """How much less the candidate's rows sum to than the reference's; infinite if nothing sums to one."""
     if not evidence.is_distribution:
         return float(np.inf)
     there = np.where(evidence.usable, exp(evidence.log_reference), 0.0).sum(axis=evidence.axes)
@@ -78,7 +78,7 @@ def _lost(evidence: Evidence) -> float:
 
 
 def _in_unknown_sum(evidence: Evidence) -> Iterator[Prediction]:
-    """Epsilon next to a sum of exp(x) that is not known: each row is smaller by its own factor, near 1."""
+    """Epsilon added to an unknown sum of exp(x): each row is smaller by its own factor, near 1."""
     if not evidence.is_distribution or evidence.rows < 2 or evidence.classes < 3 or not evidence.usable.any():
         return
     lr = evidence.log_reference
@@ -100,7 +100,7 @@ def _in_unknown_sum(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _is_sink(deficit: Array) -> bool:
-    """Whether most rows lack more, in their logarithms, than epsilons take away, or some lack far more."""
+    """Whether most rows lack more, in their logarithms, than epsilons can explain, or some lack far more."""
     return float(np.median(deficit)) > SINK or float(np.max(deficit)) >= EITHER
 
 
@@ -127,7 +127,7 @@ def _sink(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _missing_sink(evidence: Evidence) -> Iterator[Prediction]:
-    """The same the other way round: the reference's rows sum to less than one, and the candidate's do not."""
+    """The reverse: the reference's rows sum to less than one, and the candidate's do not."""
     r, c = evidence.reference, evidence.candidate
     if evidence.kind != "sigmoids" or r.ndim < 2:
         return
@@ -198,7 +198,7 @@ def _underflow(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _underflows(noise: float) -> Iterator[tuple[str, float, float, float]]:
-    """For each dtype: its name, the logarithm of its smallest number, the width of the inexact range, the gain."""
+    """For each dtype its name, the logarithm of its smallest number, the width of the inexact range, and the gain."""
     for name in ("float32", "float64", "float16", "bfloat16"):  # the likeliest first
         dtype = DTYPES[name]
         lowest, normal = float(np.log(dtype.smallest_subnormal)), float(np.log(dtype.smallest_normal))

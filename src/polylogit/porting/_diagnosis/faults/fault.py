@@ -1,6 +1,6 @@
-"""What a fault is: its name, what it would look like, and what to tell people about it.
+"""`Fault`, an entry of the table: its name, its predictions, and its explanation and remedy.
 
-A fault predicts; whether a prediction explains the difference is decided in `judge`, by one rule for all faults.
+A fault only predicts. `judge` decides whether a prediction explains the difference, by one rule for all faults.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = ["Fault", "Prediction", "only", "recognize"]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """Two arrays that agree if the fault is what happened.
+    """Two arrays that agree if the fault happened.
 
-    Either the fault applied to the reference, against the candidate; or the reference, against the candidate with the
+    They are either the reference with the fault applied and the candidate, or the reference and the candidate with the
     fault undone.
     """
 
@@ -51,10 +51,10 @@ def _nothing(_: Any) -> tuple[Prediction, ...]:
 class Fault:
     """One fault.
 
-    The texts have the found parameters in braces. `fix` is a key of `polylogit._backends.base.SPELLING`, which each
-    backend spells for its users, or the code itself where it is the same in all frameworks; ``x`` stands for the logits
-    and ``p`` for the candidate's output. `predict` yields the predictions of `Evidence`, none where the fault is out of
-    the question; a fault of gradients decides for itself, and returns what is left and the parameters, or None.
+    The texts have the found parameters in braces. `fix` is a key of `polylogit._backends.base.SPELLING`, for which
+    each backend has its own code, or the code itself if it is the same in all frameworks; ``x`` stands for the logits
+    and ``p`` for the candidate's output. `predict` yields the predictions for `Evidence`, none if the fault cannot
+    apply; a fault of gradients decides by itself, and returns the remaining difference and the parameters, or None.
     """
 
     name: str  # as `Diagnosis.name` gives it
@@ -68,14 +68,14 @@ class Fault:
     obvious: bool = False  # never as small as noise: a wrong order, a missing mask
 
     def diagnosis(self, backend: Backend, parameters: dict[str, Any], residual: float, **evidence: Any) -> Diagnosis:
-        """Name the fault as the cause, with the parameters that were found."""
+        """Make the diagnosis for this fault, with the parameters that were found."""
         words = _words(parameters)
         explanation, fix = self.explanation.format(**words), backend.spell(self.fix, **words)
         return Diagnosis(self.name, explanation, fix, residual, parameters=parameters, **evidence)
 
 
 def only(name: str, compute: Callable[[Evidence], list[tuple[str, Prediction]]]) -> Predict:
-    """The predictions of one fault, where those of several are computed together."""
+    """The predictions of one fault, if those of several are computed together."""
     return lambda evidence: [prediction for owner, prediction in evidence.once(compute) if owner == name]
 
 
@@ -83,7 +83,7 @@ def only(name: str, compute: Callable[[Evidence], list[tuple[str, Prediction]]])
 
 
 def _words(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters, and what the texts say about them."""
+    """The parameters, and their wording for the texts."""
     words = {"axis": parameters.get("right_axes", -1), **parameters}
     if "factor" in words:
         words["recognized"] = recognize(words["factor"], words.get("factor_error", 0.0), words.get("sizes", {}))
@@ -101,7 +101,7 @@ def _words(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def recognize(factor: float, error: float = 0.0, sizes: dict[str, int] | None = None) -> str:
-    """In words, a number that a factor is: a power of two, one over a square root, a size; empty where it is none."""
+    """A factor in words: a power of two, one over a square root, a size; empty if it is none of these."""
     slack = max(5 * error, 1e-6 * abs(factor))
     found = []
     if abs(factor + 1) <= slack:

@@ -1,4 +1,4 @@
-"""One function too many, too few, or another one: softmax twice, a missing logarithm, sigmoid for softmax."""
+"""Faults of the function: a missing, repeated or different one, such as softmax twice or sigmoid instead of softmax."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _gain_of_logits(c: Array) -> float:
 
 
 def _sums_to_one(logarithms: Array, evidence: Evidence) -> bool:
-    """Whether these are log-probabilities: those are normalised and lack nothing."""
+    """Whether these are normalised log-probabilities, which lack nothing."""
     sums = np.sum(exp(logarithms), axis=evidence.axes)
     return bool(sums.size and np.all(np.abs(sums[np.isfinite(sums)] - 1) < 5e-3))
 
@@ -93,7 +93,7 @@ def _sigmoid_for_softmax(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _row_shift(evidence: Evidence) -> Array:
-    """For each row the constant u with which log sigmoid(log r + u) is nearest to the candidate's logarithm."""
+    """For each row the constant u for which log sigmoid(log r + u) is nearest to the candidate's logarithm."""
     lr, lc = evidence.log_reference, evidence.log_candidate
     odds = lc - np.log(-np.expm1(np.minimum(lc, -1e-12)))
     shift = mean(np.where(evidence.usable & (lc < -1e-3), odds - lr, np.nan), evidence.axes)

@@ -1,7 +1,7 @@
-"""Hidden activations: which came before one, when two are alike, and rows enough to say something.
+"""Helpers for faults of hidden activations: earlier activations, likeness, and enough rows for a conclusion.
 
-What layers compute has no law of its own, as probabilities have. What it may be computed from is looked for among the
-activations just before it on which both sides agree. Plain NumPy; knows no fault.
+Unlike probabilities, hidden activations obey no law. The input of a layer is looked for among the activations just
+before it that agree on both sides. Plain NumPy; knows no fault.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def _compute_hidden(evidence: Evidence) -> bool:
 
 
 def some(values: Array, most: int = 8192) -> Array:
-    """Entries all over an array, by which hypotheses are sorted out."""
+    """Entries from all over an array, to test hypotheses quickly."""
     flat = values.reshape(-1)
     return flat[:: max(1, flat.size // most)]
 
 
 def some_rows(values: Array, most: int = 256) -> Array:
-    """Rows all over an array, along its last axis."""
+    """Rows from all over an array, along its last axis."""
     rows = values.reshape(-1, values.shape[-1])
     return rows[:: max(1, len(rows) // most)]
 
@@ -74,7 +74,7 @@ def rows_of(values: Array) -> Array:
 
 
 def tall(evidence: Evidence) -> bool:
-    """Whether these are hidden activations of so many rows and channels that statistics of them say something."""
+    """Whether these are hidden activations with enough rows and channels for statistics."""
     r = evidence.reference
     if evidence.kind != "logits" or r.ndim < 2 or not is_hidden(evidence):
         return False

@@ -1,8 +1,8 @@
-"""Layers that are not softmax: activation functions, norms, residual connections, embeddings, the layout of images.
+"""Faults of layers other than softmax: activation functions, norms, residual connections, embeddings, image layouts.
 
-Hidden activations have no law of their own, as probabilities have, so that much depends on what the layer was computed
-from. That is looked for among the activations just before it on which both sides agree, and counts only where the
-reference is shown to be this layer of it. Without it, some faults show in the two outputs alone.
+Unlike probabilities, hidden activations obey no law, so the input of the layer matters. It is looked for among the
+activations just before the layer that agree on both sides, and counts only if it reproduces the reference. Without it,
+some faults can be recognised from the two outputs alone. Plain NumPy; knows no framework.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LATEST = 6
 
 
 def _activations(evidence: Evidence) -> list[tuple[str, Prediction]]:
-    """Another activation function: of an earlier activation, or of what the positive outputs tell."""
+    """Another activation function, of an earlier activation or as the positive outputs reveal."""
     if not is_hidden(evidence):
         return []
     with np.errstate(all="ignore"):
@@ -53,7 +53,7 @@ def _activations(evidence: Evidence) -> list[tuple[str, Prediction]]:
 
 
 def _of_earlier(evidence: Evidence) -> list[tuple[str, Prediction]] | None:
-    """None where the reference is not shown to be an activation function of any of them."""
+    """None unless the reference is an activation function of one of them."""
     r, c = evidence.reference, evidence.candidate
     for _, x in same_shape(evidence):
         made = {name: function(some(x)) for name, function in ACTIVATIONS.items()}
@@ -75,7 +75,7 @@ def _named(right: str, wrong: str) -> str:
 
 
 def _of_positive(evidence: Evidence) -> Iterator[tuple[str, Prediction]]:
-    """From the positive outputs of functions that have a floor just below zero."""
+    """Another activation function, as the positive outputs of functions with a floor just below zero reveal."""
     r, c = evidence.reference, evidence.candidate
     least = float(r.min(initial=0.0))
     positive = r > 1e-3
@@ -154,9 +154,9 @@ def _norm_epsilon(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _row_factors(r: Array, c: Array, most: float = np.inf) -> tuple[Array, Array] | None:
-    """The bias and, less one, the factors with which c = bias + factor * (r - bias), by alternating least squares.
+    """The bias and the factors, minus one, with c = bias + factor * (r - bias), by alternating least squares.
 
-    None where they leave more than a share of the difference.
+    None if they leave more than a share of the difference.
     """
     difference = c - r
     bias = np.zeros(r.shape[1])
@@ -180,7 +180,7 @@ def _row_factors(r: Array, c: Array, most: float = np.inf) -> tuple[Array, Array
 
 
 def _epsilons_of_input(evidence: Evidence) -> Prediction | None:
-    """The same where the norm's input is known, with the epsilons of both sides."""
+    """The same if the norm's input is known, with the epsilons of both sides."""
     r, c = rows_of(evidence.reference), rows_of(evidence.candidate)
     for (_, x), centred in itertools.product(_norm_inputs(evidence), (True, False)):
         right = _nearest_epsilon(some_rows(x), some_rows(evidence.reference), centred)
@@ -217,14 +217,14 @@ def _epsilon_loss(moved: Array, variance: Array, weight: Array, bias: Array, c: 
 
 
 def _norm_inputs(evidence: Evidence) -> list[tuple[str, Array]]:
-    """What the norm may be of: earlier activations, and sums of two (a residual connection)."""
+    """The possible inputs of the norm: earlier activations, and sums of two (a residual connection)."""
     known = same_shape(evidence)
     sums = [(f"{a} + {b}", x + y) for (a, x), (b, y) in itertools.combinations(known[:LATEST], 2)]
     return known + sums
 
 
 def _nearest_epsilon(x: Array, y: Array, centred: bool) -> float | None:
-    """Of the usual epsilons the one with which y is nearest to a norm of x; None if there is no such norm."""
+    """The common epsilon for which y is nearest to a norm of x; None if y is no such norm."""
     power = float(np.mean(y * y))
 
     def error(epsilon: float) -> float:
@@ -240,7 +240,7 @@ def _nearest_epsilon(x: Array, y: Array, centred: bool) -> float | None:
 
 
 def _fitted_epsilon(loss: Callable[[float], float], right: float) -> float:
-    """The epsilon that fits best: a usual one if it does as well as any, else one between."""
+    """The epsilon that fits best: a common one if it does as well as any, else one in between."""
     usual = min(EPSILONS, key=loss)
     low, high = -14.0, 0.0
     golden = (math.sqrt(5.0) - 1.0) / 2.0
@@ -254,7 +254,7 @@ def _fitted_epsilon(loss: Callable[[float], float], right: float) -> float:
 
 
 def _norm_weight(evidence: Evidence) -> Iterator[Prediction]:
-    """The channels of a norm lack their weights: what is left has rows of mean square one, as norms have."""
+    """The channels of a norm lack their weights: what remains has rows of mean square one, as norms have."""
     if not tall(evidence):
         return
     r, c = rows_of(evidence.reference), rows_of(evidence.candidate)
@@ -299,7 +299,7 @@ def _norm_placement(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _is_standard(rows: Array) -> bool:
-    """Whether rows are normalised already, so that a norm does next to nothing."""
+    """Whether rows are normalised already, so that a norm changes next to nothing."""
     size = np.mean(rows * rows, -1)
     return bool(np.ptp(size) < 1e-2 * np.mean(size))
 
@@ -308,7 +308,7 @@ def _is_standard(rows: Array) -> bool:
 
 
 def _residual(evidence: Evidence) -> Iterator[Prediction]:
-    """An earlier activation that is added on one side alone, before a norm or without one."""
+    """An earlier activation is added on one side only, before a norm or without one."""
     if not is_hidden(evidence):
         return
     r, c = evidence.reference, evidence.candidate
@@ -339,7 +339,7 @@ def _residual(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _embedding_scale(evidence: Evidence) -> Iterator[Prediction]:
-    """The square root of the number of channels, as a factor of what comes first."""
+    """The square root of the number of channels, as a factor of the first activation."""
     r, c = evidence.reference, evidence.candidate
     if evidence.kind != "logits" or r.ndim < 3 or r.shape[-1] < 16:
         return
@@ -354,7 +354,7 @@ def _embedding_scale(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _position_offset(evidence: Evidence) -> Iterator[Prediction]:
-    """A table of positions that is read from another row on, by itself or added to an earlier activation."""
+    """A position table is read from another row on, by itself or added to an earlier activation."""
     r, c = evidence.reference, evidence.candidate
     if not is_hidden(evidence) or r.ndim < 2 or r.shape[-2] < FEW or r.shape[-1] < FEW:
         return

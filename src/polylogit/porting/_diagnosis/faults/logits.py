@@ -1,4 +1,4 @@
-"""Other logits: multiplied by a number (a temperature, 1/sqrt(d), a sign), or lacking a constant for each class."""
+"""Faults of the logits: multiplied by a number (a temperature, 1/sqrt(d), a sign), or lacking a constant per class."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CAPPING = 2.0
 
 
 def _scaled(evidence: Evidence) -> list[tuple[str, Prediction]]:
-    """The one fault that fits the factor of the logits best, and its prediction."""
+    """The fault that best fits the factor of the logits, and its prediction."""
     factor, error = _scale_factor(evidence)
     if not 1e-4 < abs(factor) < 1e4:
         return []
@@ -61,9 +61,9 @@ def _powered(evidence: Evidence, factor: float) -> Array:
 
 
 def _forgiven(expected: Array, evidence: Evidence, factor: float = 1.0) -> Array:
-    """Sigmoids computed from the logits of other sigmoids, moved to the candidate as far as rounding reaches.
+    """Sigmoids computed from logits of other sigmoids, moved towards the candidate as far as rounding allows.
 
-    A sigmoid near 1 has lost most of its logit, and what is computed from that logit is as uncertain.
+    A sigmoid near 1 has lost most of its logit, and values computed from that logit are equally uncertain.
     """
     r = evidence.reference
     slope = np.abs(factor) * expected * (1.0 - expected) / (r * (1.0 - r))
@@ -81,12 +81,12 @@ def _odds(p: Array) -> Array:
 
 
 def _certainty(r: Array, c: Array) -> Array:
-    """A weight for each pair of sigmoids: one near 1 says little about its logit."""
+    """A weight for each pair of sigmoids: one near 1 reveals little about its logit."""
     return np.asarray(np.minimum(1.0 - r, 1.0 - c) ** 2)
 
 
 def _scale_factor(evidence: Evidence) -> tuple[float, float]:
-    """The factor by weighted least squares, and its standard error; 0 where there is none."""
+    """The factor by weighted least squares, with its standard error; 0 if there is none."""
     x, y = evidence.reference, evidence.candidate
     weight = np.ones_like(x)
     if evidence.is_distribution:
@@ -105,9 +105,9 @@ def _scale_factor(evidence: Evidence) -> tuple[float, float]:
 
 
 def _by_rows(evidence: Evidence, rest: Array) -> bool:
-    """Whether what is left has a factor of its own in each row, beyond what rounding makes.
+    """Whether the remainder has a separate factor in each row, beyond rounding.
 
-    One factor, or one constant a channel, is then no cause: it is what several have in common.
+    Then a single factor, or a constant per channel, is not the cause but only what several causes have in common.
     """
     if evidence.rows < 4 or evidence.classes < 4:
         return False
@@ -127,7 +127,7 @@ def _by_rows(evidence: Evidence, rest: Array) -> bool:
 
 
 def _share(rest: Array, apart: Array) -> float:
-    """How much of a difference is left, of those entries that are finite."""
+    """The share of a difference that remains, over the finite entries."""
     left, whole = (float(np.sum(np.where(np.isfinite(one), one, 0.0) ** 2)) for one in (rest, apart))
     return float(np.sqrt(left / whole)) if whole > 0 else 0.0
 
@@ -160,14 +160,14 @@ _SIDES = {True: {"who": "candidate", "other": "reference"}, False: {"who": "refe
 
 
 def _sources(evidence: Evidence) -> list[Array]:
-    """What may be the logits."""
+    """The arrays that may be the logits."""
     known = [] if evidence.logits is None else [evidence.logits]
     shape = evidence.reference.shape
     return known + [one.astype(np.float64) for _, one in reversed(evidence.earlier) if one.shape == shape]
 
 
 def _cap(x: Array, capped: Array, eps: float) -> float | None:
-    """The cap that makes the one of the other; None where none would show."""
+    """The cap that turns one side into the other; None if no cap would have an effect."""
     if x.size < 3 or np.max(np.abs(x)) > 1e4 or np.mean(np.abs(capped)) > (1 - eps) * np.mean(np.abs(x)):
         return None
     largest = np.argsort(-np.abs(x))[:4096] if x.size < 20_000 else np.argpartition(-np.abs(x), 4096)[:4096]
@@ -187,7 +187,7 @@ def _capped_weights(evidence: Evidence, x: Array, weights: Array) -> tuple[Array
 
 
 def _least(loss: Callable[[float], float], scale: float) -> float:
-    """Where a function of a cap is least: the best of some caps around a scale, then golden sections."""
+    """The minimum of a function of a cap: the best of some caps around a scale, then golden sections."""
     caps = scale * np.geomspace(0.03, 30.0, 24)
     best = int(np.argmin([loss(float(cap)) for cap in caps]))
     low, high = np.log(caps[max(best - 1, 0)]), np.log(caps[min(best + 1, len(caps) - 1)])

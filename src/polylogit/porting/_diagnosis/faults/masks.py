@@ -1,4 +1,4 @@
-"""Zeros, NaN and infinities in the wrong place: masks, rows without any entry, dropout."""
+"""Faults that put zeros, NaN or infinities in the wrong places: masks, fully masked rows, dropout."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def _all(condition: Any, axes: Axes) -> Any:
 
 
 def _masked(evidence: Evidence) -> tuple[Any, Any]:
-    """Where the reference has masked entries, and which of its rows are masked altogether."""
+    """The masked entries of the reference, and its rows in which every entry is masked."""
     p = _probabilities(evidence.reference, evidence)
     zero = p == 0
     return zero, _all(zero | np.isnan(p), evidence.axes)
 
 
 def _mask_missing(evidence: Evidence) -> Iterator[Prediction]:
-    """Masked entries take part in the candidate: without them, it is the reference."""
+    """Masked entries count in the candidate: without them, it equals the reference."""
     if not evidence.is_distribution:
         return
     zero, empty = _masked(evidence)
@@ -70,7 +70,7 @@ def _mask_fill(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _filled_with(evidence: Evidence, lc: Array, filled: Any, kept: Any) -> float | None:
-    """What stands for minus infinity, about; None if the masked entries may as well be scores."""
+    """The approximate number that replaces minus infinity; None if the masked entries may as well be scores."""
     lc = lc - mean(np.where(kept, lc, np.nan), evidence.axes)
     inside, scores = lc[filled], lc[kept]
     noise = 64 * evidence.precision.eps * (1.0 + float(np.max(np.abs(inside))))
@@ -109,7 +109,7 @@ def _added_twice(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _mask_inverted(evidence: Evidence) -> Iterator[Prediction]:
-    """The candidate masks exactly what the reference keeps."""
+    """The candidate masks exactly the entries that the reference keeps."""
     if not evidence.is_distribution or evidence.classes < 2:
         return
     zero, empty = _masked(evidence)
@@ -133,7 +133,7 @@ def _mask_inverted(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _masked_rows(evidence: Evidence) -> Iterator[Prediction]:
-    """The two differ only in rows without any entry, where frameworks have different habits."""
+    """The two differ only in fully masked rows, for which frameworks have different conventions."""
     if not evidence.is_distribution:
         return
     here, there = _policies(evidence.reference, evidence), _policies(evidence.candidate, evidence)
@@ -147,7 +147,7 @@ def _masked_rows(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _policies(values: Array, evidence: Evidence) -> Any:
-    """For each row, what it is filled with: "zeros", "NaN", "uniform", uniform over a part, or nothing of the kind."""
+    """The filling of each row: "zeros", "NaN", "uniform", uniform over a part, or none of these."""
     p = _probabilities(values, evidence)
     count = np.sum(p > 0, axis=evidence.axes, keepdims=True)
     alike = (p == 0) | (np.abs(p * count - 1) < 1e-3)
@@ -161,7 +161,7 @@ def _policies(values: Array, evidence: Evidence) -> Any:
 
 
 def _dropout(evidence: Evidence) -> Iterator[Prediction]:
-    """Entries are zero at random and the others larger by 1 / (1 - p)."""
+    """Entries are zero at random, and the others larger by 1 / (1 - p)."""
     r, c = evidence.reference, evidence.candidate
     alive = np.isfinite(r) & np.isfinite(c) & (np.abs(r) > evidence.precision.floor)
     dropped = alive & (c == 0)

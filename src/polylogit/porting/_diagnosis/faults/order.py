@@ -1,4 +1,4 @@
-"""The wrong order: permuted classes or rows, transposed axes, channels first or last, heads split or merged wrongly."""
+"""Faults of order: permuted classes or rows, transposed axes, channels first or last, heads split or merged wrongly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WINDOW = 64
 
 
 def _permuted(evidence: Evidence) -> list[tuple[str, Prediction]]:
-    """The classes, or the rows of the batch, come in another order."""
+    """The classes, or the rows of the batch, are in another order."""
     r, c = evidence.reference, evidence.candidate
     found = []
     for axis, size in enumerate(r.shape):
@@ -41,7 +41,7 @@ def _permuted(evidence: Evidence) -> list[tuple[str, Prediction]]:
 
 
 def _matching(reference: Array, candidate: Array) -> Any:
-    """For each slice of the candidate the one slice of the reference that it equals; None where that is not clear."""
+    """For each slice of the candidate, the only equal slice of the reference; None if that is ambiguous."""
     # The columns that differ most between slices tell them apart best.
     spread = np.nan_to_num(np.std(reference, axis=0), nan=-1.0, posinf=-1.0)
     columns = np.argsort(-spread)[: 1 + max(3, min(63, 1_000_000 // len(reference)))]
@@ -70,7 +70,7 @@ def _matching(reference: Array, candidate: Array) -> Any:
 
 
 def _transposed(evidence: Evidence) -> Iterator[Prediction]:
-    """The axes come in another order; the function may have been applied before or after that."""
+    """The axes are in another order; the function may have been applied before or after the transposition."""
     r, c = evidence.reference, evidence.candidate
     if not 2 <= r.ndim <= 5:
         return
@@ -94,7 +94,7 @@ def _transposed(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _layout(evidence: Evidence) -> Iterator[Prediction]:
-    """Channels come last for first, or first for last, past two axes or more of an image."""
+    """Channels are last instead of first, or first instead of last, beyond at least two axes of an image."""
     r, c = evidence.reference, evidence.candidate
     if not 4 <= r.ndim <= 5:
         return
@@ -121,7 +121,7 @@ def _moved(ndim: int, source: int, target: int) -> list[int]:
 
 
 def _head_layout(evidence: Evidence) -> Iterator[Prediction]:
-    """Channels split into (size, heads) for (heads, size), or merged without moving the heads back."""
+    """Channels are split into (size, heads) instead of (heads, size), or merged without moving the heads back."""
     r, c = evidence.reference, evidence.candidate
     if (product := evidence.once(product_of)) is not None:
         heads, size = r.shape[1], product.queries.shape[-1] // r.shape[1]
@@ -139,19 +139,19 @@ def _head_layout(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _near(expected: Array, observed: Array) -> bool:
-    """Whether most entries are about the same: those hypotheses that are not are given up soon."""
+    """Whether most entries are about equal, to reject hypotheses quickly."""
     a, b = (one.reshape(-1)[:: max(1, one.size // 4096)] for one in (expected, observed))
     return bool(np.median(np.abs(a - b)) < 0.01 * np.sqrt(np.mean(a * a)))
 
 
 def _swapped(values: Array, heads: int) -> Array:
-    """Channels along the last axis that were read as (size, heads), put as those read as (heads, size)."""
+    """Channels along the last axis that were read as (size, heads), rearranged as if read as (heads, size)."""
     parts = values.reshape(*values.shape[:-1], -1, heads)
     return np.ascontiguousarray(np.swapaxes(parts, -1, -2)).reshape(values.shape)
 
 
 def _split_apart(r: Array) -> Iterator[tuple[int, int, Array]]:
-    """Heads along an axis of their own."""
+    """Heads along a separate axis."""
     for axis in range(1, r.ndim - 1):
         heads, size = r.shape[axis], r.shape[-1]
         if r.ndim < 4 or heads < 2 or size < 2 or heads == size:
@@ -185,7 +185,7 @@ def _merged(r: Array) -> Iterator[tuple[int, int, Array]]:
 
 
 def _weights_of_other_heads(evidence: Evidence) -> Iterator[Prediction]:
-    """Attention's weights, where the queries and keys are known, with both split the other way."""
+    """Attention weights if the queries and keys are known, with both split in the other way."""
     r = evidence.reference
     if r.ndim != 4 or evidence.axes != (3,) or r.shape[1] < 2:
         return
@@ -206,7 +206,7 @@ def _weights_of_other_heads(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _factor(scores: Array, logarithms: Array, seen: Any) -> float | None:
-    """By what the scores were multiplied, if the weights are theirs."""
+    """The factor of the scores, if the weights are theirs."""
     x, y = (one - mean(np.where(seen, one, np.nan), (-1,)) for one in (scores, logarithms))
     x, y = x[seen], y[seen]
     power = float(np.sum(x * x))

@@ -1,8 +1,8 @@
-"""Values that went through float16 or bfloat16 on the way.
+"""Faults of precision: values that were rounded to float16 or bfloat16 on the way.
 
-Rounding to 16 bits leaves a trace that no other fault does: the values lie on the coarse lattice of that dtype. The
-trace shows even when it is not known what exactly was rounded, and noise added later blurs it without removing it.
-Where the noise is as large as the lattice, the difference is compared with the one that rounding the reference makes.
+Rounding to 16 bits leaves a trace that no other fault leaves: the values lie on the coarse lattice of that dtype. The
+trace shows even if it is unknown which value was rounded, and later noise blurs it without removing it. If the noise is
+as large as the lattice, the difference is compared with the one that rounding the reference causes. Plain NumPy.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _rounded(dtype: Finfo, evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _on_lattice(evidence: Evidence, dtype: Finfo) -> Array | None:
-    """The candidate's lattice points, if it lies on them and near the reference, which does not lie on them."""
+    """The candidate's lattice points, if it lies on them and near the reference, which does not."""
     r, c = evidence.reference, evidence.candidate
     with np.errstate(all="ignore"):
         # Below the smallest normal number of float16 its lattice is as coarse as that of bfloat16.
@@ -81,7 +81,7 @@ def _bfloat16_lattice(evidence: Evidence) -> Array | None:
 
 
 def _near(evidence: Evidence, dtype: Finfo, telling: Any) -> bool:
-    """Whether the two are no further apart than arithmetic in that dtype takes them."""
+    """Whether the two differ by no more than arithmetic in that dtype explains."""
     r, c = evidence.reference, evidence.candidate
     precision = Precision(dtype, max(dtype.smallest_normal, evidence.precision.floor))
     errors = np.abs(residual(r, c, evidence.measure, precision.floor))
@@ -95,9 +95,10 @@ def _near(evidence: Evidence, dtype: Finfo, telling: Any) -> bool:
 
 
 def _systematic(distance: Array) -> bool:
-    """Whether distances to a lattice are too small for numbers that have nothing to do with it.
+    """Whether distances to a lattice are too small to be a coincidence.
 
-    For those they are uniform between 0 and 0.5: all below d with the probability (2d)**n, and 0.25 on the average.
+    For unrelated numbers they are uniform between 0 and 0.5: all are below d with the probability (2d)**n, and their
+    mean is 0.25.
     """
     n, most = distance.size, float(np.max(distance))
     mean = float(np.mean(distance))
@@ -106,14 +107,14 @@ def _systematic(distance: Array) -> bool:
 
 
 def _distance(values: Array, dtype: Finfo, coarser: float = 1.0) -> Array:
-    """How far from the lattice, in units of its spacing: 0 on it, 0.25 on the average for other numbers."""
+    """The distance from the lattice in units of its spacing: 0 on it, 0.25 on average for other numbers."""
     with np.errstate(all="ignore"):
         scaled = values / (coarser * dtype.ulp(values))
         return np.abs(scaled - np.round(scaled))
 
 
 def _rounded_on_the_way(evidence: Evidence, dtype: Finfo) -> Iterator[Array]:
-    """The reference's result rounded, and what rounded logits give."""
+    """The rounded result of the reference, and the result from rounded logits."""
     yield dtype.round(evidence.reference)
     if evidence.logits is not None and evidence.kind != "logits":
         smooth = evidence.apply(dtype.round(evidence.logits))
@@ -122,7 +123,7 @@ def _rounded_on_the_way(evidence: Evidence, dtype: Finfo) -> Iterator[Array]:
 
 
 def _blurred(evidence: Evidence, expected: Array, dtype: Finfo) -> Array | None:
-    """The expected values, if the difference follows the predicted one, entry by entry, with noise on top."""
+    """The expected values, if the difference follows the predicted one, entry by entry, plus noise."""
     r, c = evidence.reference, evidence.candidate
     floor = max(evidence.precision.floor, dtype.smallest_normal)
     predicted = residual(r, expected, evidence.measure, floor)
@@ -166,7 +167,7 @@ def _bfloat16_scores(evidence: Evidence) -> Array | None:
 
 
 def _scores_on_lattice(evidence: Evidence, dtype: Finfo) -> Array | None:
-    """The candidate, if its logarithms are points of the lattice but for a constant in each row."""
+    """The candidate, if its logarithms are lattice points up to a constant in each row."""
     if not evidence.is_distribution or len(evidence.axes) != 1 or not evidence.usable.any():
         return None
     axis = evidence.axes[0]
@@ -202,12 +203,12 @@ def _scores_on_lattice(evidence: Evidence, dtype: Finfo) -> Array | None:
 
 
 def _within(apart: Array, reach: Array) -> Any:
-    """For each row of reaches, whether these are one number, each to within its own reach."""
+    """For each row of reaches, whether these are a single number, each within its own reach."""
     return np.max(apart - reach, axis=-1) <= np.min(apart + reach, axis=-1)
 
 
 def _lattice_scores(logarithms: Array, dtype: Finfo) -> Array:
-    """All rows of points of the lattice that are as far apart as these logarithms."""
+    """All rows of lattice points with the same differences as these logarithms."""
     # Most starts fail at a few entries: those far from the top are the least likely to fit by chance.
     order = np.argsort(logarithms)
     steps = (logarithms - logarithms[order[-1]])[order]
@@ -228,14 +229,14 @@ def _lattice_scores(logarithms: Array, dtype: Finfo) -> Array:
 
 @functools.cache
 def _score_points(dtype: Finfo) -> Array:
-    """All points of the lattice from the least to the largest score, of either sign."""
+    """All lattice points from the smallest to the largest score, of either sign."""
     octaves = [2.0**k for k in range(int(np.log2(LEAST_SCORE)), int(np.log2(LARGEST_SCORE)))]
     positive = np.concatenate([octave * (1.0 + np.arange(0.0, 1.0, dtype.eps)) for octave in octaves])
     return np.concatenate([positive, -positive])
 
 
 def _reach(evidence: Evidence, dtype: Finfo) -> float:
-    """The most by which rounding to that dtype, of the logits as well, moves a result that is not negligible."""
+    """The largest change of a non-negligible result by rounding to that dtype, including the rounding of logits."""
     largest = 1.0
     if evidence.logits is not None:
         seen = np.isfinite(evidence.logits) & np.isfinite(evidence.log_reference)

@@ -1,7 +1,8 @@
-"""Scores of attention as a product of queries and keys, and what is added to it: a bias of positions, a mask.
+"""Attention scores as a product of queries and keys plus an additive part: a position bias, a mask.
 
-Where earlier activations are the queries and keys, the product is known, and what is added is the rest of the scores. A
-fault of the product alone (another scale, a cap, 16 bits) is then one of logits, once the rest is taken off both sides.
+If earlier activations are the queries and keys, their product is known, and the rest of the scores is the additive
+part. A fault of the product alone (another scale, a cap, 16 bits) is then a fault of logits, after the additive part is
+subtracted on both sides. Plain NumPy; knows no framework.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ UNLIKE = 1e-3
 
 
 class Product(NamedTuple):
-    """Scores taken apart: ``factor * scores_of(queries, keys) + rest``, where `seen`."""
+    """Decomposed scores: ``factor * scores_of(queries, keys) + rest``, at the entries `seen`."""
 
     queries: Array  # (batch, positions, heads * size)
     keys: Array
@@ -39,7 +40,7 @@ class Product(NamedTuple):
 
 
 def product_of(evidence: Evidence) -> Product | None:
-    """What the reference's scores are the product of, if something is added to it that a whole batch has in common."""
+    """The factors of the reference's scores, if a term is added to their product that is constant over the batch."""
     r, c = evidence.reference, evidence.candidate
     if r.ndim != 4 or r.shape[0] < 2 or r.shape[1] < 2 or evidence.kind != "logits":
         return None
@@ -61,7 +62,7 @@ def product_of(evidence: Evidence) -> Product | None:
 
 
 def _product_alone(evidence: Evidence) -> Evidence | None:
-    """The product on both sides, if something is added to it."""
+    """Only the product on both sides, if something is added to it."""
     found = evidence.once(product_of)
     if found is None or not found.rest.any():
         return None
@@ -72,7 +73,7 @@ def _product_alone(evidence: Evidence) -> Evidence | None:
 
 
 def also_of_the_product(predict: Predict) -> Predict:
-    """A fault of logits as one of the product too, where the logits are scores to which something is added."""
+    """A fault of logits that also applies to the product, if the logits are scores with an added term."""
 
     def both(evidence: Evidence) -> Iterator[Prediction]:
         yield from predict(evidence)
@@ -83,7 +84,7 @@ def also_of_the_product(predict: Predict) -> Predict:
 
 
 def projections(evidence: Evidence, heads: int) -> list[Array]:
-    """Earlier activations that may be queries and keys, those that were computed as one taken apart."""
+    """Earlier activations that may be queries and keys; fused projections are split."""
     batch, found = evidence.reference.shape[0], []
     for _, one in reversed(evidence.earlier):
         if one.ndim != 3 or one.shape[0] != batch or not np.isfinite(one).all():

@@ -1,9 +1,9 @@
-"""Weights that are known: transposed, or quantised.
+"""Faults of known weights: transposed or quantised.
 
-What a layer's output says of its weights is little where it has fewer rows than channels. Where a layer's input and the
-weights of both sides are known, as in isolation, both outputs are shown to be made with these weights first; what
-differs between the weights then explains the difference of the outputs, or is not the cause. Without the weights, a
-square one that is transposed shows where there are rows enough.
+The output of a layer reveals little about its weights if it has fewer rows than channels. If the input of the layer and
+the weights of both sides are known, as in `isolate`, these weights must first reproduce both outputs; then a difference
+of the weights either explains the difference of the outputs or is not the cause. Without the weights, a transposed
+square weight shows if there are enough rows. Plain NumPy; knows no framework.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ STEPS = 32
 
 
 class _Linear(NamedTuple):
-    """A layer of the form y = x @ matrix + bias, or of rows of a table."""
+    """A layer of the form y = x @ matrix + bias, or a look-up of rows in a table."""
 
     x: Any  # (rows, inputs), or the numbers of the rows of a table
     matrix: Array  # (inputs, outputs)
     bias: Array
 
     def __call__(self, matrix: Array) -> Array:
-        """What it makes with another matrix."""
+        """The output with another matrix."""
         return _times(self.x, matrix) + self.bias
 
 
@@ -55,7 +55,7 @@ def _times(x: Any, matrix: Array) -> Array:
 
 
 def _linear(evidence: Evidence) -> tuple[_Linear, _Linear] | None:
-    """Both sides, where each is shown to be linear with its own weights."""
+    """The layers of both sides, if each is shown to be linear with its own weights."""
     r, c = evidence.reference, evidence.candidate
     if evidence.layer is None or r.shape != c.shape or not (np.isfinite(r).all() and np.isfinite(c).all()):
         return None
@@ -68,7 +68,7 @@ def _linear(evidence: Evidence) -> tuple[_Linear, _Linear] | None:
 
 
 def _rows_of(inputs: tuple[Array, ...], outputs: int) -> Iterator[Array]:
-    """The inputs as rows of numbers, or as the numbers of rows."""
+    """The inputs as rows of numbers, or as row numbers."""
     for one in inputs:
         if one.dtype.kind in "iu" and one.size and outputs % one.size == 0:
             yield one.reshape(-1)
@@ -80,7 +80,7 @@ def _rows_of(inputs: tuple[Array, ...], outputs: int) -> Iterator[Array]:
 
 
 def _shown(x: Array, y: Array, weights: list[Array], evidence: Evidence) -> _Linear | None:
-    """The layer, if one of the weights makes y of x up to a constant for each channel."""
+    """The layer, if one of the weights maps x to y up to a constant per channel."""
     inputs = None if x.ndim == 1 else x.shape[1]
     for weight in weights:
         if weight.ndim < 2 or weight.size % y.shape[1] or (inputs and weight.size != inputs * y.shape[1]):
@@ -103,7 +103,7 @@ def _shown(x: Array, y: Array, weights: list[Array], evidence: Evidence) -> _Lin
 
 
 def _makes(made: Array, y: Array, evidence: Evidence) -> bool:
-    """Whether y was computed so: one side may be less accurate than the one that was measured, and right."""
+    """Whether y was computed in this way; a side may be less accurate than the measured one, and still right."""
     error, size = (float(np.sqrt(np.mean(one * one))) for one in (made - y, y))
     return error <= LIMIT * max(evidence.precision.noise, evidence.precision.eps) * size
 
@@ -112,7 +112,7 @@ def _makes(made: Array, y: Array, evidence: Evidence) -> bool:
 
 
 def _weight_transposed(evidence: Evidence) -> Iterator[Prediction]:
-    """A square weight the other way round."""
+    """A square weight is transposed."""
     known = evidence.once(_linear)
     if known is None:
         yield from _transposed_by_rows(evidence)
@@ -126,7 +126,7 @@ def _weight_transposed(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _transposed_by_rows(evidence: Evidence) -> Iterator[Prediction]:
-    """The same where there are rows enough to find the weight from input and output."""
+    """The same, if there are enough rows to find the weight from input and output."""
     if not tall(evidence):
         return
     r, c = evidence.reference, evidence.candidate
@@ -171,7 +171,7 @@ def _quantized(evidence: Evidence) -> Iterator[Prediction]:
 
 
 def _grid(exact: Array, coarse: Array, eps: float) -> tuple[int, str] | None:
-    """How many levels the coarse numbers have, and what has a scale of its own; None if they lie on no such grid."""
+    """The number of levels of the coarse numbers, and the unit that has its own scale; None without such a grid."""
     error = np.abs(coarse - exact)
     if not error.any() or any(np.array_equal(coarse, _rounded(exact, name)) for name in ("float16", "bfloat16")):
         return None
@@ -192,7 +192,7 @@ def _rounded(values: Array, dtype: str) -> Array:
 
 
 def _groups(shape: tuple[int, ...]) -> Iterator[tuple[str, list[Any]]]:
-    """What may share a scale, the whole first."""
+    """The units that may share a scale, the whole first."""
     yield "the whole", [np.s_[:, :]]
     yield "each output", [np.s_[:, column] for column in range(shape[1])]
     yield "each input", [np.s_[row] for row in range(shape[0])]
@@ -207,7 +207,7 @@ def _groups(shape: tuple[int, ...]) -> Iterator[tuple[str, list[Any]]]:
 
 
 def _levels(exact: Array, coarse: Array, eps: float) -> int | None:
-    """How many levels a grid through the coarse numbers has, from the least of them to the largest."""
+    """The number of levels of a grid through the coarse numbers, from the smallest of them to the largest."""
     values = np.unique(coarse)
     if coarse.size < ENOUGH or len(values) < 2:
         return 1 if not coarse.any() and not exact.any() else None
