@@ -47,6 +47,7 @@ def test_the_error_is_a_fraction_of_the_bound_and_1_still_passes(got, error, ver
 def test_both_parts_of_the_exact_value_count():
     assert judged([0.5], [0.5], bound=2.0**-40, low=2.0**-40).error == 1.0
     assert judged([0.5], [0.5], bound=2.0**-40, low=-(2.0**-41)).error == 0.5
+    assert judged([0.5], [0.5 + 2.0**-40], bound=2.0**-40, low=2.0**-40).error == 0.0
 
 
 def test_a_bound_of_0_takes_the_exact_value_alone():
@@ -63,6 +64,7 @@ def test_the_worst_entry_is_named_with_its_row_and_its_distance_from_the_maximum
     assert (found.row, found.length, found.distance, found.error) == (1, 2, 2.5, 2.0)
     assert (found.seen.row, found.seen.index) == (1, 0)
     np.testing.assert_array_equal(found.seen.over, [[False, False], [True, False]])
+    assert not judged([0.5, 0.25], [0.625, 0.25]).seen.over.any()
     assert "row 'second' (length 2), entry 0: expected 0.25, got 0.5" in found.message
     assert found.message.endswith("2 times the bound")
     assert found.details["row"] == "second"
@@ -99,6 +101,8 @@ def test_below_a_limit_anything_from_0_to_one_smallest_normal_number_more_will_d
 def test_the_limit_itself_is_not_below_it_and_an_exact_0_stays_exact():
     assert judged([4 * TINY, 0.5], [0.0, 0.5], bound=TINY / 4, zero_below=4 * TINY).verdict == "failed"
     assert judged([0.0, 0.5], [TINY / 2, 0.5], bound=0.0, zero_below=4 * TINY).verdict == "failed"
+    assert judged([0.0, 0.5], [TINY / 2, 0.5], bound=TINY / 4, zero_below=4 * TINY).verdict == "passed"
+    assert judged([0.0, 0.5], [-TINY / 2, 0.5], bound=TINY / 4, zero_below=4 * TINY).verdict == "failed"
 
 
 def test_a_negative_value_may_be_flushed_from_its_own_side():
@@ -130,6 +134,14 @@ def test_where_the_dtype_ends_its_largest_number_and_its_infinity_will_do():
     assert judged([-INF, -1.0], [-largest, -1.0], dtype=FLOAT16, bound=0.0).error == INF
     assert judged([-INF, -1.0], [-INF, -1.0], dtype=FLOAT16, bound=0.0).error == 0.0
     assert judged([-largest / 2, -1.0], [-INF, -1.0], dtype=FLOAT16, bound=64.0).error == INF
+
+
+def test_the_largest_number_itself_is_a_number_like_others():
+    largest, eps = FLOAT16.max, FLOAT16.eps
+    assert 0.9 < judged([-largest, -1.0], [-largest * (1 - eps), -1.0], dtype=FLOAT16, bound=64.0).error < 1
+    assert judged([-largest * (1 - eps), -1.0], [-INF, -1.0], dtype=FLOAT16, bound=64.0).error == INF
+    assert judged([-2 * largest, -1.0], [-largest * (1 - 2 * eps), -1.0], dtype=FLOAT16, bound=64.0).error == 0.0
+    assert judged([-FLOAT8.max, -1.0], [NAN, -1.0], dtype=FLOAT8, bound=1.0).error == INF
 
 
 def test_a_dtype_without_infinities_ends_in_nan_or_in_its_largest_number():
@@ -183,6 +195,7 @@ def test_half_of_a_value_gone_is_lost(got, lost):
     found = judged([1.0, 0.25], [got, 0.25], bound=0.0625)
     assert found.lost is lost
     assert judged([1.0, 0.25], [1.0, 0.25], bound=0.0625).lost is False
+    assert judged([1.0, 0.25], [1.25, 0.125], bound=0.125).lost is False  # half of the second is within its bound
 
 
 def test_a_failure_shows_the_16_entries_around_the_worst():

@@ -136,8 +136,7 @@ def _ratios(expected: Expected, got: Array, bound: Array) -> Array:
     """Errors as fractions of their bounds; infinite if no bound would suffice."""
     high, low = expected.exact
     error = np.abs((got - high) - low)
-    ratio = np.where(error == 0, 0.0, error / np.where(bound > 0, bound, 1.0))
-    ratio = np.where((bound == 0) & (error > 0), np.inf, ratio)
+    ratio = np.where(error == 0, 0.0, error / bound)
     size, came = np.abs(high), np.where(high < 0, -got, got)
     flushed = (size < expected.zero_below) & (came >= 0) & (came <= size + expected.dtype.smallest_normal)
     ratio = np.where(flushed & (bound > 0), 0.0, ratio)
