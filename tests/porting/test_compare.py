@@ -57,6 +57,27 @@ def test_agreement_that_could_not_fail_is_inconclusive(values: Any) -> None:
     assert not found.agrees
 
 
+@pytest.mark.parametrize(("here", "there"), [(1.0, 2.0), (0.5, 0.4), (-3.0, -3.5), (1.0, np.nan), (0.0, 1e-3)])
+def test_single_numbers_that_differ_disagree(here: float, there: float) -> None:
+    assert compare(here, there).status == "disagrees"
+    assert compare({"x": X, "loss": np.float32(here)}, {"x": X, "loss": there}).first_divergence == "loss"
+    assert compare(lambda x: x.sum() * here, lambda x: x.sum() * there, inputs=X).status == "disagrees"
+    assert compare(here, here).agrees
+
+
+def test_channels_last_are_no_difference_with_as_many_channels_as_rows_and_columns() -> None:
+    image = RNG.standard_normal((2, 6, 6, 6)).astype(np.float32)
+    logits = image.mean(axis=(2, 3))
+    last = np.ascontiguousarray(np.moveaxis(image, 1, -1))
+    found = compare({"conv": image, "output": logits}, {"conv": last, "output": logits})
+    assert found.agrees, str(found)
+    wrong = compare({"conv": image, "output": logits}, {"conv": last + 0.5 * last**2, "output": logits})
+    assert wrong.first_divergence == "conv"
+    assert wrong.cause is not None
+    assert wrong.cause.name != "layout"
+    assert not compare({"output": image}, {"output": last}).agrees  # of a result, the layout counts
+
+
 def test_a_constant_against_something_else_disagrees() -> None:
     assert compare(P, np.full_like(P, 0.2)).status == "disagrees"
     assert compare(np.full_like(P, 0.2), P).status == "disagrees"

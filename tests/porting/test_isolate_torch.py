@@ -42,6 +42,44 @@ def test_a_fault_too_small_for_the_outputs_is_found_in_each_module() -> None:
     assert found.cause.name == "norm-epsilon"
 
 
+class Images(torch.nn.Module):
+    """Two convolutions, and the images between them with their channels first or last."""
+
+    def __init__(self, channels: int, *, last: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        kind = ChannelsLast if last else torch.nn.Conv2d
+        self.axes, self.last = (1, 2) if last else (2, 3), last
+        self.a, self.b = kind(3, channels, 3, padding=1), kind(channels, channels, 3, padding=1)
+
+    def forward(self, x: Any) -> Any:
+        x = x.permute(0, 2, 3, 1) if self.last else x
+        return self.b(torch.relu(self.a(x))).mean(self.axes)
+
+
+class ChannelsLast(torch.nn.Conv2d):
+    def forward(self, x: Any) -> Any:
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("channels", [6, 8])
+def test_channels_first_or_last_make_no_difference_whatever_the_sizes(channels: int) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    port = Images(channels, last=True)
+    assert isolate(Images(channels, last=False), port, x).agrees
+    with torch.no_grad():  # nothing like the original's, in whatever layout
+        port.a.weight.copy_(torch.roll(port.a.weight, 1, 0).flip(1))
+    found = isolate(Images(channels, last=False), port, x)
+    assert [one.name for one in found.activations if not one.verdict.agrees] == ["a"]
+
+
+def test_channels_left_first_for_a_module_that_takes_them_last_are_found() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    port = Images(8, last=True)
+    port.b.forward = torch.nn.Conv2d(8, 8, 3, padding=1).forward  # type: ignore[method-assign]
+    assert isolate(Images(8, last=False), port, x).first_divergence == "b"
+
+
 @pytest.mark.parametrize("size", [1e4, -1e6])
 def test_a_massive_channel_hides_nothing_in_the_others(size: float) -> None:
     """With these, the root mean square over the whole of the fault is below a rounding error of the massive channel."""

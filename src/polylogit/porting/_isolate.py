@@ -26,6 +26,7 @@ from polylogit.porting._compare import _SIDES as SIDES
 from polylogit.porting._compare import _Pairs, compare
 from polylogit.porting._diagnosis.evidence import Layer
 from polylogit.porting._match import Match, match
+from polylogit.porting._names import ROOT
 from polylogit.porting._recorders import Recorder, record
 from polylogit.porting._report import Comparison
 from polylogit.porting._runs import FailedError, Runs
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ROOT", "Isolation", "Pair", "isolate"]
 
-# How the model as a whole is called among its modules.
-ROOT = "(the model itself)"
 # Modules that cannot be run on the original's inputs, one after the other, before the whole is compared instead.
 ATTEMPTS = 8
 
@@ -88,7 +87,7 @@ class Isolation(Comparison):
         if self.pairs:
             lines += [f"{len(self.pairs)} modules were paired:", *(f"  {one}" for one in _shown(self.pairs))]
         if self.unmatched:
-            without = collections.Counter(_pattern(one) for one in self.unmatched)
+            without = collections.Counter(_pattern(_CALL.sub("", one, count=1)) for one in self.unmatched)
             lines += ["not compared:", *(f"  {one}{_times(count)}" for one, count in without.items())]
         return "\n".join(lines)
 
@@ -106,6 +105,9 @@ def _shown(pairs: tuple[Pair, ...]) -> list[str]:
 
 # A part of a name that is a number.
 _NUMBER = re.compile(r"(?:(?<=[._])|^)\d+(?=[._:]|$)")
+
+# What tells a second call from the first, before the reason why it was not compared.
+_CALL = re.compile(r"#\d+(?=:)")
 
 
 def _pattern(name: str) -> str:

@@ -144,7 +144,7 @@ class OutputRows:
             laid = [self.lay(one) for one in directions]
             found = bounds.allowed(formula, self, self._laid, precision.dtype, *laid)  # type: ignore[arg-type]
         others = [size for axis, size in enumerate(self._shape) if axis not in self._axes]
-        found = found.reshape(*others, *(self._shape[axis] for axis in self._axes))
+        found = found.reshape((*others, *(self._shape[axis] for axis in self._axes)))  # of a single number ()
         return precision.slack * np.moveaxis(found, range(-len(self._axes), 0), self._axes)
 
 
