@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from polylogit._progress import say, steps
+from polylogit._spec.dtypes import finfo
 from polylogit.errors import ComparisonError
 from polylogit.porting._align import align
 from polylogit.porting._alike import alike, can_correspond
@@ -24,12 +25,15 @@ from polylogit.porting._diagnosis.gradients import GradientEvidence
 from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
 from polylogit.porting._diagnosis.pieces import PIECE, pieces, wide
 from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
-from polylogit.porting._exact import Noise, noise_of
+from polylogit.porting._exact import Noise, narrow_of, noise_of
+from polylogit.porting._names import is_output
 from polylogit.porting._report import Comparison
 from polylogit.porting._results import DRAWN, FEW, Activation
 from polylogit.porting._rows import worst_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from polylogit._backends.base import Backend
     from polylogit.porting._results import Again
 
@@ -116,6 +120,7 @@ def compare(
     noise = "noise was not measured: arrays and files say nothing of theirs"
     if called:
         judged.noise, noise = noise_of(called, (left, right))
+        judged.rounded = _rounded_within(right)
     # What is read anew each time is not kept.
     streamed = not (called or (isinstance(left, dict) and isinstance(right, dict)))
     for name, other in steps(pairs, "comparing"):
@@ -128,6 +133,22 @@ def compare(
     if called and cotangent is not None:
         judged.add_gradient(called, cotangent)
     return Comparison(tuple(judged.activations), unmatched, backend.name, noise=noise)
+
+
+def _rounded_within(side: Mapping[str, Any]) -> set[str]:
+    """What is in 16 bits and goes into something wider, in a model that computes in more than 16 bits."""
+    if narrow_of(side):
+        return set()
+    found, wide_follows = set(), False
+    for name, value in reversed(side.items()):
+        precision = finfo(str(backend_of(value).dtype_name(value)))
+        if precision is None or is_output(name):
+            continue
+        if precision.dtype.itemsize > 2:
+            wide_follows = True
+        elif wide_follows:
+            found.add(name)
+    return found
 
 
 def _is_function(side: Any) -> bool:
@@ -221,6 +242,8 @@ class _Pairs:
         self.last: Evidence | None = None
         self.noise: Noise | None = None
         self.layer: Layer | None = None  # that the next pair comes from, where it is known
+        # The candidate's activations whose dtype is no precision that it has, but a rounding of what it computes in.
+        self.rounded: Collection[str] = ()
 
     def add(self, name: str, other: str, reference: Any, candidate: Any, again: Again | None = None) -> None:
         """Judge one pair; where it can be read again, its values are not kept."""
@@ -232,7 +255,8 @@ class _Pairs:
             self.activations.append(Activation.of(names, (r, c), again, _incomparable(r, c)))
             return
         dtypes = (r.dtype.name, c.dtype.name)
-        precision, gradient = Precision.of(*dtypes), _is_gradient(name)
+        precision = Precision.of(*(dtypes[:1] if other in self.rounded else dtypes))
+        gradient = _is_gradient(name)
         if gradient and r.shape == c.shape:
             verdict = diagnose_gradient(GradientEvidence(r, c, precision), self.backend)._replace(measure="scale")
             vacuous = not r.any() and not c.any()
