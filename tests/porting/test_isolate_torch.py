@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from polylogit._cli import polylogit as command
 from polylogit.errors import ComparisonError
-from polylogit.porting import isolate, tap
+from polylogit.porting import compare, isolate, record, tap
 from porting import small_transformers as small
 
 X = torch.tensor(small.X)
@@ -40,6 +40,26 @@ def test_a_fault_too_small_for_the_outputs_is_found_in_each_module() -> None:
     assert [one.status for one in found.activations].count("disagrees") == 1
     assert found.cause is not None
     assert found.cause.name == "norm-epsilon"
+
+
+class Attention(torch.nn.Module):
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.dtype, self.q, self.k, self.v = dtype, *(torch.nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, x: Any) -> Any:
+        scores = self.q(x) @ self.k(x).transpose(-1, -2)
+        return torch.softmax(scores.to(self.dtype), -1).float() @ self.v(x)
+
+
+@pytest.mark.parametrize("compared", [isolate, lambda a, b, x: compare(record(a), record(b), inputs=x)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_softmax_in_16_bits_within_a_wider_model_is_named(dtype: torch.dtype, compared: Any) -> None:
+    found = compared(Attention(torch.float32), Attention(dtype), small.X)
+    assert found.cause is not None
+    assert found.cause.name == f"{str(dtype).removeprefix('torch.')}-rounding"
+    assert compared(Attention(torch.float32), Attention(torch.float32), small.X).agrees
 
 
 class Images(torch.nn.Module):

@@ -142,11 +142,9 @@ def _rounded_within(side: Mapping[str, Any]) -> set[str]:
     found, wide_follows = set(), False
     for name, value in reversed(side.items()):
         precision = finfo(str(backend_of(value).dtype_name(value)))
-        if precision is None or is_output(name):
-            continue
-        if precision.dtype.itemsize > 2:
+        if precision is not None and precision.dtype.itemsize > 2:
             wide_follows = True
-        elif wide_follows:
+        elif precision is not None and wide_follows and not is_output(name):
             found.add(name)
     return found
 

@@ -240,7 +240,8 @@ class _Isolating:
         judged = _Pairs(registry.get_backend(self.runs.sides[1].framework or "numpy"), None, alone=False)
         rows: dict[int, tuple[int, Activation, str]] = {}
         held: Any = None
-        half = next((one.dtype for one in run.points.values() if is_float(one) and one.dtype.itemsize == 2), None)
+        passed = (one for point, one in run.points.items() if point.side != "softmax")
+        half = next((one.dtype for one in passed if _is_narrow(one)), None)
         for order, point in enumerate(steps(list(self._points(run, counterpart)), "comparing")):
             owner, where = self._owner(point, counterpart)
             if point in run.owners:
@@ -249,9 +250,11 @@ class _Isolating:
             scores = point.side == "softmax" and point.path.startswith("scores")
             if scores:
                 reference, values = _unmasked(reference, values)
+            name, other = (one or ROOT for one in (self.trace.calls[owner].name, counterpart[owner]))
             if point.side == "softmax" and half is not None:
                 values = values.astype(half)  # a softmax in float32 of what was computed in 16 bits
-            name, other = (one or ROOT for one in (self.trace.calls[owner].name, counterpart[owner]))
+            # A softmax in 16 bits where nothing else is.
+            judged.rounded = (other,) if point.side == "softmax" and half is None and _is_narrow(values) else ()
             judged.noise = noise.at(point, (name, other), (reference, values))
             judged.layer = None if point in run.owners else self._layer(point)
             judged.add(name, other, reference, values)
@@ -391,6 +394,10 @@ def _stands_for_it(later: Activation, before: Activation) -> bool:
         return True
     unnamed = before.verdict.cause is None or before.verdict.cause.name == "unknown"
     return unnamed and later.verdict.cause is not None and later.verdict.cause.name != "unknown"
+
+
+def _is_narrow(values: Array) -> bool:
+    return is_float(values) and values.dtype.itemsize == 2
 
 
 def _numbered(calls: list[Softmax]) -> dict[str, Array]:
