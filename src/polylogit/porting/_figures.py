@@ -10,13 +10,26 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from polylogit.porting._diagnosis.agreement import Precision
+from polylogit.porting._diagnosis.agreement import NOISE_LIMIT, Precision
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from polylogit.porting._diagnosis.verdict import Diagnosis
     from polylogit.porting._results import Activation
 
-__all__ = ["RELATIVE_TO", "Figure", "cause_as_dict", "difference", "figure", "number", "residuals", "times", "unit_of"]
+__all__ = [
+    "RELATIVE_TO",
+    "Figure",
+    "allowance",
+    "cause_as_dict",
+    "difference",
+    "figure",
+    "number",
+    "residuals",
+    "times",
+    "unit_of",
+]
 
 # What a difference is relative to, by how it was measured.
 RELATIVE_TO = {"": "", "relative": "of the value", "log": "of 1 + |value|", "scale": "of the scale"}
@@ -51,6 +64,11 @@ def difference(one: Activation) -> str:
     """The root mean square of the difference, with what it is relative to."""
     level = one.verdict.agreement.level
     return f"{number(level)} {unit_of(one)}".strip() if level and math.isfinite(level) else number(level)
+
+
+def allowance(activations: Sequence[Activation]) -> str:
+    """Up to what difference unmeasured noise was allowed to these."""
+    return number(max(max(NOISE_LIMIT, Precision.of(*one.dtypes).eps) for one in activations))
 
 
 def number(value: float, digits: int = 2) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polylogit.porting._diagnosis.agreement import Agreement, agreement, within_rounding
+from polylogit.porting._diagnosis.agreement import Agreement, agreement, scale_of, within_rounding
 from polylogit.porting._diagnosis.bounded import in_bounds
 from polylogit.porting._diagnosis.choice import CLEARLY, SEEN_THROUGH, clear_winner, named, nearest, unknown
 from polylogit.porting._diagnosis.evidence import KINDS
@@ -89,11 +89,11 @@ def diagnose(evidence: Evidence, backend: Backend, *, causes: bool = True) -> Ve
         return Verdict(raw, False, _judge(evidence, raw, _try(evidence, FAULTS.values(), reshaped=True), backend))
     if evidence.measured is not None:
         return _by_measured_noise(evidence, evidence.measured, backend, causes=causes)
-    raw, tried = _raw(evidence), list[_Tried]()
+    raw, tried, evidence_of_all = _raw(evidence), list[_Tried](), evidence
     if raw.agrees:
         evidence, tried = _hidden(evidence, raw, causes=causes)
         if not tried:
-            return Verdict(raw, True, None)
+            return Verdict(raw, True, None, allowed=_is_allowed(evidence_of_all, raw))
     if not causes:
         return Verdict(raw, False, None)
     if not raw.agrees:
@@ -105,6 +105,14 @@ def diagnose(evidence: Evidence, backend: Backend, *, causes: bool = True) -> Ve
 def _raw(evidence: Evidence) -> Agreement:
     r, c = evidence.reference, evidence.candidate
     return agreement(r, c, evidence.measure, evidence.precision, evidence.normalized_axes)
+
+
+def _is_allowed(evidence: Evidence, raw: Agreement) -> bool:
+    """Whether what agrees does so as noise, and not within what rounding is known to do."""
+    r, c, precision = evidence.reference, evidence.candidate, evidence.precision
+    if raw.peak <= precision.eps:
+        return False
+    return not within_rounding(r, c, evidence.measure, precision, evidence.normalized_axes, scale_of(r, c))
 
 
 def _hidden(evidence: Evidence, raw: Agreement, *, causes: bool) -> tuple[Evidence, list[_Tried]]:

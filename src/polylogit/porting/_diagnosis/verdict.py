@@ -67,3 +67,5 @@ class Verdict(NamedTuple):
     measure: str = ""
     # The largest difference in bounds of the operation, where noise was not measured and an operation is known.
     bounds: float = math.nan
+    # It agrees as noise that was not measured may, and is beyond what rounding is known to do.
+    allowed: bool = False
