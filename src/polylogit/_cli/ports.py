@@ -31,7 +31,9 @@ def _names(_context: click.Context, _option: click.Parameter, values: tuple[str,
 @click.option("--cotangent", metavar="FILE", help="Compare gradients too, for this cotangent.")
 @click.option("--name", "names", multiple=True, callback=_names, metavar="HERE=THERE", help="Pair two activations.")
 @click.option("--isolate", is_flag=True, help="Compare two models module by module, each on the original's inputs.")
-@click.option("--strict", is_flag=True, help="Beyond rounding fails too, even where nothing explains it or measures noise.")
+@click.option(
+    "--strict", is_flag=True, help="Beyond rounding fails too, even where nothing explains it or measures noise."
+)
 @click.option("--html", type=FILE, help="Write a report as one HTML page.")
 @click.option("--json", "json_path", type=FILE, help="Write the verdicts as JSON.")
 def compare(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,11 +19,11 @@ from polylogit.porting._alike import can_correspond, squeezed
 from polylogit.porting._names import is_aside, is_output, is_tap_or_output, operation_of, softmax_call, split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Alignment", "align"]
+__all__ = ["Alignment", "align", "checked"]
 
 
 class Alignment(NamedTuple):
@@ -68,7 +69,7 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
     [('h.0.mlp', 'block_0.ffn'), ('h.1.mlp', 'block_1.ffn')]
     """
     found = _Matches(left, right)
-    chosen = _chosen(found, dict(names or {}))
+    chosen = _chosen(found, checked(names))
     if not names and len(left) == len(right) == 1:
         found.match(zip(left, right, strict=True))
     found.match((name, name) for name in left if not operation_of(name) and not is_aside(name))
@@ -90,6 +91,14 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
     pairs = [(name, found.pairs[name]) for name in left if name in found.pairs]
     unmatched = tuple(name for name in (*found.left_over(), *found.right_over()) if not is_aside(name))
     return Alignment(_without_repeats(found, pairs, chosen), unmatched)
+
+
+def checked(names: Any) -> dict[str, Any]:
+    """What was given as names=, which must map names to names."""
+    if names is None or isinstance(names, Mapping):
+        return dict(names or {})
+    message = f'names= maps names to names, as in {{"name here": "name there"}}; a {type(names).__name__} was given.'
+    raise ComparisonError(message)
 
 
 class _Side:

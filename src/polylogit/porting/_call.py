@@ -96,7 +96,7 @@ class Called:
             raise ComparisonError(message)
         output, x = _last(self.output), self._input
         backend = backend_of(output)
-        values = np.broadcast_to(exact(cotangent, "cotangent="), tuple(output.shape))
+        values = _as_large_as(exact(cotangent, "cotangent="), tuple(output.shape), what)
         try:
             x = x if backend_of(x) is backend else convert(x, backend.name)
             g = backend.asarray(values, dtype=backend.dtype_name(output))
@@ -126,6 +126,15 @@ class Called:
             numeric.append((ends[0] - ends[1]) / (2 * step))
             claimed.append(float(np.sum(gradient * direction)))
         return np.array(numeric), np.array(claimed)
+
+
+def _as_large_as(cotangent: Array, shape: tuple[int, ...], what: str) -> Array:
+    try:
+        return np.broadcast_to(cotangent, shape)
+    except ValueError:
+        message = f"cotangent= has the shape {cotangent.shape}, and the output of {what} has {shape}. Pass one of that "
+        message += "shape, or a number for all entries."
+        raise ComparisonError(message) from None
 
 
 def _is_floating(value: Any) -> bool:

@@ -44,6 +44,22 @@ __all__ = ["compare"]
 # The names of activations that are gradients, by how they begin or end.
 GRADIENT_WORDS = ("grad", "gradient", "gradients", "cotangent")
 _SIDES = ("the reference", "the candidate")
+# What to do about a difference of unknown cause, by whether models were called and whether several pairs were compared.
+_ADVICE = {
+    (
+        False,
+        False,
+    ): "compare recorded activations, or the models with inputs=: the first that differs is nearest to the fault",
+    (
+        False,
+        True,
+    ): "look at what computes the first that differs, or compare the models with inputs=, which measures noise",
+    (True, False): "compare record(original) with record(port), or isolate them (--isolate), which places the fault",
+    (
+        True,
+        True,
+    ): "look at what computes the first that differs, or isolate the models (--isolate): each module by itself",
+}
 # So many activations back may be what the next one is computed from.
 EARLIER = 16
 
@@ -117,6 +133,7 @@ def compare(
     pairs, unmatched = align(left, right, names)
     backend = backend_of(right[list(right)[-1]])
     judged = _Pairs(backend, _logits(called), alone=len(pairs) == 1, named=FEW)
+    judged.advice = _ADVICE[bool(called), len(pairs) > 1]
     noise = "noise was not measured: arrays and files say nothing of theirs"
     if called:
         judged.noise, noise = noise_of(called, (left, right))
@@ -242,6 +259,7 @@ class _Pairs:
         self.layer: Layer | None = None  # that the next pair comes from, where it is known
         # The candidate's activations whose dtype is no precision that it has, but a rounding of what it computes in.
         self.rounded: Collection[str] = ()
+        self.advice = ""  # what to do about a difference of unknown cause
 
     def add(self, name: str, other: str, reference: Any, candidate: Any, again: Again | None = None) -> None:
         """Judge one pair; where it can be read again, its values are not kept."""
@@ -269,6 +287,8 @@ class _Pairs:
             verdict = diagnose(evidence, self.backend, causes=causes)._replace(measure=evidence.measure)
             vacuous = _vacuous(r, c)
             self.last = evidence if again is None else None
+        if self.advice and verdict.cause is not None and verdict.cause.name == "unknown":
+            verdict = verdict._replace(cause=dataclasses.replace(verdict.cause, fix=self.advice))
         if verdict.agrees:
             here = _Values(name, r.shape, r if again is None or r.size <= PIECE else again)
             self.agreed, self.earlier = [*self.agreed[-2:], here], [*self.earlier[1 - EARLIER :], here]

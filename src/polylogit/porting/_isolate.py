@@ -21,6 +21,7 @@ import numpy as np
 from polylogit import _registry as registry
 from polylogit._progress import steps
 from polylogit.errors import ComparisonError
+from polylogit.porting._align import checked
 from polylogit.porting._call import call
 from polylogit.porting._compare import _SIDES as SIDES
 from polylogit.porting._compare import _Pairs, compare
@@ -176,7 +177,7 @@ def isolate(
     ['agrees', 'disagrees', 'agrees']
     """
     found = _Isolating((reference, candidate), (inputs, inputs if candidate_inputs is None else candidate_inputs))
-    found.match(dict(names or {}))
+    found.match(checked(names))
     while found.matches_modules:
         try:
             return found.result()
@@ -238,6 +239,7 @@ class _Isolating:
         own = {self.trace.calls[place].name: place for place in compared}
         noise = self.runs.noise(self.trace, run.points, (own, places), see)
         judged = _Pairs(registry.get_backend(self.runs.sides[1].framework or "numpy"), None, alone=False)
+        judged.advice = "look at what it computes there: it was given the original's own values"
         rows: dict[int, tuple[int, Activation, str]] = {}
         held: Any = None
         passed = (one for point, one in run.points.items() if point.side != "softmax")

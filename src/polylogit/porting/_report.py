@@ -9,7 +9,7 @@ import numpy as np
 
 from polylogit import _page
 from polylogit.porting._diagnosis.noise import LIMIT
-from polylogit.porting._figures import allowance, cause_as_dict, difference, figure, number, residuals, unit_of
+from polylogit.porting._figures import allowance, apart, cause_as_dict, difference, figure, number, residuals, unit_of
 from polylogit.porting._results import DRAWN, Results
 from polylogit.porting._tree import LIMITS, reach, tree_of
 from polylogit.porting._written import Written
@@ -84,7 +84,7 @@ def _summary(comparison: Results) -> str:
         ]
     for one in comparison.activations:
         name = one.name if one.candidate_name == one.name else f"{one.name} ({one.candidate_name} in the candidate)"
-        lines.append(f"{one.status:>12}  {name}: {difference(one)} apart, {figure(one)}")
+        lines.append(f"{one.status:>12}  {name}: {apart(one)}")
     return "\n".join(lines)
 
 

@@ -372,7 +372,6 @@ class Substitution:
             self.misfits[at.call] = "it returns the shapes {} in the reference and {} in the candidate".format(*shapes)
         return _replaced(structure, new)
 
-
     def _turn(self, own: Array, theirs: Array) -> tuple[int, int]:
         """The move of channels from the own layout to the trace's.
 

@@ -20,6 +20,7 @@ from polylogit.porting._diagnosis.evidence import KINDS
 from polylogit.porting._diagnosis.faults import FAMILIES, FAULTS, GRADIENT_FAULTS
 from polylogit.porting._diagnosis.faults.backward import WRONG_BACKWARD
 from polylogit.porting._diagnosis.noise import BEYOND, LEFT, LIMIT
+from polylogit.porting._diagnosis.oddities import oddities
 from polylogit.porting._diagnosis.pieces import some_rows
 from polylogit.porting._diagnosis.verdict import Diagnosis, RunnerUp, Verdict
 
@@ -236,6 +237,9 @@ def _judge(evidence: Evidence, raw: Agreement, tried: list[_Tried], backend: Bac
         if not second:
             return named(winner, winner.prediction.parameters, backend, raw.level, shown)
         why = f"{winner.name} leaves a difference that {second} would explain: more than one fault"
+    if not (why or helpful):
+        floor = evidence.precision.floor if evidence.measure == "relative" else None
+        why = oddities(evidence.reference, evidence.candidate, floor=floor)
     fix = "compare more activations, or pass inputs=: the first that differs is nearest to the fault"
     return unknown(helpful, raw.level, shown, fix=fix, why=why)
 

@@ -95,6 +95,10 @@ def _words(parameters: dict[str, Any]) -> dict[str, Any]:
         words["largest"] = float(np.max(np.abs(bias), initial=0.0))
         numbers = ", ".join(f"{value:.4g}" for value in bias[:10])
         words["shown"] = f"[{numbers}{', ...' if bias.size > 10 else ''}]"
+    if "fill" in words:
+        fill = round(words["fill"], 3) + 0.0  # of float32 weights no more is known; and 0 rather than -0
+        aside = f"{abs(fill):.3g} {'below' if fill < 0 else 'above'} the mean of its row's others"
+        words["filled"] = aside if words["relative"] else f"{fill:.3g}"
     if "clipped" in words:
         words["how"] = "clipped at" if words["clipped"] else "plus"
     return words
