@@ -95,8 +95,9 @@ def _verdict(comparison: Results) -> str:
         return found
     count = f"{len(comparison.allowed)} of {len(comparison.activations)}"
     return (
-        f"{found[:-1]}, within {allowance(comparison.allowed)}: more than the bounds of rounding, in {count} activations. "
-        "A small mistake would pass; compare the models or functions themselves, with inputs, to measure the noise."
+        f"{found[:-1]}, within {allowance(comparison.allowed)}: more than the bounds of rounding, in {count} "
+        "activations. A small mistake would pass; compare the models or functions themselves, with inputs, to measure "
+        "the noise."
     )
 
 
