@@ -113,12 +113,37 @@ def test_what_to_do_is_not_what_was_done() -> None:
     ("given", "words"),
     [
         ({"names": ["a"]}, "maps names to names"),
+        ({"names": {"outptu": "output"}}, "the nearest is 'output'"),
+        ({"names": {"q*": "p*"}}, r"the pattern 'q\*' of names= fits no name of the reference"),
+        ({"names": {"out*": "p*"}}, "makes 'pput' of 'output', which the candidate lacks"),
         ({"cotangent": np.ones((4, 3))}, r"the shape \(4, 3\), and the output of the reference has \(6, 5\)"),
     ],
 )
 def test_arguments_of_the_wrong_kind_are_said_so(given: Any, words: str) -> None:
     with pytest.raises(ComparisonError, match=words):
         compare(lambda x: 2 * x, lambda x: 2 * x, inputs=X, **given)
+
+
+def test_a_path_is_no_output() -> None:
+    with pytest.raises(ComparisonError, match="compare_files"):
+        compare("a.npz", "b.npz")
+
+
+def test_what_a_function_raises_is_said_once_and_may_be_its_own_mistake() -> None:
+    def boom(x: Any) -> Any:
+        raise RuntimeError("boom")
+
+    with pytest.raises(ComparisonError, match="could not be called") as raised:
+        compare(lambda x: x, boom, inputs={"x": X})
+    assert str(raised.value).count("boom") == 1
+    assert "['x']" in str(raised.value)
+
+
+def test_a_factor_that_is_a_root_is_undone_as_one() -> None:
+    for factor, fix in ((8**-0.5, "x = x / 8**-0.5"), (0.125, "x = x / 0.125"), (24**0.5, "x = x / 24**0.5")):
+        cause = compare(X, (X * factor).astype(np.float32)).cause
+        assert cause is not None
+        assert cause.fix == fix
 
 
 def test_a_mask_is_said_to_be_filled_with_what_the_scores_hold() -> None:

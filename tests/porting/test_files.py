@@ -112,6 +112,15 @@ def test_more_than_the_bounds_of_rounding_is_said_and_fails_if_strict(folder: An
     assert "within" not in found.output
 
 
+def test_a_pickled_model_is_said_to_be_one_and_arguments_are_options_there(folder: Any) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(torch.nn.Linear(2, 3), "whole.pt")
+    found = run("whole.pt", "x.npy")
+    assert "a whole model perhaps: save its outputs" in found.output
+    assert "weights_only" not in found.output
+    assert "pass --inputs" in run("polylogit:softmax", "polylogit:softmax").output
+
+
 def test_callables_are_named_by_module(folder: Any) -> None:
     (folder / "my_port.py").write_text("import polylogit\ndef head(x):\n    return polylogit.softmax(2 * x)\n")
     result = run("polylogit:softmax", "my_port:head", "--inputs", "x.npy")

@@ -62,6 +62,20 @@ def test_a_softmax_in_16_bits_within_a_wider_model_is_named(dtype: torch.dtype, 
     assert compared(Attention(torch.float32), Attention(torch.float32), small.X).agrees
 
 
+def test_a_model_in_training_is_said_to_be() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.Dropout(0.1), torch.nn.Linear(64, 3))
+    port = copy.deepcopy(model).eval()
+    x = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    found = compare(model, port, inputs=x).cause
+    assert found is not None
+    assert "call eval() on the reference" in found.fix
+    model.eval()
+    port[2].bias.data += 0.1
+    found = isolate(model.train(), port, x).cause
+    assert found is not None
+    assert repr(isolate(model.eval(), port, x)).startswith("<Isolation disagrees: ")
+
+
 class Images(torch.nn.Module):
     """Two convolutions, and the images between them with their channels first or last."""
 

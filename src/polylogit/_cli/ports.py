@@ -6,6 +6,7 @@ Imports the porting tools when it runs.
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,12 @@ __all__ = ["compare", "compare_tokens"]
 
 def _names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     return paired(values, "REFERENCE_NAME=CANDIDATE_NAME")
+
+
+def _as_options(text: str) -> str:
+    """What polylogit says of arguments in Python, of the options that give them."""
+    text = text.replace('names={"name here": "name there"}', '--name "HERE=THERE"')
+    return re.sub(r"\b(inputs|cotangent|name)s?=", r"--\1", text)
 
 
 @command("compare")
@@ -56,15 +63,20 @@ def compare(
     by few times and has no cause differs with --strict alone, as does what is beyond its bounds where noise was not
     measured, by up to 1.2e-4.
     """
+    from polylogit.errors import ComparisonError
     from polylogit.porting._files import compare_files, isolate_files
 
     if isolate and cotangent is not None:
         message = "--isolate compares no gradients; leave out --cotangent."
         raise click.UsageError(message)
     run: Any = isolate_files if isolate else functools.partial(compare_files, cotangent=cotangent)
-    with _progress.bar():
-        found = run(reference, candidate, inputs=inputs, names=names or None)
-    click.echo(found.summary())
+    try:
+        with _progress.bar():
+            found = run(reference, candidate, inputs=inputs, names=names or None)
+    except ComparisonError as error:
+        raise click.UsageError(_as_options(str(error))) from error
+    for line in found.summary().splitlines():
+        click.echo(_as_options(line) if line.startswith("  fix: ") else line)
     write(found, html, json_path)
     allowed = int(strict and bool(found.allowed))
     sys.exit({"agrees": allowed, "beyond": int(strict), "disagrees": 1, "inconclusive": 3}[found.status])

@@ -6,6 +6,7 @@ few names agree, by order and shape. Nothing is matched that could as well be so
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
 from collections.abc import Mapping
@@ -178,12 +179,12 @@ def _chosen(found: _Matches, names: dict[str, str]) -> set[str]:
     exact = {name: other for name, other in names.items() if name in found.left or "*" not in name}
     unknown = [name for name in exact if name not in found.left]
     if unknown:
-        message = f"names= maps {unknown}, which the reference does not have; it has {list(found.left)}."
+        message = f"names= maps {unknown}, which the reference does not have; {_meant(unknown[0], found.left)}."
         raise ComparisonError(message)
     missing = [other for other in exact.values() if other not in found.right]
     if missing:
         message = (
-            f"the candidate lacks {missing[:5]}; it has {list(found.right)[:20]}. Map the reference's names to the "
+            f"the candidate lacks {missing[:5]}; {_meant(missing[0], found.right)}. Map the reference's names to the "
             'candidate\'s with names={"name here": "name there"}.'
         )
         raise ComparisonError(message)
@@ -194,8 +195,20 @@ def _chosen(found: _Matches, names: dict[str, str]) -> set[str]:
             found.match([(name, exact[base] + suffix)])
     for pattern, other in names.items():
         if pattern not in exact:
-            found.match(_by_pattern(found.left, pattern, other))
+            pairs = _by_pattern(found.left, pattern, other)
+            if not any(there in found.right for _, there in pairs):
+                what = f"makes {pairs[0][1]!r} of {pairs[0][0]!r}, which the candidate lacks; it has " if pairs else ""
+                what = what or "fits no name of the reference; it has "
+                message = f"the pattern {pattern!r} of names= {what}{list(found.right if pairs else found.left)[:20]}."
+                raise ComparisonError(message)
+            found.match(pairs)
     return set(exact)
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """The name that was meant, or some of those that there are."""
+    close = difflib.get_close_matches(name, known := list(known), n=1)
+    return f"the nearest is {close[0]!r}" if close else f"it has {known[:20]}"
 
 
 def _by_pattern(left: Iterable[str], pattern: str, other: str) -> list[tuple[str, str]]:

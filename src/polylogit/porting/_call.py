@@ -159,8 +159,12 @@ def call(function: Callable[..., Any], inputs: Any, what: str) -> Called:
             return Called(function, given, {key: _in_framework(one, framework) for key, one in keywords.items()})
         except Exception as error:  # noqa: BLE001  whatever a user's function raises
             failures.append((framework or "as given", error))
-    shown = "; ".join(f"inputs {name}: {type(error).__name__}: {error}" for name, error in failures[:3])
-    message = f"{what} could not be called. {shown}. Pass inputs= that it accepts, as arrays of its own framework."
+    said: dict[str, list[str]] = {}
+    for name, error in failures:
+        said.setdefault(f"{type(error).__name__}: {error}", []).append(name)
+    shown = "; ".join(f"{text} (inputs {', '.join(names)})" for text, names in list(said.items())[:3])
+    message = f"{what} could not be called. {shown}. If it is not its own mistake, pass inputs= that it accepts"
+    message += f"; these were given by the names {list(keywords)}." if keywords else ", as arrays of its own framework."
     raise ComparisonError(message) from failures[0][1]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +26,7 @@ from polylogit.porting._diagnosis.gradients import GradientEvidence
 from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
 from polylogit.porting._diagnosis.pieces import PIECE, pieces, wide
 from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
-from polylogit.porting._exact import Noise, narrow_of, noise_of
+from polylogit.porting._exact import Noise, in_training, narrow_of, noise_of
 from polylogit.porting._names import is_output
 from polylogit.porting._report import Comparison
 from polylogit.porting._results import DRAWN, FEW, Activation
@@ -134,6 +135,9 @@ def compare(
     backend = backend_of(right[list(right)[-1]])
     judged = _Pairs(backend, _logits(called), alone=len(pairs) == 1, named=FEW)
     judged.advice = _ADVICE[bool(called), len(pairs) > 1]
+    for one, what in zip(called, _SIDES, strict=False):
+        if in_training(one.function):
+            judged.advice = f"call eval() on {what}, which is in training, with dropout or batch statistics"
     noise = "noise was not measured: arrays and files say nothing of theirs"
     if called:
         judged.noise, noise = noise_of(called, (left, right))
@@ -196,6 +200,9 @@ def _logits(called: list[Called]) -> Array | None:
 
 
 def _named(side: Any, what: str) -> Mapping[str, Any]:
+    if isinstance(side, (str, os.PathLike)):
+        message = f"the {what} is the text {os.fspath(side)!r}; polylogit.porting.compare_files compares files."
+        raise ComparisonError(message)
     if isinstance(side, Mapping):
         if not side:
             message = f"the {what} has no activations; run the recorder's model before comparing."

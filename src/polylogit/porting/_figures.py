@@ -79,6 +79,8 @@ def apart(one: Activation) -> str:
     if not one.verdict.agreement.level <= SENSIBLE:
         floor = Precision.of(*one.dtypes).floor if one.verdict.measure == "relative" else None
         said = oddities(one.reference, one.candidate, floor=floor)
+    if one.verdict.agrees and one.verdict.agreement.peak == 0:
+        return "equal"
     return said or f"{difference(one)} apart, {figure(one)}"
 
 

@@ -26,6 +26,7 @@ from polylogit.porting._call import call
 from polylogit.porting._compare import _SIDES as SIDES
 from polylogit.porting._compare import _Pairs, compare
 from polylogit.porting._diagnosis.evidence import Layer
+from polylogit.porting._exact import in_training
 from polylogit.porting._match import Match, match
 from polylogit.porting._names import ROOT
 from polylogit.porting._recorders import Recorder, record
@@ -55,7 +56,7 @@ class Pair(NamedTuple):
     how: str  # "names=", "name", "weights" or "order"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Isolation(Comparison):
     """What `isolate` found: a `Comparison` whose activations are modules.
 
@@ -240,6 +241,9 @@ class _Isolating:
         noise = self.runs.noise(self.trace, run.points, (own, places), see)
         judged = _Pairs(registry.get_backend(self.runs.sides[1].framework or "numpy"), None, alone=False)
         judged.advice = "look at what it computes there: it was given the original's own values"
+        for model, what in zip(self.runs.models, SIDES, strict=True):
+            if in_training(model):
+                judged.advice = f"call eval() on {what}, which is in training, with dropout or batch statistics"
         rows: dict[int, tuple[int, Activation, str]] = {}
         held: Any = None
         passed = (one for point, one in run.points.items() if point.side != "softmax")

@@ -55,7 +55,7 @@ class Comparison(Written, Results):
         """One line."""
         cause = "" if self.cause is None else f", cause: {self.cause.name}"
         count = len(self.activations)
-        return f"<Comparison {self.status}: {count} activation{'s' if count != 1 else ''}{cause}>"
+        return f"<{type(self).__name__} {self.status}: {count} activation{'s' if count != 1 else ''}{cause}>"
 
     def _as_dict(self) -> dict[str, Any]:
         return _as_dict(self)
