@@ -632,6 +632,13 @@ def layout(rng: Any, shape: Any) -> Pair | None:
     return Pair(x, np.moveaxis(x, 1, -1)) if rng.random() < 0.5 else Pair(x, np.moveaxis(x, -1, 1))
 
 
+def flatten_order(rng: Any, shape: Any) -> Pair | None:
+    image = draw(rng, (8, 4, 3, 5), 1.0)
+    last = np.moveaxis(image, 1, -1)
+    pair = (image, last) if rng.random() < 0.5 else (last, image)
+    return after(rng, {"pool": pair[0]}, *(one.reshape(8, -1) for one in pair), always=True)
+
+
 def head_layout(rng: Any, shape: Any) -> Pair | None:
     b, t, h, d = 2, 6, 4, 8
     flat = draw(rng, (b, t, h * d), 1.0)
@@ -708,6 +715,7 @@ FAULTS: dict[str, Any] = {
     "embedding-scale": embedding_scale,
     "position-offset": position_offset,
     "layout": layout,
+    "flatten-order": flatten_order,
     "head-layout": head_layout,
 }
 

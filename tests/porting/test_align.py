@@ -74,8 +74,8 @@ def test_where_few_names_agree_order_and_shape_decide_between_matches() -> None:
 def test_the_summary_shows_which_name_stands_for_which() -> None:
     x = RNG.standard_normal((4, 3))
     found = compare({"a": x, "output": x[0]}, {"b": x, "output": x[0]}, names={"a": "b"})
-    assert "agrees  a (b in the candidate): 0 apart" in found.summary()
-    assert "agrees  output: 0 apart" in found.summary()
+    assert "agrees  a (b in the candidate): equal" in found.summary()
+    assert "agrees  output: equal" in found.summary()
 
 
 def test_order_decides_nothing_where_there_is_a_choice() -> None:

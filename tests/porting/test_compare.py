@@ -57,6 +57,107 @@ def test_agreement_that_could_not_fail_is_inconclusive(values: Any) -> None:
     assert not found.agrees
 
 
+@pytest.mark.parametrize(("here", "there"), [(1.0, 2.0), (0.5, 0.4), (-3.0, -3.5), (1.0, np.nan), (0.0, 1e-3)])
+def test_single_numbers_that_differ_disagree(here: float, there: float) -> None:
+    assert compare(here, there).status == "disagrees"
+    assert compare({"x": X, "loss": np.float32(here)}, {"x": X, "loss": there}).first_divergence == "loss"
+    assert compare(lambda x: x.sum() * here, lambda x: x.sum() * there, inputs=X).status == "disagrees"
+    assert compare(here, here).agrees
+
+
+def test_channels_last_are_no_difference_with_as_many_channels_as_rows_and_columns() -> None:
+    image = RNG.standard_normal((2, 6, 6, 6)).astype(np.float32)
+    logits = image.mean(axis=(2, 3))
+    last = np.ascontiguousarray(np.moveaxis(image, 1, -1))
+    found = compare({"conv": image, "output": logits}, {"conv": last, "output": logits})
+    assert found.agrees, str(found)
+    wrong = compare({"conv": image, "output": logits}, {"conv": last + 0.5 * last**2, "output": logits})
+    assert wrong.first_divergence == "conv"
+    assert wrong.cause is not None
+    assert wrong.cause.name != "layout"
+    assert not compare({"output": image}, {"output": last}).agrees  # of a result, the layout counts
+
+
+def test_what_is_plain_to_see_is_said_in_place_of_a_figure() -> None:
+    one = P.copy()
+    one[2, 3] = np.nan
+    masked, turned = (np.where(mask, X[:5], -np.inf) for mask in (np.tri(5) > 0, np.tri(5).T > 0))
+    plain = {
+        "1 of 30 entries NaN in the candidate alone": (P, one),
+        "the candidate is 0 throughout": (X, np.zeros_like(X)),
+        "10 of 25 entries 0 in the reference alone": (polylogit.softmax(masked), polylogit.softmax(turned)),
+        "of the shapes (6, 5) and (5, 6)": (X, X.T),
+    }
+    for words, (here, there) in plain.items():
+        found = str(compare(here, there))
+        assert words in found
+        assert "∞" not in found
+        assert "e+3" not in found
+
+
+def test_what_to_do_is_not_what_was_done() -> None:
+    wrong = P + 0.01 * P**2
+    functions = {"record(original)": lambda x: P + 0 * x, "isolate": lambda x: {"p": P + 0 * x, "x": x}}
+    assert "inputs=" in str(compare(P, wrong))
+    for words, function in functions.items():
+        scaled = (lambda f: lambda x: {"p": wrong + 0 * x, "x": x} if isinstance(f(x), dict) else wrong + 0 * x)(
+            function
+        )
+        found = compare(function, scaled, inputs=X)
+        assert found.cause is not None
+        assert words in found.cause.fix
+        assert "inputs=" not in found.cause.fix
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"names": ["a"]}, "maps names to names"),
+        ({"names": {"outptu": "output"}}, "the nearest is 'output'"),
+        ({"names": {"q*": "p*"}}, r"the pattern 'q\*' of names= fits no name of the reference"),
+        ({"names": {"out*": "p*"}}, "makes 'pput' of 'output', which the candidate lacks"),
+        ({"cotangent": np.ones((4, 3))}, r"the shape \(4, 3\), and the output of the reference has \(6, 5\)"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_said_so(given: Any, words: str) -> None:
+    with pytest.raises(ComparisonError, match=words):
+        compare(lambda x: 2 * x, lambda x: 2 * x, inputs=X, **given)
+
+
+def test_a_path_is_no_output() -> None:
+    with pytest.raises(ComparisonError, match="compare_files"):
+        compare("a.npz", "b.npz")
+
+
+def test_what_a_function_raises_is_said_once_and_may_be_its_own_mistake() -> None:
+    def boom(x: Any) -> Any:
+        raise RuntimeError("boom")
+
+    with pytest.raises(ComparisonError, match="could not be called") as raised:
+        compare(lambda x: x, boom, inputs={"x": X})
+    assert str(raised.value).count("boom") == 1
+    assert "['x']" in str(raised.value)
+
+
+def test_a_factor_that_is_a_root_is_undone_as_one() -> None:
+    for factor, fix in ((8**-0.5, "x = x / 8**-0.5"), (0.125, "x = x / 0.125"), (24**0.5, "x = x / 24**0.5")):
+        cause = compare(X, (X * factor).astype(np.float32)).cause
+        assert cause is not None
+        assert cause.fix == fix
+
+
+def test_a_mask_is_said_to_be_filled_with_what_the_scores_hold() -> None:
+    mask = np.tri(5) > 0
+    r, c = (polylogit.softmax(np.where(mask, X[:5], fill)) for fill in (-np.inf, 0.0))
+    scores = np.where(mask, X[:5], -np.inf)
+    known = compare({"scores": scores, "p": r}, {"scores": scores, "p": c}).cause
+    assert known is not None
+    assert "about 0:" in known.explanation
+    unknown = compare(r, c).cause
+    assert unknown is not None
+    assert "the mean of its row's others" in unknown.explanation
+
+
 def test_a_constant_against_something_else_disagrees() -> None:
     assert compare(P, np.full_like(P, 0.2)).status == "disagrees"
     assert compare(np.full_like(P, 0.2), P).status == "disagrees"

@@ -98,6 +98,29 @@ def test_the_exit_status_is_the_verdict(folder: Any) -> None:
     assert run("p.npy").exit_code == 2
 
 
+def test_more_than_the_bounds_of_rounding_is_said_and_fails_if_strict(folder: Any) -> None:
+    noisy = X * (1 + np.random.default_rng(1).normal(0, 1e-4, X.shape).astype(np.float32))
+    np.savez("allowed.npz", z=X, a=polylogit.softmax(noisy))
+    found = run("right.npz", "allowed.npz")
+    assert found.exit_code == 0, found.output
+    assert "agrees with the reference, within 0.00012: more than the bounds of rounding" in found.output
+    assert [one.name for one in compare_files("right.npz", "allowed.npz").allowed] == ["a"]
+    assert run("right.npz", "allowed.npz", "--strict").exit_code == 1
+    np.savez("rounded.npz", z=X, a=polylogit.softmax(X.astype(np.float64)).astype(np.float32))
+    found = run("right.npz", "rounded.npz", "--strict")
+    assert found.exit_code == 0
+    assert "within" not in found.output
+
+
+def test_a_pickled_model_is_said_to_be_one_and_arguments_are_options_there(folder: Any) -> None:
+    torch = pytest.importorskip("torch")
+    torch.save(torch.nn.Linear(2, 3), "whole.pt")
+    found = run("whole.pt", "x.npy")
+    assert "a whole model perhaps: save its outputs" in found.output
+    assert "weights_only" not in found.output
+    assert "pass --inputs" in run("polylogit:softmax", "polylogit:softmax").output
+
+
 def test_callables_are_named_by_module(folder: Any) -> None:
     (folder / "my_port.py").write_text("import polylogit\ndef head(x):\n    return polylogit.softmax(2 * x)\n")
     result = run("polylogit:softmax", "my_port:head", "--inputs", "x.npy")

@@ -47,6 +47,41 @@ def test_a_layer_of_the_original_that_applies_its_activation_is_compared_where_t
     assert any("one side applies its activation function itself" in one for one in found.unmatched)
 
 
+def test_a_recurrent_layer_has_its_activations_within_on_both_sides() -> None:
+    """PyTorch's GRU returns a tuple, and has its gates in another order than Keras's."""
+    import keras
+    import numpy as np
+    import torch
+
+    class Port(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru, self.dense = torch.nn.GRU(4, 6, batch_first=True), torch.nn.Linear(6, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.dense(self.gru(x)[0])
+
+    original = keras.Sequential([keras.layers.GRU(6, return_sequences=True, name="gru"), keras.layers.Dense(2)])
+    x = np.random.default_rng(0).standard_normal((3, 5, 4)).astype(np.float32)
+    original(x)
+    original.set_weights([one + 0.1 for one in original.get_weights()])  # whose biases are zeros
+    kernel, recurrent, bias, weight, offset = (torch.tensor(one) for one in original.get_weights())
+    gates = torch.cat([torch.arange(6, 12), torch.arange(6), torch.arange(12, 18)])
+    values = [kernel[:, gates].T, recurrent[:, gates].T, bias[0, gates], bias[1, gates], weight.T, offset]
+    port = Port()
+    with torch.no_grad():
+        for one, value in zip(port.parameters(), values, strict=True):
+            one.copy_(value)
+    found = isolate(original, port, x)
+    assert found.agrees, str(found)
+    assert "gru" in [one.name for one in found.activations]
+    assert found.summary().count("gru.cell") == 1  # called five times
+    with torch.no_grad():
+        port.gru.bias_hh_l0.zero_()
+    found = isolate(original, port, x)
+    assert [one.name for one in found.activations if one.status == "disagrees"] == ["gru"]
+
+
 @pytest.mark.parametrize("layer", range(small.LAYERS))
 def test_the_layer_at_fault_is_named(original: Any, layer: int) -> None:
     weights = small.weights(original)

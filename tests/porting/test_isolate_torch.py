@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from polylogit._cli import polylogit as command
 from polylogit.errors import ComparisonError
-from polylogit.porting import isolate, tap
+from polylogit.porting import compare, isolate, record, tap
 from porting import small_transformers as small
 
 X = torch.tensor(small.X)
@@ -40,6 +40,78 @@ def test_a_fault_too_small_for_the_outputs_is_found_in_each_module() -> None:
     assert [one.status for one in found.activations].count("disagrees") == 1
     assert found.cause is not None
     assert found.cause.name == "norm-epsilon"
+
+
+class Attention(torch.nn.Module):
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.dtype, self.q, self.k, self.v = dtype, *(torch.nn.Linear(16, 16) for _ in range(3))
+
+    def forward(self, x: Any) -> Any:
+        scores = self.q(x) @ self.k(x).transpose(-1, -2)
+        return torch.softmax(scores.to(self.dtype), -1).float() @ self.v(x)
+
+
+@pytest.mark.parametrize("compared", [isolate, lambda a, b, x: compare(record(a), record(b), inputs=x)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_softmax_in_16_bits_within_a_wider_model_is_named(dtype: torch.dtype, compared: Any) -> None:
+    found = compared(Attention(torch.float32), Attention(dtype), small.X)
+    assert found.cause is not None
+    assert found.cause.name == f"{str(dtype).removeprefix('torch.')}-rounding"
+    assert compared(Attention(torch.float32), Attention(torch.float32), small.X).agrees
+
+
+def test_a_model_in_training_is_said_to_be() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.Dropout(0.1), torch.nn.Linear(64, 3))
+    port = copy.deepcopy(model).eval()
+    x = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    found = compare(model, port, inputs=x).cause
+    assert found is not None
+    assert "call eval() on the reference" in found.fix
+    model.eval()
+    port[2].bias.data += 0.1
+    found = isolate(model.train(), port, x).cause
+    assert found is not None
+    assert repr(isolate(model.eval(), port, x)).startswith("<Isolation disagrees: ")
+
+
+class Images(torch.nn.Module):
+    """Two convolutions, and the images between them with their channels first or last."""
+
+    def __init__(self, channels: int, *, last: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        kind = ChannelsLast if last else torch.nn.Conv2d
+        self.axes, self.last = (1, 2) if last else (2, 3), last
+        self.a, self.b = kind(3, channels, 3, padding=1), kind(channels, channels, 3, padding=1)
+
+    def forward(self, x: Any) -> Any:
+        x = x.permute(0, 2, 3, 1) if self.last else x
+        return self.b(torch.relu(self.a(x))).mean(self.axes)
+
+
+class ChannelsLast(torch.nn.Conv2d):
+    def forward(self, x: Any) -> Any:
+        return super().forward(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("channels", [6, 8])
+def test_channels_first_or_last_make_no_difference_whatever_the_sizes(channels: int) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    port = Images(channels, last=True)
+    assert isolate(Images(channels, last=False), port, x).agrees
+    with torch.no_grad():  # nothing like the original's, in whatever layout
+        port.a.weight.copy_(torch.roll(port.a.weight, 1, 0).flip(1))
+    found = isolate(Images(channels, last=False), port, x)
+    assert [one.name for one in found.activations if not one.verdict.agrees] == ["a"]
+
+
+def test_channels_left_first_for_a_module_that_takes_them_last_are_found() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 8, 8)).astype(np.float32)
+    port = Images(8, last=True)
+    port.b.forward = torch.nn.Conv2d(8, 8, 3, padding=1).forward  # type: ignore[method-assign]
+    assert isolate(Images(8, last=False), port, x).first_divergence == "b"
 
 
 @pytest.mark.parametrize("size", [1e4, -1e6])

@@ -390,7 +390,7 @@ class JaxBackend(Backend):
         "sink": "p = jax.nn.softmax(jnp.concatenate([x, sink], axis=-1))[..., :-1]",
         "softcap": "x = cap * jnp.tanh(x / cap)  # on both sides or on neither",
         "gelu": "jax.nn.gelu(x, approximate=False)  # or True, the default; the original has {right}",
-        "norm epsilon": "flax.linen.LayerNorm(epsilon=epsilon)  # the original's epsilon; the default is 1e-6",
+        "norm epsilon": "epsilon=epsilon  # of the norm, the original's; Flax's default is 1e-6",
         "layout": "x = jnp.transpose(x, {back})",
         "split rows": "y = polylogit.softmax(x, axis_name=name)",
         "stack": "jnp.stack({x})",

@@ -352,7 +352,7 @@ class TensorflowBackend(Backend):
         "sink": "p = tf.nn.softmax(tf.concat([x, sink], axis=-1))[..., :-1]",
         "softcap": "x = cap * tf.tanh(x / cap)  # on both sides or on neither",
         "gelu": "tf.nn.gelu(x, approximate=False)  # or True; the original has {right}",
-        "norm epsilon": "keras.layers.LayerNormalization(epsilon=epsilon)  # the original's; the default is 1e-3",
+        "norm epsilon": "epsilon=epsilon  # of the norm, the original's; Keras's default is 1e-3",
         "layout": "x = tf.transpose(x, {back})",
         "heads": "x = tf.reshape(x, [*x.shape[:-1], {heads}, {size}])  # heads first, then their size",
         "split rows": "make one of them, with tf.experimental.dtensor.pack(shards, layout)",

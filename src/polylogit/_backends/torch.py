@@ -419,7 +419,7 @@ class TorchBackend(Backend):
         "sink": "p = torch.softmax(torch.cat([x, sink], dim=-1), dim=-1)[..., :-1]",
         "softcap": "x = cap * torch.tanh(x / cap)  # on both sides or on neither",
         "gelu": 'torch.nn.functional.gelu(x)  # or approximate="tanh"; the original has {right}',
-        "norm epsilon": "torch.nn.LayerNorm(n, eps=epsilon)  # the original's epsilon; the default is 1e-5",
+        "norm epsilon": "eps=epsilon  # of the norm, the original's; the default of torch.nn.LayerNorm is 1e-5",
         "transposed weight": "torch.nn.functional.linear(x, weight, bias)  # weight: (outputs, inputs)",
         "layout": "x = x.permute({back})",
         "heads": "x = x.unflatten(-1, ({heads}, {size}))  # heads first, then their size",

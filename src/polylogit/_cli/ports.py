@@ -6,6 +6,7 @@ Knows the public functions of the porting tools, and imports them only when a co
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,12 @@ def _names(_context: click.Context, _option: click.Parameter, values: tuple[str,
     return paired(values, "REFERENCE_NAME=CANDIDATE_NAME")
 
 
+def _as_options(text: str) -> str:
+    """What polylogit says of arguments in Python, of the options that give them."""
+    text = text.replace('names={"name here": "name there"}', '--name "HERE=THERE"')
+    return re.sub(r"\b(inputs|cotangent|name)s?=", r"--\1", text)
+
+
 @command("compare")
 @click.argument("reference")
 @click.argument("candidate")
@@ -33,7 +40,9 @@ def _names(_context: click.Context, _option: click.Parameter, values: tuple[str,
     "--name", "names", multiple=True, callback=_names, metavar="HERE=THERE", help="Pair two activations or modules."
 )
 @click.option("--isolate", is_flag=True, help="Compare two models module by module, each with the original's inputs.")
-@click.option("--strict", is_flag=True, help="Fail differences beyond rounding, even without a known cause.")
+@click.option(
+    "--strict", is_flag=True, help="Fail differences beyond rounding, even without a known cause or measured noise."
+)
 @click.option("--html", type=FILE, help="Write a report as one HTML page.")
 @click.option("--json", "json_path", type=FILE, help="Write the verdicts as JSON.")
 def compare(
@@ -53,19 +62,26 @@ def compare(
     or module:callable. Models and callables need --inputs. With --isolate, both are models, and each module of the
     candidate runs on the original's own inputs. Names may be patterns, as in "h.*=block_*". The exit status is 0 if
     they agree, 1 if they differ, 2 for wrong usage and 3 if the comparison could not have failed. A difference slightly
-    beyond rounding, without a known cause, fails only with --strict.
+    beyond rounding, without a known cause, fails only with --strict; so does a difference beyond the bounds, up to
+    1.2e-4, if noise was not measured.
     """
+    from polylogit.errors import ComparisonError
     from polylogit.porting._files import compare_files, isolate_files
 
     if isolate and cotangent is not None:
         message = "--isolate compares no gradients; leave out --cotangent."
         raise click.UsageError(message)
     run: Any = isolate_files if isolate else functools.partial(compare_files, cotangent=cotangent)
-    with _progress.bar():
-        found = run(reference, candidate, inputs=inputs, names=names or None)
-    click.echo(found.summary())
+    try:
+        with _progress.bar():
+            found = run(reference, candidate, inputs=inputs, names=names or None)
+    except ComparisonError as error:
+        raise click.UsageError(_as_options(str(error))) from error
+    for line in found.summary().splitlines():
+        click.echo(_as_options(line) if line.startswith("  fix: ") else line)
     write(found, html, json_path)
-    sys.exit({"agrees": 0, "beyond": int(strict), "disagrees": 1, "inconclusive": 3}[found.status])
+    allowed = int(strict and bool(found.allowed))
+    sys.exit({"agrees": allowed, "beyond": int(strict), "disagrees": 1, "inconclusive": 3}[found.status])
 
 
 @command("compare-tokens")

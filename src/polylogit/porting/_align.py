@@ -6,8 +6,10 @@ and if few names agree, by order and shape. Ambiguous pairs are never made. Know
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,11 +20,11 @@ from polylogit.porting._alike import can_correspond, squeezed
 from polylogit.porting._names import is_aside, is_output, is_tap_or_output, operation_of, softmax_call, split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Alignment", "align"]
+__all__ = ["Alignment", "align", "checked"]
 
 
 class Alignment(NamedTuple):
@@ -68,7 +70,7 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
     [('h.0.mlp', 'block_0.ffn'), ('h.1.mlp', 'block_1.ffn')]
     """
     found = _Matches(left, right)
-    chosen = _chosen(found, dict(names or {}))
+    chosen = _chosen(found, checked(names))
     if not names and len(left) == len(right) == 1:
         found.match(zip(left, right, strict=True))
     found.match((name, name) for name in left if not operation_of(name) and not is_aside(name))
@@ -90,6 +92,14 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
     pairs = [(name, found.pairs[name]) for name in left if name in found.pairs]
     unmatched = tuple(name for name in (*found.left_over(), *found.right_over()) if not is_aside(name))
     return Alignment(_without_repeats(found, pairs, chosen), unmatched)
+
+
+def checked(names: Any) -> dict[str, Any]:
+    """What was given as names=, which must map names to names."""
+    if names is None or isinstance(names, Mapping):
+        return dict(names or {})
+    message = f'names= maps names to names, as in {{"name here": "name there"}}; a {type(names).__name__} was given.'
+    raise ComparisonError(message)
 
 
 class _Side:
@@ -169,12 +179,12 @@ def _chosen(found: _Matches, names: dict[str, str]) -> set[str]:
     exact = {name: other for name, other in names.items() if name in found.left or "*" not in name}
     unknown = [name for name in exact if name not in found.left]
     if unknown:
-        message = f"names= maps {unknown}, which the reference does not have; it has {list(found.left)}."
+        message = f"names= maps {unknown}, which the reference does not have; {_meant(unknown[0], found.left)}."
         raise ComparisonError(message)
     missing = [other for other in exact.values() if other not in found.right]
     if missing:
         message = (
-            f"the candidate lacks {missing[:5]}; it has {list(found.right)[:20]}. Map the reference's names to the "
+            f"the candidate lacks {missing[:5]}; {_meant(missing[0], found.right)}. Map the reference's names to the "
             'candidate\'s with names={"name here": "name there"}.'
         )
         raise ComparisonError(message)
@@ -185,8 +195,20 @@ def _chosen(found: _Matches, names: dict[str, str]) -> set[str]:
             found.match([(name, exact[base] + suffix)])
     for pattern, other in names.items():
         if pattern not in exact:
-            found.match(_by_pattern(found.left, pattern, other))
+            pairs = _by_pattern(found.left, pattern, other)
+            if not any(there in found.right for _, there in pairs):
+                what = f"makes {pairs[0][1]!r} of {pairs[0][0]!r}, which the candidate lacks; it has " if pairs else ""
+                what = what or "fits no name of the reference; it has "
+                message = f"the pattern {pattern!r} of names= {what}{list(found.right if pairs else found.left)[:20]}."
+                raise ComparisonError(message)
+            found.match(pairs)
     return set(exact)
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    """The name that was meant, or some of those that there are."""
+    close = difflib.get_close_matches(name, known := list(known), n=1)
+    return f"the nearest is {close[0]!r}" if close else f"it has {known[:20]}"
 
 
 def _by_pattern(left: Iterable[str], pattern: str, other: str) -> list[tuple[str, str]]:

@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polylogit.porting._names import is_output, operation_of
+from polylogit.porting._diagnosis.pieces import pieces, wide
+from polylogit.porting._names import ROOT, is_output, operation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["alike", "can_correspond", "squeezed"]
+__all__ = ["alike", "can_correspond", "squeezed", "turn"]
 
 # A score from here on is a mask's fill: those in use are -1e4, -1e9, the smallest number of a dtype, and -inf.
 _FILL = -9e3
 # A mask covers more of an array than a massive activation does, which is one channel or two.
 LEAST_MASKED = 0.05
+# Channels from first to last, and back.
+_TURNS = ((1, -1), (-1, 1))
 
 
 def can_correspond(r: tuple[int, ...], c: tuple[int, ...]) -> bool:
@@ -59,11 +62,40 @@ def alike(name: str, r: Array, c: Array) -> tuple[Array, Array]:
         elif r.ndim == c.ndim > 2 and not is_output(name):
             moved = (np.moveaxis(c, *axes) for axes in ((-1, 1), (1, -1)))
             c = next((one for one in moved if one.shape == r.shape), c)
+    elif r.ndim > 3 and not (operation_of(name) or is_output(name) or name == ROOT):
+        # Of the result of a whole model, what has as many channels as rows and columns is taken as it is.
+        c = np.moveaxis(c, *(turn(c, r) or (0, 0)))
     if operation_of(name) and name.endswith(".scores"):
         return _masked_alike(r, c)
     if r.shape == c.shape and (fills := _fills(r, c)) is not None:
         return tuple(np.where(fills, -np.inf, one).astype(one.dtype) for one in (r, c))  # type: ignore[return-value]
     return r, c
+
+
+def turn(own: Array, other: Array) -> tuple[int, int] | None:
+    """The move of channels, as `numpy.moveaxis` takes it, that leads from an array to the layout of another.
+
+    (0, 0) for none. Where the shapes do not tell, with as many channels as rows and columns, the values do; None where
+    they do not either, since no layout is clearly nearer, and where no move leads from one shape to the other.
+    """
+    moves = [(0, 0), *_TURNS[: own.ndim - 2]]  # of three axes, both are the same
+    moves = [move for move in moves if np.moveaxis(own, *move).shape == other.shape] if own.ndim > 2 else moves[:1]
+    if len(moves) < 2:
+        return next(iter(moves), None)
+    distances = {move: _distance(np.moveaxis(own, *move), other) for move in moves}
+    best, second = sorted(distances, key=lambda move: distances[move])[:2]
+    # What has nothing to do with another is as far from it in every layout, give or take the chance of a few entries.
+    return best if 4 * distances[best] < distances[second] else None
+
+
+def _distance(a: Array, b: Array) -> float:
+    """The sum of squared differences, where both are finite."""
+    total = 0.0
+    for place in pieces(a.shape):
+        with np.errstate(all="ignore"):
+            difference = wide(a[place]) - wide(b[place])
+        total += float(np.sum(np.square(difference), where=np.isfinite(difference)))
+    return total
 
 
 def _fills(r: Array, c: Array) -> Any:

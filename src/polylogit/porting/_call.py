@@ -97,7 +97,7 @@ class Called:
             raise ComparisonError(message)
         output, x = _last(self.output), self._input
         backend = backend_of(output)
-        values = np.broadcast_to(exact(cotangent, "cotangent="), tuple(output.shape))
+        values = _as_large_as(exact(cotangent, "cotangent="), tuple(output.shape), what)
         try:
             x = x if backend_of(x) is backend else convert(x, backend.name)
             g = backend.asarray(values, dtype=backend.dtype_name(output))
@@ -129,6 +129,15 @@ class Called:
         return np.array(numeric), np.array(claimed)
 
 
+def _as_large_as(cotangent: Array, shape: tuple[int, ...], what: str) -> Array:
+    try:
+        return np.broadcast_to(cotangent, shape)
+    except ValueError:
+        message = f"cotangent= has the shape {cotangent.shape}, and the output of {what} has {shape}. Pass one of that "
+        message += "shape, or a number for all entries."
+        raise ComparisonError(message) from None
+
+
 def _is_floating(value: Any) -> bool:
     return isinstance(value, float) or any(word in str(getattr(value, "dtype", "")) for word in ("float", "double"))
 
@@ -151,8 +160,12 @@ def call(function: Callable[..., Any], inputs: Any, what: str) -> Called:
             return Called(function, given, {key: _in_framework(one, framework) for key, one in keywords.items()})
         except Exception as error:  # noqa: BLE001  whatever a user's function raises
             failures.append((framework or "as given", error))
-    shown = "; ".join(f"inputs {name}: {type(error).__name__}: {error}" for name, error in failures[:3])
-    message = f"{what} could not be called. {shown}. Pass inputs= that it accepts, as arrays of its own framework."
+    said: dict[str, list[str]] = {}
+    for name, error in failures:
+        said.setdefault(f"{type(error).__name__}: {error}", []).append(name)
+    shown = "; ".join(f"{text} (inputs {', '.join(names)})" for text, names in list(said.items())[:3])
+    message = f"{what} could not be called. {shown}. If it is not its own mistake, pass inputs= that it accepts"
+    message += f"; these were given by the names {list(keywords)}." if keywords else ", as arrays of its own framework."
     raise ComparisonError(message) from failures[0][1]
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from polylogit._progress import say, steps
+from polylogit._spec.dtypes import finfo
 from polylogit.errors import ComparisonError
 from polylogit.porting._align import align
 from polylogit.porting._alike import alike, can_correspond
@@ -24,12 +26,15 @@ from polylogit.porting._diagnosis.gradients import GradientEvidence
 from polylogit.porting._diagnosis.judge import diagnose, diagnose_gradient
 from polylogit.porting._diagnosis.pieces import PIECE, pieces, wide
 from polylogit.porting._diagnosis.verdict import Diagnosis, Verdict
-from polylogit.porting._exact import Noise, noise_of
+from polylogit.porting._exact import Noise, in_training, narrow_of, noise_of
+from polylogit.porting._names import is_output
 from polylogit.porting._report import Comparison
 from polylogit.porting._results import DRAWN, FEW, Activation
 from polylogit.porting._rows import worst_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from polylogit._backends.base import Backend
     from polylogit.porting._results import Again
 
@@ -40,6 +45,19 @@ __all__ = ["compare"]
 # The first or last words of the names of gradients.
 GRADIENT_WORDS = ("grad", "gradient", "gradients", "cotangent")
 _SIDES = ("the reference", "the candidate")
+# What to do about a difference of unknown cause: models were called?, several pairs were compared? -> advice.
+_ADVICE = {
+    (False, False): (
+        "compare recorded activations, or the models with inputs=: the first that differs is nearest to the fault"
+    ),
+    (False, True): (
+        "look at what computes the first that differs, or compare the models with inputs=, which measures noise"
+    ),
+    (True, False): "compare record(original) with record(port), or isolate them (--isolate), which places the fault",
+    (True, True): (
+        "look at what computes the first that differs, or isolate the models (--isolate): each module by itself"
+    ),
+}
 # How many activations back the input of the next one is looked for.
 EARLIER = 16
 
@@ -113,9 +131,14 @@ def compare(
     pairs, unmatched = align(left, right, names)
     backend = backend_of(right[list(right)[-1]])
     judged = _Pairs(backend, _logits(called), alone=len(pairs) == 1, named=FEW)
+    judged.advice = _ADVICE[bool(called), len(pairs) > 1]
+    for one, what in zip(called, _SIDES, strict=False):
+        if in_training(one.function):
+            judged.advice = f"call eval() on {what}, which is in training, with dropout or batch statistics"
     noise = "noise was not measured: arrays and files say nothing of theirs"
     if called:
         judged.noise, noise = noise_of(called, (left, right))
+        judged.rounded = _rounded_within(right)
     # Arrays that can be read from their file again are not kept.
     streamed = not (called or (isinstance(left, dict) and isinstance(right, dict)))
     for name, other in steps(pairs, "comparing"):
@@ -128,6 +151,20 @@ def compare(
     if called and cotangent is not None:
         judged.add_gradient(called, cotangent)
     return Comparison(tuple(judged.activations), unmatched, backend.name, noise=noise)
+
+
+def _rounded_within(side: Mapping[str, Any]) -> set[str]:
+    """What is in 16 bits and goes into something wider, in a model that computes in more than 16 bits."""
+    if narrow_of(side):
+        return set()
+    found, wide_follows = set(), False
+    for name, value in reversed(side.items()):
+        precision = finfo(str(backend_of(value).dtype_name(value)))
+        if precision is not None and precision.dtype.itemsize > 2:
+            wide_follows = True
+        elif precision is not None and wide_follows and not is_output(name):
+            found.add(name)
+    return found
 
 
 def _is_function(side: Any) -> bool:
@@ -160,6 +197,9 @@ def _logits(called: list[Called]) -> Array | None:
 
 
 def _named(side: Any, what: str) -> Mapping[str, Any]:
+    if isinstance(side, (str, os.PathLike)):
+        message = f"the {what} is the text {os.fspath(side)!r}; polylogit.porting.compare_files compares files."
+        raise ComparisonError(message)
     if isinstance(side, Mapping):
         if not side:
             message = f"the {what} has no activations; run the recorder's model before comparing."
@@ -221,6 +261,9 @@ class _Pairs:
         self.last: Evidence | None = None
         self.noise: Noise | None = None
         self.layer: Layer | None = None  # the layer of the next pair, if known
+        # The candidate's activations whose dtype is only a rounding of a wider dtype that it computes in.
+        self.rounded: Collection[str] = ()
+        self.advice = ""  # what to do about a difference of unknown cause
 
     def add(self, name: str, other: str, reference: Any, candidate: Any, again: Again | None = None) -> None:
         """Judge one pair; if it can be read again, its values are not kept."""
@@ -232,7 +275,8 @@ class _Pairs:
             self.activations.append(Activation.of(names, (r, c), again, _incomparable(r, c)))
             return
         dtypes = (r.dtype.name, c.dtype.name)
-        precision, gradient = Precision.of(*dtypes), _is_gradient(name)
+        precision = Precision.of(*(dtypes[:1] if other in self.rounded else dtypes))
+        gradient = _is_gradient(name)
         if gradient and r.shape == c.shape:
             verdict = diagnose_gradient(GradientEvidence(r, c, precision), self.backend)._replace(measure="scale")
             vacuous = not r.any() and not c.any()
@@ -247,6 +291,8 @@ class _Pairs:
             verdict = diagnose(evidence, self.backend, causes=causes)._replace(measure=evidence.measure)
             vacuous = _vacuous(r, c)
             self.last = evidence if again is None else None
+        if self.advice and verdict.cause is not None and verdict.cause.name == "unknown":
+            verdict = verdict._replace(cause=dataclasses.replace(verdict.cause, fix=self.advice))
         if verdict.agrees:
             here = _Values(name, r.shape, r if again is None or r.size <= PIECE else again)
             self.agreed, self.earlier = [*self.agreed[-2:], here], [*self.earlier[1 - EARLIER :], here]

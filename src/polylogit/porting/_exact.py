@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["NoRunError", "Noise", "again", "narrow_of", "noise_of", "perturbed"]
+__all__ = ["NoRunError", "Noise", "again", "in_training", "narrow_of", "noise_of", "perturbed"]
 
 # Characters of another library's error in a report.
 BRIEF = 120
@@ -289,6 +289,19 @@ def noise_of(called: list[Called], sides: tuple[Mapping[str, Any], Mapping[str, 
 
 def _measured(noise: Noise) -> tuple[Noise, str]:
     return noise, f"noise was measured by a run of {noise.how}"
+
+
+def in_training(function: Any) -> bool:
+    """Whether a PyTorch model has modules that compute something else in training than after `eval`, and does."""
+    model = function.model if isinstance(function, Recorder) else function
+    if _library(model) != "torch" or not hasattr(model, "modules"):
+        return False
+    parts = [one for one in model.modules() if getattr(one, "training", False)]
+    return any(getattr(one, "p", 0) > 0 or "BatchNorm" in type(one).__name__ for one in parts if _differs(one))
+
+
+def _differs(module: Any) -> bool:
+    return any(word in type(module).__name__ for word in ("Dropout", "BatchNorm"))
 
 
 def narrow_of(activations: Mapping[str, Any]) -> str:

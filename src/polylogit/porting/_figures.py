@@ -10,16 +10,34 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from polylogit.porting._diagnosis.agreement import Precision
+from polylogit.porting._diagnosis.agreement import NOISE_LIMIT, Precision
+from polylogit.porting._diagnosis.oddities import oddities
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from polylogit.porting._diagnosis.verdict import Diagnosis
     from polylogit.porting._results import Activation
 
-__all__ = ["RELATIVE_TO", "Figure", "cause_as_dict", "difference", "figure", "number", "residuals", "times", "unit_of"]
+__all__ = [
+    "RELATIVE_TO",
+    "Figure",
+    "allowance",
+    "apart",
+    "cause_as_dict",
+    "difference",
+    "figure",
+    "number",
+    "residuals",
+    "times",
+    "unit_of",
+]
 
 # What a difference is relative to, by how it was measured.
 RELATIVE_TO = {"": "", "relative": "of the value", "log": "of 1 + |value|", "scale": "of the scale"}
+
+# A root mean square beyond this comes of entries that are 0, NaN or infinite on one side, and says nothing of the rest.
+SENSIBLE = 1e6
 
 
 class Figure(NamedTuple):
@@ -53,6 +71,24 @@ def difference(one: Activation) -> str:
     return f"{number(level)} {unit_of(one)}".strip() if level and math.isfinite(level) else number(level)
 
 
+def apart(one: Activation) -> str:
+    """How far apart a pair is, in a few words, or why no figure would say that."""
+    if one.shapes[0] != one.shapes[1]:
+        return "of the shapes {} and {}".format(*one.shapes)
+    said = ""
+    if not one.verdict.agreement.level <= SENSIBLE:
+        floor = Precision.of(*one.dtypes).floor if one.verdict.measure == "relative" else None
+        said = oddities(one.reference, one.candidate, floor=floor)
+    if one.verdict.agrees and one.verdict.agreement.peak == 0:
+        return "equal"
+    return said or f"{difference(one)} apart, {figure(one)}"
+
+
+def allowance(activations: Sequence[Activation]) -> str:
+    """Up to what difference unmeasured noise was allowed to these."""
+    return number(max(max(NOISE_LIMIT, Precision.of(*one.dtypes).eps) for one in activations))
+
+
 def number(value: float, digits: int = 2) -> str:
     """A number with a few digits."""
     if math.isnan(value):
@@ -78,12 +114,16 @@ def unit_of(one: Activation | None) -> str:
 
 def residuals(cause: Diagnosis, unit: str) -> str:
     """The difference that remains after undoing the cause, and after undoing other explanations."""
-    whole = f"difference {number(cause.difference)} {unit}"
+    whole = (
+        f"difference {number(cause.difference)} {unit}"
+        if cause.difference <= SENSIBLE
+        else "a difference that no figure describes"
+    )
     if cause.name == "unknown":
-        tried = ", ".join(f"{one.name} {number(one.residual)}" for one in cause.evidence)
+        tried = ", ".join(f"{one.name} {number(one.residual)}" for one in cause.evidence if one.residual <= SENSIBLE)
         return f"{whole}; the nearest explanations leave {tried or 'nothing comparable'}"
     text = f"{whole}, {number(cause.residual)} once the cause is undone"
-    if cause.runner_up is not None:
+    if cause.runner_up is not None and cause.runner_up.residual <= SENSIBLE:
         text += f"; undoing the runner-up, {cause.runner_up.name}, leaves {number(cause.runner_up.residual)}"
     return text
 

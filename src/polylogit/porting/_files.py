@@ -214,7 +214,8 @@ def isolate_files(
         if not callable(model):
             message = f"{name!r} holds arrays, and only models can be isolated; name them as module:model."
             raise ComparisonError(message)
-    return isolate(*models, _positional(load(inputs)), names=names)
+    found = isolate(*models, _positional(load(inputs)), names=names)
+    return dataclasses.replace(found, sources=(_dated(reference), _dated(candidate)))
 
 
 def _positional(arrays: Any) -> Any:

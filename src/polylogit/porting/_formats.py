@@ -11,6 +11,7 @@ import functools
 import importlib
 import json
 import math
+import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -163,7 +164,10 @@ def _in_order(path: Path, names: list[str]) -> list[str]:
 def _torch(path: Path) -> Any:
     torch = _needed("torch", "torch")
     # Mapped where the file's format allows it: what is not looked at is not read, and what was, may be dropped again.
-    found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise ValueError("it holds more than tensors, a whole model perhaps: save its outputs") from error
     if isinstance(found, torch.Tensor):
         return convert(found.detach(), "numpy")
     if not isinstance(found, Mapping):

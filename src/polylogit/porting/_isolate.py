@@ -20,11 +20,14 @@ import numpy as np
 from polylogit import _registry as registry
 from polylogit._progress import steps
 from polylogit.errors import ComparisonError
+from polylogit.porting._align import checked
 from polylogit.porting._call import call
 from polylogit.porting._compare import _SIDES as SIDES
 from polylogit.porting._compare import _Pairs, compare
 from polylogit.porting._diagnosis.evidence import Layer
+from polylogit.porting._exact import in_training
 from polylogit.porting._match import Match, match
+from polylogit.porting._names import ROOT
 from polylogit.porting._recorders import Recorder, record
 from polylogit.porting._report import Comparison
 from polylogit.porting._runs import FailedError, Runs
@@ -40,8 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ROOT", "Isolation", "Pair", "isolate"]
 
-# The name of the whole model among its modules.
-ROOT = "(the model itself)"
 # After so many modules that cannot run on the original's inputs, the whole model is compared instead.
 ATTEMPTS = 8
 
@@ -54,7 +55,7 @@ class Pair(NamedTuple):
     how: str  # "names=", "name", "weights" or "order"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Isolation(Comparison):
     """The result of `isolate`: a `Comparison` whose activations are modules.
 
@@ -88,7 +89,7 @@ class Isolation(Comparison):
         if self.pairs:
             lines += [f"{len(self.pairs)} modules were paired:", *(f"  {one}" for one in _shown(self.pairs))]
         if self.unmatched:
-            without = collections.Counter(_pattern(one) for one in self.unmatched)
+            without = collections.Counter(_pattern(_CALL.sub("", one, count=1)) for one in self.unmatched)
             lines += ["not compared:", *(f"  {one}{_times(count)}" for one, count in without.items())]
         return "\n".join(lines)
 
@@ -106,6 +107,9 @@ def _shown(pairs: tuple[Pair, ...]) -> list[str]:
 
 # The parts of a name that are numbers.
 _NUMBER = re.compile(r"(?:(?<=[._])|^)\d+(?=[._:]|$)")
+
+# What tells a second call from the first, before the reason why it was not compared.
+_CALL = re.compile(r"#\d+(?=:)")
 
 
 def _pattern(name: str) -> str:
@@ -175,7 +179,7 @@ def isolate(
     ['agrees', 'disagrees', 'agrees']
     """
     found = _Isolating((reference, candidate), (inputs, inputs if candidate_inputs is None else candidate_inputs))
-    found.match(dict(names or {}))
+    found.match(checked(names))
     while found.matches_modules:
         try:
             return found.result()
@@ -237,9 +241,14 @@ class _Isolating:
         own = {self.trace.calls[place].name: place for place in compared}
         noise = self.runs.noise(self.trace, run.points, (own, places), see)
         judged = _Pairs(registry.get_backend(self.runs.sides[1].framework or "numpy"), None, alone=False)
+        judged.advice = "look at what it computes there: it was given the original's own values"
+        for model, what in zip(self.runs.models, SIDES, strict=True):
+            if in_training(model):
+                judged.advice = f"call eval() on {what}, which is in training, with dropout or batch statistics"
         rows: dict[int, tuple[int, Activation, str]] = {}
         held: Any = None
-        half = next((one.dtype for one in run.points.values() if is_float(one) and one.dtype.itemsize == 2), None)
+        passed = (one for point, one in run.points.items() if point.side != "softmax")
+        half = next((one.dtype for one in passed if _is_narrow(one)), None)
         for order, point in enumerate(steps(list(self._points(run, counterpart)), "comparing")):
             owner, where = self._owner(point, counterpart)
             if point in run.owners:
@@ -248,9 +257,11 @@ class _Isolating:
             scores = point.side == "softmax" and point.path.startswith("scores")
             if scores:
                 reference, values = _unmasked(reference, values)
+            name, other = (one or ROOT for one in (self.trace.calls[owner].name, counterpart[owner]))
             if point.side == "softmax" and half is not None:
                 values = values.astype(half)  # a softmax in float32 of 16-bit scores
-            name, other = (one or ROOT for one in (self.trace.calls[owner].name, counterpart[owner]))
+            # A softmax in 16 bits where nothing else is.
+            judged.rounded = (other,) if point.side == "softmax" and half is None and _is_narrow(values) else ()
             judged.noise = noise.at(point, (name, other), (reference, values))
             judged.layer = None if point in run.owners else self._layer(point)
             judged.add(name, other, reference, values)
@@ -390,6 +401,10 @@ def _stands_for_it(later: Activation, before: Activation) -> bool:
         return True
     unnamed = before.verdict.cause is None or before.verdict.cause.name == "unknown"
     return unnamed and later.verdict.cause is not None and later.verdict.cause.name != "unknown"
+
+
+def _is_narrow(values: Array) -> bool:
+    return is_float(values) and values.dtype.itemsize == 2
 
 
 def _numbered(calls: list[Softmax]) -> dict[str, Array]:

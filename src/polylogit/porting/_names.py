@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["is_aside", "is_output", "is_tap_or_output", "operation_of", "softmax_call", "split"]
+__all__ = ["ROOT", "is_aside", "is_output", "is_tap_or_output", "operation_of", "softmax_call", "split"]
 
+# How the model as a whole is called among its modules.
+ROOT = "(the model itself)"
 # A softmax call as the recorders name it.
 _TAP = re.compile(
     r"(?:(?P<part>.+):)?(?P<call>(?P<operation>softmax|log_softmax|sigmoid):\d+\.(?P<what>scores|weights))"

@@ -12,7 +12,7 @@ import numpy as np
 
 from polylogit import _page
 from polylogit.porting._diagnosis.noise import LIMIT
-from polylogit.porting._figures import cause_as_dict, difference, figure, number, residuals, unit_of
+from polylogit.porting._figures import allowance, apart, cause_as_dict, difference, figure, number, residuals, unit_of
 from polylogit.porting._results import DRAWN, Results
 from polylogit.porting._tree import LIMITS, reach, tree_of
 from polylogit.porting._written import Written
@@ -58,7 +58,7 @@ class Comparison(Written, Results):
         """One line."""
         cause = "" if self.cause is None else f", cause: {self.cause.name}"
         count = len(self.activations)
-        return f"<Comparison {self.status}: {count} activation{'s' if count != 1 else ''}{cause}>"
+        return f"<{type(self).__name__} {self.status}: {count} activation{'s' if count != 1 else ''}{cause}>"
 
     def _as_dict(self) -> dict[str, Any]:
         return _as_dict(self)
@@ -71,7 +71,7 @@ class Comparison(Written, Results):
 
 
 def _summary(comparison: Results) -> str:
-    lines = [VERDICTS[comparison.status], *_facts(comparison)]
+    lines = [_verdict(comparison), *_facts(comparison)]
     first, shown = comparison.first_divergence, comparison.diagnosed
     if first is not None:
         lines.append(f"first divergence: {first}")
@@ -87,8 +87,21 @@ def _summary(comparison: Results) -> str:
         ]
     for one in comparison.activations:
         name = one.name if one.candidate_name == one.name else f"{one.name} ({one.candidate_name} in the candidate)"
-        lines.append(f"{one.status:>12}  {name}: {difference(one)} apart, {figure(one)}")
+        lines.append(f"{one.status:>12}  {name}: {apart(one)}")
     return "\n".join(lines)
+
+
+def _verdict(comparison: Results) -> str:
+    """What was found, and where that rests on an allowance rather than on bounds or a measurement."""
+    found = VERDICTS[comparison.status]
+    if not comparison.agrees or not comparison.allowed:
+        return found
+    count = f"{len(comparison.allowed)} of {len(comparison.activations)}"
+    return (
+        f"{found[:-1]}, within {allowance(comparison.allowed)}: more than the bounds of rounding, in {count} "
+        "activations. A small mistake would pass; compare the models or functions themselves, with inputs, to measure "
+        "the noise."
+    )
 
 
 def _facts(comparison: Results) -> list[str]:
@@ -144,6 +157,7 @@ def _activation(one: Activation) -> dict[str, Any]:
         "times_rounding": None if math.isnan(one.verdict.times) else one.verdict.times,
         "error": figure(one).value,
         "error_unit": figure(one).unit,
+        "allowed": one.verdict.allowed,
         "cause": None if one.verdict.cause is None else one.verdict.cause.name,
     }
 
@@ -160,7 +174,7 @@ def _html(comparison: Results, *, part: bool = False) -> str:
         part=part,
         comparison=comparison,
         facts=[*_facts(comparison), *([f"Not in isolation, errors propagate: {whole}"] if whole else [])],
-        verdict=VERDICTS[comparison.status],
+        verdict=_verdict(comparison),
         cause=comparison.cause,
         residuals=residuals(comparison.cause, unit_of(comparison.diagnosed)) if comparison.cause else "",
         tree=tree_of(comparison),

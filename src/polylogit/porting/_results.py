@@ -137,6 +137,11 @@ class Results:
         return self.status == "agrees"
 
     @property
+    def allowed(self) -> tuple[Activation, ...]:
+        """Those that agree only because noise that was not measured may be as large; see `compare`."""
+        return tuple(one for one in self.activations if one.verdict.agrees and one.verdict.allowed)
+
+    @property
     def first_divergence(self) -> str | None:
         """The name of the first activation that differs; None if all agree."""
         return next((one.name for one in self.activations if not one.verdict.agrees), None)

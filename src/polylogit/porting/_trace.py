@@ -18,6 +18,7 @@ import numpy as np
 
 from polylogit._spec.dtypes import finfo
 from polylogit.errors import PolylogitError
+from polylogit.porting._alike import turn
 from polylogit.porting._call import as_numpy, backend_of
 from polylogit.porting._match import Described, Fingerprint, fingerprint
 
@@ -285,6 +286,7 @@ class Substitution:
         self.misfits: dict[int, str] = {}
         self.owners: dict[Point, int] = {}  # calls whose output is compared elsewhere than where they return
         self._open: list[tuple[int | None, bool]] = []
+        self._turns: dict[int, tuple[int, int]] = {}  # where channels are, by the number of axes, as last seen
         self._given: dict[int, Any] = {}  # what was put in, kept alive so that its id stays its own
         self._names: collections.Counter[str] = collections.Counter()
 
@@ -357,6 +359,9 @@ class Substitution:
             back = fitted(there, numbers[path].shape)
             if here is None or back is None:
                 continue
+            move = self._turn(numbers[path], there)
+            if here.shape == numbers[path].shape and not (at.side == "outputs" and call.parent is None):
+                here, back = np.moveaxis(here, *move), np.moveaxis(back, *reversed(move))
             # What was put in before and is the same here was compared there.
             if id(own[path]) not in self._given or not np.array_equal(here, there, equal_nan=is_float(there)):
                 self.points[at._replace(path=other)] = here
@@ -366,6 +371,17 @@ class Substitution:
             shapes = [[one.shape for one in arrays.values()] for arrays in (theirs, numbers)]
             self.misfits[at.call] = "it returns the shapes {} in the reference and {} in the candidate".format(*shapes)
         return _replaced(structure, new)
+
+    def _turn(self, own: Array, theirs: Array) -> tuple[int, int]:
+        """The move of channels from the own layout to the trace's.
+
+        A value that is wrong may be as far from the trace's in either; its layout is that of the arrays before it.
+        """
+        move = turn(own, theirs)
+        if move is None:
+            return self._turns.get(own.ndim, (0, 0))
+        self._turns[own.ndim] = move
+        return move
 
 
 def _paired(own: Mapping[str, Array], theirs: Mapping[str, Array], *, integers: bool) -> list[tuple[str, str]]:

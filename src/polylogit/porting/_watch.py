@@ -274,6 +274,8 @@ def _keras_like(module: str, framework: Callable[[], str | None]) -> Callable[[A
             for name, layer in reversed(list(_keras_layers(model))):
                 fused = bool(layer.weights) and getattr(layer, "activation", None) is not None
                 fused = fused and getattr(layer.activation, "__name__", "") != "linear"
+                # A recurrent layer applies its own at each step, within, as those of all frameworks do.
+                fused = fused and not (hasattr(layer, "cell") or hasattr(layer, "state_size"))
                 names = _parameters(type(layer).call)
                 parts[id(layer)] = Part(name, layer, names, functools.partial(weights, layer), fused)
             with _patched({_definer(base)}, parts, watcher):

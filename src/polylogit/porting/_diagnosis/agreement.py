@@ -34,6 +34,7 @@ __all__ = [
     "agreement",
     "residual",
     "rounding",
+    "scale_of",
     "unit_of",
     "within_rounding",
 ]
@@ -144,7 +145,7 @@ class OutputRows:
             laid = [self.lay(one) for one in directions]
             found = bounds.allowed(formula, self, self._laid, precision.dtype, *laid)  # type: ignore[arg-type]
         others = [size for axis, size in enumerate(self._shape) if axis not in self._axes]
-        found = found.reshape(*others, *(self._shape[axis] for axis in self._axes))
+        found = found.reshape((*others, *(self._shape[axis] for axis in self._axes)))  # of a single number ()
         return precision.slack * np.moveaxis(found, range(-len(self._axes), 0), self._axes)
 
 
@@ -221,7 +222,7 @@ def agreement(
     """
     if not expected.size:
         return Agreement(0.0, 0.0, 0, True)
-    scale = _scale(expected, observed) if measure == "scale" else 0.0
+    scale = scale_of(expected, observed) if measure == "scale" else 0.0
     counted = nonzero = 0
     peak = total = 0.0
     for place in pieces(expected.shape):
@@ -245,7 +246,7 @@ def agreement(
     return Agreement(level, peak, counted, agrees)
 
 
-def _scale(expected: Array, observed: Array) -> float:
+def scale_of(expected: Array, observed: Array) -> float:
     """The root mean square of the entries that are finite on both sides."""
     total, count = 0.0, 0
     for place in pieces(expected.shape):

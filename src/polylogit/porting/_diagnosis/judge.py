@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from polylogit.porting._diagnosis.agreement import Agreement, agreement, within_rounding
+from polylogit.porting._diagnosis.agreement import Agreement, agreement, scale_of, within_rounding
 from polylogit.porting._diagnosis.bounded import in_bounds
 from polylogit.porting._diagnosis.choice import CLEARLY, SEEN_THROUGH, clear_winner, named, nearest, unknown
 from polylogit.porting._diagnosis.evidence import KINDS
 from polylogit.porting._diagnosis.faults import FAMILIES, FAULTS, GRADIENT_FAULTS
 from polylogit.porting._diagnosis.faults.backward import WRONG_BACKWARD
 from polylogit.porting._diagnosis.noise import BEYOND, LEFT, LIMIT
+from polylogit.porting._diagnosis.oddities import oddities
 from polylogit.porting._diagnosis.pieces import some_rows
 from polylogit.porting._diagnosis.verdict import Diagnosis, RunnerUp, Verdict
 
@@ -89,11 +90,11 @@ def diagnose(evidence: Evidence, backend: Backend, *, causes: bool = True) -> Ve
         return Verdict(raw, False, _judge(evidence, raw, _try(evidence, FAULTS.values(), reshaped=True), backend))
     if evidence.measured is not None:
         return _by_measured_noise(evidence, evidence.measured, backend, causes=causes)
-    raw, tried = _raw(evidence), list[_Tried]()
+    raw, tried, evidence_of_all = _raw(evidence), list[_Tried](), evidence
     if raw.agrees:
         evidence, tried = _hidden(evidence, raw, causes=causes)
         if not tried:
-            return Verdict(raw, True, None)
+            return Verdict(raw, True, None, allowed=_is_allowed(evidence_of_all, raw))
     if not causes:
         return Verdict(raw, False, None)
     if not raw.agrees:
@@ -105,6 +106,14 @@ def diagnose(evidence: Evidence, backend: Backend, *, causes: bool = True) -> Ve
 def _raw(evidence: Evidence) -> Agreement:
     r, c = evidence.reference, evidence.candidate
     return agreement(r, c, evidence.measure, evidence.precision, evidence.normalized_axes)
+
+
+def _is_allowed(evidence: Evidence, raw: Agreement) -> bool:
+    """Whether what agrees does so as noise, and not within what rounding is known to do."""
+    r, c, precision = evidence.reference, evidence.candidate, evidence.precision
+    if raw.peak <= precision.eps:
+        return False
+    return not within_rounding(r, c, evidence.measure, precision, evidence.normalized_axes, scale_of(r, c))
 
 
 def _hidden(evidence: Evidence, raw: Agreement, *, causes: bool) -> tuple[Evidence, list[_Tried]]:
@@ -228,6 +237,9 @@ def _judge(evidence: Evidence, raw: Agreement, tried: list[_Tried], backend: Bac
         if not second:
             return named(winner, winner.prediction.parameters, backend, raw.level, shown)
         why = f"{winner.name} leaves a difference that {second} would explain: more than one fault"
+    if not (why or helpful):
+        floor = evidence.precision.floor if evidence.measure == "relative" else None
+        why = oddities(evidence.reference, evidence.candidate, floor=floor)
     fix = "compare more activations, or pass inputs=: the first that differs is nearest to the fault"
     return unknown(helpful, raw.level, shown, fix=fix, why=why)
 

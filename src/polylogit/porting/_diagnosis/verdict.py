@@ -67,3 +67,5 @@ class Verdict(NamedTuple):
     measure: str = ""
     # The largest difference in multiples of the bound, if noise was not measured and the operation is known.
     bounds: float = math.nan
+    # It agrees as noise that was not measured may, and is beyond what rounding is known to do.
+    allowed: bool = False

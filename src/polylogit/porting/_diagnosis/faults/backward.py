@@ -124,7 +124,7 @@ FAULTS = (
     Fault(
         "gradient-scale",
         "The candidate's gradient is {factor:.6g} times the reference's{recognized}.",
-        "loss = loss / {factor:.6g}",
+        "loss = loss / {divisor}",
         _scaled,
     ),
     WRONG_BACKWARD,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,6 +88,9 @@ def _words(parameters: dict[str, Any]) -> dict[str, Any]:
     words = {"axis": parameters.get("right_axes", -1), **parameters}
     if "factor" in words:
         words["recognized"] = recognize(words["factor"], words.get("factor_error", 0.0), words.get("sizes", {}))
+        words["divisor"] = _divisor(words["factor"], words["recognized"])
+    if "right" in words:
+        words["call"] = _CALLS.get(words["right"], "f(x)")
     if "order" in words:
         words["inverse"] = np.argsort(words["order"]).tolist()
         words["back"] = tuple(words["inverse"])
@@ -95,9 +99,39 @@ def _words(parameters: dict[str, Any]) -> dict[str, Any]:
         words["largest"] = float(np.max(np.abs(bias), initial=0.0))
         numbers = ", ".join(f"{value:.4g}" for value in bias[:10])
         words["shown"] = f"[{numbers}{', ...' if bias.size > 10 else ''}]"
+    if "fill" in words:
+        fill = round(words["fill"], 3) + 0.0  # of float32 weights no more is known; and 0 rather than -0
+        aside = f"{abs(fill):.3g} {'below' if fill < 0 else 'above'} the mean of its row's others"
+        words["filled"] = aside if words["relative"] else f"{fill:.3g}"
     if "clipped" in words:
         words["how"] = "clipped at" if words["clipped"] else "plus"
     return words
+
+
+# How frameworks call the functions that are not called as they are written.
+_CALLS = {
+    "GELU": "gelu(x)",
+    "GELU by tanh": "gelu(x)",
+    "ReLU": "relu(x)",
+    "SiLU": "silu(x)",
+    "tanh": "tanh(x)",
+    "ELU": "elu(x)",
+    "SELU": "selu(x)",
+    "softplus": "softplus(x)",
+    "sigmoid": "sigmoid(x)",
+    "Mish": "mish(x)",
+    "ReLU6": "relu6(x)",
+    "squared ReLU": "relu(x) ** 2",
+    "no activation": "x",
+}
+
+
+def _divisor(factor: float, recognized: str) -> str:
+    """The factor as code, as the root that it is if it is one of no power of two."""
+    root = re.search(r"(1/)?sqrt\((\d+)\)", recognized)
+    if root is None or "2**" in recognized:
+        return f"{factor:.6g}"
+    return f"{root[2]}**{'-' if root[1] else ''}0.5"
 
 
 def recognize(factor: float, error: float = 0.0, sizes: dict[str, int] | None = None) -> str:

@@ -387,7 +387,7 @@ FAULTS = (
     Fault(
         "wrong-activation",
         "The candidate's activation function is {wrong}, the reference's {right}.",
-        "y = f(x)  # f: {right}",
+        "y = {call}  # {right}",
         only("wrong-activation", _activations),
         dominates=("scaled-logits", "missing-bias"),
         obvious=True,

@@ -235,7 +235,7 @@ FAULTS = (
     Fault(
         "scaled-logits",
         "The candidate's logits are {factor:.6g} times the reference's{recognized}.",
-        "x = x / {factor:.6g}",
+        "x = x / {divisor}",
         also_of_the_product(only("scaled-logits", _scaled)),
     ),
     Fault(

@@ -63,10 +63,15 @@ def _mask_fill(evidence: Evidence) -> Iterator[Prediction]:
     fill = _filled_with(evidence, log(p), filled, kept)
     if fill is None:
         return
+    parameters = {"entries": int(filled.sum()), "fill": fill, "relative": True}
+    if evidence.logits is not None and np.isfinite(evidence.logits[kept]).all():
+        # The scores are their logarithms but for a constant in each row.
+        row = mean(np.where(kept, evidence.logits - log(p), np.nan), evidence.axes)
+        parameters |= {"fill": float(np.median((log(p) + row)[filled])), "relative": False}
     restricted = np.where(zero | empty, -np.inf, log(p))
     expected = np.where(empty, 0.0, evidence.reference)
     observed = np.where(empty, 0.0, evidence.apply(restricted))
-    yield Prediction(expected, observed, {"entries": int(filled.sum()), "fill": fill})
+    yield Prediction(expected, observed, parameters)
 
 
 def _filled_with(evidence: Evidence, lc: Array, filled: Any, kept: Any) -> float | None:
@@ -188,7 +193,7 @@ FAULTS = (
     ),
     Fault(
         "mask-fill",
-        "The candidate fills masked scores with a number too near to the others, about {fill:.3g}: {entries} masked "
+        "The candidate fills masked scores with a number too near to the others, about {filled}: {entries} masked "
         "entries have a weight.",
         "mask",
         _mask_fill,

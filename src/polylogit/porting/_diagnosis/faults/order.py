@@ -117,6 +117,28 @@ def _moved(ndim: int, source: int, target: int) -> list[int]:
     return axes
 
 
+def _flattened(evidence: Evidence) -> Iterator[Prediction]:
+    """Images became rows with the channels of each place together, or with the places of each channel."""
+    r, c = evidence.reference, evidence.candidate
+    if r.ndim != 2 or r.shape != c.shape:
+        return
+    image = next((one.shape for _, one in reversed(evidence.earlier) if one.ndim > 3 and one.shape[0] == len(r)), ())
+    for axis in _channels(image):
+        first, channels = axis == 1, image[axis]
+        if 1 < channels < r.shape[1] and r.shape[1] % channels == 0:
+            expected = _swapped(r, r.shape[1] // channels if first else channels)
+            order, where = ((0, 2, 3, 1), ("last", "first")) if first else ((0, 3, 1, 2), ("first", "last"))
+            yield Prediction(expected, c, {"order": order, "where": where[0], "right_where": where[1]})
+
+
+def _channels(image: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes where an image may have its channels: most images have as many rows as columns."""
+    if len(image) != 4:
+        return ()
+    _, first, middle, last = image
+    return (1,) if middle == last != first else (3,) if first == middle != last else (1, 3)
+
+
 # --- heads of attention ----------------------------------------------------------------------------------------------
 
 
@@ -247,6 +269,15 @@ FAULTS = (
         _layout,
         reshaped=_layout,
         dominates=("transposed", "batch-permutation", "class-permutation"),
+        obvious=True,
+    ),
+    Fault(
+        "flatten-order",
+        "The candidate flattens images with their channels {where}, the reference with their channels {right_where}: "
+        "move them back before that.",
+        "layout",
+        _flattened,
+        dominates=("head-layout", "class-permutation"),
         obvious=True,
     ),
     Fault(
