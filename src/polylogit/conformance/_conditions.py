@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import TYPE_CHECKING, Any
 
 from polylogit._spec.dtypes import DTYPES
@@ -259,5 +260,6 @@ def _loosely(edge: float, *, up: bool) -> str:
     """Three digits, of a fraction, on the side that leaves the zone no smaller."""
     if edge == round(edge) and abs(edge) < 1e7:
         return f"{edge:.0f}"
-    unit = 10.0 ** (math.floor(math.log10(abs(edge))) - 2)
-    return f"{(math.ceil if up else math.floor)(edge / unit) * unit:.3g}"
+    # In decimals: a power of ten as a float is 0 below the smallest subnormal number.
+    digits = Context(prec=3, rounding=ROUND_CEILING if up else ROUND_FLOOR)
+    return f"{float(digits.create_decimal(repr(edge))):.3g}"
