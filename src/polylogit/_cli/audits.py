@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polylogit import _progress
-from polylogit._cli.options import OPERATION, command, dtypes
+from polylogit._cli.options import FILE, OPERATION, Written, command, dtypes, writing
+from polylogit._io import write_whole
 
 if TYPE_CHECKING:
     from polylogit._operations import OperationName
@@ -114,8 +115,10 @@ def _logits(targets: tuple[str, ...], shape: tuple[int, ...] | None, **drawn: An
 )
 @click.option("--rows", type=click.IntRange(1), help="How many rows to use; a number that takes seconds by default.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random numbers.")
-@click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON, with - to the output.")
-@click.option("--markdown", "markdown_path", metavar="FILE", help="Write Markdown, for the summary of a job.")
+@click.option(
+    "--json", "json_path", type=Written(allow_dash=True), metavar="FILE|-", help="Write JSON, with - to the output."
+)
+@click.option("--markdown", "markdown_path", type=FILE, metavar="FILE", help="Write Markdown, for a job's summary.")
 def audit(
     operation: OperationName,
     targets: tuple[str, ...],
@@ -131,7 +134,6 @@ def audit(
 ) -> None:
     """Say what a test of yours would let through: zeros, a constant, the input, and which faults of the catalogue."""
     from polylogit import conformance
-    from polylogit._io import write_whole
     from polylogit.conformance._implementation import load
 
     how = tuple(load(one) if ":" in one else one for one in compare) or ("allclose",)
@@ -148,12 +150,9 @@ def audit(
             **options,
         )
     click.echo(found.to_json() if json_path == "-" else found.summary())
-    try:
+    with writing():
         if json_path not in (None, "-"):
             found.to_json(json_path)
         if markdown_path is not None:
             write_whole(markdown_path, found.to_markdown())
-    except OSError as error:
-        message = f"the report cannot be written: {error}"
-        raise click.UsageError(message) from error
     sys.exit(found.status)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polylogit import _progress
-from polylogit._cli.options import BACKEND, CHOICE, OPERATION, command, common, dtypes, finish, pairs
+from polylogit._cli.options import BACKEND, CHOICE, FILE, OPERATION, command, common, dtypes, finish, pairs, writing
 from polylogit._info import backends as installed
 from polylogit._info import information
 
@@ -150,9 +150,7 @@ def check(
 @click.argument("identifier", metavar="ID")
 @click.option("--vjp", metavar="MODULE:FUNCTION", help="The gradient that was checked.")
 @click.option("--device", help="Where to make arrays, as the framework calls it.")
-@click.option(
-    "--save", type=click.Path(dir_okay=False), metavar="FILE", help="Write the arrays of the call to an .npz file."
-)
+@click.option("--save", type=FILE, metavar="FILE", help="Write the arrays of the call to an .npz file.")
 def replay(identifier: str, vjp: str | None, device: str | None, save: str | None) -> None:
     """Run one failing case again, alone, and print the call, to be pasted into Python."""
     from polylogit.conformance._api import replay_in_full
@@ -163,7 +161,8 @@ def replay(identifier: str, vjp: str | None, device: str | None, save: str | Non
     for result in report.results:
         terminal.show_case(result, call.python(save or "case.npz") if call is not None else "")
     if save is not None and call is not None:
-        call.save(save)
+        with writing("the file of arrays"):
+            call.save(save)
         click.echo(f"the arrays are in {save}", err=True)
     elif save is not None:
         click.echo(f"nothing was written to {save}: the case is no single call that went wrong", err=True)

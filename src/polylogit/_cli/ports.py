@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from polylogit import _progress
 from polylogit._cli.options import FILE, command, dtypes, paired, write
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = ["compare", "compare_tokens"]
 
@@ -42,8 +39,8 @@ def compare(
     names: dict[str, str],
     isolate: bool,
     strict: bool,
-    html: Path | None,
-    json_path: Path | None,
+    html: str | None,
+    json_path: str | None,
 ) -> None:
     """Compare the CANDIDATE's outputs with the REFERENCE's, and name the cause if they differ.
 
@@ -84,8 +81,8 @@ def compare_tokens(
     mask: str | None,
     dtype: str | None,
     strict: bool,
-    html: Path | None,
-    json_path: Path | None,
+    html: str | None,
+    json_path: str | None,
 ) -> None:
     """Compare the log-probabilities that two engines give to the same TOKENS, and name the cause if they differ.
 
