@@ -230,7 +230,8 @@ def test_a_threshold_of_any_size_has_words(number, passing):
 
 @pytest.mark.parametrize(
     ("edge", "up", "text"),
-    [(1.2345, False, "1.23"), (0.1, True, "0.1"), (1.2345, True, "1.24"), (-1.2345, False, "-1.24"), (0.00099999, True, "0.001"),
+    [(1.2345, False, "1.23"), (0.1, True, "0.1"), (1.2345, True, "1.24"), (-1.2345, False, "-1.24"),
+     (0.00099999, True, "0.001"),
      (5e-324, False, "4.94e-324"), (5e-324, True, "4.94e-324"), (1e308, True, "1e+308"), (1000.0, True, "1000")],
 )  # fmt: skip
 def test_a_threshold_is_rounded_to_the_side_that_leaves_the_zone_no_smaller(edge, up, text):
