@@ -28,6 +28,11 @@ def resolve(target: str) -> Any:
         Whatever importing the module raises; AttributeError where it has no such name.
     """
     module, colon, name = target.partition(":")
+    if module.endswith(".py") or {"/", os.sep} & set(module):
+        file = Path(module)
+        place = "" if file.parent == Path() else f", in the folder {str(file.parent)!r} or with it on PYTHONPATH"
+        message = f"{module!r} is a file; name the module: {file.stem}:{name or 'softmax'}{place}."
+        raise ValueError(message)
     if not (module and colon and name):
         message = f'{target!r} names no object; write "module:name", for example "my_kernels:softmax".'
         raise ValueError(message)

@@ -106,7 +106,7 @@ def test_a_gradient_of_ones_own_is_asked_under_masks_if_it_takes_them(vjp, verdi
 
 
 def test_a_device_that_is_not_there_is_named():
-    with pytest.raises(ConformanceError, match="device='cuda': numpy makes no array there"):
+    with pytest.raises(ConformanceError, match="numpy cannot create arrays on device 'cuda'"):
         conformance.check(softmax, "softmax", device="cuda")
 
 

@@ -97,9 +97,7 @@ def conform(
 @click.option(
     "--dtype", "asked", type=dtypes(), multiple=True, help="A dtype it must serve; those that it serves by default."
 )
-@click.option(
-    "--search", type=click.IntRange(0), default=0, metavar="N", help="Try N calls besides that nobody listed."
-)
+@click.option("--search", type=click.IntRange(0), default=0, metavar="N", help="Also try N randomly generated calls.")
 @click.option(
     "--convention",
     "conventions",

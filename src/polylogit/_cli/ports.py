@@ -47,8 +47,8 @@ def compare(
     Each is a file of arrays (.npy, .npz, .safetensors, .pt, .pth, .h5, .hdf5), of a model (.keras, .onnx, .tflite), or
     module:callable. Models and callables need --inputs. With --isolate both are models, and each module of the
     candidate is run on the original's own inputs. Names may be patterns, as in "h.*=block_*". The exit status is 0 if
-    they agree, 1 if they differ, 2 for bad usage and 3 if the comparison could not have failed; what is beyond rounding
-    by few times and has no cause differs with --strict alone.
+    they agree, 1 if they differ, 2 for bad usage and 3 if the comparison could not have failed; a difference of a few
+    roundings without a known cause fails only with --strict.
     """
     from polylogit.porting._files import compare_files, isolate_files
 

@@ -6,6 +6,7 @@ Knows the facts of `polylogit.conformance._facts` as plain data; nothing is sear
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,9 @@ _COSTS = {
     "cotangent beyond": 1.8,
 }
 _WHOLE = ("length", "rows", "ndim")  # of the case and not of a row
+# Every row has that many, so that having them says nothing.
+_LEAST = {"length": 1, "rows": 1, "leading": 0, "trailing": 0}
+_ONE = re.compile(r"\b1 (entries|rows|dimensions)\b")
 _SIGMOID_ONLY = ("logit",)
 _ROWS_ONLY = ("distance", "top", "spread", "leading", "trailing")
 _MULTIPLES = (2, 4, 8, 16, 32, 64, 128)
@@ -235,10 +239,10 @@ def _thresholds(
                 return sign * record.ranges[name][side if record.failed else 1 - side] >= sign * edge
 
             least = name in ("leading", "trailing") and edge == 1
-            text = words.format("one" if least else _loosely(edge, up=sign < 0))
+            text = _singular(words.format("one" if least else _loosely(edge, up=sign < 0)))
             if least:
                 text = text.replace(" with one entries of -inf or more", " with -inf")
-            if edge or name not in ("leading", "trailing"):
+            if sign < 0 or edge > _LEAST.get(name, -math.inf):
                 yield Condition(text, _COSTS.get(f"{name} beyond", 1.3), False, f"{name} {sign}", holds)
 
 
@@ -254,6 +258,10 @@ def _beyond_passes(
                 reach[key] = max(reach.get(key, -math.inf), value)
     for most in set(reach.values()):
         yield from [edge for edge in found if sign * edge > most][:1]
+
+
+def _singular(text: str) -> str:
+    return _ONE.sub(lambda found: "1 entry" if found[1] == "entries" else f"1 {found[1][:-1]}", text)
 
 
 def _loosely(edge: float, *, up: bool) -> str:

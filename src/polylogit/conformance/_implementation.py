@@ -469,7 +469,7 @@ def _check_device(backend: Backend, device: str | None) -> None:
     try:
         backend.asarray(np.ones(1, np.float32), device=device)
     except Exception as error:
-        message = f"device={device!r}: {backend.name} makes no array there ({error}); it has {backend.devices()}."
+        message = f"{backend.name} cannot create arrays on device {device!r} ({error}); it has {backend.devices()}."
         raise ConformanceError(message) from error
 
 

@@ -165,6 +165,11 @@ def _asked(found: Comparison, setting: Setting, case: Case, x: Array, directions
     given = {name: getattr(case, name) for name in ("kind", "axis", "axis_given", "where", "layout")}
     places = _rows(np.arange(x.size).reshape(x.shape), axis)
     rows = {"rows": _rows(x, axis), "rows_where": _mask(setting, x, case), "places": places}
+    if case.where is not None and "inputs" in found.details:  # which are those that take part; shown are all
+        start = found.details["shown_from"]
+        shown = found.row, slice(start, start + len(found.details["inputs"]))
+        found.details["inputs"] = [float(one) for one in rows["rows"][shown]]
+        found.details["where"] = [bool(one) for one in rows["rows_where"][shown]]
     found.seen.call = {**given, **rows, "x": x, "g": tuple(directions), "into": case.into and case.into.name}
 
 

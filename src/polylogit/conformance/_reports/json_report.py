@@ -117,7 +117,7 @@ SCHEMA: dict[str, Any] = {
                     "message": {"type": "string", "description": "of anything but a pass, what is wrong"},
                     "details": {
                         "type": "object",
-                        "description": "inputs, expected, got, bound, row, index, directions (the cotangent); "
+                        "description": "inputs, where, expected, got, bound, row, index, directions (the cotangent); "
                         "call and python, how to ask it again",
                     },
                     "length": {"type": "integer", "description": "entries of the row with the worst error"},

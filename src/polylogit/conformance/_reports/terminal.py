@@ -251,7 +251,7 @@ def _case(result: Result, out: Console) -> None:
     if python := result.details.get("python"):
         for line in python.splitlines():
             out.print(f"      [cyan]{escape(line)}[/]", soft_wrap=True)
-    if result.case and result.verdict != "unexpected-pass":  # of that, the case is a pattern
+    if result.is_case and result.verdict != "unexpected-pass":  # of that, the case is a pattern
         out.print(f"    {escape(replay_command(result.id))}", soft_wrap=True)
 
 
@@ -291,7 +291,19 @@ def show_case(result: Result, python: str = "", to: Console | None = None) -> No
     if result.message:
         out.print(f"  {escape(result.message)}", soft_wrap=True)
     _row(result, out, 16)
-    shown = ("inputs", "expected_row", "got_row", "directions", "expected", "got", "bound", "row", "index", "length")
+    shown = (
+        "inputs",
+        "where",
+        "expected_row",
+        "got_row",
+        "directions",
+        "expected",
+        "got",
+        "bound",
+        "row",
+        "index",
+        "length",
+    )
     for key, value in result.details.items():
         if key in (*shown, "shown_from", "python", "call"):
             continue
