@@ -23,6 +23,20 @@ def test_a_text_of_another_form_is_refused_with_an_example(text):
         _io.resolve(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("mine.py:f", "name the module: mine:f."),
+        ("./mine.py:f", "mine:f."),
+        ("a dir/k.py:f", "k:f, in the folder 'a dir'"),
+    ],
+)
+def test_a_file_is_refused_with_the_name_of_its_module(text, words):
+    with pytest.raises(ValueError, match="is a file") as raised:
+        _io.resolve(text)
+    assert words in str(raised.value)
+
+
 def test_what_is_not_there_raises_what_python_raises():
     with pytest.raises(ModuleNotFoundError):
         _io.resolve("no_such_module_of_mine:f")

@@ -183,6 +183,19 @@ def test_failures_without_a_cause_are_not_given_one(passing):
     assert len(unexplained) > 0.6 * len(report.failures)
 
 
+def test_what_every_case_has_is_not_said_of_failures(passing):
+    """Results of behaviours have no length, so that having one tells some passes apart, and says nothing."""
+    report = planted(passing, lambda one: one.dtype == "float16" and one.facts.get("length", 0) >= 1)
+    assert not any(" entries" in group.headline for group in grouped(report))
+
+
+def test_a_wrong_dtype_is_one_symptom_whatever_the_dtypes():
+    bad = [result(one, verdict="failed", message=f"the result is {came}; it should be {due}")
+           for one, (came, due) in enumerate([("float32", "bfloat16"), ("float64", "float16")])]  # fmt: skip
+    (group,) = grouped(conformance.Report(bad))
+    assert group.symptoms == {"the result has another dtype than it should": 2}
+
+
 def test_the_smallest_case_comes_first(passing):
     report = planted(passing, lambda one: one.facts.get("axis") == "first")
     (group,) = grouped(report)

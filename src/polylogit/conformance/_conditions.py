@@ -99,8 +99,6 @@ _COSTS = {
     "cotangent beyond": 1.8,
 }
 _WHOLE = ("length", "rows", "ndim")  # of the case and not of a row
-# Every row has that many, so that having them says nothing.
-_LEAST = {"length": 1, "rows": 1, "leading": 0, "trailing": 0}
 _ONE = re.compile(r"\b1 (entries|rows|dimensions)\b")
 _SIGMOID_ONLY = ("logit",)
 _ROWS_ONLY = ("distance", "top", "spread", "leading", "trailing")
@@ -222,7 +220,11 @@ def _no_multiple(size: int) -> Callable[[Record], bool]:
 def _thresholds(
     name: str, above: str, below: str, bad: Sequence[Record], good: Sequence[Record]
 ) -> Iterator[Condition]:
-    """A failure is beyond a threshold with its worst; a pass contradicts it with anything beyond. The loosest first."""
+    """A failure is beyond a threshold with its worst; a pass contradicts it with anything beyond. The loosest first.
+
+    One that all cases are beyond, of those that have such a number, says nothing.
+    """
+    known = [record.ranges[name][0] for record in (*bad, *good) if name in record.ranges]
     for words, side, sign in ((above, 0, 1.0), (below, 1, -1.0)):
         edges = {record.ranges[name][side] for record in bad if name in record.ranges}
         near = (record.one.get("edges", {}) for record in bad)  # of all that is wrong there, and not the worst alone
@@ -242,7 +244,8 @@ def _thresholds(
             text = _singular(words.format("one" if least else _loosely(edge, up=sign < 0)))
             if least:
                 text = text.replace(" with one entries of -inf or more", " with -inf")
-            if sign < 0 or edge > _LEAST.get(name, -math.inf):
+            says_something = any(sign * value < sign * edge for value in known) if name in _WHOLE else True
+            if says_something and (edge or name not in ("leading", "trailing")):
                 yield Condition(text, _COSTS.get(f"{name} beyond", 1.3), False, f"{name} {sign}", holds)
 
 
