@@ -273,6 +273,15 @@ def test_a_word_that_is_none_of_the_list_is_asked_back(asked, words):
     assert words in " ".join(found.output.split())
 
 
+def test_a_remedy_of_the_porting_tools_names_options(tmp_path):
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", np.ones(3))
+    files = [str(tmp_path / f"{name}.npy") for name in "aba"]
+    found = CliRunner().invoke(commands, ["compare", *files[:2], "--inputs", files[2]])
+    assert found.exit_code == 2
+    assert "--inputs and --cotangent are for callables" in " ".join(found.output.split())
+
+
 def test_what_people_call_a_framework_is_its_backend():
     (option,) = (one for one in commands.commands["check"].params if one.name == "backend")
     asked = ("np", "pytorch", "tf", "jnp", "torch")

@@ -5,20 +5,40 @@ Imports the porting tools when it runs.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from polylogit import _progress
 from polylogit._cli.options import FILE, command, dtypes, paired, write
+from polylogit.errors import PolylogitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["compare", "compare_tokens"]
 
 
 def _names(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     return paired(values, "REFERENCE_NAME=CANDIDATE_NAME")
+
+
+# The porting tools name their arguments as Python has them; on the command line only these are options.
+_ARGUMENT = re.compile(r"\b(inputs|cotangent|tokens|mask|dtype)=(?=[\s,;.]|$)")
+_NO_OPTION = ", or candidate_inputs= where the two take different ones"
+
+
+@contextlib.contextmanager
+def _spelt_as_options() -> Iterator[None]:
+    try:
+        yield
+    except PolylogitError as error:
+        message = _ARGUMENT.sub(r"--\1", str(error).replace(_NO_OPTION, ""))
+        raise click.UsageError(message) from error
 
 
 @command("compare")
@@ -56,7 +76,7 @@ def compare(
         message = "--isolate compares no gradients; leave out --cotangent."
         raise click.UsageError(message)
     run: Any = isolate_files if isolate else functools.partial(compare_files, cotangent=cotangent)
-    with _progress.bar():
+    with _spelt_as_options(), _progress.bar():
         found = run(reference, candidate, inputs=inputs, names=names or None)
     click.echo(found.summary())
     write(found, html, json_path)
@@ -92,7 +112,7 @@ def compare_tokens(
     """
     from polylogit.porting._files import compare_token_files
 
-    with _progress.bar():
+    with _spelt_as_options(), _progress.bar():
         found = compare_token_files(reference, candidate, tokens=tokens, mask=mask, dtype=dtype)
     click.echo(found.summary())
     write(found, html, json_path)
