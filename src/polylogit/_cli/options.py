@@ -57,7 +57,7 @@ class Written(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path as it was given."""
-        found = super().convert(value, param, ctx)
+        found = str(super().convert(value, param, ctx))
         if found != "-" or not self.allow_dash:
             try:
                 check_writable(found)

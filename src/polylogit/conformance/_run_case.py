@@ -162,15 +162,16 @@ def _asked(found: Comparison, setting: Setting, case: Case, x: Array, directions
     if found.seen is None or found.verdict == "passed":
         return
     axis = _axis(setting, axes_meant(case, x.ndim, setting.conventions))
-    given = {name: getattr(case, name) for name in ("kind", "axis", "axis_given", "where", "layout")}
+    asked = {name: getattr(case, name) for name in ("kind", "axis", "axis_given", "where", "layout")}
     places = _rows(np.arange(x.size).reshape(x.shape), axis)
-    rows = {"rows": _rows(x, axis), "rows_where": _mask(setting, x, case), "places": places}
-    if case.where is not None and "inputs" in found.details:  # which are those that take part; shown are all
+    given, mask = _rows(x, axis), _mask(setting, x, case)
+    rows = {"rows": given, "rows_where": mask, "places": places}
+    if mask is not None and "inputs" in found.details:  # -inf stood for what is masked out
         start = found.details["shown_from"]
         shown = found.row, slice(start, start + len(found.details["inputs"]))
-        found.details["inputs"] = [float(one) for one in rows["rows"][shown]]
-        found.details["where"] = [bool(one) for one in rows["rows_where"][shown]]
-    found.seen.call = {**given, **rows, "x": x, "g": tuple(directions), "into": case.into and case.into.name}
+        found.details["inputs"] = [float(one) for one in given[shown]]
+        found.details["where"] = [bool(one) for one in mask[shown]]
+    found.seen.call = {**asked, **rows, "x": x, "g": tuple(directions), "into": case.into and case.into.name}
 
 
 def _of_both(answer: Answer, judged: Callable[[], Comparison]) -> Comparison:

@@ -66,7 +66,8 @@ def _row(result: Result) -> list[str]:
     found = window(result)
     if found is None:
         return []
-    return [f"{name}: {', '.join(map(str, values))}" for name, values in {"entry": found.places, **found.lines}.items()]
+    lines = {"entry": [str(place) for place in found.places], **found.lines}
+    return [f"{name}: {', '.join(values)}" for name, values in lines.items()]
 
 
 def _case(suite: ElementTree.Element, result: Result, name: str, cause: Group | None) -> None:
