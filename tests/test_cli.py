@@ -143,6 +143,24 @@ def test_wrong_usage_is_status_2_without_a_traceback(arguments):
     assert "Traceback" not in found.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        *((f"check math:exp --operation sigmoid --{name}", name) for name in ("html", "junit", "json", "markdown")),
+        ("replay numpy/softmax/values/float32/n3 --save", "save"),
+        ("compare a.npy b.npy --html", "html"),
+        ("audit --operation softmax --dtype float32 --atol 1 --rtol 1 --shape 2x3 --markdown", "markdown"),
+        ("audit --operation softmax --dtype float32 --atol 1 --rtol 1 --shape 2x3 --json", "json"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_refused_before_the_run(tmp_path, arguments, option):
+    (tmp_path / "file").write_text("no folder")
+    found = CliRunner().invoke(commands, [*arguments.split(), str(tmp_path / "file" / "report")])
+    assert found.exit_code == 2
+    assert f"Invalid value for '--{option}'" in found.stderr
+    assert "cannot be written: Not a directory" in " ".join(found.stderr.split())
+
+
 @pytest.mark.parametrize("package", ["click", "rich", "mpmath"])
 def test_without_the_extra_it_says_what_to_install(package):
     found = run("conform", "--backend", "numpy", "--level", "quick", block=[package])
@@ -253,6 +271,15 @@ def test_a_word_that_is_none_of_the_list_is_asked_back(asked, words):
     found = CliRunner().invoke(commands, asked)
     assert found.exit_code == 2
     assert words in " ".join(found.output.split())
+
+
+def test_a_remedy_of_the_porting_tools_names_options(tmp_path):
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", np.ones(3))
+    files = [str(tmp_path / f"{name}.npy") for name in "aba"]
+    found = CliRunner().invoke(commands, ["compare", *files[:2], "--inputs", files[2]])
+    assert found.exit_code == 2
+    assert "--inputs and --cotangent are for callables" in " ".join(found.output.split())
 
 
 def test_what_people_call_a_framework_is_its_backend():

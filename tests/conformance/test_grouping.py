@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from polylogit import conformance
+from polylogit.conformance._conditions import _loosely
 from polylogit.conformance._grouping import grouped
 from polylogit.conformance._results import CONVENTION, INACCURATE, WRONG
 
@@ -182,6 +183,19 @@ def test_failures_without_a_cause_are_not_given_one(passing):
     assert len(unexplained) > 0.6 * len(report.failures)
 
 
+def test_what_every_case_has_is_not_said_of_failures(passing):
+    """Results of behaviours have no length, so that having one tells some passes apart, and says nothing."""
+    report = planted(passing, lambda one: one.dtype == "float16" and one.facts.get("length", 0) >= 1)
+    assert not any(" entries" in group.headline for group in grouped(report))
+
+
+def test_a_wrong_dtype_is_one_symptom_whatever_the_dtypes():
+    bad = [result(one, verdict="failed", message=f"the result is {came}; it should be {due}")
+           for one, (came, due) in enumerate([("float32", "bfloat16"), ("float64", "float16")])]  # fmt: skip
+    (group,) = grouped(conformance.Report(bad))
+    assert group.symptoms == {"the result has another dtype than it should": 2}
+
+
 def test_the_smallest_case_comes_first(passing):
     report = planted(passing, lambda one: one.facts.get("axis") == "first")
     (group,) = grouped(report)
@@ -214,3 +228,24 @@ def test_a_crash_is_a_group_by_its_cause():
     hung = conformance.Result("k", "softmax", verdict="timeout", message="no sign of life")
     groups = grouped(conformance.Report([*died, hung]))
     assert sorted((one.finding, len(one.results)) for one in groups) == [("crashed", 2), ("timeout", 1)]
+
+
+@pytest.mark.parametrize("number", [5e-324, -5e-324, 1.2345e-310, 2.0**-149, 1e308])
+def test_a_threshold_of_any_size_has_words(number, passing):
+    """Down to the smallest subnormal number, whose order is no float."""
+    bad = [
+        dataclasses.replace(one, verdict="failed", finding=WRONG, facts={"ranges": {"top": [number, number]}})
+        for one in passing[:3]
+    ]
+    groups = grouped(conformance.Report(bad + passing[3:]))
+    assert all(group.headline for group in groups)
+
+
+@pytest.mark.parametrize(
+    ("edge", "up", "text"),
+    [(1.2345, False, "1.23"), (0.1, True, "0.1"), (1.2345, True, "1.24"), (-1.2345, False, "-1.24"),
+     (0.00099999, True, "0.001"),
+     (5e-324, False, "4.94e-324"), (5e-324, True, "4.94e-324"), (1e308, True, "1e+308"), (1000.0, True, "1000")],
+)  # fmt: skip
+def test_a_threshold_is_rounded_to_the_side_that_leaves_the_zone_no_smaller(edge, up, text):
+    assert _loosely(edge, up=up) == text

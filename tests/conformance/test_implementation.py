@@ -80,8 +80,33 @@ def test_a_custom_operator_without_a_forward_mode_is_not_taken_for_a_wrong_one()
     assert "forward mode" in of_jvp[0].message
 
 
+def masked(x, axis=-1, where=None):
+    return polylogit.softmax(x, axis, where=where)
+
+
+def pullback(x, cotangent, axis=-1, where=None):
+    return polylogit.vjp(polylogit.softmax, x, axis=axis, where=where)[1](cotangent)
+
+
+def without_mask(x, cotangent, axis=-1):
+    return pullback(x, cotangent, axis)
+
+
+def ignores_the_mask(x, cotangent, axis=-1, where=None):
+    return pullback(x, cotangent, axis)
+
+
+@pytest.mark.parametrize(
+    ("vjp", "verdict"), [(pullback, "passed"), (ignores_the_mask, "failed"), (without_mask, "unsupported")]
+)
+def test_a_gradient_of_ones_own_is_asked_under_masks_if_it_takes_them(vjp, verdict):
+    options = {"vjp": vjp, "level": "quick", "dtypes": ["float32"], "only": ["vjp/float32/where*"], "search": 0}
+    report = conformance.check(masked, "softmax", **options)
+    assert verdicts(report, "float32") == {verdict}
+
+
 def test_a_device_that_is_not_there_is_named():
-    with pytest.raises(ConformanceError, match="device='cuda': numpy makes no array there"):
+    with pytest.raises(ConformanceError, match="numpy cannot create arrays on device 'cuda'"):
         conformance.check(softmax, "softmax", device="cuda")
 
 

@@ -50,3 +50,12 @@ def test_a_function_of_ones_own_is_an_item_for_each_check(tmp_path, body, status
     found = run(tmp_path, "--pyargs", "polylogit.conformance", *wanted, "-rf", "-k", "float32")
     assert found.returncode == status, found.stdout + found.stderr
     assert ("mine:softmax-softmax-values-float32" in found.stdout) == bool(status)
+
+
+def test_a_function_that_is_not_there_is_one_error_of_usage(tmp_path):
+    (tmp_path / "mine.py").write_text("def softmax(x, axis=-1): return x\n")
+    wanted = ("--polylogit-implementation", "mine:sofmax", "--polylogit-operation", "softmax")
+    found = run(tmp_path, "--pyargs", "polylogit.conformance", *wanted)
+    assert found.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: 'mine:sofmax' cannot be loaded: AttributeError" in found.stderr
+    assert "Traceback" not in found.stdout + found.stderr

@@ -16,7 +16,7 @@ import polylogit
 from polylogit import _page, conformance
 from polylogit.conformance import _machine
 from polylogit.conformance._grouping import grouped
-from polylogit.conformance._reports import json_report, terminal
+from polylogit.conformance._reports import json_report, terminal, window
 from polylogit.conformance._verdict import sentence
 
 
@@ -130,6 +130,45 @@ def test_junit_counts_what_failed(report, tmp_path):
         == sum(one.verdict == "failed" for one in report.results)
         == len(root.findall(".//failure"))
     )
+
+
+def test_junit_holds_the_times_and_the_inputs_of_what_failed(report, tmp_path):
+    root = ElementTree.fromstring(written_junit(report, tmp_path))
+    assert sum(float(one.get("time")) for one in root.iter("testcase")) > 0
+    failures = [one for one in root.iter("failure") if "expected: " in one.text]
+    assert failures
+    assert all("inputs" in one.text for one in failures)
+
+
+def written_junit(report, tmp_path):
+    report.to_junit(tmp_path / "r.xml")
+    return (tmp_path / "r.xml").read_text()
+
+
+def misses_the_mask(x, axis=-1, where=None):
+    return polylogit.softmax(x, axis)
+
+
+def test_a_masked_failure_shows_the_logits_that_were_given_and_the_mask():
+    options = {"level": "quick", "dtypes": ["float32"], "only": ["masks/float32/plain-axis--1", "nonsense"]}
+    report = conformance.check(misses_the_mask, "softmax", **options)
+    (failure,) = report.failures
+    found = window(failure)
+    assert "False" in found.lines["where"]
+    assert "-inf" not in found.lines["inputs"]
+    assert "nothing that was run matches --only 'nonsense'" in report.summary()
+
+
+def test_what_is_said_of_a_whole_check_is_no_case_to_replay():
+    said = {"verdict": "inconclusive", "message": "no case could have failed"}
+    report = conformance.Report([conformance.Result("numpy", "softmax", "axes", "float32", "all", **said)])
+    assert "polylogit replay" not in shown(report) + report.to_markdown() + report._repr_html_()
+
+
+def test_a_check_of_which_large_cases_were_left_out_is_not_inconclusive():
+    options = {"level": "quick", "dtypes": ["float32"], "only": ["axes"], "max_size": 20}
+    report = conformance.check(polylogit.softmax, "softmax", **options)
+    assert not report.inconclusive
 
 
 def test_markdown_holds_the_table_and_how_to_replay(report):

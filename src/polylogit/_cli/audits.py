@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polylogit import _progress
-from polylogit._cli.options import OPERATION, command, dtypes
+from polylogit._cli.options import FILE, OPERATION, Written, command, dtypes, writing
+from polylogit._io import write_whole
 
 if TYPE_CHECKING:
     from polylogit._operations import OperationName
@@ -120,8 +121,14 @@ def _logits(targets: tuple[str, ...], shape: tuple[int, ...] | None, **drawn: An
 )
 @click.option("--rows", type=click.IntRange(1), help="How many rows to use; by default as many as take seconds.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The seed of the random numbers.")
-@click.option("--json", "json_path", metavar="FILE|-", help="Write everything as JSON; - writes it to standard output.")
-@click.option("--markdown", "markdown_path", metavar="FILE", help="Write Markdown, for the job summary.")
+@click.option(
+    "--json",
+    "json_path",
+    type=Written(allow_dash=True),
+    metavar="FILE|-",
+    help="Write everything as JSON; - writes it to standard output.",
+)
+@click.option("--markdown", "markdown_path", type=FILE, metavar="FILE", help="Write Markdown, for the job summary.")
 def audit(
     operation: OperationName,
     targets: tuple[str, ...],
@@ -137,7 +144,6 @@ def audit(
 ) -> None:
     """Show what your test would let through: zeros, a constant, the input, and which faults of the catalogue."""
     from polylogit import conformance
-    from polylogit._io import write_whole
     from polylogit.conformance._implementation import load
 
     how = tuple(load(one) if ":" in one else one for one in compare) or ("allclose",)
@@ -154,12 +160,9 @@ def audit(
             **options,
         )
     click.echo(found.to_json() if json_path == "-" else found.summary())
-    try:
+    with writing():
         if json_path not in (None, "-"):
             found.to_json(json_path)
         if markdown_path is not None:
             write_whole(markdown_path, found.to_markdown())
-    except OSError as error:
-        message = f"the report cannot be written: {error}"
-        raise click.UsageError(message) from error
     sys.exit(found.status)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from polylogit import _progress
-from polylogit._cli.options import BACKEND, CHOICE, OPERATION, command, common, dtypes, finish, pairs
+from polylogit._cli.options import BACKEND, CHOICE, FILE, OPERATION, command, common, dtypes, finish, pairs, writing
 from polylogit._info import backends as installed
 from polylogit._info import information
 
@@ -105,9 +105,7 @@ def conform(
 @click.option(
     "--dtype", "asked", type=dtypes(), multiple=True, help="A dtype that it must support; by default each that it does."
 )
-@click.option(
-    "--search", type=click.IntRange(0), default=0, metavar="N", help="Try N more calls, found by a random search."
-)
+@click.option("--search", type=click.IntRange(0), default=0, metavar="N", help="Also try N randomly generated calls.")
 @click.option(
     "--convention",
     "conventions",
@@ -158,9 +156,7 @@ def check(
 @click.argument("identifier", metavar="ID")
 @click.option("--vjp", metavar="MODULE:FUNCTION", help="The gradient of the function, as passed to check.")
 @click.option("--device", help="The device for the arrays, as the framework names it.")
-@click.option(
-    "--save", type=click.Path(dir_okay=False), metavar="FILE", help="Write the arrays of the call to an .npz file."
-)
+@click.option("--save", type=FILE, metavar="FILE", help="Write the arrays of the call to an .npz file.")
 def replay(identifier: str, vjp: str | None, device: str | None, save: str | None) -> None:
     """Run one failing case again, on its own, and print the call, ready to paste into Python."""
     from polylogit.conformance._api import replay_in_full
@@ -171,7 +167,8 @@ def replay(identifier: str, vjp: str | None, device: str | None, save: str | Non
     for result in report.results:
         terminal.show_case(result, call.python(save or "case.npz") if call is not None else "")
     if save is not None and call is not None:
-        call.save(save)
+        with writing("the file of arrays"):
+            call.save(save)
         click.echo(f"the arrays are in {save}", err=True)
     elif save is not None:
         click.echo(f"nothing was written to {save}: the case is not a single failing call", err=True)

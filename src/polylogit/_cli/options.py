@@ -6,9 +6,9 @@ porting tools until a report is written.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,11 +16,12 @@ from click.shell_completion import CompletionItem
 
 from polylogit import _registry as registry
 from polylogit._commands import COMMANDS, INTERRUPTED, footer
+from polylogit._io import check_writable, write_whole
 from polylogit._operations import OPERATIONS
 from polylogit.errors import PolylogitError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "BACKEND",
@@ -29,12 +30,14 @@ __all__ = [
     "HELP",
     "OPERATION",
     "Names",
+    "Written",
     "command",
     "common",
     "dtypes",
     "finish",
     "paired",
     "write",
+    "writing",
 ]
 
 # For the group and for each command, so that a command that is called on its own has them, too.
@@ -46,7 +49,25 @@ if TYPE_CHECKING:
 else:
     _Kind = click.ParamType  # generic from click 8.4 on
 
-FILE = click.Path(dir_okay=False, path_type=Path)
+
+class Written(click.Path):
+    """A file to be written when the work is done; refused before it begins where that cannot be."""
+
+    def __init__(self, *, allow_dash: bool = False) -> None:
+        super().__init__(dir_okay=False, allow_dash=allow_dash)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path as it was given."""
+        found = str(super().convert(value, param, ctx))
+        if found != "-" or not self.allow_dash:
+            try:
+                check_writable(found)
+            except OSError as error:
+                self.fail(f"{str(value)!r} cannot be written: {error.strerror}", param, ctx)
+        return found
+
+
+FILE = Written()
 OPERATION = click.Choice(list(OPERATIONS))
 
 
@@ -158,7 +179,7 @@ def reports(function: Callable[..., Any]) -> Callable[..., Any]:
         function = click.option(
             f"--{name}",
             f"{name}_path",
-            type=click.Path(dir_okay=False, allow_dash=name == "json"),
+            type=Written(allow_dash=name == "json"),
             metavar="FILE",
             help=words,
         )(function)
@@ -211,7 +232,6 @@ CHOICE = ("only", "skip", "max_size", "budget")  # options that select cases
 
 
 def finish(report: Any, paths: dict[str, str | None]) -> None:
-    from polylogit._io import write_whole
     from polylogit.conformance._reports import terminal  # rich only where it is used
 
     machine = paths.get("json_path") == "-"  # standard output belongs to a program
@@ -220,20 +240,28 @@ def finish(report: Any, paths: dict[str, str | None]) -> None:
         from polylogit.conformance._reports import json_report
 
         click.echo(json_report.render(report), nl=False)
-    for kind in ("json", "junit", "html"):
-        if (path := paths.get(f"{kind}_path")) and path != "-":
-            getattr(report, f"to_{kind}")(path)
-    if paths.get("markdown_path"):
-        write_whole(str(paths["markdown_path"]), report.to_markdown())
+    with writing():
+        for kind in ("json", "junit", "html"):
+            if (path := paths.get(f"{kind}_path")) and path != "-":
+                getattr(report, f"to_{kind}")(path)
+        if paths.get("markdown_path"):
+            write_whole(str(paths["markdown_path"]), report.to_markdown())
     sys.exit(report.status)
 
 
-def write(found: Any, html: Path | None, json_path: Path | None) -> None:
-    try:
+def write(found: Any, html: str | None, json_path: str | None) -> None:
+    with writing():
         if html is not None:
             found.to_html(html)
         if json_path is not None:
             found.to_json(json_path)
+
+
+@contextlib.contextmanager
+def writing(what: str = "the report") -> Iterator[None]:
+    """A disk that has filled up meanwhile, and the like, end the command with a message."""
+    try:
+        yield
     except OSError as error:
-        message = f"the report cannot be written: {error}"
+        message = f"{what} cannot be written: {error}"
         raise click.UsageError(message) from error

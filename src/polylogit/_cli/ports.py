@@ -5,6 +5,7 @@ Knows the public functions of the porting tools, and imports them only when a co
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 import sys
@@ -14,9 +15,10 @@ import click
 
 from polylogit import _progress
 from polylogit._cli.options import FILE, command, dtypes, paired, write
+from polylogit.errors import PolylogitError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 __all__ = ["compare", "compare_tokens"]
 
@@ -25,10 +27,24 @@ def _names(_context: click.Context, _option: click.Parameter, values: tuple[str,
     return paired(values, "REFERENCE_NAME=CANDIDATE_NAME")
 
 
+# Errors and advice name the arguments of Python functions; on the command line these are options.
+_PYTHON_NAMES = 'names={"name here": "name there"}'
+_ARGUMENT = re.compile(r"\b(inputs|cotangent|tokens|mask|dtype|name)s?=(?=[\s,;.:]|$)")
+_NO_OPTION = ", or candidate_inputs= where the two take different ones"
+
+
 def _as_options(text: str) -> str:
-    """What polylogit says of arguments in Python, of the options that give them."""
-    text = text.replace('names={"name here": "name there"}', '--name "HERE=THERE"')
-    return re.sub(r"\b(inputs|cotangent|name)s?=", r"--\1", text)
+    """A text about arguments in Python as a text about the options of the command."""
+    text = text.replace(_PYTHON_NAMES, '--name "HERE=THERE"').replace(_NO_OPTION, "")
+    return _ARGUMENT.sub(r"--\1", text)
+
+
+@contextlib.contextmanager
+def _spelt_as_options() -> Iterator[None]:
+    try:
+        yield
+    except PolylogitError as error:
+        raise click.UsageError(_as_options(str(error))) from error
 
 
 @command("compare")
@@ -53,8 +69,8 @@ def compare(
     names: dict[str, str],
     isolate: bool,
     strict: bool,
-    html: Path | None,
-    json_path: Path | None,
+    html: str | None,
+    json_path: str | None,
 ) -> None:
     """Compare the CANDIDATE's outputs with the REFERENCE's, and name the cause if they differ.
 
@@ -65,18 +81,14 @@ def compare(
     beyond rounding, without a known cause, fails only with --strict; so does a difference beyond the bounds, up to
     1.2e-4, if noise was not measured.
     """
-    from polylogit.errors import ComparisonError
     from polylogit.porting._files import compare_files, isolate_files
 
     if isolate and cotangent is not None:
         message = "--isolate compares no gradients; leave out --cotangent."
         raise click.UsageError(message)
     run: Any = isolate_files if isolate else functools.partial(compare_files, cotangent=cotangent)
-    try:
-        with _progress.bar():
-            found = run(reference, candidate, inputs=inputs, names=names or None)
-    except ComparisonError as error:
-        raise click.UsageError(_as_options(str(error))) from error
+    with _spelt_as_options(), _progress.bar():
+        found = run(reference, candidate, inputs=inputs, names=names or None)
     for line in found.summary().splitlines():
         click.echo(_as_options(line) if line.startswith("  fix: ") else line)
     write(found, html, json_path)
@@ -102,8 +114,8 @@ def compare_tokens(
     mask: str | None,
     dtype: str | None,
     strict: bool,
-    html: Path | None,
-    json_path: Path | None,
+    html: str | None,
+    json_path: str | None,
 ) -> None:
     """Compare the log-probabilities of two engines for the same tokens, and name the cause if they differ.
 
@@ -113,7 +125,7 @@ def compare_tokens(
     """
     from polylogit.porting._files import compare_token_files
 
-    with _progress.bar():
+    with _spelt_as_options(), _progress.bar():
         found = compare_token_files(reference, candidate, tokens=tokens, mask=mask, dtype=dtype)
     click.echo(found.summary())
     write(found, html, json_path)

@@ -33,7 +33,7 @@ from polylogit.conformance._report import Report
 from polylogit.conformance._results import SEARCH, Result, held_to
 from polylogit.conformance._run_checks import count_cases, run_checks
 from polylogit.conformance._search import replayed
-from polylogit.conformance._selection import Selection
+from polylogit.conformance._selection import Selection, matched
 from polylogit.conformance._sharded.launch import sharded_results, split_subject
 from polylogit.errors import ConformanceError, UnknownBackendError
 
@@ -293,6 +293,9 @@ def _count(report: Report, ran: Iterable[Any]) -> None:
     left_out: Counter[str] = Counter()
     for one in ran:
         left_out.update(one.left_out)
+    asked = report.environment.get("options", {}).get("only", ())
+    if idle := [one for one in asked if not any(matched(result.check, result.id, [one]) for result in report.results)]:
+        report.environment["unmatched"] = idle
     if left_out:
         runs = sum(bool(result.case) and result.check != SEARCH for result in report.results)
         report.environment.update(left_out=dict(left_out), cases_run=runs)

@@ -48,6 +48,8 @@ _FEW = (1, 2, 3, 17, 33, 64, 129, 517, 1025)
 # Between the powers of two: sums that a kernel keeps in lanes are longest there before it changes to another way.
 _BETWEEN = (511, 1000)
 _LONG = (65536, 100001)
+# A few entries after a power of two: kernels change to another way beyond one, and the rest fills no tile.
+_AFTER = tuple((1 << power) + 5 for power in range(12, 19))
 # In brief runs one shape stands for many, so that it is compiled once; above what XLA unrolls (see "padding").
 _LARGE = (66, 65)
 # Square ones too: where rows and columns are as many, a lost dimension goes unnoticed elsewhere.
@@ -89,6 +91,11 @@ TABLE: dict[str, dict[str, Any]] = {
     },
     # One entry more than a whole number of blocks of 20, 48, 50, 80, 96, 100, 160, 192, 384 and 768, or of 1,000.
     "rows with a lone last entry": {"storage": (), "essential": (), "brief": (3001,), "": (3001, 19201)},
+    "rows with ends": {
+        "storage": (), "brief float32": _AFTER[4:5], "brief": (), "quick float32": _AFTER[:5], "quick": _AFTER[2:3],
+        "sparing": _AFTER[:5:2], "kernel|float32": _AFTER, "": _AFTER[::2],
+    },
+    "longest with every end": {"sparing": 0, "quick": 1 << 14, "": 1 << 20},
     "longest rows": {"full float32": (1_000_000, 4_000_000), "": ()},
     "kinds of long rows": {"quick": 2, "kernel": 3, "": 5},
     "long elements": {"storage": (), "brief essential backend": (), "quick": (65536,), "": (10000,)},

@@ -6,7 +6,9 @@ Knows the facts of `polylogit.conformance._facts` as plain data; the search is i
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import TYPE_CHECKING, Any
 
 from polylogit._spec.dtypes import DTYPES
@@ -97,6 +99,7 @@ _COSTS = {
     "cotangent beyond": 1.8,
 }
 _WHOLE = ("length", "rows", "ndim")  # of the case and not of a row
+_ONE = re.compile(r"\b1 (entries|rows|dimensions)\b")
 _SIGMOID_ONLY = ("logit",)
 _ROWS_ONLY = ("distance", "top", "spread", "leading", "trailing")
 _MULTIPLES = (2, 4, 8, 16, 32, 64, 128)
@@ -217,7 +220,11 @@ def _no_multiple(size: int) -> Callable[[Record], bool]:
 def _thresholds(
     name: str, above: str, below: str, bad: Sequence[Record], good: Sequence[Record]
 ) -> Iterator[Condition]:
-    """Threshold conditions: a failure exceeds one with its worst entry, a pass contradicts it with any."""
+    """Threshold conditions, the loosest first: a failure exceeds one with its worst entry, a pass contradicts it.
+
+    A threshold that all cases with such a number exceed says nothing.
+    """
+    known = [record.ranges[name][0] for record in (*bad, *good) if name in record.ranges]
     for words, side, sign in ((above, 0, 1.0), (below, 1, -1.0)):
         edges = {record.ranges[name][side] for record in bad if name in record.ranges}
         near = (record.one.get("edges", {}) for record in bad)  # of all that is wrong there, and not the worst alone
@@ -234,10 +241,11 @@ def _thresholds(
                 return sign * record.ranges[name][side if record.failed else 1 - side] >= sign * edge
 
             least = name in ("leading", "trailing") and edge == 1
-            text = words.format("one" if least else _loosely(edge, up=sign < 0))
+            text = _singular(words.format("one" if least else _loosely(edge, up=sign < 0)))
             if least:
                 text = text.replace(" with one entries of -inf or more", " with -inf")
-            if edge or name not in ("leading", "trailing"):
+            says_something = any(sign * value < sign * edge for value in known) if name in _WHOLE else True
+            if says_something and (edge or name not in ("leading", "trailing")):
                 yield Condition(text, _COSTS.get(f"{name} beyond", 1.3), False, f"{name} {sign}", holds)
 
 
@@ -255,9 +263,14 @@ def _beyond_passes(
         yield from [edge for edge in found if sign * edge > most][:1]
 
 
+def _singular(text: str) -> str:
+    return _ONE.sub(lambda found: "1 entry" if found[1] == "entries" else f"1 {found[1][:-1]}", text)
+
+
 def _loosely(edge: float, *, up: bool) -> str:
     """A fraction to three digits, rounded so that the zone does not shrink."""
     if edge == round(edge) and abs(edge) < 1e7:
         return f"{edge:.0f}"
-    unit = 10.0 ** (math.floor(math.log10(abs(edge))) - 2)
-    return f"{(math.ceil if up else math.floor)(edge / unit) * unit:.3g}"
+    # In decimals: a power of ten as a float is 0 below the smallest subnormal number.
+    digits = Context(prec=3, rounding=ROUND_CEILING if up else ROUND_FLOOR)
+    return f"{float(digits.create_decimal(repr(edge))):.3g}"

@@ -74,7 +74,7 @@ class Group:
         if self.pattern is None:
             checks = Counter(one.check for one in self.results).most_common()
             where = ", ".join(f"{name} {times}" for name, times in checks[:4]) + (", …" if len(checks) > 4 else "")
-            return f"{verb} in {_cases(count)}" + (f", with nothing in common: {where}" if count > 1 else "")
+            return f"{verb} in {_cases(count)}" + (f", no common pattern: {where}" if count > 1 else "")
         if not self.pattern:
             return f"{verb} everywhere: {_cases(count)}"
         if self.passes:
@@ -153,6 +153,7 @@ def _size(result: Result) -> tuple[Any, ...]:
 
 # --- what went wrong --------------------------------------------------------------------------------------------------
 
+_OTHER_DTYPE = re.compile(r"the (\w+) is \w+; it should be \w+")
 _NUMBER = re.compile(r"\([^()]*\)|[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
 
 
@@ -165,6 +166,8 @@ def symptom(result: Result) -> str:
     """The failure in words, without the numbers of the case."""
     right, got = result.details.get("expected"), result.details.get("got")
     if right is None or got is None:
+        if other := _OTHER_DTYPE.fullmatch(result.message):
+            return f"the {other[1]} has another dtype than it should"
         if result.message.startswith("raised "):
             return result.message.partition(":")[0]
         return "broken law" if result.message.startswith("broken in row") else _bare(result.message)

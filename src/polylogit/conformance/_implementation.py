@@ -79,10 +79,12 @@ class Implementation(Subject):
         parameters = _parameters(self.function)
         self.offers_axis = self.takes_axis and (parameters is None or len(parameters) > 1)
         self.axis_name = _axis_name(parameters)
-        self._vjp_axis = _axis_name(_parameters(vjp), after=2) if vjp is not None else "axis"
+        own = _parameters(vjp) if vjp is not None else ()
+        self._vjp_axis = _axis_name(own, after=2) if vjp is not None else "axis"
         self.default_axis = parameters is None or _has_default(self.function, self.axis_name)
         self.default_vjp_axis = vjp is not None and bool(self._vjp_axis) and _has_default(vjp, self._vjp_axis)
         self.offers_where = self.takes_axis and (not self.is_kernel or "where" in (parameters or ()))
+        self.offers_vjp_where = self.offers_where and (vjp is None or "where" in (own or ()))
         self.offers_dtype = not self.is_kernel or "dtype" in (parameters or ())
         self._programs: dict[Any, Callable[..., Any]] = {}
         self.widens = True  # whether answers hold float64; otherwise what came back as it is
@@ -328,7 +330,7 @@ class Implementation(Subject):
         if self.vjp is not None:
             named = self.takes_axis and self._vjp_axis and axis is not _LEFT_OUT
             axes = {self._vjp_axis: axis} if named else {}
-            gradient = self.vjp(x, cotangent, **axes)
+            gradient = self.vjp(x, cotangent, **axes, **kwargs)
             return gradient[0] if isinstance(gradient, (tuple, list)) and len(gradient) == 1 else gradient
         if self.is_kernel:
             gradient = self.backend.tape_vjp(self.function, x, {**self._axis(axis), **kwargs}, cotangent)
@@ -467,7 +469,7 @@ def _check_device(backend: Backend, device: str | None) -> None:
     try:
         backend.asarray(np.ones(1, np.float32), device=device)
     except Exception as error:
-        message = f"device={device!r}: {backend.name} makes no array there ({error}); it has {backend.devices()}."
+        message = f"{backend.name} cannot create arrays on device {device!r} ({error}); it has {backend.devices()}."
         raise ConformanceError(message) from error
 
 

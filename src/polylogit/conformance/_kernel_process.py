@@ -97,7 +97,7 @@ class _Answers:
         found.widens = False
         self._implementation = found
         signature = ("offers_axis", "offers_where", "offers_dtype", "default_axis", "default_vjp_axis")
-        offered = (*signature, "axis_name", "conventions")
+        offered = (*signature, "offers_vjp_where", "axis_name", "conventions")
         return {
             **{name: getattr(found, name) for name in offered},
             "declined": {name: said for name, dtype in DTYPES.items() if (said := found.declines(dtype))},

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from polylogit.conformance._request import Answer, Request
 
 HANGS, CRASHES, IN_A_ROW = 3, 100, 10  # after so many, and so many crashes without an answer between, no more is asked
+_MALFORMED = "the kernel's process sent malformed output and was stopped"
 _TAIL = 12  # lines of standard error that a crash shows
 
 
@@ -115,6 +116,7 @@ class RemoteImplementation(Subject):
         self.offers_axis, self.offers_where = bool(offered["offers_axis"]), bool(offered["offers_where"])
         self.offers_dtype, self.default_axis = bool(offered["offers_dtype"]), bool(offered["default_axis"])
         self.default_vjp_axis, self.axis_name = bool(offered["default_vjp_axis"]), str(offered["axis_name"])
+        self.offers_vjp_where = bool(offered["offers_vjp_where"])
         self.conventions = {str(name): str(value) for name, value in offered["conventions"].items()}
 
     # --- facts -------------------------------------------------------------------------------------------------
@@ -213,7 +215,7 @@ class RemoteImplementation(Subject):
             self.given_up = f"given up after {self._ended['crashed']} crashes"
 
     def _broken(self) -> EndedError:
-        error = EndedError("crashed", "the process wrote something else than answers to where they belong; ended")
+        error = EndedError("crashed", _MALFORMED)
         self._count(error)
         return error
 
@@ -267,8 +269,7 @@ class _Process:
         if self._late:
             raise EndedError("timeout", f"no answer within {self._limit:g} s; ended", self._tail())
         if broken:
-            message = "the process wrote something else than answers to where they belong; ended"
-            raise EndedError("crashed", message, self._tail())
+            raise EndedError("crashed", _MALFORMED, self._tail())
         if reply is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5)  # it may have closed its pipes and live on

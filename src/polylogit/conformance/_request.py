@@ -116,7 +116,7 @@ class Subject(ABC):
         Whether it is a user's own function.
     vjp : object or None
         The separate gradient of the implementation.
-    offers_axis, offers_where, offers_dtype, default_axis, default_vjp_axis : bool
+    offers_axis, offers_where, offers_dtype, default_axis, default_vjp_axis, offers_vjp_where : bool
         The arguments in its signature, and in that of its gradient.
     on_numpy : bool
         Whether the backend's arrays are NumPy's own.
@@ -137,6 +137,7 @@ class Subject(ABC):
     offers_dtype: bool
     default_axis: bool
     default_vjp_axis: bool
+    offers_vjp_where: bool
     axis_name: str
     on_numpy: bool
     layouts: tuple[str, ...]

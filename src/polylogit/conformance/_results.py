@@ -20,6 +20,7 @@ STATUS = {0: "agrees", 1: "disagrees", 3: "inconclusive"}
 # its bound.
 WRONG, CONVENTION, INACCURATE = "wrong", "another convention", "less accurate"
 FINDINGS = (WRONG, CONVENTION, INACCURATE)
+WHOLE = "all"  # stands for the case in what is said of a whole check
 SEARCH = "search"  # stands for the check in results of a search
 
 
@@ -75,6 +76,8 @@ class Result:
         None if nothing was measured.
     facts : dict
         The arguments of the call and properties of its logits, which failures may have in common.
+    seconds : float
+        How long it took to run and to judge the case.
     """
 
     subject: str
@@ -94,12 +97,18 @@ class Result:
     convention: str = ""
     once: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def id(self) -> str:
         """The id for `polylogit replay`, the same in every run."""
         parts = "/".join((self.subject, self.operation, self.check, self.dtype, self.case))
         return parts + (f"@{self.seed}" if self.seed else "")
+
+    @property
+    def is_case(self) -> bool:
+        """Whether it is of one case, which `polylogit replay` runs, and not of a whole process or check."""
+        return bool(self.case) and not (self.case == WHOLE and self.verdict == "inconclusive")
 
     @property
     def rounded_to(self) -> str:

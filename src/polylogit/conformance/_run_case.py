@@ -161,11 +161,18 @@ def _asked(found: Comparison, setting: Setting, case: Case, x: Array, directions
     """Note the call itself, for reports."""
     if found.seen is None or found.verdict == "passed":
         return
-    axis = _axis(setting, axes_meant(case, x.ndim, setting.conventions))
-    given = {name: getattr(case, name) for name in ("kind", "axis", "axis_given", "where", "layout")}
+    meant = axes_meant(case, x.ndim, setting.conventions)
+    axis = _axis(setting, meant)
+    asked = {name: getattr(case, name) for name in ("kind", "axis", "axis_given", "where", "layout")}
     places = _rows(np.arange(x.size).reshape(x.shape), axis)
-    rows = {"rows": _rows(x, axis), "rows_where": _mask(setting, x, case), "places": places}
-    found.seen.call = {**given, **rows, "x": x, "g": tuple(directions), "into": case.into and case.into.name}
+    given, mask = _rows(x, axis), _mask(setting, x, meant)
+    rows = {"rows": given, "rows_where": mask, "places": places}
+    if mask is not None and "inputs" in found.details:  # -inf stood for what is masked out
+        start = found.details["shown_from"]
+        shown = found.seen.row, slice(start, start + len(found.details["inputs"]))
+        found.details["inputs"] = [float(one) for one in given[shown]]
+        found.details["where"] = [bool(one) for one in mask[shown]]
+    found.seen.call = {**asked, **rows, "x": x, "g": tuple(directions), "into": case.into and case.into.name}
 
 
 def _of_both(answer: Answer, judged: Callable[[], Comparison]) -> Comparison:

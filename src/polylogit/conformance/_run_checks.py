@@ -5,6 +5,7 @@ Knows implementations, checks and results; nothing of processes and reports.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from polylogit.conformance._case import Setting
 from polylogit.conformance._checks import CHECKS
 from polylogit.conformance._compare import Comparison
 from polylogit.conformance._request import EndedError, Request
-from polylogit.conformance._results import Result
+from polylogit.conformance._results import WHOLE, Result
 from polylogit.conformance._run_case import quiet, raised, refusal, result_of, run
 from polylogit.conformance._search import searched
 from polylogit.conformance._selection import Selection
@@ -207,21 +208,24 @@ def _check(
 ) -> Iterator[Result]:
     verdicts = set()
     told = False
+    before = _unseen(selection)
     for case in CHECKS[name](setting):
         if only is not None and case.name != only:
             continue
         identifier = result_of(setting, name, case.name, Comparison()).id
-        if setting.implementation.given_up:
+        if setting.implementation.given_up and not selection.why_not(name, case, identifier):
             selection.left_out["given up"] += 1
             continue
         if not selection.wants(name, case, identifier):
             continue
         if begin is not None:
             begin(identifier)
+        start = time.monotonic()
         found = run(setting, case)
         if watch is not None:
             watch.append((setting, found))
         result = result_of(setting, name, case.name, found)
+        result.seconds = round(time.monotonic() - start, 4)
         verdicts.add(found.verdict)
         told |= found.verdict == "passed" and not found.vacuous
         # Gradients where cotangents are of one size: an absolute difference means something there.
@@ -229,6 +233,12 @@ def _check(
         if kept is not None and found.values is not None and comparable:
             kept[f"{result.operation}/{name}/{result.dtype}/{case.name}"] = found.values
         yield result
-    if "passed" in verdicts and not told and "failed" not in verdicts and only is None:
+    whole = only is None and _unseen(selection) == before
+    if "passed" in verdicts and not told and "failed" not in verdicts and whole:
         message = "no case of this check could have failed: a constant would have passed each"
-        yield result_of(setting, name, "all", Comparison("inconclusive", message=message))
+        yield result_of(setting, name, WHOLE, Comparison("inconclusive", message=message))
+
+
+def _unseen(selection: Selection) -> int:
+    """How many cases were left out for their size or the time: one of them may have been the one that tells."""
+    return selection.left_out["max_size"] + selection.left_out["budget"]

@@ -86,7 +86,7 @@ def _search(setting: Setting, kind: str, max_examples: int) -> Result:
         setting.dtype.name,
         kind,
         axis=setting.implementation.offers_axis,
-        where=setting.implementation.offers_where and (kind == "values" or setting.implementation.vjp is None),
+        where=setting.implementation.offers_where if kind == "values" else setting.implementation.offers_vjp_where,
     )
     smallest = strategies.smallest(drawn, tries.fails, max_examples=max_examples, seed=setting.seed)
     if smallest is None and tries.ended is not None:

@@ -78,10 +78,9 @@ class Selection:
 
     def why_not(self, check: str, case: Case, identifier: str) -> str:
         """The option that leaves a case out; empty for none."""
-        names = (check, check.replace(" ", "-"), "/".join(identifier.partition("@")[0].split("/")[2:]), identifier)
-        if self.only and not _matches(names, self.only):
+        if self.only and not matched(check, identifier, self.only):
             return "only"
-        if _matches(names, self.skip):
+        if matched(check, identifier, self.skip):
             return "skip"
         if self.max_size is not None and size(case) > self.max_size:
             return "max_size"
@@ -93,7 +92,9 @@ class Selection:
         return self.budget is not None and time.monotonic() - self._start > self.budget
 
 
-def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+def matched(check: str, identifier: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns is for this case."""
+    names = (check, check.replace(" ", "-"), "/".join(identifier.partition("@")[0].split("/")[2:]), identifier)
     return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
 

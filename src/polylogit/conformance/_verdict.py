@@ -5,6 +5,7 @@ Knows results and their groups; no report format.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +57,17 @@ def sentence(report: Results, groups: Sequence[Group] | None = None) -> str:
         said.append(counted(expected, "expected failure"))
     if report.rounded_once is not None:
         factor = max(one.once for one in report.results if one.once is not None)
-        said.append("16 bits rounded once: " + ("yes" if report.rounded_once else f"no ({times(factor)} times)"))
+        said.append("16 bits rounded once: " + ("yes" if report.rounded_once else _no(factor)))
     if apart := report.invariance:
         differ = ", ".join(f"{cause} {times(ulp)} ulp" for cause, ulp in apart.items() if ulp)
         said.append("the same bits whatever is around a row: " + (f"no ({differ})" if differ else "yes"))
+    if idle := report.environment.get("unmatched"):
+        said.append(f"nothing that was run matches --only {' or '.join(map(repr, idle))}")
     return f"{report.outcome}: {'; '.join(said)}"
+
+
+def _no(factor: float) -> str:
+    return "no" if math.isinf(factor) else f"no ({times(factor)} times)"
 
 
 def summary(report: Results) -> str:

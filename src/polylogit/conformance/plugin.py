@@ -38,6 +38,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "polylogit(operation, check, dtype): a check of polylogit's conformance kit")
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What was named to be checked must be there, or each item would fail for the same reason."""
+    option: Any = session.config.getoption
+    if (target := option("--polylogit-implementation")) is None:
+        return
+    if not option("--polylogit-operation"):
+        raise pytest.UsageError("--polylogit-implementation needs --polylogit-operation")
+    from polylogit.conformance._implementation import load
+    from polylogit.errors import PolylogitError
+
+    for one in (target, option("--polylogit-vjp")):
+        try:
+            load(one)
+        except PolylogitError as error:
+            raise pytest.UsageError(str(error)) from error
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a user's test once for each installed backend, or for those that are named."""
     if "polylogit_backend" not in metafunc.fixturenames:
@@ -79,8 +96,6 @@ class _Kit(pytest.File):
         option: Any = self.config.getoption
         target = option("--polylogit-implementation")
         operations = option("--polylogit-operation") or (tuple(OPERATIONS) if target is None else ())
-        if not operations:
-            raise pytest.UsageError("--polylogit-implementation needs --polylogit-operation")
         for backend in option("--polylogit-backend") or ["numpy"]:
             for operation in operations:
                 # Of a kernel float8 is asked only where it says that it serves it.

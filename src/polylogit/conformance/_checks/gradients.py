@@ -37,8 +37,10 @@ def vjp(setting: Setting) -> Iterator[Case]:
         x, g = setting.logits((5, 7), "broadcast"), np.tile(setting.logits((1, 7), "broadcast g"), (5, 1))
         yield _pulled("cotangent-broadcast", x, g, directions_layout="broadcast", eager=True)
     yield from _unusual(setting)
-    if implementation.vjp is None:
+    if implementation.offers_vjp_where:
         yield from _masked(setting, "vjp")
+    elif implementation.offers_where and setting.budget("masked derivatives"):
+        yield Case("where", behaviour=_no_mask)
     yield from _many(setting)
     if not setting.budget("long cotangents") or (setting.is_kernel and dtype.dtype.itemsize > 2):
         return  # the framework's own sum over that many, in its own precision, is not the kernel's doing
@@ -67,6 +69,11 @@ def _unusual(setting: Setting) -> Iterator[Case]:
 
 def _no_autodiff(setting: Setting) -> Comparison:
     message = f"{setting.implementation.backend.name} has no autodiff; pass vjp= to have the gradient checked"
+    return Comparison("unsupported", message=message)
+
+
+def _no_mask(_setting: Setting) -> Comparison:
+    message = "the gradient takes no where=; give it a parameter where=None to have it checked under masks"
     return Comparison("unsupported", message=message)
 
 

@@ -58,6 +58,8 @@ def _rowwise(setting: Setting) -> Iterator[Case]:
         yield _together(setting, f"n{n}", _mixed(setting, n))
     for n in setting.budget("long rows"):
         yield _alone(f"long-n{n}", itertools.islice(_long(setting, n), setting.budget("kinds of long rows")))
+    for n in setting.budget("rows with ends"):
+        yield _alone(f"ends-n{n}", itertools.islice(rows.ended_rows(n), _ends(setting, n)))
     if setting.is_kernel:
         yield _alone(f"drifting-n{_DRIFTING}", rows.drifting_rows(_DRIFTING))
     # Each kind alone: a kernel that looks at the whole array first must not be saved by the other rows.
@@ -76,6 +78,11 @@ def _rowwise(setting: Setting) -> Iterator[Case]:
             yield Case(f"longest-{n}x1-axis-0", x[:, None], axis=0, optional=True)
     for n in setting.budget("peaks"):
         yield _together(setting, f"peaks-n{n}", ((f"peak at {i % n}", x) for i, x in enumerate(rows.peaked_rows(n))))
+
+
+def _ends(setting: Setting, n: int) -> int | None:
+    """How many kinds of rows with ends, of either check: the arrays are of one shape, and compiled once."""
+    return None if n <= setting.budget("longest with every end") else 2
 
 
 def _mixed(setting: Setting, n: int) -> Iterator[tuple[str, Array]]:
@@ -142,6 +149,8 @@ def special(setting: Setting) -> Iterator[Case]:
         plain = [pair for pair in rows.rows(n, setting.dtype, rng) if pair[0] in ("normal", "shifted by 60")]
         named = [pair for one in rows.special_rows(n, rng) for pair in (plain[0], one, plain[1])]
         yield _together(setting, f"n{n}", named)
+    for n in setting.budget("rows with ends"):
+        yield _alone(f"ends-n{n}", itertools.islice(rows.ended_by_nan(n), _ends(setting, n)))
     for name, row in rows.special_rows(3, setting.rng("special alone")):
         if copies := setting.budget("special rows alone"):
             yield _alone(f"alone-{slug(name)}", [(name, row)] * copies)

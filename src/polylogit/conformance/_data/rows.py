@@ -91,6 +91,32 @@ def lone_row(n: int, index: int) -> Array:
     return _one(n, -60.0, 0.0, index)
 
 
+def ends(n: int) -> tuple[int, ...]:
+    """Where a kernel of tiles goes wrong in a long row: the last entry, the first, and beside the last whole tile.
+
+    The largest power of two below `n` is a whole number of tiles of any size that is one; the rest fills none.
+    """
+    whole = 1 << ((n - 1).bit_length() - 1)
+    return n - 1, whole, 0, whole - 1
+
+
+def ended_rows(n: int) -> Iterator[tuple[str, Array]]:
+    """Rows that hang on their ends: whoever misses one there divides by another sum, or overflows."""
+    last, *others = ends(n)
+    yield f"maximum at {last}", _one(n, 0.0, 800.0, last)
+    shares = np.full(n, -60.0)
+    shares[list(ends(n))] = (0.0, -0.25, -0.5, -0.75)
+    yield "sum of the ends", shares
+    for index in others:
+        yield f"maximum at {index}", _one(n, 0.0, 800.0, index)
+
+
+def ended_by_nan(n: int) -> Iterator[tuple[str, Array]]:
+    """Rows with a NaN at one of their ends."""
+    for index in ends(n):
+        yield f"nan at {index}", _one(n, 0.0, np.nan, index)
+
+
 def drifting_rows(n: int) -> Iterator[tuple[str, Array]]:
     """Rows that make a running sum drift: every addition rounds in the same direction."""
     for name, value in (("a", -1.1), ("b", -0.35), ("c", -2.3)):

@@ -84,6 +84,8 @@ def window(result: Result, most: int = 16) -> Window | None:
     part = slice(first, first + most)
     given, rounded = DTYPES.get(result.dtype), DTYPES.get(result.rounded_to)
     lines = _logits(inputs, part, given)
+    if "where" in details:
+        lines["where"] = [str(one) for one in details["where"][part]]
     for name, values in zip(("cotangent", "direction"), details.get("directions", ()), strict=False):
         lines[name] = [shortest(float(value), given) for value in values[part]]
     pairs = [side_by_side(r, c, rounded) for r, c in zip(expected[part], got[part], strict=True)]

@@ -117,7 +117,7 @@ SCHEMA: dict[str, Any] = {
                     "message": {"type": "string", "description": "of anything but a pass, what is wrong"},
                     "details": {
                         "type": "object",
-                        "description": "inputs, expected, got, bound, row, index, directions (the cotangent); "
+                        "description": "inputs, where, expected, got, bound, row, index, directions (the cotangent); "
                         "call and python, how to ask it again",
                     },
                     "length": {"type": "integer", "description": "entries of the row with the worst error"},
@@ -129,6 +129,7 @@ SCHEMA: dict[str, Any] = {
                     "convention": {"type": "string", "description": "name=value of the one that it is right by"},
                     "once": {**_NUMBER, "description": "error over what computing in float32 and rounding once leaves"},
                     "error": {**_NUMBER, "description": "the worst error as a fraction of its bound"},
+                    "seconds": {"type": "number", "description": "how long the case took to ask and to judge"},
                     "facts": {"type": "object", "description": "how it was asked, and of what kind its logits are"},
                 },
             },

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from polylogit.conformance._grouping import grouped
-from polylogit.conformance._reports import replay_command
+from polylogit.conformance._reports import replay_command, window
 from polylogit.conformance._results import BAD, DISAGREES
 from polylogit.conformance._verdict import sentence
 
@@ -43,6 +43,7 @@ def render(report: Results) -> str:
             failures=str(sum(one.verdict in DISAGREES for one in results)),
             errors=str(sum(one.verdict in BAD and one.verdict not in DISAGREES for one in results)),
             skipped=str(sum(one.verdict in ("unsupported", "expected-failure") for one in results)),
+            time=f"{sum(one.seconds for one in results):.4f}",
         )
         properties = ElementTree.SubElement(suite, "properties") if said else None
         while said and properties is not None:  # of the whole run, in the first suite: the root may have none
@@ -60,14 +61,27 @@ def _cause(group: Group) -> str:
     return " ".join(part for part in (group.subject, group.operation, group.headline) if part)
 
 
+def _row(result: Result) -> list[str]:
+    """The failing row around its worst entry, a line for each of what is known of it."""
+    found = window(result)
+    if found is None:
+        return []
+    lines = {"entry": [str(place) for place in found.places], **found.lines}
+    return [f"{name}: {', '.join(values)}" for name, values in lines.items()]
+
+
 def _case(suite: ElementTree.Element, result: Result, name: str, cause: Group | None) -> None:
     label = "/".join(part for part in (result.dtype, result.case) if part) or result.verdict
-    case = ElementTree.SubElement(suite, "testcase", classname=name, name=_CONTROL.sub("?", label), time="0")
+    case = ElementTree.SubElement(
+        suite, "testcase", classname=name, name=_CONTROL.sub("?", label), time=f"{result.seconds:.4f}"
+    )
     message = _CONTROL.sub("?", result.message)
     if result.verdict in DISAGREES:
         failure = ElementTree.SubElement(case, "failure", message=message, type=result.verdict)
-        lines = [message, f"cause: {cause.headline}" if cause is not None else "", result.details.get("python", "")]
-        lines.append(replay_command(result.id))
+        lines = [message, f"cause: {cause.headline}" if cause is not None else "", *_row(result)]
+        lines.append(result.details.get("python", ""))
+        if result.is_case:
+            lines.append(replay_command(result.id))
         failure.text = _CONTROL.sub("?", "\n".join(line for line in lines if line))
     elif result.verdict in BAD:
         ElementTree.SubElement(case, "error", message=message, type=result.verdict)

@@ -79,7 +79,7 @@ def _group(group: Group) -> list[str]:
     if group.symptoms and group.finding in FINDINGS:
         lines.append(f"  {_cell(shares(group.symptoms))}.")
     lines += [f"  {_code(smallest.id)}: {_cell(smallest.message)}" if smallest.case else f"  {_cell(smallest.message)}"]
-    if smallest.case and smallest.verdict != "unexpected-pass":
+    if smallest.is_case and smallest.verdict != "unexpected-pass":
         lines.append(f"  {_code(replay_command(smallest.id))}")
     if python := smallest.details.get("python"):
         fence = "````" if "```" in python else "```"

@@ -251,7 +251,7 @@ def _case(result: Result, out: Console) -> None:
     if python := result.details.get("python"):
         for line in python.splitlines():
             out.print(f"      [cyan]{escape(line)}[/]", soft_wrap=True)
-    if result.case and result.verdict != "unexpected-pass":  # of that, the case is a pattern
+    if result.is_case and result.verdict != "unexpected-pass":  # of that, the case is a pattern
         out.print(f"    {escape(replay_command(result.id))}", soft_wrap=True)
 
 
@@ -291,9 +291,9 @@ def show_case(result: Result, python: str = "", to: Console | None = None) -> No
     if result.message:
         out.print(f"  {escape(result.message)}", soft_wrap=True)
     _row(result, out, 16)
-    shown = ("inputs", "expected_row", "got_row", "directions", "expected", "got", "bound", "row", "index", "length")
+    row = ("inputs", "where", "expected_row", "got_row", "directions", "expected", "got", "bound", "row", "index")
     for key, value in result.details.items():
-        if key in (*shown, "shown_from", "python", "call"):
+        if key in (*row, "length", "shown_from", "python", "call"):
             continue
         text = ", ".join(f"{one!r}" for one in value) if isinstance(value, list) else str(value)
         out.print(f"  {key}: {escape(text)}", soft_wrap=True)
