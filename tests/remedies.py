@@ -415,6 +415,49 @@ DTYPES = [
     if source != framework
 ]
 
+DTYPES += [
+    Row(
+        f"`dtype={written}`",
+        f"x = {_FOREIGN[framework]}",
+        "DTypeError",
+        (f'dtype="{dtype}"',),
+        f"{{f}}(x, dtype={written})",
+        "{f}(x, {remedy})",
+        "",
+        tuple({framework, *needs} - {"numpy"}),
+    )
+    for framework in FRAMEWORKS
+    for written, dtype, needs in (
+        ("'fp16'", "float16", ()),
+        ("'bf16'", "bfloat16", ("jax",)),  # with which ml_dtypes comes
+        ("'torch.float16'", "float16", ()),
+        ("torch.FloatTensor", "float32", ("torch",)),
+        ("torch.ones(2)", "float32", ("torch",)),
+    )
+]
+DTYPES += [
+    Row(
+        "a dtype of polars",
+        "x = polars.Series([1.0, 2.0])",
+        "DTypeError",
+        ("dtype='float32'",),
+        "{f}(x, dtype=polars.Float32)",
+        "{f}(x, {remedy})",
+        "",
+        ("polars",),
+    ),
+    Row(
+        "a dtype of pandas",
+        "x = pandas.Series([1.0, 2.0])",
+        "DTypeError",
+        ("dtype='float32'",),
+        "{f}(x, dtype=pandas.Float32Dtype())",
+        "{f}(x, {remedy})",
+        "",
+        ("pandas",),
+    ),
+]
+
 BACKENDS = [
     Row(
         f"`backend={written!r}`",

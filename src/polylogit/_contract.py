@@ -21,6 +21,7 @@ __all__ += [
     "check_temperature_dtype",
     "check_temperature_shape",
     "constant_along",
+    "no_dtype",
     "wrong_direction",
 ]
 
@@ -123,10 +124,12 @@ def check_logits_dtype(name: str, kind: str) -> None:
 
 
 def check_floating(given: Any, kind: str) -> None:
-    """Refuse ``dtype=`` unless it is a real floating dtype; `kind` as in `check_logits_dtype`."""
+    """Refuse ``dtype=`` unless it is a real floating dtype; `kind` as in `check_logits_dtype`, or "unknown"."""
     if kind != "floating":
         if foreign := foreign_dtype(given):
             raise foreign
+        if kind == "unknown":
+            raise no_dtype(given)
         message = (
             f"dtype={given!r} is not a real floating dtype; probabilities are fractions. Pass for example "
             'dtype="float32", or leave dtype out to keep that of the logits.'
@@ -137,20 +140,46 @@ def check_floating(given: Any, kind: str) -> None:
 # Whose floating dtypes any backend takes, as it takes names.
 _COMMON = ("builtins", "numpy", "ml_dtypes")
 
+# How else floating dtypes are written -> their names here.
+_SPELLINGS = {
+    **dict.fromkeys(("fp16", "f16", "half", "halftensor"), "float16"),
+    **dict.fromkeys(("bf16", "bfloat", "bfloat16tensor"), "bfloat16"),
+    **dict.fromkeys(("fp32", "f32", "single", "float", "floattensor"), "float32"),
+    **dict.fromkeys(("fp64", "f64", "double", "doubletensor", "float128", "longdouble"), "float64"),
+}
+
+
+def _called(dtype: Any) -> str:
+    """What a dtype is called, without its library, as any library would write it."""
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", None)
+    name = str(name or dtype).rpartition(".")[2].lower()
+    return _SPELLINGS.get(name, name)
+
 
 def foreign_dtype(given: Any) -> DTypeError | None:
     """The error for a floating dtype of another library than the array's; None for anything else."""
     library = type(given).__module__.partition(".")[0]
     if library == "builtins" and isinstance(given, type):
         library = given.__module__.partition(".")[0]
-    name = str(getattr(given, "name", None) or getattr(given, "__name__", None) or given).rpartition(".")[2]
+    name = _called(given)
     if library in _COMMON or not name.startswith(("float", "bfloat")):
         return None
-    message = (
-        f"dtype={given!r} is {library}'s, and the array is another library's; pass dtype={name!r}, or that library's "
-        f"own {name}."
-    )
+    message = f"dtype={given!r} is a dtype of {library}, which is not taken here; pass its name, dtype={name!r}."
     return DTypeError(message)
+
+
+def no_dtype(given: Any) -> DTypeError:
+    """The error for a ``dtype=`` that is no dtype, with the one that was meant where that can be told."""
+    import difflib  # only for an error
+
+    if hasattr(given, "dtype") and not isinstance(given, type):
+        said, name = f"dtype= is an array of {type(given).__module__.partition('.')[0]}", _called(given.dtype)
+    else:
+        said, name = f"dtype={given!r} is no dtype that is known here", _called(given)
+    close = difflib.get_close_matches(name, sorted({*_SPELLINGS.values()}), n=1, cutoff=0.7)
+    if close:
+        return DTypeError(f'{said}; pass dtype="{close[0]}".')
+    return DTypeError(f'{said}; pass for example dtype="float32", or leave it out to keep that of the logits.')
 
 
 def check_mask(name: str, is_bool: bool) -> None:

@@ -19,6 +19,7 @@ __all__ = [
     "OutputError",
     "PolylogitError",
     "RecordingWarning",
+    "SettingError",
     "TemperatureError",
     "UnknownBackendError",
     "UnknownOperationError",
@@ -67,6 +68,10 @@ class OutputError(PolylogitError, ValueError):
 
 class MixedBackendsError(PolylogitError, TypeError):
     """Arrays of different frameworks were given to one call."""
+
+
+class SettingError(PolylogitError, ValueError):
+    """A setting of the whole process, the number of threads or the engine of NumPy, was given a value that it lacks."""
 
 
 class BackendUnavailableError(PolylogitError, ImportError):

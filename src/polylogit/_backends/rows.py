@@ -125,7 +125,7 @@ def dtypes(primitives: type[Primitives], given: Any, asked: Any) -> tuple[Any, A
     result = inherited
     if asked is not None:
         result = primitives.dtype(asked)
-        check_floating(asked, "other" if result is None else primitives.kind(result))
+        check_floating(asked, "unknown" if result is None else primitives.kind(result))
     return result, primitives.working(inherited, result)
 
 

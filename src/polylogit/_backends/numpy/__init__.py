@@ -23,6 +23,7 @@ from polylogit._contract import (
     check_mask,
     check_mask_shape,
     foreign_dtype,
+    no_dtype,
     normalize_axis,
     wrong_direction,
 )
@@ -72,7 +73,7 @@ def _known_dtype(given: Any) -> AnyDType:
 
 def as_dtype(given: Any) -> AnyDType:
     """`given`, a dtype of NumPy or ml_dtypes, their scalar type or a name, as a dtype; not yet checked for its kind."""
-    with contextlib.suppress(TypeError):
+    with contextlib.suppress(TypeError, ValueError):
         return _known_dtype(given)
     if isinstance(given, str) and given.startswith(("bfloat16", "float8", "float6", "float4", "int4", "uint4")):
         try:
@@ -84,8 +85,7 @@ def as_dtype(given: Any) -> AnyDType:
             raise BackendUnavailableError(message, name="ml_dtypes") from error
         if hasattr(ml_dtypes, given):
             return _known_dtype(getattr(ml_dtypes, given))
-    message = f'dtype={given!r} is no dtype of NumPy; pass for example dtype="float32" or dtype=numpy.float64.'
-    raise foreign_dtype(given) or DTypeError(message)
+    raise foreign_dtype(given) or no_dtype(given)
 
 
 def work_dtype(given: AnyDType, result: AnyDType) -> AnyDType:
