@@ -477,4 +477,52 @@ BACKENDS = [
     )
 ]
 
-ROWS = [*OBJECTS, *KEYWORDS, *ARGUMENTS, *DTYPES, *BACKENDS]
+_NARROW = {"numpy": "np.array([1.0, 2.0], np.float32)"}  # which JAX has too
+DIRECTIONS = [
+    Row(
+        f"a {argument} of {source} for logits of {framework}",
+        f"x = {_FOREIGN[framework]}\n{argument} = {_NARROW.get(source, _FOREIGN[source])}",
+        "MixedBackendsError",
+        (f'polylogit.convert({argument}, "{framework}")',),
+        call.replace("{g}", argument),
+        call.replace("{g}", "{remedy}"),
+        "",
+        tuple({framework, source} - {"numpy"}),
+        ("softmax",),
+    )
+    for framework in FRAMEWORKS
+    for source in FRAMEWORKS
+    if source != framework
+    for argument, call in (
+        ("cotangent", "polylogit.vjp({f}, x)[1]({g})"),
+        ("tangent", "polylogit.jvp({f}, x, {g})"),
+        ("cotangent", "polylogit.gradient({f}, {g})(x)"),
+        ("cotangent", "polylogit.vjp(polylogit.gradient({f}, {g}), x)"),
+    )
+]
+DIRECTIONS += [
+    Row(
+        "an operation in a function of one's own, on NumPy",
+        "x = np.array([1.0, 2.0])",
+        "DifferentiationError",
+        ("polylogit.vjp(polylogit.softmax, x, temperature=2.0)",),
+        "polylogit.vjp(lambda x: {f}(x, temperature=2.0), x)",
+        "{remedy}",
+        "",
+        (),
+        ("softmax",),
+    ),
+    Row(
+        "no cotangent",
+        "x = np.array([1.0, 2.0])\ncotangent = np.ones(2)",
+        "UnsupportedArrayError",
+        ("pass the array itself",),
+        "polylogit.vjp({f}, x)[1](None)",
+        "polylogit.vjp({f}, x)[1](cotangent)",
+        "",
+        (),
+        ("softmax",),
+    ),
+]
+
+ROWS = [*OBJECTS, *KEYWORDS, *ARGUMENTS, *DTYPES, *BACKENDS, *DIRECTIONS]

@@ -24,6 +24,7 @@ __all__ = [
     "backend_of",
     "check_axis_name",
     "check_out",
+    "direction_of",
     "mask_of",
     "moved",
     "python_array",
@@ -170,16 +171,28 @@ def moved(backend: Backend, value: Any, argument: str, operation: str = "softmax
 
 def mask_of(backend: Backend, where: Any, x: Any, *, convert_numpy: bool) -> Any:
     """A mask as an array of `backend`, for logits `x`; one of NumPy is converted where the logits might have been."""
-    if type(where) in PYTHON_TYPES:
-        return python_array(backend, where, argument="where", beside=x)
-    source = _served(where, "softmax", "where")
+    return _beside(backend, where, x, "where", "where=", "the mask", convert_numpy)
+
+
+def direction_of(backend: Backend, given: Any, x: Any, argument: str, *, convert_numpy: bool) -> Any:
+    """A tangent or cotangent as an array of `backend`, likewise."""
+    return _beside(backend, given, x, argument, f"the {argument}", "it", convert_numpy)
+
+
+def _beside(backend: Backend, given: Any, x: Any, argument: str, called: str, it: str, convert_numpy: bool) -> Any:
+    """What goes with logits `x`, as an array of their backend."""
+    if type(given) in PYTHON_TYPES:
+        if backend.takes_numpy_masks:  # labels of its own would be compared
+            return python_array(get_backend("numpy"), given, argument=argument)
+        return python_array(backend, given, argument=argument, beside=x)
+    source = _served(given, "softmax", argument)
     if source.name == backend.name or (source.name == "numpy" and backend.takes_numpy_masks):
-        return where
+        return given
     if convert_numpy and source.name == "numpy":
-        return backend.asarray(where, device=backend.device_of(x))
+        return backend.asarray(given, device=backend.device_of(x))
     message = (
-        f"x is an array of {backend.name} and where= one of {source.name}; one call takes one framework's. "
-        f'Convert the mask first: polylogit.convert(where, "{backend.name}").'
+        f"x is an array of {backend.name} and {called} one of {source.name}; one call takes one framework's. "
+        f'Convert {it} first: polylogit.convert({argument}, "{backend.name}").'
     )
     raise MixedBackendsError(message)
 

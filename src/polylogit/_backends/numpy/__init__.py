@@ -409,7 +409,8 @@ class NumpyBackend(Backend):
             message = (
                 f"{function!r} cannot be differentiated on NumPy arrays, which have no automatic differentiation; its "
                 f"closed forms cover polylogit.{', '.join(_DERIVATIVES)} and polylogit.gradient of one of these. "
-                "For a function of your own pass an array of torch, jax or tensorflow."
+                "Its arguments go after x: polylogit.vjp(polylogit.softmax, x, temperature=2.0). For a function of "
+                "your own pass an array of torch, jax or tensorflow."
             )
             raise DifferentiationError(message)
         offers: dict[str, Any] = {"dtype": None, "temperature": None}
