@@ -115,8 +115,11 @@ def _of_arrays(backend: Backend, value: Any, operation: str, argument: str) -> M
     """The error for a sequence of a framework's arrays: how to make one of them."""
     held = [one for _, one in _leaves(value, argument)]
     shapes = {str(getattr(one, "shape", None)) for one in value}
+    dtypes = [str(getattr(one, "dtype", "")) for one in value]
     if any(isinstance(one, (list, tuple)) for one in value):
         remedy = f"Stack them with {backend.name} first, and pass {backend.spell('stack rows', x=argument)}."
+    elif len(value) == 2 and len(shapes) == 1 and "float" in dtypes[0] and "int" in dtypes[1]:
+        remedy = f"They look like values and their indices, as of a top k; pass {argument}[0]."
     elif all(type(one) in PYTHON_TYPES or not getattr(one, "shape", ()) for one in held):
         remedy = f"Stack them with {backend.name} first, and pass {backend.spell('stack numbers', x=argument)}."
     elif len(shapes) > 1:
@@ -212,7 +215,7 @@ def temperature_of(backend: Backend, temperature: Any, x: Any, *, convert_numpy:
         )
         raise UnsupportedArrayError(message)
     cls = type(temperature)
-    source = None if cls in PYTHON_TYPES else owner(cls)
+    source = None if cls in PYTHON_TYPES else _served(temperature, "softmax", "temperature")
     if source is not None and source.name != "numpy":
         if source.name == backend.name:
             return temperature
@@ -238,7 +241,7 @@ def check_out(backend: Backend, out: Any) -> None:
         )
         raise UnsupportedArrayError(message)
     cls = type(out)
-    source = "Python" if cls in PYTHON_TYPES else owner(cls).name
+    source = "Python" if cls in PYTHON_TYPES else _served(out, "softmax", "out").name
     if source != backend.name:
         message = (
             f"x is an array of {backend.name} and out= is one of {source}; pass an array of {backend.name}, for "

@@ -104,7 +104,7 @@ _REAL = (
 )
 
 
-def check_logits_dtype(name: str, kind: str) -> None:
+def check_logits_dtype(name: str, kind: str, remedy: str = "") -> None:
     """Refuse logits that are neither real floating, integer nor bool.
 
     Parameters
@@ -113,12 +113,14 @@ def check_logits_dtype(name: str, kind: str) -> None:
         The dtype as the framework spells it, for the message.
     kind : str
         "floating", "integer", "bool", or anything else for a dtype that is refused.
+    remedy : str, optional
+        What to pass instead, where the backend knows better than the name of the dtype tells.
     """
     if kind not in ("floating", "integer", "bool"):
-        remedy = next((words for begin, words in _REAL if name.lower().startswith(begin)), "Convert them first")
+        by_name = next((words for begin, words in _REAL if name.lower().startswith(begin)), "Convert them first")
         message = (
-            f"logits of dtype {name} have no softmax or sigmoid here; they are real numbers (floating, integer or "
-            f"bool). {remedy}."
+            f"softmax and sigmoid are not defined for {name} logits, only for real numbers (floating, integer or "
+            f"bool). {remedy or by_name}."
         )
         raise DTypeError(message)
 
@@ -142,16 +144,16 @@ _COMMON = ("builtins", "numpy", "ml_dtypes")
 
 # How else floating dtypes are written -> their names here.
 _SPELLINGS = {
-    **dict.fromkeys(("fp16", "f16", "half", "halftensor"), "float16"),
-    **dict.fromkeys(("bf16", "bfloat", "bfloat16tensor"), "bfloat16"),
-    **dict.fromkeys(("fp32", "f32", "single", "float", "floattensor"), "float32"),
-    **dict.fromkeys(("fp64", "f64", "double", "doubletensor", "float128", "longdouble"), "float64"),
+    **dict.fromkeys(("fp16", "f16", "half"), "float16"),
+    **dict.fromkeys(("bf16", "bfloat"), "bfloat16"),
+    **dict.fromkeys(("fp32", "f32", "single", "float"), "float32"),
+    **dict.fromkeys(("fp64", "f64", "double", "float128", "longdouble"), "float64"),
 }
 
 
 def _called(dtype: Any) -> str:
     """What a dtype is called, without its library, as any library would write it."""
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or getattr(dtype, "__name__", None)
+    name = getattr(dtype, "__name__" if isinstance(dtype, type) else "name", "") or getattr(dtype, "__name__", "")
     name = str(name or dtype).rpartition(".")[2].lower()
     return _SPELLINGS.get(name, name)
 
@@ -162,7 +164,7 @@ def foreign_dtype(given: Any) -> DTypeError | None:
     if library == "builtins" and isinstance(given, type):
         library = given.__module__.partition(".")[0]
     name = _called(given)
-    if library in _COMMON or not name.startswith(("float", "bfloat")):
+    if library in _COMMON or not name.startswith(("float", "bfloat")) or name.endswith("tensor"):
         return None
     message = f"dtype={given!r} is a dtype of {library}, which is not taken here; pass its name, dtype={name!r}."
     return DTypeError(message)
@@ -176,21 +178,32 @@ def no_dtype(given: Any) -> DTypeError:
         said, name = f"dtype= is an array of {type(given).__module__.partition('.')[0]}", _called(given.dtype)
     else:
         said, name = f"dtype={given!r} is no dtype that is known here", _called(given)
+    name = _SPELLINGS.get(name.removesuffix("tensor"), name.removesuffix("tensor"))
     close = difflib.get_close_matches(name, sorted({*_SPELLINGS.values()}), n=1, cutoff=0.7)
     if close:
         return DTypeError(f'{said}; pass dtype="{close[0]}".')
     return DTypeError(f'{said}; pass for example dtype="float32", or leave it out to keep that of the logits.')
 
 
-def check_mask(name: str, is_bool: bool) -> None:
+def check_mask(name: str, is_bool: bool, mask: Any = None) -> None:
     """Refuse a mask whose dtype is not bool; `name` is its dtype as the framework spells it."""
     if not is_bool:
-        message = (
-            f"where= has dtype {name}; a mask is an array of bool, True where an entry takes part. "
-            "Compare to make one: where=(where != 0) of ones and zeros"
-        )
-        message += ", where=(where == 0) of zeros and -inf." if "float" in name else "."
+        message = f"where= has dtype {name}; a mask is an array of bool, True where an entry takes part. "
+        if _holds_lengths(mask):
+            message += "Of lengths one is made so: "
+            message += "where=(numpy.arange(x.shape[-1]) < numpy.asarray(where)[:, None]).tolist()."
+        else:
+            message += "Compare to make one: where=(where != 0) of ones and zeros"
+            message += ", where=(where == 0) of zeros and -inf." if "float" in name else "."
         raise DTypeError(message)
+
+
+def _holds_lengths(mask: Any) -> bool:
+    """Whether a mask has one dimension and numbers above 1, as far as its values can be seen."""
+    try:
+        return len(mask.shape) == 1 and any(bool(one > 1) for one in mask)
+    except Exception:  # noqa: BLE001  there is none, or a tracer, of which each framework says so in another way
+        return False
 
 
 def _broadcasts(given: Sequence[Any], shape: Sequence[Any]) -> bool:

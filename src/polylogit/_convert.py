@@ -35,7 +35,8 @@ def convert(tree: Any, /, to: Any, *, copy: bool | None = None) -> Any:
         An array of any framework, or dicts, lists, tuples, namedtuples, dataclasses and JAX pytrees of them, nested at
         will: a torch ``state_dict``, a list of Keras weights, Flax parameters, an optax state. Containers keep their
         type and order, and an array that occurs twice is converted once, so that tied weights stay tied. Python
-        numbers, strings, bytes, enumeration members and None are returned as they are.
+        numbers, strings, bytes, enumeration members and None are returned as they are, alone and in lists; for an
+        array of numbers write ``convert(numpy.array(numbers), to)``.
     to : str, module or array
         ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"``, the name of a registered backend (it is imported), the
         framework itself, or any array of the framework meant. The result lies on the host.
@@ -157,7 +158,7 @@ class _Walk:
             try:
                 self.done[id(node)] = (node, _convert_array(node, framework, self.target, self.copy))
             except PolylogitError as error:
-                raise ConversionError(f"at {path}: {error}" if path else str(error)) from error
+                raise ConversionError(f"at {path}: {error}" if path else str(error)) from error.__cause__
         return self.done[id(node)][1]
 
 

@@ -131,8 +131,8 @@ def softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
     backend : str or module, optional
         On which backend to run, by its name or as ``torch``; NumPy arrays, numbers and sequences are converted to it.
     axis_name : str or tuple of str, optional
-        JAX, inside ``shard_map``, ``pmap`` or ``vmap`` with names: over which of them a row goes on. `x` is then the
-        part that lies here, and nothing but a maximum and a sum for each row is exchanged.
+        JAX, inside ``shard_map``, ``pmap`` or ``vmap`` with names: the mapped axes that a row is split across. `x` is
+        then the part that lies here, and nothing but a maximum and a sum for each row is exchanged.
 
     Returns
     -------
@@ -276,7 +276,7 @@ def log_softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
     backend : str or module, optional
         On which backend to run.
     axis_name : str or tuple of str, optional
-        JAX, inside a mapped function: over which of its axes a row goes on; as for `softmax`.
+        JAX, inside a mapped function: the mapped axes that a row is split across; as for `softmax`.
 
     Returns
     -------

@@ -92,7 +92,7 @@ def test_real_numbers_are_logits(kind):
 )
 def test_a_dtype_that_is_refused_has_its_own_remedy(name, remedy):
     message = text(rules.check_logits_dtype, name, "other")
-    assert message.startswith(f"logits of dtype {name} ")
+    assert message.startswith(f"softmax and sigmoid are not defined for {name} logits, ")
     assert message.endswith(remedy)
 
 

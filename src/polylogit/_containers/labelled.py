@@ -40,7 +40,8 @@ class XarrayBackend(Container):
         if not isinstance(axis, str):
             return axis
         if axis not in x.dims:
-            message = f"axis={axis!r} names no dimension of the array {x.name!r}, which has {x.dims}; pass one of them."
+            called = "" if x.name is None else f" {x.name!r}"
+            message = f"the DataArray{called} has no dimension {axis!r}; it has {x.dims}: pass one of them as axis=."
             raise AxisError(message)
         return x.dims.index(axis)
 

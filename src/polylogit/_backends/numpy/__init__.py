@@ -104,9 +104,22 @@ def _mask(where: Any, shape: tuple[int, ...]) -> AnyArray | None:
     if where is None:
         return None
     mask = host_array(where)
-    check_mask(str(mask.dtype), mask.dtype.kind == "b")
+    check_mask(str(mask.dtype), mask.dtype.kind == "b", mask)
     check_mask_shape(mask.shape, shape)
     return np.broadcast_to(mask, shape)
+
+
+def _in_place_of(objects: AnyArray) -> str:
+    """What to pass for an array of objects, by what it holds."""
+    held = list(objects.flat)
+    if held and all(isinstance(one, (list, tuple, np.ndarray)) for one in held):
+        equal = len({np.shape(one)[:1] for one in held}) == 1
+        return "Pass numpy.stack(x)" if equal else "Pass one row after another: [polylogit.softmax(row) for row in x]"
+    try:
+        objects.astype(float)
+    except (TypeError, ValueError) as error:
+        return f"They hold what is no number ({error}); pass those that are numbers"
+    return "Pass x.astype(float)"
 
 
 def _wrap(x: Any, result: AnyArray) -> Any:
@@ -145,7 +158,7 @@ class _Problem:
         self.operation = operation
         self.array: AnyArray = np.asarray(x)
         kind = kind_of(self.array.dtype)
-        check_logits_dtype(str(self.array.dtype), kind)
+        check_logits_dtype(str(self.array.dtype), kind, _in_place_of(self.array) if kind == "object" else "")
         self.given = self.array.dtype if kind == "floating" else _FLOAT64
         self.result = self.given
         if dtype is not None:
