@@ -12,7 +12,7 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 
@@ -22,10 +22,21 @@ from polylogit.errors import ConversionError, PolylogitError, UnsupportedArrayEr
 
 if TYPE_CHECKING:
     from polylogit._backends.base import Backend
+    from polylogit._types import AnArray, AnyBackend, NumpyArray
+
+    Key = TypeVar("Key")
 
 __all__ = ["convert"]
 
 
+@overload
+def convert(tree: dict[Key, Any], /, to: AnyBackend | object, *, copy: bool | None = None) -> dict[Key, Any]: ...
+@overload
+def convert(tree: list[Any], /, to: AnyBackend | object, *, copy: bool | None = None) -> list[Any]: ...
+@overload
+def convert(tree: AnArray, /, to: Literal["numpy"], *, copy: bool | None = None) -> NumpyArray: ...
+@overload
+def convert(tree: Any, /, to: AnyBackend | object, *, copy: bool | None = None) -> Any: ...
 def convert(tree: Any, /, to: Any, *, copy: bool | None = None) -> Any:
     """Arrays, or containers of arrays, as those of another framework, with the same values, shape and dtype.
 

@@ -5,7 +5,7 @@ This module finds the backend and checks what was given; how to differentiate is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from polylogit._coerce import backend_named, backend_of, direction_of, mask_of, moved, python_array
 from polylogit._registry import PYTHON_TYPES
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polylogit._backends.base import Backend, Pullback
+    from polylogit._types import AnyBackend, ArrayT, FloatArray, FloatT, IntArray, Python
 
 __all__ = ["gradient", "jvp", "vjp"]
 
@@ -44,6 +45,18 @@ def _with_mask(
     return {**kwargs, "where": mask_of(backend, where, x, convert_numpy=named)}
 
 
+@overload
+def vjp(
+    function: Callable[..., Any], x: Any, /, *, backend: AnyBackend, **kwargs: Any
+) -> tuple[Any, Callable[[Any], Any]]: ...
+@overload
+def vjp(function: Callable[..., Any], x: float | Python, /, **kwargs: Any) -> tuple[Any, Callable[[Any], Any]]: ...
+@overload
+def vjp(function: Callable[..., Any], x: FloatT, /, **kwargs: Any) -> tuple[Any, Callable[[Any], FloatT]]: ...
+@overload
+def vjp(function: Callable[..., Any], x: IntArray, /, **kwargs: Any) -> tuple[Any, Callable[[Any], FloatArray]]: ...
+@overload
+def vjp(function: Callable[..., Any], x: ArrayT, /, **kwargs: Any) -> tuple[Any, Callable[[Any], ArrayT]]: ...
 def vjp(function: Callable[..., Any], x: Any, /, **kwargs: Any) -> tuple[Any, Pullback]:
     """The value of a function and its pullback, as ``jax.vjp`` and ``torch.func.vjp``.
 
