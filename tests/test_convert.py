@@ -438,6 +438,12 @@ def test_a_numpy_scalar_is_an_array_and_a_python_number_is_not() -> None:
     assert scalar.shape == ()
 
 
+def test_an_error_is_told_once() -> None:
+    with pytest.raises(ConversionError) as caught:
+        convert(object(), "numpy")
+    assert caught.value.__cause__ is None
+
+
 def test_a_tree_that_contains_itself_is_an_error() -> None:
     tree: list[Any] = []
     tree.append(tree)

@@ -165,6 +165,7 @@ def test_the_signature_is_the_documented_one(operation: str) -> None:
     function = getattr(polylogit, operation)
     parameters = inspect.signature(function).parameters
     assert "options" not in parameters
+    assert "Any" not in str(inspect.signature(function))  # which would tell a reader of help nothing
     documentation, *_ = (inspect.getdoc(function) or "").partition("Returns")
     assert list(parameters) == re.findall(r"^(\w+) : ", documentation, re.MULTILINE)
     assert parameters["x"].kind is inspect.Parameter.POSITIONAL_ONLY

@@ -19,7 +19,9 @@ __all__ = ["unexpected"]
 # attention_mask; array libraries: a.
 _MEANT = {
     **dict.fromkeys(("dim", "dims", "axes", "axis", "implicit_dim"), "axis"),
-    **dict.fromkeys(("mask", "attn_mask", "attention_mask", "src_mask", "where", "valid", "is_valid"), "where"),
+    **dict.fromkeys(("mask", "masks", "attn_mask", "attention_mask", "src_mask", "where"), "where"),
+    **dict.fromkeys(("valid", "is_valid", "unmasked"), "where"),
+    **dict.fromkeys(("T", "tau", "temp"), "temperature"),
     **dict.fromkeys(("x", "input", "inputs", "logits", "scores", "a", "tensor", "array", "features", "values"), "x"),
     **dict.fromkeys(("type", "out_dtype", "output_dtype"), "dtype"),
     **dict.fromkeys(("framework", "library", "xp"), "backend"),
@@ -37,6 +39,24 @@ _LEFT_OUT = {
     "initial": "rows without entries are defined as they are",
     "stable": "the stable form is the only one",
     "axis_name": "each element stands for itself",
+    "precision": "it is computed in float32 at least",
+}
+
+# What is applied to the logits, as an expression: ``{}`` is what was given.
+_TO_LOGITS = {
+    **dict.fromkeys(("scale", "logit_scale", "beta", "inverse_temperature"), "{} * x"),
+    "bias": "x + {}",
+    "softcap": "{0} * tanh(x / {0})",
+    "base": "x * math.log({})",
+}
+
+# What makes a mask, as an expression that every framework takes.
+_TO_MASKS = {
+    **dict.fromkeys(("is_causal", "causal"), "numpy.tri(*x.shape[-2:], dtype=bool).tolist()"),
+    **dict.fromkeys(
+        ("length", "lengths", "sequence_length", "valid_lens"),
+        "(numpy.arange(x.shape[-1]) < numpy.asarray({})[:, None]).tolist()",
+    ),
 }
 
 # Masks that say which entries are left out.
@@ -66,13 +86,17 @@ def unexpected(operation: str, known: Iterable[str], axis: Any, given: Mapping[s
     said = f"{operation}() got an unexpected keyword argument {wrong!r}"
     if wrong in left:
         why = _LEFT_OUT.get(wrong, "")
-        if meant in ("axis", "where") or wrong in _INVERTED:
+        of_rows = meant or _similar(wrong, ("axis", "where"))
+        if of_rows in ("axis", "where") or wrong in _INVERTED or wrong in _TO_MASKS:
             why = f"{operation} goes element by element"  # the only operation without the two
-        why = why or f"it takes x by position, and {', '.join(f'{name}=' for name in known)}"
-        return ArgumentError(f"{said}: {why}. Leave it out: {call}.")
+        if why or given[wrong] is False:
+            return ArgumentError(f"{said}{why and f': {why}'}. Leave it out: {call}.")
+        return ArgumentError(f"{said}: it takes x by position, and {', '.join(f'{name}=' for name in known)}.")
     if meant == "x":
         return ArgumentError(f"{said}: the logits go first, without a name. Write {call}.")
-    if meant in known or wrong in _INVERTED:
+    if wrong in _TO_LOGITS:
+        return ArgumentError(f"{said}: change the logits themselves. Write {call}.")
+    if meant in known or wrong in _INVERTED or wrong in _TO_MASKS:
         return ArgumentError(f"{said}; write {call}.")
     return ArgumentError(f"{said}; did you mean {call}?")
 
@@ -80,7 +104,7 @@ def unexpected(operation: str, known: Iterable[str], axis: Any, given: Mapping[s
 def _written(known: tuple[str, ...], axis: Any, given: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """The arguments of the call in polylogit's spelling, and the keywords that it drops."""
     arguments: dict[str, str] = {}
-    left = []
+    x, left = "x", []
     if "axis" in known and axis != -1:
         arguments["axis"] = repr(axis)
     for name, value in given.items():
@@ -89,11 +113,15 @@ def _written(known: tuple[str, ...], axis: Any, given: Mapping[str, Any]) -> tup
             continue
         if name in _INVERTED and "where" in known:
             arguments["where"] = f"~{name}"
-        elif meant in known and name not in _LEFT_OUT:
+        elif name in _TO_MASKS and "where" in known and value is not False:
+            arguments["where"] = _TO_MASKS[name].format(name)
+        elif name in _TO_LOGITS:
+            x = _TO_LOGITS[name].format(_value(name, value))
+        elif meant in known and name not in _LEFT_OUT and name not in _TO_MASKS:
             arguments[meant] = _mask(name, value) if meant == "where" else _value(name, value)
         else:
             left.append(name)
-    return ["x", *(f"{name}={arguments[name]}" for name in known if name in arguments)], left
+    return [x, *(f"{name}={arguments[name]}" for name in known if name in arguments)], left
 
 
 def _value(name: str, value: Any) -> str:

@@ -24,6 +24,7 @@ __all__ = [
     "backend_of",
     "check_axis_name",
     "check_out",
+    "direction_of",
     "mask_of",
     "moved",
     "python_array",
@@ -114,8 +115,11 @@ def _of_arrays(backend: Backend, value: Any, operation: str, argument: str) -> M
     """The error for a sequence of a framework's arrays: how to stack them."""
     held = [one for _, one in _leaves(value, argument)]
     shapes = {str(getattr(one, "shape", None)) for one in value}
+    dtypes = [str(getattr(one, "dtype", "")) for one in value]
     if any(isinstance(one, (list, tuple)) for one in value):
         remedy = f"Stack them with {backend.name} first, and pass {backend.spell('stack rows', x=argument)}."
+    elif len(value) == 2 and len(shapes) == 1 and "float" in dtypes[0] and "int" in dtypes[1]:
+        remedy = f"They look like values and their indices, as of a top k; pass {argument}[0]."
     elif all(type(one) in PYTHON_TYPES or not getattr(one, "shape", ()) for one in held):
         remedy = f"Stack them with {backend.name} first, and pass {backend.spell('stack numbers', x=argument)}."
     elif len(shapes) > 1:
@@ -170,16 +174,28 @@ def moved(backend: Backend, value: Any, argument: str, operation: str = "softmax
 
 def mask_of(backend: Backend, where: Any, x: Any, *, convert_numpy: bool) -> Any:
     """The mask as an array of `backend`, for logits `x`; a NumPy mask is converted if NumPy logits would be."""
-    if type(where) in PYTHON_TYPES:
-        return python_array(backend, where, argument="where", beside=x)
-    source = _served(where, "softmax", "where")
+    return _beside(backend, where, x, "where", "where=", "the mask", convert_numpy)
+
+
+def direction_of(backend: Backend, given: Any, x: Any, argument: str, *, convert_numpy: bool) -> Any:
+    """The tangent or cotangent as an array of `backend`, like `mask_of`."""
+    return _beside(backend, given, x, argument, f"the {argument}", "it", convert_numpy)
+
+
+def _beside(backend: Backend, given: Any, x: Any, argument: str, called: str, it: str, convert_numpy: bool) -> Any:
+    """An array that goes with logits `x`, as an array of their backend."""
+    if type(given) in PYTHON_TYPES:
+        if backend.takes_numpy_masks:  # labels of its own would be compared
+            return python_array(get_backend("numpy"), given, argument=argument)
+        return python_array(backend, given, argument=argument, beside=x)
+    source = _served(given, "softmax", argument)
     if source.name == backend.name or (source.name == "numpy" and backend.takes_numpy_masks):
-        return where
+        return given
     if convert_numpy and source.name == "numpy":
-        return backend.asarray(where, device=backend.device_of(x))
+        return backend.asarray(given, device=backend.device_of(x))
     message = (
-        f"x is an array of {backend.name} and where= one of {source.name}; one call takes one framework's. "
-        f'Convert the mask first: polylogit.convert(where, "{backend.name}").'
+        f"x is an array of {backend.name} and {called} one of {source.name}; one call takes one framework's. "
+        f'Convert {it} first: polylogit.convert({argument}, "{backend.name}").'
     )
     raise MixedBackendsError(message)
 
@@ -199,7 +215,7 @@ def temperature_of(backend: Backend, temperature: Any, x: Any, *, convert_numpy:
         )
         raise UnsupportedArrayError(message)
     cls = type(temperature)
-    source = None if cls in PYTHON_TYPES else owner(cls)
+    source = None if cls in PYTHON_TYPES else _served(temperature, "softmax", "temperature")
     if source is not None and source.name != "numpy":
         if source.name == backend.name:
             return temperature
@@ -225,7 +241,7 @@ def check_out(backend: Backend, out: Any) -> None:
         )
         raise UnsupportedArrayError(message)
     cls = type(out)
-    source = "Python" if cls in PYTHON_TYPES else owner(cls).name
+    source = "Python" if cls in PYTHON_TYPES else _served(out, "softmax", "out").name
     if source != backend.name:
         message = (
             f"x is an array of {backend.name} and out= is one of {source}; pass an array of {backend.name}, for "

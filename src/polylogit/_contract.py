@@ -21,6 +21,7 @@ __all__ += [
     "check_temperature_dtype",
     "check_temperature_shape",
     "constant_along",
+    "no_dtype",
     "wrong_direction",
 ]
 
@@ -103,7 +104,7 @@ _REAL = (
 )
 
 
-def check_logits_dtype(name: str, kind: str) -> None:
+def check_logits_dtype(name: str, kind: str, remedy: str = "") -> None:
     """Raise an error unless the logits are real floating-point numbers, integers or bool.
 
     Parameters
@@ -112,21 +113,25 @@ def check_logits_dtype(name: str, kind: str) -> None:
         The name of the dtype as the framework spells it, for the message.
     kind : str
         "floating", "integer" or "bool"; any other kind is refused.
+    remedy : str, optional
+        What to pass instead, if the backend knows better than the name of the dtype tells.
     """
     if kind not in ("floating", "integer", "bool"):
-        remedy = next((words for begin, words in _REAL if name.lower().startswith(begin)), "Convert them first")
+        by_name = next((words for begin, words in _REAL if name.lower().startswith(begin)), "Convert them first")
         message = (
-            f"logits of dtype {name} have no softmax or sigmoid here; they are real numbers (floating, integer or "
-            f"bool). {remedy}."
+            f"softmax and sigmoid are not defined for {name} logits, only for real numbers (floating, integer or "
+            f"bool). {remedy or by_name}."
         )
         raise DTypeError(message)
 
 
 def check_floating(given: Any, kind: str) -> None:
-    """Raise an error unless ``dtype=`` is a real floating dtype; `kind` is as in `check_logits_dtype`."""
+    """Raise an error unless ``dtype=`` is a real floating dtype; `kind` as in `check_logits_dtype`, or "unknown"."""
     if kind != "floating":
         if foreign := foreign_dtype(given):
             raise foreign
+        if kind == "unknown":
+            raise no_dtype(given)
         message = (
             f"dtype={given!r} is not a real floating dtype; probabilities are fractions. Pass for example "
             'dtype="float32", or leave dtype out to keep that of the logits.'
@@ -137,31 +142,68 @@ def check_floating(given: Any, kind: str) -> None:
 # The libraries whose floating dtypes every backend accepts, besides names.
 _COMMON = ("builtins", "numpy", "ml_dtypes")
 
+# How else floating dtypes are written -> their names here.
+_SPELLINGS = {
+    **dict.fromkeys(("fp16", "f16", "half"), "float16"),
+    **dict.fromkeys(("bf16", "bfloat"), "bfloat16"),
+    **dict.fromkeys(("fp32", "f32", "single", "float"), "float32"),
+    **dict.fromkeys(("fp64", "f64", "double", "float128", "longdouble"), "float64"),
+}
+
+
+def _called(dtype: Any) -> str:
+    """What a dtype is called, without its library, as any library would write it."""
+    name = getattr(dtype, "__name__" if isinstance(dtype, type) else "name", "") or getattr(dtype, "__name__", "")
+    name = str(name or dtype).rpartition(".")[2].lower()
+    return _SPELLINGS.get(name, name)
+
 
 def foreign_dtype(given: Any) -> DTypeError | None:
     """The error for a floating dtype of another library than the array's; None for any other value."""
     library = type(given).__module__.partition(".")[0]
     if library == "builtins" and isinstance(given, type):
         library = given.__module__.partition(".")[0]
-    name = str(getattr(given, "name", None) or getattr(given, "__name__", None) or given).rpartition(".")[2]
-    if library in _COMMON or not name.startswith(("float", "bfloat")):
+    name = _called(given)
+    if library in _COMMON or not name.startswith(("float", "bfloat")) or name.endswith("tensor"):
         return None
-    message = (
-        f"dtype={given!r} is {library}'s, and the array is another library's; pass dtype={name!r}, or that library's "
-        f"own {name}."
-    )
+    message = f"dtype={given!r} is a dtype of {library}, which is not taken here; pass its name, dtype={name!r}."
     return DTypeError(message)
 
 
-def check_mask(name: str, is_bool: bool) -> None:
+def no_dtype(given: Any) -> DTypeError:
+    """The error for a ``dtype=`` that is no dtype, with the one that was meant where that can be told."""
+    import difflib  # only for an error
+
+    if hasattr(given, "dtype") and not isinstance(given, type):
+        said, name = f"dtype= is an array of {type(given).__module__.partition('.')[0]}", _called(given.dtype)
+    else:
+        said, name = f"dtype={given!r} is no dtype that is known here", _called(given)
+    name = _SPELLINGS.get(name.removesuffix("tensor"), name.removesuffix("tensor"))
+    close = difflib.get_close_matches(name, sorted({*_SPELLINGS.values()}), n=1, cutoff=0.7)
+    if close:
+        return DTypeError(f'{said}; pass dtype="{close[0]}".')
+    return DTypeError(f'{said}; pass for example dtype="float32", or leave it out to keep that of the logits.')
+
+
+def check_mask(name: str, is_bool: bool, mask: Any = None) -> None:
     """Raise an error unless a mask is of bool; `name` is its dtype as the framework spells it."""
     if not is_bool:
-        message = (
-            f"where= has dtype {name}; a mask is an array of bool, True where an entry takes part. "
-            "Compare to make one: where=(where != 0) of ones and zeros"
-        )
-        message += ", where=(where == 0) of zeros and -inf." if "float" in name else "."
+        message = f"where= has dtype {name}; a mask is an array of bool, True where an entry takes part. "
+        if _holds_lengths(mask):
+            message += "Of lengths one is made so: "
+            message += "where=(numpy.arange(x.shape[-1]) < numpy.asarray(where)[:, None]).tolist()."
+        else:
+            message += "Compare to make one: where=(where != 0) of ones and zeros"
+            message += ", where=(where == 0) of zeros and -inf." if "float" in name else "."
         raise DTypeError(message)
+
+
+def _holds_lengths(mask: Any) -> bool:
+    """Whether a mask has one dimension and numbers above 1, as far as its values can be seen."""
+    try:
+        return len(mask.shape) == 1 and any(bool(one > 1) for one in mask)
+    except Exception:  # noqa: BLE001  there is none, or a tracer, of which each framework says so in another way
+        return False
 
 
 def _broadcasts(given: Sequence[Any], shape: Sequence[Any]) -> bool:

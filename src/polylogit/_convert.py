@@ -12,7 +12,7 @@ import dataclasses
 import enum
 from collections.abc import Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 import numpy as np
 
@@ -22,10 +22,21 @@ from polylogit.errors import ConversionError, PolylogitError, UnsupportedArrayEr
 
 if TYPE_CHECKING:
     from polylogit._backends.base import Backend
+    from polylogit._types import AnArray, AnyBackend, NumpyArray
+
+    Key = TypeVar("Key")
 
 __all__ = ["convert"]
 
 
+@overload
+def convert(tree: dict[Key, Any], /, to: AnyBackend | object, *, copy: bool | None = None) -> dict[Key, Any]: ...
+@overload
+def convert(tree: list[Any], /, to: AnyBackend | object, *, copy: bool | None = None) -> list[Any]: ...
+@overload
+def convert(tree: AnArray, /, to: Literal["numpy"], *, copy: bool | None = None) -> NumpyArray: ...
+@overload
+def convert(tree: Any, /, to: AnyBackend | object, *, copy: bool | None = None) -> Any: ...
 def convert(tree: Any, /, to: Any, *, copy: bool | None = None) -> Any:
     """Convert arrays, or containers of arrays, to another framework, keeping values, shape and dtype.
 
@@ -35,7 +46,8 @@ def convert(tree: Any, /, to: Any, *, copy: bool | None = None) -> Any:
         An array of any framework, or nested dicts, lists, tuples, namedtuples, dataclasses and JAX pytrees of arrays:
         a torch ``state_dict``, a list of Keras weights, Flax parameters, an optax state. Containers keep their
         type and order, and an array that occurs twice is converted once, so tied weights stay tied. Python
-        numbers, strings, bytes, enumeration members and None are returned unchanged.
+        numbers, strings, bytes, enumeration members and None are returned unchanged, alone and in lists; for an
+        array of numbers write ``convert(numpy.array(numbers), to)``.
     to : str, module or array
         ``"numpy"``, ``"torch"``, ``"tensorflow"``, ``"jax"``, the name of a registered backend (which is imported), the
         framework itself, or any array of the target framework. The result lies on the host.
@@ -156,7 +168,7 @@ class _Walk:
             try:
                 self.done[id(node)] = (node, _convert_array(node, framework, self.target, self.copy))
             except PolylogitError as error:
-                raise ConversionError(f"at {path}: {error}" if path else str(error)) from error
+                raise ConversionError(f"at {path}: {error}" if path else str(error)) from error.__cause__
         return self.done[id(node)][1]
 
 

@@ -6,9 +6,9 @@ their own autodiff, NumPy the closed forms.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
-from polylogit._coerce import backend_named, backend_of, mask_of, moved, python_array
+from polylogit._coerce import backend_named, backend_of, direction_of, mask_of, moved, python_array
 from polylogit._registry import PYTHON_TYPES
 from polylogit.errors import DifferentiationError
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from polylogit._backends.base import Backend, Pullback
+    from polylogit._types import AnyBackend, ArrayT, FloatArray, FloatT, IntArray, Python
 
 __all__ = ["gradient", "jvp", "vjp"]
 
@@ -45,6 +46,18 @@ def _with_mask(
     return {**kwargs, "where": mask_of(backend, where, x, convert_numpy=named)}
 
 
+@overload
+def vjp(
+    function: Callable[..., Any], x: Any, /, *, backend: AnyBackend, **kwargs: Any
+) -> tuple[Any, Callable[[Any], Any]]: ...
+@overload
+def vjp(function: Callable[..., Any], x: float | Python, /, **kwargs: Any) -> tuple[Any, Callable[[Any], Any]]: ...
+@overload
+def vjp(function: Callable[..., Any], x: FloatT, /, **kwargs: Any) -> tuple[Any, Callable[[Any], FloatT]]: ...
+@overload
+def vjp(function: Callable[..., Any], x: IntArray, /, **kwargs: Any) -> tuple[Any, Callable[[Any], FloatArray]]: ...
+@overload
+def vjp(function: Callable[..., Any], x: ArrayT, /, **kwargs: Any) -> tuple[Any, Callable[[Any], ArrayT]]: ...
 def vjp(function: Callable[..., Any], x: Any, /, **kwargs: Any) -> tuple[Any, Pullback]:
     """Return the value of a function and its pullback, like ``jax.vjp`` and ``torch.func.vjp``.
 
@@ -71,6 +84,8 @@ def vjp(function: Callable[..., Any], x: Any, /, **kwargs: Any) -> tuple[Any, Pu
     ------
     DifferentiationError
         For another function on NumPy, or a cotangent whose shape is not that of `y`.
+    MixedBackendsError
+        For a cotangent of another framework than `x`.
 
     Examples
     --------
@@ -79,8 +94,14 @@ def vjp(function: Callable[..., Any], x: Any, /, **kwargs: Any) -> tuple[Any, Pu
     >>> pullback(np.ones(2)).round(5)
     array([0.25   , 0.19661])
     """
+    named = kwargs.get("backend") is not None
     backend, x, kwargs = _prepare(function, x, kwargs)
-    return backend.vjp(_at(function, backend, x), x, kwargs)
+    y, pull = backend.vjp(_at(function, backend, x), x, kwargs)
+
+    def pullback(cotangent: Any, /) -> Any:
+        return pull(direction_of(backend, cotangent, x, "cotangent", convert_numpy=named))
+
+    return y, pullback
 
 
 def jvp(function: Callable[..., Any], x: Any, tangent: Any, /, **kwargs: Any) -> tuple[Any, Any]:
@@ -106,8 +127,8 @@ def jvp(function: Callable[..., Any], x: Any, tangent: Any, /, **kwargs: Any) ->
 
     Raises
     ------
-    DifferentiationError
-        As `vjp`.
+    DifferentiationError, MixedBackendsError
+        As `vjp`, of the tangent.
 
     Examples
     --------
@@ -116,9 +137,9 @@ def jvp(function: Callable[..., Any], x: Any, tangent: Any, /, **kwargs: Any) ->
     >>> tangent.tolist()
     [0.25, -0.25]
     """
+    named = kwargs.get("backend") is not None
     backend, x, kwargs = _prepare(function, x, kwargs)
-    if type(tangent) in PYTHON_TYPES:
-        tangent = python_array(backend, tangent)
+    tangent = direction_of(backend, tangent, x, "tangent", convert_numpy=named)
     return backend.jvp(_at(function, backend, x), x, tangent, kwargs)
 
 
@@ -130,18 +151,24 @@ class _Gradient:
     def __init__(self, operation: Callable[..., Any], cotangent: Any, kwargs: dict[str, Any]) -> None:
         self.operation, self.cotangent, self.kwargs = operation, cotangent, kwargs
 
+    def __repr__(self) -> str:
+        operation = getattr(self.operation, "__name__", repr(self.operation))
+        kwargs = "".join(f", {name}={value!r}" for name, value in self.kwargs.items())
+        return f"polylogit.gradient({operation}, {self.cotangent!r}{kwargs})"
+
     def __call__(self, x: Any, /) -> Any:
         _, pullback = vjp(self.operation, x, **self.kwargs)
         return pullback(self.cotangent)
 
 
 def _at(function: Any, backend: Backend, x: Any) -> Any:
-    """A `gradient` with a mask that the backend of `x` accepts; any other function unchanged."""
+    """A `gradient` with a cotangent and a mask that the backend of `x` accepts; any other function unchanged."""
     if not hasattr(function, "__polylogit_gradient__"):
         return function
-    return type(function)(
-        function.operation, function.cotangent, _with_mask(function.operation, function.kwargs, backend, x)
-    )
+    kwargs = function.kwargs
+    named = kwargs.get("backend") is not None
+    cotangent = direction_of(backend, function.cotangent, x, "cotangent", convert_numpy=named)
+    return type(function)(function.operation, cotangent, _with_mask(function.operation, kwargs, backend, x))
 
 
 def gradient(function: Callable[..., Any], cotangent: Any, /, **kwargs: Any) -> Callable[[Any], Any]:

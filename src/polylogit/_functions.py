@@ -27,13 +27,27 @@ from polylogit._registry import (
     publish,
     told,
 )
-from polylogit._types import Any, AnyBackend, Axis, overload
+from polylogit._types import Any, AnyAxis, AnyBackend, overload
 from polylogit.errors import ArgumentError, UnsupportedArrayError
 
 TYPE_CHECKING = False  # as in polylogit._registry
 if TYPE_CHECKING:
+    from typing import Unpack
+
     from polylogit._registry import Implementation
-    from polylogit._types import ArrayT, NumpyArray, NumpyScalar, Python
+    from polylogit._types import (
+        ArrayT,
+        Axis,
+        FloatArray,
+        FloatT,
+        IntArray,
+        IntScalar,
+        NumpyArray,
+        NumpyScalar,
+        Options,
+        Python,
+        RowOptions,
+    )
 
 __all__ = ["log_softmax", "sigmoid", "softmax"]
 
@@ -54,59 +68,40 @@ _LOG_SOFTMAX = TABLES["log_softmax"]
 _SIGMOID = TABLES["sigmoid"]
 
 
+# The first overload is what an argument of the type Any takes in a lambda, where mypy looks no further: T is Any.
 @overload
 def softmax(
-    x: float,
-    /,
-    axis: Axis = -1,
-    *,
-    where: Any = None,
-    dtype: Any = None,
-    temperature: Any = None,
-    out: Any = None,
-    backend: None = None,
-    axis_name: Any = None,
+    x: FloatT, /, axis: Axis = -1, *, dtype: None = None, backend: None = None, **options: Unpack[RowOptions]
+) -> FloatT: ...
+@overload
+def softmax(
+    x: float, /, axis: Axis = -1, *, dtype: Any = None, backend: None = None, **options: Unpack[RowOptions]
 ) -> NumpyScalar: ...
 @overload
 def softmax(
-    x: Python,
-    /,
-    axis: Axis = -1,
-    *,
-    where: Any = None,
-    dtype: Any = None,
-    temperature: Any = None,
-    out: Any = None,
-    backend: None = None,
-    axis_name: Any = None,
+    x: Python, /, axis: Axis = -1, *, dtype: Any = None, backend: None = None, **options: Unpack[RowOptions]
 ) -> NumpyArray: ...
 @overload
 def softmax(
-    x: ArrayT,
-    /,
-    axis: Axis = -1,
-    *,
-    where: Any = None,
-    dtype: Any = None,
-    temperature: Any = None,
-    out: Any = None,
-    backend: None = None,
-    axis_name: Any = None,
+    x: IntArray, /, axis: Axis = -1, *, dtype: None = None, backend: None = None, **options: Unpack[RowOptions]
+) -> FloatArray: ...
+@overload
+def softmax(
+    x: IntScalar, /, axis: Axis = -1, *, dtype: Any = None, backend: None = None, **options: Unpack[RowOptions]
+) -> NumpyScalar: ...
+@overload
+def softmax(
+    x: NumpyArray, /, axis: Axis = -1, *, dtype: Any = None, backend: None = None, **options: Unpack[RowOptions]
+) -> NumpyArray: ...
+@overload
+def softmax(
+    x: ArrayT, /, axis: AnyAxis = -1, *, dtype: Any = None, backend: None = None, **options: Unpack[RowOptions]
 ) -> ArrayT: ...
 @overload
 def softmax(
-    x: Any,
-    /,
-    axis: Axis = -1,
-    *,
-    where: Any = None,
-    dtype: Any = None,
-    temperature: Any = None,
-    out: Any = None,
-    backend: AnyBackend,
-    axis_name: Any = None,
+    x: Any, /, axis: AnyAxis = -1, *, dtype: Any = None, backend: AnyBackend, **options: Unpack[RowOptions]
 ) -> Any: ...
-def softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
+def softmax(x: Any = NOTHING, /, axis: AnyAxis = -1, **options: Any) -> Any:
     r"""Turn logits into probabilities that sum to one along an axis.
 
     .. math:: y_i = \exp(x_i - m) / \sum_j \exp(x_j - m), \qquad m = \max_j x_j
@@ -135,8 +130,8 @@ def softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
     backend : str or module, optional
         The backend to use, by name or as the module ``torch``; NumPy arrays, numbers and sequences are converted to it.
     axis_name : str or tuple of str, optional
-        JAX only, inside ``shard_map``, ``pmap`` or ``vmap`` with names: the mapped axes that split a row. `x` is then
-        this device's part of the row, and only a maximum and a sum are exchanged for each row.
+        JAX only, inside ``shard_map``, ``pmap`` or ``vmap`` with names: the mapped axes that a row is split across. `x`
+        is then this device's part of the row, and only a maximum and a sum are exchanged for each row.
 
     Returns
     -------
@@ -208,57 +203,37 @@ def softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
 
 @overload
 def log_softmax(
-    x: float,
-    /,
-    axis: Axis = -1,
-    *,
-    where: Any = None,
-    dtype: Any = None,
-    temperature: Any = None,
-    out: Any = None,
-    backend: None = None,
-    axis_name: Any = None,
+    x: FloatT, /, axis: Axis = -1, *, dtype: None = None, backend: None = None, **options: Unpack[RowOptions]
+) -> FloatT: ...
+@overload
+def log_softmax(
+    x: float, /, axis: Axis = -1, *, dtype: Any = None, backend: None = None, **options: Unpack[RowOptions]
 ) -> NumpyScalar: ...
 @overload
 def log_softmax(
-    x: Python,
-    /,
-    axis: Axis = -1,
-    *,
-    where: Any = None,
-    dtype: Any = None,
-    temperature: Any = None,
-    out: Any = None,
-    backend: None = None,
-    axis_name: Any = None,
+    x: Python, /, axis: Axis = -1, *, dtype: Any = None, backend: None = None, **options: Unpack[RowOptions]
 ) -> NumpyArray: ...
 @overload
 def log_softmax(
-    x: ArrayT,
-    /,
-    axis: Axis = -1,
-    *,
-    where: Any = None,
-    dtype: Any = None,
-    temperature: Any = None,
-    out: Any = None,
-    backend: None = None,
-    axis_name: Any = None,
+    x: IntArray, /, axis: Axis = -1, *, dtype: None = None, backend: None = None, **options: Unpack[RowOptions]
+) -> FloatArray: ...
+@overload
+def log_softmax(
+    x: IntScalar, /, axis: Axis = -1, *, dtype: Any = None, backend: None = None, **options: Unpack[RowOptions]
+) -> NumpyScalar: ...
+@overload
+def log_softmax(
+    x: NumpyArray, /, axis: Axis = -1, *, dtype: Any = None, backend: None = None, **options: Unpack[RowOptions]
+) -> NumpyArray: ...
+@overload
+def log_softmax(
+    x: ArrayT, /, axis: AnyAxis = -1, *, dtype: Any = None, backend: None = None, **options: Unpack[RowOptions]
 ) -> ArrayT: ...
 @overload
 def log_softmax(
-    x: Any,
-    /,
-    axis: Axis = -1,
-    *,
-    where: Any = None,
-    dtype: Any = None,
-    temperature: Any = None,
-    out: Any = None,
-    backend: AnyBackend,
-    axis_name: Any = None,
+    x: Any, /, axis: AnyAxis = -1, *, dtype: Any = None, backend: AnyBackend, **options: Unpack[RowOptions]
 ) -> Any: ...
-def log_softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
+def log_softmax(x: Any = NOTHING, /, axis: AnyAxis = -1, **options: Any) -> Any:
     r"""Compute the logarithm of softmax, without taking the logarithm of a small number.
 
     .. math:: r_i = (x_i - m) - \log \sum_j \exp(x_j - m), \qquad m = \max_j x_j
@@ -281,7 +256,7 @@ def log_softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
     backend : str or module, optional
         The backend to use.
     axis_name : str or tuple of str, optional
-        JAX only, inside a mapped function: the mapped axes that split a row, as for `softmax`.
+        JAX only, inside a mapped function: the mapped axes that a row is split across, as for `softmax`.
 
     Returns
     -------
@@ -316,19 +291,21 @@ def log_softmax(x: Any = NOTHING, /, axis: Axis = -1, **options: Any) -> Any:
 
 
 @overload
-def sigmoid(
-    x: float, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: None = None
-) -> NumpyScalar: ...
+def sigmoid(x: FloatT, /, *, dtype: None = None, backend: None = None, **options: Unpack[Options]) -> FloatT: ...
 @overload
-def sigmoid(
-    x: Python, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: None = None
-) -> NumpyArray: ...
+def sigmoid(x: float, /, *, dtype: Any = None, backend: None = None, **options: Unpack[Options]) -> NumpyScalar: ...
 @overload
-def sigmoid(
-    x: ArrayT, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: None = None
-) -> ArrayT: ...
+def sigmoid(x: Python, /, *, dtype: Any = None, backend: None = None, **options: Unpack[Options]) -> NumpyArray: ...
 @overload
-def sigmoid(x: Any, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: AnyBackend) -> Any: ...
+def sigmoid(x: IntArray, /, *, dtype: None = None, backend: None = None, **options: Unpack[Options]) -> FloatArray: ...
+@overload
+def sigmoid(x: IntScalar, /, *, dtype: Any = None, backend: None = None, **options: Unpack[Options]) -> NumpyScalar: ...
+@overload
+def sigmoid(x: NumpyArray, /, *, dtype: Any = None, backend: None = None, **options: Unpack[Options]) -> NumpyArray: ...
+@overload
+def sigmoid(x: ArrayT, /, *, dtype: Any = None, backend: None = None, **options: Unpack[Options]) -> ArrayT: ...
+@overload
+def sigmoid(x: Any, /, *, dtype: Any = None, backend: AnyBackend, **options: Unpack[Options]) -> Any: ...
 def sigmoid(x: Any = NOTHING, /, **options: Any) -> Any:
     r"""Compute the logistic function of each element.
 
@@ -396,6 +373,9 @@ def _of_elements(
     x: Any, /, *, dtype: Any = None, temperature: Any = None, out: Any = None, backend: Any = None
 ) -> Any: ...
 
+
+for _signature in (_of_rows, _of_elements):
+    _signature.__annotations__.clear()  # help would show each as 'Any'
 
 _SIGNATURES: dict[str, Any] = {"softmax": _of_rows, "log_softmax": _of_rows, "sigmoid": _of_elements}
 _OPTIONS: dict[str, dict[str, Any]] = {name: dict(one.__kwdefaults__) for name, one in _SIGNATURES.items()}

@@ -283,7 +283,7 @@ def meant(name: str) -> str:
     import difflib  # only for an error
 
     known = [*SPECIFICATIONS, *CONTAINERS, *ALIASES, _ARRAY_API.name]
-    close = difflib.get_close_matches(name.lower(), known, n=1)
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)  # CuPy is not NumPy misspelt
     return ALIASES.get(close[0], close[0]) if close else ""
 
 
@@ -315,6 +315,8 @@ def _load(name: str) -> Backend:
         if close := meant(name):
             message += f"Did you mean {close!r}?"
         else:
+            if name.isidentifier():
+                message += f"For a library of the array API standard write {NAMESPACE + name!r}. "
             message += f'Register it with polylogit.register_backend({name!r}, "module:Class") or install the package '
             message += "that brings it."
         told = [why for (left_out, _), why in LEFT_OUT.items() if left_out == name] or [hint((name,))]

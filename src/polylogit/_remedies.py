@@ -40,7 +40,8 @@ _BY_CLASS = _table(
     (("_ctypes.Array",), "is a buffer", "pass numpy.ctypeslib.as_array(x)"),
     (("builtins.function", "builtins.method"), "is a function", "call it, and pass the result: x()"),
     (("builtins.builtin_function_or_method",), "is a function", "call it, and pass the result: x()"),
-    (("builtins.type", "builtins.module"), "is no value", "pass an array"),
+    (("builtins.type",), "is a class", "pass an array"),
+    (("builtins.module",), "is a module", "pass an array"),
     (("decimal.Decimal", "fractions.Fraction"), "is no number of a machine", "pass float(x)"),
     (("datetime.timedelta",), "is a duration", "pass x.total_seconds()"),
     (("torch.Module",), "is a model", "pass what it returns: x(inputs)"),
@@ -133,6 +134,8 @@ def _of_output(cls: type, x: Any) -> tuple[str, str] | None:
     for name in _OUTPUTS:
         if name in fields or name in getattr(x, "__dict__", ()) or (name == "logits" and hasattr(cls, name)):
             return "holds several arrays", f"pass x.{name}"
+    if issubclass(cls, tuple) and hasattr(cls, "values") and hasattr(cls, "indices"):  # of topk, max or sort
+        return "holds values and their indices", "pass x.values"
     if issubclass(cls, tuple) and fields:
         first, *_ = fields
         return f"is a tuple of {', '.join(fields)}", f"pass one of them, such as x.{first}, or tuple(x) for all"

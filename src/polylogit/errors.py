@@ -18,6 +18,7 @@ __all__ = [
     "OutputError",
     "PolylogitError",
     "RecordingWarning",
+    "SettingError",
     "TemperatureError",
     "UnknownBackendError",
     "UnknownOperationError",
@@ -66,6 +67,10 @@ class OutputError(PolylogitError, ValueError):
 
 class MixedBackendsError(PolylogitError, TypeError):
     """A call mixes arrays of different frameworks."""
+
+
+class SettingError(PolylogitError, ValueError):
+    """A setting of the whole process, the number of threads or the engine of NumPy, was given a value that it lacks."""
 
 
 class BackendUnavailableError(PolylogitError, ImportError):

@@ -109,3 +109,10 @@ def test_numbers_become_tables_where_they_are_asked_for(name: str) -> None:
     assert type(polylogit.softmax([0.0, 0.0], backend=name)).__module__.startswith(name)
     assert polylogit.softmax([[0.0, 0.0]], backend=name).shape == (1, 2)
     assert polylogit.convert(polylogit.get_backend(name).asarray([1.0]), "numpy").tolist() == [1.0]
+
+
+def test_a_list_goes_by_position_whatever_the_labels() -> None:
+    series = pd.Series([1.0, 2.0], index=["a", "b"])
+    assert polylogit.softmax(series, where=[True, False]).tolist() == [1.0, 0.0]
+    _, tangent = polylogit.jvp(polylogit.softmax, series, [1.0, 1.0])
+    assert list(tangent.index) == ["a", "b"]

@@ -84,7 +84,7 @@ class TestDataset:
 
 class TestBadInput:
     def test_an_unknown_dimension_is_refused(self, x: xr.DataArray) -> None:
-        with pytest.raises(errors.AxisError, match="names no dimension"):
+        with pytest.raises(errors.AxisError, match="has no dimension"):
             polylogit.softmax(x, "class")
 
     def test_a_mask_of_other_coordinates_or_dimensions_is_refused(self, x: xr.DataArray) -> None:

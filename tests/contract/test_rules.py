@@ -92,7 +92,7 @@ def test_real_numbers_are_logits(kind):
 )
 def test_a_dtype_that_is_refused_has_its_own_remedy(name, remedy):
     message = text(rules.check_logits_dtype, name, "other")
-    assert message.startswith(f"logits of dtype {name} ")
+    assert message.startswith(f"softmax and sigmoid are not defined for {name} logits, ")
     assert message.endswith(remedy)
 
 
@@ -111,7 +111,7 @@ def made(library, **attributes):
     ],
 )
 def test_a_floating_dtype_of_another_library_is_called_that(given, library, name):
-    assert f"is {library}'s, and the array is another library's; pass dtype='{name}'" in text(
+    assert f"is a dtype of {library}, which is not taken here; pass its name, dtype='{name}'" in text(
         rules.check_floating, given, "other"
     )
 
@@ -122,6 +122,20 @@ def test_a_floating_dtype_of_another_library_is_called_that(given, library, name
 def test_what_is_no_floating_dtype_of_another_library_is_no_floating_dtype(given):
     assert rules.foreign_dtype(given) is None
     assert "is not a real floating dtype" in text(rules.check_floating, given, "other")
+
+
+@pytest.mark.parametrize(
+    ("given", "end"),
+    [
+        ("fp16", 'pass dtype="float16".'),
+        ("torch.bfloat16", 'pass dtype="bfloat16".'),
+        ("flaot32", 'pass dtype="float32".'),
+        (SimpleNamespace(dtype="float64"), 'is an array of types; pass dtype="float64".'),
+        (3, 'pass for example dtype="float32", or leave it out to keep that of the logits.'),
+    ],
+)
+def test_what_is_no_dtype_is_answered_with_the_one_that_was_meant(given, end):
+    assert text(rules.check_floating, given, "unknown").endswith(end)
 
 
 def test_a_floating_dtype_is_taken():

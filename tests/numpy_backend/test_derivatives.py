@@ -159,3 +159,8 @@ def test_what_has_no_closed_form_is_refused_with_a_way_out() -> None:
         polylogit.vjp(polylogit.gradient(slope, np.ones(3)), np.ones(3))
     with pytest.raises(errors.ArgumentError, match="axes"):
         polylogit.vjp(polylogit.softmax, np.ones(3), axes=0)
+
+
+def test_a_gradient_is_shown_as_it_was_written() -> None:
+    slope = polylogit.gradient(polylogit.softmax, np.ones(2), axis=0)
+    assert repr(slope) == "polylogit.gradient(softmax, array([1., 1.]), axis=0)"

@@ -95,8 +95,8 @@ def test_the_number_of_threads_comes_from_the_environment(monkeypatch: pytest.Mo
     monkeypatch.setenv("POLYLOGIT_NUM_THREADS", "many")
     with pytest.raises(ValueError, match="many"):
         polylogit.softmax(np.ones((3000, 300)))
-    for count in (0, True, 1.0):
-        with pytest.raises(ValueError, match="integer of at least 1"):
+    for count in (0, True, 1.0, "2"):
+        with pytest.raises(polylogit.errors.SettingError, match="integer of at least 1"):
             polylogit.set_num_threads(count)
 
 

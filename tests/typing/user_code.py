@@ -26,6 +26,42 @@ def arrays(x: NDArray[np.float32], tensor: torch.Tensor, array: jax.Array) -> No
     assert_type(polylogit.sigmoid(x, temperature=0.5, out=x), NDArray[np.float32])
 
 
+def what_has_another_dtype(
+    whole: NDArray[np.int64], mask: NDArray[np.bool_], x: NDArray[np.float64], one: np.int64, tensor: torch.Tensor
+) -> None:
+    assert_type(polylogit.softmax(whole), np.ndarray[Any, np.dtype[np.floating[Any]]])
+    assert_type(polylogit.sigmoid(mask), np.ndarray[Any, np.dtype[np.floating[Any]]])
+    assert_type(polylogit.sigmoid(one), np.floating[Any])
+    assert_type(polylogit.softmax(x, dtype="float16"), np.ndarray[Any, np.dtype[Any]])
+    assert_type(polylogit.sigmoid(whole, dtype=np.float16), np.ndarray[Any, np.dtype[Any]])
+    assert_type(polylogit.softmax(tensor, dtype=torch.float16), torch.Tensor)
+
+
+class Labelled:
+    """A DataFrame, a DataArray: whatever has labels."""
+
+
+def labels(x: Labelled) -> None:
+    assert_type(polylogit.softmax(x, axis="index"), Labelled)
+    assert_type(polylogit.softmax(x, axis=("image", "animal"), where=x), Labelled)
+    assert_type(polylogit.log_softmax(x, "animal"), Labelled)
+
+
+def anything(x: Any, dtype: Any) -> None:
+    assert_type(polylogit.softmax(x), Any)
+    assert_type(polylogit.log_softmax(x, axis=0), Any)
+    assert_type(polylogit.sigmoid(x, dtype=dtype), Any)
+    assert_type(polylogit.convert(x, "numpy"), Any)
+    print(jax.grad(lambda x: polylogit.softmax(x)[1]))
+
+
+def conversions(x: NDArray[np.float32], state: dict[str, int], several: list[int]) -> None:
+    assert_type(polylogit.convert(x, "numpy"), np.ndarray[Any, np.dtype[Any]])
+    assert_type(polylogit.convert(state, "torch"), dict[str, Any])
+    assert_type(polylogit.convert(several, to=x), list[Any])
+    assert_type(polylogit.convert(x, to=jax), Any)
+
+
 def numbers_and_sequences() -> float:
     assert_type(polylogit.sigmoid(0.0), np.floating[Any])
     assert_type(polylogit.softmax(1, None, dtype="float32"), np.floating[Any])
@@ -42,6 +78,7 @@ def elsewhere(x: NDArray[np.float64]) -> torch.Tensor:
 def derivatives(x: torch.Tensor) -> torch.Tensor:
     y, pullback = polylogit.vjp(polylogit.softmax, x, axis=0)
     _, tangent = polylogit.jvp(polylogit.gradient(polylogit.sigmoid, x), x, x)
+    assert_type(pullback(y), torch.Tensor)
     return pullback(y) + tangent
 
 

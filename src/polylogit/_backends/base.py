@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from polylogit._contract import check_logits_dtype, check_temperature, check_temperature_dtype
 from polylogit._operations import OPERATIONS
-from polylogit.errors import ConversionError, MixedBackendsError, UnknownOperationError
+from polylogit.errors import ConversionError, DTypeError, MixedBackendsError, UnknownOperationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -356,10 +356,15 @@ def seen_temperature(given: Any) -> Any:
     DTypeError
         If it is not a real number: a bool, a complex number and the like.
     """
+    import numpy as np  # as in `host_array`
+
     if type(given) is float or type(given) is int:
         check_temperature(given)
         return float(given)
-    array = host_array(given)
+    try:
+        array = host_array(given)
+    except DTypeError:  # which speaks of logits
+        array = np.asarray(given)
     kind = "floating" if array.dtype.kind in "fV" else "integer" if array.dtype.kind in "iu" else "other"
     check_temperature_dtype(str(array.dtype), kind)
     wide = array.astype("float64")

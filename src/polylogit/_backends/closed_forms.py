@@ -114,7 +114,8 @@ def closed_form(
     if name not in _FIRST:
         message = (
             f"{function!r} cannot be differentiated on a {type(x).__module__}.{type(x).__qualname__}, which has no "
-            f"autodiff; pass polylogit.{', '.join(_FIRST)} or a polylogit.gradient of them."
+            f"autodiff; pass polylogit.{', '.join(_FIRST)} or a polylogit.gradient of them, with their "
+            "arguments after x: polylogit.vjp(polylogit.softmax, x, axis=0)."
         )
         raise DifferentiationError(message)
     axis = options.get("axis", -1) if OPERATIONS[name].takes_axis else ()

@@ -281,7 +281,7 @@ class _Primitives(Primitives):
     def dtype(given: Any) -> Any:
         try:
             dtype = jnp.dtype(given)
-        except TypeError:
+        except (TypeError, ValueError):
             return None
         if dtype == np.longdouble and dtype.itemsize > 8:  # bytes; JAX has no such dtype
             return None

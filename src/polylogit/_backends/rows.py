@@ -125,7 +125,7 @@ def dtypes(primitives: type[Primitives], given: Any, asked: Any) -> tuple[Any, A
     result = inherited
     if asked is not None:
         result = primitives.dtype(asked)
-        check_floating(asked, "other" if result is None else primitives.kind(result))
+        check_floating(asked, "unknown" if result is None else primitives.kind(result))
     return result, primitives.working(inherited, result)
 
 
@@ -134,7 +134,7 @@ def checked(primitives: type[Primitives], x: Any, axis: Any, where: Any) -> Any:
     rank = primitives.rank(x)
     if where is not None:
         name = primitives.name(where.dtype)
-        check_mask(name, primitives.kind(where.dtype) == "bool")
+        check_mask(name, primitives.kind(where.dtype) == "bool", where)
         if rank is not None and primitives.rank(where) is not None:
             check_mask_shape(where.shape, x.shape)
     return axis if rank is None else normalize_axis(axis, rank)

@@ -276,10 +276,12 @@ class _Primitives(Primitives):
 
     @staticmethod
     def dtype(given: Any) -> Any:
-        try:
-            return tf.as_dtype(given)
-        except TypeError:
-            return None
+        for read in (tf.as_dtype, np.dtype):  # as NumPy calls it
+            try:
+                return tf.as_dtype(read(given))
+            except (TypeError, ValueError):
+                continue
+        return None
 
     @staticmethod
     def rank(x: Any) -> int | None:

@@ -283,12 +283,12 @@ class _Primitives(Primitives):
 
     @staticmethod
     def dtype(given: Any) -> torch.dtype | None:
-        if not isinstance(given, (str, torch.dtype)):
+        found = getattr(torch, given, None) if isinstance(given, str) else given
+        if not isinstance(found, torch.dtype):
             try:
-                given = str(np.dtype(given).name)
-            except TypeError:
+                found = getattr(torch, np.dtype(given).name, None)  # as NumPy calls it
+            except (TypeError, ValueError):
                 return None
-        found = given if isinstance(given, torch.dtype) else getattr(torch, given, None)
         return found if isinstance(found, torch.dtype) else None
 
     @staticmethod

@@ -89,7 +89,8 @@ class Container(Backend):
         if getattr(operation, "__polylogit_operation__", None) not in OPERATIONS:
             message = (
                 f"{function!r} cannot be differentiated on a {type(x).__module__}.{type(x).__qualname__}; pass "
-                f"polylogit.{', '.join(OPERATIONS)} or a polylogit.gradient of them, or the array inside."
+                f"polylogit.{', '.join(OPERATIONS)} or a polylogit.gradient of them, with their "
+                "arguments after x: polylogit.vjp(polylogit.softmax, x, temperature=2.0); or the array inside."
             )
             raise DifferentiationError(message)
         plain, others = self._split(x, options)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 
 from polylogit._backends.base import host_array
-from polylogit._coerce import backend_of, mask_of
+from polylogit._coerce import backend_of, direction_of, mask_of
 from polylogit._containers.base import Container
 from polylogit.errors import AxisError, MaskError, UnsupportedArrayError
 
@@ -40,7 +40,8 @@ class XarrayBackend(Container):
         if not isinstance(axis, str):
             return axis
         if axis not in x.dims:
-            message = f"axis={axis!r} names no dimension of the array {x.name!r}, which has {x.dims}; pass one of them."
+            called = "" if x.name is None else f" {x.name!r}"
+            message = f"the DataArray{called} has no dimension {axis!r}; it has {x.dims}: pass one of them as axis=."
             raise AxisError(message)
         return x.dims.index(axis)
 
@@ -64,8 +65,11 @@ class XarrayBackend(Container):
 
         def with_names(values: Any, *arrays: Any) -> Any:
             inside = dict(zip(others, arrays, strict=True))
+            backend = backend_of(values)
             if "where" in inside:  # xarray mixes NumPy's masks with whatever a variable holds
-                inside["where"] = mask_of(backend_of(values), inside["where"], values, convert_numpy=True)
+                inside["where"] = mask_of(backend, inside["where"], values, convert_numpy=True)
+            for name in inside.keys() & {"direction", "cotangent"}:
+                inside[name] = direction_of(backend, inside[name], values, name, convert_numpy=True)
             return inner(values, **inside)
 
         try:

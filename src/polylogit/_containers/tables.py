@@ -29,6 +29,9 @@ class _Tables(Container):
 
     implementation_: ClassVar[Any]
     numbers: ClassVar[tuple[str, str]]  # how a series is made one of numbers, and a frame
+    made: ClassVar[tuple[tuple[str, str], ...]]  # how a dtype begins -> how a series of it is made one of numbers
+    times: ClassVar[str] = ""  # NumPy's kinds of what is refused here, since NumPy's own remedy would not work
+    filled: ClassVar[str]  # a mask without gaps
 
     def owns(self, cls: type) -> bool:
         """The library's eager series and frames."""
@@ -70,6 +73,12 @@ class _Tables(Container):
                     f"{name}.reindex({axis}=x.{axis}), or pass {name}.to_numpy() to go by position."
                 )
                 raise MaskError(message)
+        if name == "where" and self._gaps(other):
+            message = (
+                "where= has missing values, which do not say whether an entry takes part; "
+                f"pass {self.filled}, with which it does not."
+            )
+            raise MaskError(message)
         return self.to_numpy(other)
 
     def _like(self, x: Any, values: np.ndarray[Any, Any]) -> Any:
@@ -91,21 +100,39 @@ class _Tables(Container):
 
     def to_numpy(self, x: Any) -> np.ndarray[Any, Any]:
         """The values as one array, with NaN for missing ones."""
-        if len(x.shape) == 1:
-            found: Any = nw.from_native(x, series_only=True)
-        else:
-            found = nw.from_native(self._plainly_named(x), eager_only=True)
-        values: np.ndarray[Any, Any] = found.to_numpy().copy()
-        if values.dtype.kind in "OU":
-            message = (
-                f"the {type(x).__qualname__} holds other things than numbers (its dtype is {values.dtype}); pass "
-                f"{self.numbers[len(x.shape) - 1]}."
-            )
+        values: np.ndarray[Any, Any] = self._narwhals(x).to_numpy().copy()
+        series = len(x.shape) == 1
+        if values.dtype.kind in "OU" or values.ndim != len(x.shape) or (series and values.dtype.kind in self.times):
+            written = str(x.dtype if series else values.dtype)
+            made = next((how for begin, how in self.made if written.startswith(begin)), self.numbers[1 - series])
+            remedy = f"pass {made}"
+            if series and made == self.numbers[0] and not _are_numbers(values):
+                remedy = f"{values[0]!r} is none; pass a column of numbers"
+            message = f"the {type(x).__qualname__} holds other things than numbers (its dtype is {written}); {remedy}."
             raise DTypeError(message)
         return values
 
+    def _narwhals(self, x: Any) -> Any:
+        if len(x.shape) == 1:
+            return nw.from_native(x, series_only=True)
+        return nw.from_native(self._plainly_named(x), eager_only=True)
+
+    def _gaps(self, mask: Any) -> bool:
+        """Whether values are missing."""
+        gaps = self._narwhals(mask).null_count()
+        return bool(gaps.to_numpy().any() if len(mask.shape) == 2 else gaps)
+
     def _plainly_named(self, x: Any) -> Any:
         return x
+
+
+def _are_numbers(values: np.ndarray[Any, Any]) -> bool:
+    """Whether what is held as objects or text can be read as numbers."""
+    try:
+        values.astype(float)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 class PandasBackend(_Tables):
@@ -114,6 +141,8 @@ class PandasBackend(_Tables):
     name = "pandas"
     implementation_ = nw.Implementation.PANDAS
     numbers = ("x.astype(float)", 'x.select_dtypes("number")')
+    made = (("category", "x.cat.codes"),)
+    filled = 'where.astype("boolean").fillna(False).astype(bool)'
 
     def _like(self, x: Any, values: np.ndarray[Any, Any]) -> Any:
         made = super()._like(x, values)
@@ -130,3 +159,14 @@ class PolarsBackend(_Tables):
     name = "polars"
     implementation_ = nw.Implementation.POLARS
     numbers = ("x.cast(polars.Float64)", "x.select(polars.selectors.numeric())")
+    made = (
+        ("Date", "(x - x.min()).dt.total_seconds()"),
+        ("Duration", "x.dt.total_seconds()"),
+        ("Time", "x.to_physical()"),
+        ("List", "x.to_list()"),
+        ("Array", "x.to_numpy()"),
+        ("Struct", "x.struct.unnest()"),
+        *((one, "x.to_physical()") for one in ("Categorical", "Enum")),
+    )
+    times = "mM"
+    filled = "where.fill_null(False)"

@@ -23,6 +23,7 @@ from polylogit._contract import (
     check_mask,
     check_mask_shape,
     foreign_dtype,
+    no_dtype,
     normalize_axis,
     wrong_direction,
 )
@@ -72,7 +73,7 @@ def _known_dtype(given: Any) -> AnyDType:
 
 def as_dtype(given: Any) -> AnyDType:
     """`given` (a NumPy or ml_dtypes dtype, a scalar type or a name) as a dtype; its kind is not checked yet."""
-    with contextlib.suppress(TypeError):
+    with contextlib.suppress(TypeError, ValueError):
         return _known_dtype(given)
     if isinstance(given, str) and given.startswith(("bfloat16", "float8", "float6", "float4", "int4", "uint4")):
         try:
@@ -84,8 +85,7 @@ def as_dtype(given: Any) -> AnyDType:
             raise BackendUnavailableError(message, name="ml_dtypes") from error
         if hasattr(ml_dtypes, given):
             return _known_dtype(getattr(ml_dtypes, given))
-    message = f'dtype={given!r} is no dtype of NumPy; pass for example dtype="float32" or dtype=numpy.float64.'
-    raise foreign_dtype(given) or DTypeError(message)
+    raise foreign_dtype(given) or no_dtype(given)
 
 
 def work_dtype(given: AnyDType, result: AnyDType) -> AnyDType:
@@ -104,9 +104,22 @@ def _mask(where: Any, shape: tuple[int, ...]) -> AnyArray | None:
     if where is None:
         return None
     mask = host_array(where)
-    check_mask(str(mask.dtype), mask.dtype.kind == "b")
+    check_mask(str(mask.dtype), mask.dtype.kind == "b", mask)
     check_mask_shape(mask.shape, shape)
     return np.broadcast_to(mask, shape)
+
+
+def _in_place_of(objects: AnyArray) -> str:
+    """What to pass for an array of objects, by what it holds."""
+    held = list(objects.flat)
+    if held and all(isinstance(one, (list, tuple, np.ndarray)) for one in held):
+        equal = len({np.shape(one)[:1] for one in held}) == 1
+        return "Pass numpy.stack(x)" if equal else "Pass one row after another: [polylogit.softmax(row) for row in x]"
+    try:
+        objects.astype(float)
+    except (TypeError, ValueError) as error:
+        return f"They hold what is no number ({error}); pass those that are numbers"
+    return "Pass x.astype(float)"
 
 
 def _wrap(x: Any, result: AnyArray) -> Any:
@@ -145,7 +158,7 @@ class _Problem:
         self.operation = operation
         self.array: AnyArray = np.asarray(x)
         kind = kind_of(self.array.dtype)
-        check_logits_dtype(str(self.array.dtype), kind)
+        check_logits_dtype(str(self.array.dtype), kind, _in_place_of(self.array) if kind == "object" else "")
         self.given = self.array.dtype if kind == "floating" else _FLOAT64
         self.result = self.given
         if dtype is not None:
@@ -409,7 +422,8 @@ class NumpyBackend(Backend):
             message = (
                 f"{function!r} cannot be differentiated on NumPy arrays, which have no automatic differentiation; its "
                 f"closed forms cover polylogit.{', '.join(_DERIVATIVES)} and polylogit.gradient of one of these. "
-                "For a function of your own pass an array of torch, jax or tensorflow."
+                "Its arguments go after x: polylogit.vjp(polylogit.softmax, x, temperature=2.0). For a function of "
+                "your own pass an array of torch, jax or tensorflow."
             )
             raise DifferentiationError(message)
         offers: dict[str, Any] = {"dtype": None, "temperature": None}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polylogit._backends.numpy import threads
+from polylogit.errors import SettingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -123,7 +124,7 @@ def _choose(name: str) -> None:
     if name not in (*instruction_sets(), "pure"):
         known = ", ".join((*instruction_sets(), "pure"))
         message = f"{name!r} was asked for as the engine of the NumPy backend; name one of those here: {known}."
-        raise ValueError(message)
+        raise SettingError(message)
     if name != "pure":
         _kernels.use(name)
     _pure = name == "pure"

@@ -10,6 +10,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from polylogit.errors import SettingError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -34,6 +36,11 @@ def set_num_threads(count: int, /) -> None:
     count : int
         At least 1. The environment variable ``POLYLOGIT_NUM_THREADS`` sets it for the whole process.
 
+    Raises
+    ------
+    SettingError
+        For anything but an integer of at least 1.
+
     Examples
     --------
     >>> import polylogit
@@ -42,7 +49,7 @@ def set_num_threads(count: int, /) -> None:
     global _threads, _pool  # one pool a process
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         message = f"set_num_threads was given {count!r}; the number of threads is an integer of at least 1."
-        raise ValueError(message)
+        raise SettingError(message)
     with _lock:
         if count != _threads and _pool is not None:
             _pool.shutdown(wait=False)
@@ -58,7 +65,7 @@ def get_num_threads() -> int:
         given = os.environ.get("POLYLOGIT_NUM_THREADS", "1")
         if not given.isdecimal() or int(given) < 1:
             message = f"POLYLOGIT_NUM_THREADS is {given!r}; set it to an integer of at least 1, or unset it."
-            raise ValueError(message)
+            raise SettingError(message)
         set_num_threads(int(given))
     return _threads or 1
 
