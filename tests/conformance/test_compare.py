@@ -83,6 +83,7 @@ def test_the_distance_of_an_entry_is_0_unless_both_are_finite(inputs, distance):
 def test_nothing_to_compare_passes_and_shows_nothing():
     found = judged([], [])
     assert (found.verdict, found.cases, found.vacuous, found.error) == ("passed", 0, True, None)
+    assert (found.message, found.length, found.distance, found.row, found.lost) == ("", 0, 0.0, 0, False)
 
 
 # --- numbers that were flushed to 0 -----------------------------------------------------------------------------------
