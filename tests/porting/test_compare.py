@@ -158,6 +158,14 @@ def test_a_mask_is_said_to_be_filled_with_what_the_scores_hold() -> None:
     assert "the mean of its row's others" in unknown.explanation
 
 
+def test_what_a_mask_filled_in_bfloat16_is_set_aside() -> None:
+    import ml_dtypes
+
+    scores = np.where(np.tri(5) > 0, X[:5], -1e9)
+    found = compare({"bias": scores, "p": P}, {"bias": scores.astype(ml_dtypes.bfloat16), "p": P})
+    assert found.activations[0].verdict.agreement.peak < 0.01
+
+
 def test_a_constant_against_something_else_disagrees() -> None:
     assert compare(P, np.full_like(P, 0.2)).status == "disagrees"
     assert compare(np.full_like(P, 0.2), P).status == "disagrees"

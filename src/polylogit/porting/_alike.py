@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polylogit._spec.dtypes import finfo
 from polylogit.porting._diagnosis.pieces import pieces, wide
 from polylogit.porting._names import ROOT, is_output, operation_of
 
@@ -116,7 +117,8 @@ def _fills(r: Array, c: Array) -> Any:
         if finite.size:
             largest = float(np.max(np.abs(others), initial=0.0, where=np.isfinite(others)))
             low, high = float(finite.min()), float(finite.max())
-            if -high < 1e3 * largest or high - low > 4 * (largest - low * float(np.finfo(one.dtype).eps)):
+            precision = finfo(one.dtype.name)  # of bfloat16 too, which NumPy does not know
+            if -high < 1e3 * largest or high - low > 4 * (largest - low * (precision.eps if precision else 0.0)):
                 return None
     return fills
 

@@ -161,8 +161,8 @@ def call(function: Callable[..., Any], inputs: Any, what: str) -> Called:
         except Exception as error:  # noqa: BLE001  whatever a user's function raises
             failures.append((framework or "as given", error))
     said: dict[str, list[str]] = {}
-    for name, error in failures:
-        said.setdefault(f"{type(error).__name__}: {error}", []).append(name)
+    for name, raised in failures:
+        said.setdefault(f"{type(raised).__name__}: {raised}", []).append(name)
     shown = "; ".join(f"{text} (inputs {', '.join(names)})" for text, names in list(said.items())[:3])
     message = f"{what} could not be called. {shown}. If it is not its own mistake, pass inputs= that it accepts"
     message += f"; these were given by the names {list(keywords)}." if keywords else ", as arrays of its own framework."

@@ -158,7 +158,7 @@ def _rounded_within(side: Mapping[str, Any]) -> set[str]:
     if narrow_of(side):
         return set()
     found, wide_follows = set(), False
-    for name, value in reversed(side.items()):
+    for name, value in reversed(list(side.items())):
         precision = finfo(str(backend_of(value).dtype_name(value)))
         if precision is not None and precision.dtype.itemsize > 2:
             wide_follows = True
