@@ -107,13 +107,13 @@ class Backend(ABC):
         Where the framework compiles whatever it runs, anew for each shape: the name in `compilers` of what compiles a
         whole function at once. The conformance kit then asks for fewer shapes. Empty elsewhere.
     writable : bool
-        Whether arrays may be written in place (NumPy, PyTorch), so that `convert` shares memory only with others that
-        may; arrays of JAX and TensorFlow never change.
+        Whether arrays may be written in place (NumPy, PyTorch), so that `polylogit.convert` shares memory
+        only with others that may; arrays of JAX and TensorFlow never change.
     any_byte_order : bool
         Whether arrays may have another byte order than the machine's.
     wraps_containers : bool
-        Whether its own dicts, lists and tuples are Python's, wrapped to track the attributes of a model; `convert`
-        makes plain ones of them.
+        Whether its own dicts, lists and tuples are Python's, wrapped to track the attributes of a model;
+        `polylogit.convert` makes plain ones of them.
     version : str
         That of the framework, for reports; by default what the installed package of its name says.
     takes_numpy_masks : bool
@@ -128,7 +128,7 @@ class Backend(ABC):
     namespace : str
         The module that has NumPy's functions under their names, for the forms of the conformance kit; empty for none.
     spelling : dict of str to str
-        Lines of code as this framework's users write them, where they differ from `SPELLING`.
+        Lines of code as this framework's users write them, where they differ from ``SPELLING``.
     """
 
     name: ClassVar[str]
@@ -156,7 +156,8 @@ class Backend(ABC):
     def owns(self, cls: type) -> bool:
         """Whether arrays of exactly this type are served here.
 
-        Raise `UnsupportedArrayError` for a type of this framework that would lose its meaning (a masked array, say).
+        Raise `polylogit.errors.UnsupportedArrayError` for a type of this framework that would lose its
+        meaning (a masked array, say).
         """
 
     # --- the operations ----------------------------------------------------------------------------------------
@@ -211,7 +212,8 @@ class Backend(ABC):
     def lend(self, x: Any) -> Loan:
         """The values of an array, in its own memory where that lies on the host.
 
-        Raise `ConversionError` (see `no_values`) for what has none: a tracer, a symbolic or sparse tensor, a module.
+        Raise `polylogit.errors.ConversionError` (see `no_values`) for what has none: a tracer, a symbolic or sparse
+        tensor, a module.
         """
         reason = f"the backend {self.name!r} does not say whether its memory may be shared"
         return Loan(self.to_numpy(x).copy(), True, False, reason)
@@ -225,7 +227,8 @@ class Backend(ABC):
     def adopt(self, array: np.ndarray[Any, Any]) -> Any:
         """An array on this memory, which `refuses` had nothing against or which is nobody else's; or on a copy of it.
 
-        The dtype is kept; raise `ConversionError` (see `unknown_dtype`) where the framework has no such dtype.
+        The dtype is kept; raise `polylogit.errors.ConversionError` (see `unknown_dtype`) where the framework has no
+        such dtype.
         """
         return self.asarray(array)
 
@@ -250,7 +253,7 @@ class Backend(ABC):
     # --- for porting; none is needed by the operations -----------------------------------------------------------
 
     def spell(self, what: str, **values: Any) -> str:
-        """A line of code for this framework's users: an entry of `SPELLING`, or the template itself, filled in."""
+        """A line of code for this framework's users: an entry of ``SPELLING``, or the template itself, filled in."""
         return {**SPELLING, **self.spelling}.get(what, what).format(**values)
 
     # --- for the conformance kit; none is needed by the operations ----------------------------------------------

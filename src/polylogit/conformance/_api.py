@@ -485,7 +485,7 @@ def search(
     Returns
     -------
     Report
-        A result for each dtype and kind of call. Where one failed, `polylogit replay` runs that call again by its id.
+        A result for each dtype and kind of call. Where one failed, ``polylogit replay`` runs that call again by its id.
 
     Examples
     --------

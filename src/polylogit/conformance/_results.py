@@ -96,7 +96,7 @@ class Result:
 
     @property
     def id(self) -> str:
-        """As `polylogit replay` takes it; the same at every run."""
+        """As ``polylogit replay`` takes it; the same at every run."""
         parts = "/".join((self.subject, self.operation, self.check, self.dtype, self.case))
         return parts + (f"@{self.seed}" if self.seed else "")
 

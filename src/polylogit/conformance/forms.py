@@ -264,9 +264,9 @@ def log_sum_exp(
 ) -> Implementation:
     """A function that returns, or also returns, the logarithm of the sum of exponentials.
 
-    As `log_softmax` it is ``x - lse``, taken of the logits less their maximum, where the subtraction loses nothing;
-    that of the logits as they are must be the same and the maximum, within what rounding to its size leaves. A row
-    without an entry has no finite one. As `softmax` it is what the function returns besides.
+    As `polylogit.log_softmax` it is ``x - lse``, taken of the logits less their maximum, where the subtraction loses
+    nothing; that of the logits as they are must be the same and the maximum, within what rounding to its size leaves. A
+    row without an entry has no finite one. As `polylogit.softmax` it is what the function returns besides.
 
     Parameters
     ----------
@@ -772,7 +772,7 @@ def attention(
     empty_rows: str = "nan",
     longest: int = 1100,
 ) -> Implementation:
-    """Attention, as the `softmax` of its scores: the values are the identity, so that the output is the probabilities.
+    """Attention, as the `polylogit.softmax` of its scores: with the identity for values, it returns the probabilities.
 
     Parameters
     ----------
@@ -830,7 +830,7 @@ def cross_entropy(
     weights: bool = False,
     longest: int = 300,
 ) -> Implementation:
-    """A cross-entropy with class indices, as the `log_softmax` of its logits: the loss of each class in turn.
+    """A cross-entropy with class indices, as the `polylogit.log_softmax` of its logits: the loss of each class in turn.
 
     Each class of each row is a sample of its own, so that the gradient that comes from above is another for each. A
     sample to be ignored is added to its row: its loss and its gradient are 0 or show. With a reduction each sample is a
@@ -978,7 +978,7 @@ def cross_entropy_vjp(
     weights: bool = False,
     longest: int = 300,
 ) -> Callable[..., Any]:
-    """The backward of a cross-entropy, as the ``vjp`` of `log_softmax`: for those that no framework differentiates.
+    """The backward of a cross-entropy, as the ``vjp`` of `polylogit.log_softmax`: for one that nothing differentiates.
 
     Parameters
     ----------

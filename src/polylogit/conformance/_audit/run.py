@@ -111,7 +111,7 @@ def audit(
     ----------
     inputs : array, list of arrays, or callable
         The logits of the test, which passes where it passes for each array. A callable is called with a
-        `numpy.random.Generator`, or without an argument if it takes none; `polylogit.conformance.drawing` makes one
+        ``numpy.random.Generator``, or without an argument if it takes none; `polylogit.conformance.drawing` makes one
         from a shape and a distribution. Values are rounded to `dtype`.
     operation : str
     atol, rtol : float

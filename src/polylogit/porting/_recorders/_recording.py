@@ -179,7 +179,7 @@ def tap(name: str, value: Any, /) -> Any:
     name : str
         What the activation is called.
     value : array
-        Recorded during a call of a `Recorder`; outside of one, only returned.
+        Recorded during a call of a ``Recorder``; outside of one, only returned.
 
     Examples
     --------
