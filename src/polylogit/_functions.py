@@ -161,12 +161,8 @@ def softmax(x: Any = NOTHING, /, axis: AnyAxis = -1, **options: Any) -> Any:
     Notes
     -----
     The largest logit is subtracted first, which changes nothing in exact arithmetic and keeps the exponentials from
-    overflowing. [1]_
-
-    References
-    ----------
-    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
-       IMA Journal of Numerical Analysis 41(4), 2021.
+    overflowing: P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
+    IMA Journal of Numerical Analysis 41(4), 2021.
 
     Examples
     --------
