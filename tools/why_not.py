@@ -73,6 +73,7 @@ class Library:
     out: Callable[..., Any] = _missing
     rounded: Callable[..., Any] = _missing
     exp: Callable[..., Any] = _missing
+    tempered: Callable[..., Any] | None = None  # (x, temperature); None for the softmax of the quotient
 
 
 # --- the libraries ----------------------------------------------------------------------------------------------------
@@ -185,6 +186,11 @@ def _einops() -> Library:
 
 
 def _polylogit() -> Library:
+    def out(x: Any) -> Any:
+        into = np.empty_like(x)
+        polylogit.softmax(x, out=into)
+        return into
+
     return Library(
         title="polylogit",
         package="polylogit",
@@ -195,7 +201,8 @@ def _polylogit() -> Library:
         log_softmax=polylogit.log_softmax,
         vjp=lambda x, g: polylogit.vjp(polylogit.softmax, x)[1](g),
         rounded=lambda x: polylogit.softmax(x, dtype="float16"),
-        out=lambda x: polylogit.softmax(x, out=np.empty_like(x)),
+        out=out,
+        tempered=lambda x, temperature: polylogit.softmax(x, temperature=temperature),
     )
 
 
@@ -292,6 +299,11 @@ def _total(library: Library) -> Any:
     return y.astype(np.float64).sum()
 
 
+def _tempered(lib: Library) -> Any:
+    x = _array(lib.home, [2.0**24, 2.0**24 + 2])
+    return lib.tempered(x, 3.0) if lib.tempered else lib.softmax(x / 3.0)
+
+
 def _half_log(library: Library) -> Any:
     return library.log_softmax(_array(library.home, np.zeros(65520), "float16"))[:1]
 
@@ -368,6 +380,12 @@ QUESTIONS = (
         "softmax([2049, 2048], dtype=float16)",
         lambda lib: lib.rounded(_array(lib.home, [2049.0, 2048.0])),
         _softmax([1.0, 0.0]),
+    ),
+    Question(
+        "Temperature 3 of large float32 logits",
+        "softmax([2**24, 2**24 + 2] / 3)",
+        _tempered,
+        _softmax([0.0, 2 / 3]),
     ),
     Question(
         "Gradient on a NumPy array",

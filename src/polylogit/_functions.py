@@ -164,13 +164,9 @@ def softmax(x: Any = NOTHING, /, axis: AnyAxis = -1, **options: Any) -> Any:
 
     Notes
     -----
-    In exact arithmetic, subtracting the largest logit first changes nothing; in floating point it prevents overflow.
-    [1]_
-
-    References
-    ----------
-    .. [1] P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
-       IMA Journal of Numerical Analysis 41(4), 2021.
+    In exact arithmetic, subtracting the largest logit first changes nothing; in floating point it prevents overflow:
+    P. Blanchard, D. J. Higham, N. J. Higham, "Accurately computing the log-sum-exp and softmax functions",
+    IMA Journal of Numerical Analysis 41(4), 2021.
 
     Examples
     --------

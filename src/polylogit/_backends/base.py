@@ -108,13 +108,13 @@ class Backend(ABC):
         If the framework compiles whatever it runs, again for each shape: the name in `compilers` of the one that
         compiles a whole function at once. The conformance kit then uses fewer shapes. Empty otherwise.
     writable : bool
-        Whether arrays may be written in place (NumPy, PyTorch), so that `convert` shares memory only between such
-        frameworks; arrays of JAX and TensorFlow never change.
+        Whether arrays may be written in place (NumPy, PyTorch), so that `polylogit.convert` shares memory only between
+        such frameworks; arrays of JAX and TensorFlow never change.
     any_byte_order : bool
         Whether arrays may have another byte order than the machine's.
     wraps_containers : bool
-        Whether the framework wraps Python's dicts, lists and tuples to track the attributes of a model; `convert`
-        turns them into plain ones.
+        Whether the framework wraps Python's dicts, lists and tuples to track the attributes of a model;
+        `polylogit.convert` turns them into plain ones.
     version : str
         The version of the framework, for reports; by default that of the installed package of its name.
     takes_numpy_masks : bool
@@ -129,7 +129,7 @@ class Backend(ABC):
     namespace : str
         The module with NumPy's functions under their names, for the forms of the conformance kit; empty for none.
     spelling : dict of str to str
-        Lines of code as this framework's users write them, if they differ from `SPELLING`.
+        Lines of code as this framework's users write them, if they differ from ``SPELLING``.
     """
 
     name: ClassVar[str]
@@ -157,7 +157,8 @@ class Backend(ABC):
     def owns(self, cls: type) -> bool:
         """Whether the backend owns arrays of exactly this type.
 
-        Raise `UnsupportedArrayError` for a type of this framework that would lose its meaning (such as a masked array).
+        Raise `polylogit.errors.UnsupportedArrayError` for a type of this framework that would lose its meaning (such
+        as a masked array).
         """
 
     # --- the operations ----------------------------------------------------------------------------------------
@@ -212,8 +213,8 @@ class Backend(ABC):
     def lend(self, x: Any) -> Loan:
         """The values of an array, in its own memory if that lies on the host.
 
-        Raise `ConversionError` (see `no_values`) for an object without values: a tracer, a symbolic or sparse tensor, a
-        module.
+        Raise `polylogit.errors.ConversionError` (see `no_values`) for an object without values: a tracer, a symbolic
+        or sparse tensor, a module.
         """
         reason = f"the backend {self.name!r} does not say whether its memory may be shared"
         return Loan(self.to_numpy(x).copy(), True, False, reason)
@@ -227,7 +228,8 @@ class Backend(ABC):
     def adopt(self, array: np.ndarray[Any, Any]) -> Any:
         """An array on this memory, or on a copy; `refuses` allows sharing it, or nobody else holds it.
 
-        Keep the dtype; raise `ConversionError` (see `unknown_dtype`) if the framework has no such dtype.
+        Keep the dtype; raise `polylogit.errors.ConversionError` (see `unknown_dtype`) if the framework has no such
+        dtype.
         """
         return self.asarray(array)
 
@@ -252,7 +254,7 @@ class Backend(ABC):
     # --- for porting; the operations do not need it --------------------------------------------------------------
 
     def spell(self, what: str, **values: Any) -> str:
-        """A line of code for this framework's users: an entry of `SPELLING`, or the template itself, filled in."""
+        """A line of code for this framework's users: an entry of ``SPELLING``, or the template itself, filled in."""
         return {**SPELLING, **self.spelling}.get(what, what).format(**values)
 
     # --- for the conformance kit; the operations do not need it -------------------------------------------------

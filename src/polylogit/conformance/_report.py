@@ -40,7 +40,7 @@ class Report(Results):
     # A renderer is imported only if its format is used: HTML needs jinja2.
 
     def to_json(self, path: str | PathLike[str]) -> None:
-        """Write the report as JSON; the schema is `polylogit.conformance._reports.json_report.SCHEMA`."""
+        """Write the report as JSON; the schema is ``SCHEMA``."""
         from polylogit.conformance._reports import json_report
 
         write_whole(path, json_report.render(self))

@@ -26,7 +26,7 @@ class Diagnosis:
     Attributes
     ----------
     name : str
-        The name of a fault, a key of `polylogit.porting._diagnosis.faults.FAULTS`, or "unknown".
+        The name of a fault, a key of ``FAULTS``, or "unknown".
     explanation : str
         The cause in one sentence.
     fix : str
