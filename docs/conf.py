@@ -31,8 +31,9 @@ myst_heading_anchors = 3
 # Every reference is found but these: parameters and terms of formulas, which numpydoc writes like references.
 nitpicky = True
 _NAMES = """
-apply atol axis axis_name broadcast budget cap device digits dtype fill function g i inputs kind longest lse m mask
-masked max_dims modules name names normalised other out remove rtol some target tokens x y
+among apply atol axis axis_name backends broadcast budget cap device digits dtype fill function g i ignore_index inputs
+kind longest lse m mask masked max_dims modules name names normalised other out remove rtol s scale shift some target
+tokens x y
 """
 nitpick_ignore = [("py:obj", name) for name in _NAMES.split()]
 

@@ -496,7 +496,7 @@ def search(
     Returns
     -------
     Report
-        One result for each dtype and kind of call. `polylogit replay` runs a failing call again, by its id.
+        One result for each dtype and kind of call. ``polylogit replay`` runs a failing call again, by its id.
 
     Examples
     --------

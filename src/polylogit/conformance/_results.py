@@ -33,7 +33,7 @@ class Judged(Protocol):
 
 
 def held_to(found: Judged, *, strict: bool = False, rounded_once: bool = False) -> None:
-    """Turn a result that is only less accurate into a failure, if `strict` or `rounded_once` asks for it."""
+    """Turn a result that is only less accurate into a failure, if ``strict`` or `rounded_once` asks for it."""
     if strict and found.verdict == "inaccurate":
         found.verdict = "failed"
     if rounded_once and found.verdict == "passed" and found.once is not None and found.once > 1.0:
@@ -52,7 +52,7 @@ class Result:
         What was run; empty if a whole process failed.
     verdict : str
         ``passed``, ``failed``, ``convention`` (right by another convention, which was not declared), ``inaccurate``
-        (over the bound, by no more than rounding can explain; a failure only under `strict`), ``unsupported``
+        (over the bound, by no more than rounding can explain; a failure only under ``strict``), ``unsupported``
         (declared, or refused with an error; never counted as passed), ``expected-failure``, ``unexpected-pass``,
         ``expired``, ``inconclusive`` (could not have failed), ``crashed``, ``timeout``, ``missing`` (framework not
         installed).
@@ -101,13 +101,13 @@ class Result:
 
     @property
     def id(self) -> str:
-        """The id for `polylogit replay`, the same in every run."""
+        """The id for ``polylogit replay``, the same in every run."""
         parts = "/".join((self.subject, self.operation, self.check, self.dtype, self.case))
         return parts + (f"@{self.seed}" if self.seed else "")
 
     @property
     def is_case(self) -> bool:
-        """Whether it is of one case, which `polylogit replay` runs, and not of a whole process or check."""
+        """Whether it is of one case, which ``polylogit replay`` runs, and not of a whole process or check."""
         return bool(self.case) and not (self.case == WHOLE and self.verdict == "inconclusive")
 
     @property

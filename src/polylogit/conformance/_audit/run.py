@@ -114,7 +114,7 @@ def audit(
     ----------
     inputs : array, list of arrays, or callable
         The logits of the test; the test passes if it passes for each array. A callable is called with a
-        `numpy.random.Generator`, or without arguments if it takes none; `polylogit.conformance.drawing` makes such a
+        ``numpy.random.Generator``, or without arguments if it takes none; `polylogit.conformance.drawing` makes such a
         callable from a shape and a distribution. Values are rounded to `dtype`.
     operation : str
         The operation that the test tests.

@@ -180,7 +180,7 @@ def tap(name: str, value: Any, /) -> Any:
     name : str
         The name of the activation.
     value : array
-        The value to record; outside a call of a `Recorder`, it is only returned.
+        The value to record; outside a call of a ``Recorder``, it is only returned.
 
     Examples
     --------
