@@ -259,7 +259,7 @@ def test_how_noise_was_measured_is_said(tmp_path: Any) -> None:
 
 
 def test_arrays_have_no_noise_that_was_measured() -> None:
-    assert "noise was not measured: arrays and files say nothing of theirs" in compare(X, X).summary()
+    assert "noise was not measured: arrays and files hold results only" in compare(X, X).summary()
 
 
 def test_the_reason_why_noise_was_not_measured_is_that_of_the_model() -> None:

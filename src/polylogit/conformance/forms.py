@@ -264,9 +264,9 @@ def log_sum_exp(
 ) -> Implementation:
     """Test a function that returns the logarithm of the sum of exponentials, alone or with the probabilities.
 
-    As `polylogit.log_softmax`, the result is ``x - lse`` for the logits minus their maximum, because that subtraction loses
-    nothing. The `lse` of the original logits must differ from it by the maximum, up to rounding. A row without entries
-    must have no finite `lse`. As `polylogit.softmax`, the result is the probabilities that the function returns.
+    As `polylogit.log_softmax`, the result is ``x - lse`` for the logits minus their maximum, because that subtraction
+    loses nothing. The `lse` of the original logits must differ from it by the maximum, up to rounding. A row without
+    entries must have no finite `lse`. As `polylogit.softmax`, the result is the probabilities that it returns.
 
     Parameters
     ----------
@@ -774,7 +774,7 @@ def attention(
     empty_rows: str = "nan",
     longest: int = 1100,
 ) -> Implementation:
-    """Test attention as the `polylogit.softmax` of its scores: the values are the identity, so the output is the probabilities.
+    """Test attention as the `polylogit.softmax` of its scores: with the identity as values, its output is the weights.
 
     Parameters
     ----------
@@ -833,7 +833,7 @@ def cross_entropy(
     weights: bool = False,
     longest: int = 300,
 ) -> Implementation:
-    """Test a cross-entropy with class indices as the `polylogit.log_softmax` of its logits: the loss of each class in turn.
+    """Test a cross-entropy as the `polylogit.log_softmax` of its logits, the loss of each class in turn.
 
     Each class of each row becomes a separate sample, so the incoming gradient differs from sample to sample. For
     `ignore_index`, an ignored sample is added to each row; its loss and gradient must be 0. With a reduction, each

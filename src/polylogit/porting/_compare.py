@@ -135,7 +135,7 @@ def compare(
     for one, what in zip(called, _SIDES, strict=False):
         if in_training(one.function):
             judged.advice = f"call eval() on {what}, which is in training, with dropout or batch statistics"
-    noise = "noise was not measured: arrays and files say nothing of theirs"
+    noise = "noise was not measured: arrays and files hold results only"
     if called:
         judged.noise, noise = noise_of(called, (left, right))
         judged.rounded = _rounded_within(right)

@@ -77,5 +77,5 @@ def unknown(
     """The diagnosis if no explanation wins, with the reason."""
     if not why and helpful:
         why = f"{' and '.join(one.name for one in helpful)} explain it equally well"
-    why = f"The cause is unknown: {why or 'nothing that is known explains the difference'}."
+    why = f"The cause is unknown: {why or 'no known mistake explains the difference'}."
     return Diagnosis("unknown", why, fix, difference, shown[0] if shown else None, difference, {}, shown)
