@@ -190,7 +190,7 @@ def check_mask(name: str, is_bool: bool, mask: Any = None) -> None:
     if not is_bool:
         message = f"where= has dtype {name}; a mask is an array of bool, True where an entry takes part. "
         if _holds_lengths(mask):
-            message += "Of lengths one is made so: "
+            message += "To make one from lengths, write "
             message += "where=(numpy.arange(x.shape[-1]) < numpy.asarray(where)[:, None]).tolist()."
         else:
             message += "Compare to make one: where=(where != 0) of ones and zeros"

@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from polylogit import _contract as rules
@@ -154,6 +155,16 @@ def test_a_mask_is_bool_and_of_numbers_one_is_made_by_comparing():
 
 
 @pytest.mark.parametrize(
+    ("mask", "lengths"),
+    [([2, 1], True), ([0, 3], True), ([1, 0], False), ([-1, 0], False), ([[2, 1]], False), (None, False)],
+)
+def test_numbers_above_1_in_a_row_are_lengths(mask, lengths):
+    message = text(rules.check_mask, "int64", False, None if mask is None else np.array(mask))
+    assert ("numpy.arange(x.shape[-1]) < numpy.asarray(where)[:, None]" in message) is lengths
+    assert ("where=(where != 0)" in message) is not lengths
+
+
+@pytest.mark.parametrize(
     ("given", "shape"),
     [
         ((2, 3), (2, 3)),
@@ -175,6 +186,7 @@ def test_what_broadcasts_to_the_shape_of_the_logits(given, shape):
     [
         ((2,), (2, 3), "that size or 1: where=where[:, None]."),
         ((2, 4), (2, 3, 4), "that size or 1: where=where[:, None, :]."),
+        ((2, 1, 3), (2, 4, 3, 5), "that size or 1: where=where[:, :, :, None]."),
         ((2,), (2, 3, 2, 3), "that size or 1."),  # in two ways
         ((4,), (2, 3), "that size or 1."),
         ((1, 2, 3), (2, 3), "that size or 1."),
