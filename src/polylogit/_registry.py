@@ -357,9 +357,8 @@ def _examined(brought: Any, name: str) -> Backend:
     if problem := unfit(brought, name):
         raise UnfitError(problem)
     made: Backend = brought()
-    others = [(cls, owner.name) for cls, owner in list(_OWNERS.items()) if owner.name != name]
-    if "numpy" in sys.modules:
-        others.append((sys.modules["numpy"].ndarray, "numpy"))
+    others: list[tuple[type, str]] = [(sys.modules["numpy"].ndarray, "numpy")] if "numpy" in sys.modules else []
+    others += [(cls, owner.name) for cls, owner in list(_OWNERS.items()) if owner.name != name]
     if problem := claimed(made, [*((cls, "Python") for cls in (object, *PYTHON_TYPES)), *others]):
         raise UnfitError(problem)
     return made

@@ -7,7 +7,7 @@ import pytest
 
 from polylogit._spec.doubledouble import DD
 from polylogit._spec.dtypes import DTYPES
-from polylogit.conformance._compare import Expected, compare
+from polylogit.conformance._compare import Comparison, Expected, compare
 
 FLOAT32, FLOAT16, FLOAT8 = DTYPES["float32"], DTYPES["float16"], DTYPES["float8_e4m3fn"]
 TINY = FLOAT32.smallest_normal
@@ -84,6 +84,7 @@ def test_nothing_to_compare_passes_and_shows_nothing():
     found = judged([], [])
     assert (found.verdict, found.cases, found.vacuous, found.error) == ("passed", 0, True, None)
     assert (found.message, found.length, found.distance, found.row, found.lost) == ("", 0, 0.0, 0, False)
+    assert Comparison().cases == 0
 
 
 # --- numbers that were flushed to 0 -----------------------------------------------------------------------------------
@@ -97,6 +98,10 @@ def test_below_a_limit_anything_from_0_to_one_smallest_normal_number_more_will_d
     found = judged([2 * TINY, 0.5], [got, 0.5], bound=TINY / 4, zero_below=4 * TINY)
     assert (found.verdict == "passed") is passes
     assert (found.error == 0.0) is passes
+
+
+def test_what_was_flushed_has_no_error():
+    assert judged([2 * TINY, 3 * TINY], [0.0, 0.0], bound=TINY / 4, zero_below=4 * TINY).error == 0.0
 
 
 def test_the_limit_itself_is_not_below_it_and_an_exact_0_stays_exact():
@@ -142,6 +147,8 @@ def test_the_largest_number_itself_is_a_number_like_others():
     assert 0.9 < judged([-largest, -1.0], [-largest * (1 - eps), -1.0], dtype=FLOAT16, bound=64.0).error < 1
     assert judged([-largest * (1 - eps), -1.0], [-INF, -1.0], dtype=FLOAT16, bound=64.0).error == INF
     assert judged([-2 * largest, -1.0], [-largest * (1 - 2 * eps), -1.0], dtype=FLOAT16, bound=64.0).error == 0.0
+    assert judged([-2 * largest, -1.0], [-largest * (1 - 3 * eps), -1.0], dtype=FLOAT16, bound=64.0).error == INF
+    assert judged([-2 * largest, -1.0], [-INF, -1.0], dtype=FLOAT16, bound=0.5).error == 0.0
     assert judged([-FLOAT8.max, -1.0], [NAN, -1.0], dtype=FLOAT8, bound=1.0).error == INF
 
 
@@ -191,12 +198,15 @@ def test_entries_tell_something_where_another_number_would_have_shown():
     np.testing.assert_array_equal(found.seen.telling, [[True, False, False, False, True]])
 
 
-@pytest.mark.parametrize(("got", "lost"), [(0.75, False), (1.25, False), (0.5, True), (1.5, True), (NAN, True)])
+@pytest.mark.parametrize(
+    ("got", "lost"), [(0.75, False), (1.25, False), (0.6, False), (0.5, True), (1.5, True), (NAN, True)]
+)
 def test_half_of_a_value_gone_is_lost(got, lost):
     found = judged([1.0, 0.25], [got, 0.25], bound=0.0625)
     assert found.lost is lost
     assert judged([1.0, 0.25], [1.0, 0.25], bound=0.0625).lost is False
     assert judged([1.0, 0.25], [1.25, 0.125], bound=0.125).lost is False  # half of the second is within its bound
+    assert judged([1.0, 0.25], [1.0, 0.125], bound=0.1).lost is True
 
 
 def test_a_failure_shows_the_16_entries_around_the_worst():
