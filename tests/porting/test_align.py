@@ -202,3 +202,11 @@ def test_layers_that_are_listed_otherwise_are_the_same_under_another_root() -> N
         assert align(other, torch).pairs == list(zip(other, torch, strict=True))
         without_root = {name.removeprefix("transformer."): value for name, value in torch.items()}
         assert align(without_root, other).pairs == list(zip(without_root, other, strict=True))
+
+
+def test_a_pattern_that_makes_no_name_of_the_candidate_is_a_mistake_unless_other_means_match() -> None:
+    reference = {"a.0": np.ones(3), "b": np.ones(4)}
+    with pytest.raises(ComparisonError, match=r"'a\.\*' of names= makes 'x_0' of 'a\.0', which the candidate lacks"):
+        align(reference, {"b": np.ones(4)}, {"a.*": "x_*"})
+    found = align(reference, {"a.0": np.ones(3), "b": np.ones(4)}, {"a.*": "x_*"})
+    assert found.pairs == [("a.0", "a.0"), ("b", "b")]

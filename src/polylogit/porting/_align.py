@@ -70,7 +70,7 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
     [('h.0.mlp', 'block_0.ffn'), ('h.1.mlp', 'block_1.ffn')]
     """
     found = _Matches(left, right)
-    chosen = _chosen(found, checked(names))
+    chosen, idle = _chosen(found, checked(names))
     if not names and len(left) == len(right) == 1:
         found.match(zip(left, right, strict=True))
     found.match((name, name) for name in left if not operation_of(name) and not is_aside(name))
@@ -83,6 +83,13 @@ def align(left: Mapping[str, Any], right: Mapping[str, Any], names: Mapping[str,
     _match_softmax_by_part(found)
     found.drop_impossible(chosen)
     _choose_linear(found, chosen)
+    for pattern, (name, other) in idle.items():
+        if not any(one in found.pairs for one, _ in _by_pattern(left, pattern, pattern)):
+            message = (
+                f"the pattern {pattern!r} of names= makes {other!r} of {name!r}, which the candidate lacks; it has "
+                f"{list(right)[:20]}."
+            )
+            raise ComparisonError(message)
     if not found.pairs:
         message = (
             f"no activation of the reference has a counterpart: the reference has {list(left)[:20]}, the candidate "
@@ -174,8 +181,12 @@ class _Matches:
 # --- names that the caller gives -------------------------------------------------------------------------------------
 
 
-def _chosen(found: _Matches, names: dict[str, str]) -> set[str]:
-    """Match the activations that the caller names; return the names of the reference that were given exactly."""
+def _chosen(found: _Matches, names: dict[str, str]) -> tuple[set[str], dict[str, tuple[str, str]]]:
+    """Match the activations that the caller names.
+
+    Returns the names of the reference that were given exactly, and the patterns that matched nothing in the candidate,
+    with an example: a mistake unless the activations that they cover match by other means.
+    """
     exact = {name: other for name, other in names.items() if name in found.left or "*" not in name}
     unknown = [name for name in exact if name not in found.left]
     if unknown:
@@ -193,16 +204,17 @@ def _chosen(found: _Matches, names: dict[str, str]) -> set[str]:
         base, suffix = split(name)
         if base in exact and suffix and not is_aside(suffix):
             found.match([(name, exact[base] + suffix)])
+    idle = {}
     for pattern, other in names.items():
         if pattern not in exact:
             pairs = _by_pattern(found.left, pattern, other)
+            if not pairs:
+                message = f"the pattern {pattern!r} of names= fits no name of the reference; it has "
+                raise ComparisonError(message + f"{list(found.left)[:20]}.")
             if not any(there in found.right for _, there in pairs):
-                what = f"makes {pairs[0][1]!r} of {pairs[0][0]!r}, which the candidate lacks; it has " if pairs else ""
-                what = what or "fits no name of the reference; it has "
-                message = f"the pattern {pattern!r} of names= {what}{list(found.right if pairs else found.left)[:20]}."
-                raise ComparisonError(message)
+                idle[pattern] = pairs[0]
             found.match(pairs)
-    return set(exact)
+    return set(exact), idle
 
 
 def _meant(name: str, known: Iterable[str]) -> str:
