@@ -145,6 +145,48 @@ def test_one_that_cannot_be_used_is_named_with_its_package_and_harms_nobody(
         polylogit.convert(types.SimpleNamespace(a=1), "numpy")
 
 
+@pytest.mark.parametrize(
+    ("target", "remedy"),
+    [
+        ("not_there_at_all:Backend", "Install what brings the module 'not_there_at_all'"),
+        ("plugged:Raising", "Repair the package polylogit-plugged"),
+    ],
+)
+def test_the_remedy_is_the_missing_module_or_the_package(
+    installed: Callable[..., None], target: str, remedy: str
+) -> None:
+    installed(("polylogit-plugged", "plugged", target))
+    with pytest.raises(errors.BackendUnavailableError) as caught:
+        polylogit.get_backend("plugged")
+    assert f"{remedy}, or take polylogit-plugged away with `pip uninstall polylogit-plugged`" in str(caught.value)
+
+
+def test_a_backend_registered_anew_serves_the_arrays_of_the_old_one_and_others_stay(
+    installed: Callable[..., None],
+) -> None:
+    class Doubling(Right):
+        def softmax(self, x: Any, axis: Any = -1, where: Any = None, dtype: Any = None) -> Any:
+            return Tensor(2 * x.values)
+
+    sys.modules["plugged"].Doubling = Doubling
+    installed(("polylogit-plugged", "plugged", "plugged:Right"))
+    polylogit.softmax(np.zeros(2))
+    numpys = registry.TABLES["softmax"][np.ndarray]
+    assert polylogit.softmax(Tensor([1.0, 1.0])).values.tolist() == [0.5, 0.5]
+    polylogit.register_backend("plugged", "plugged:Doubling")
+    assert registry.TABLES["softmax"][np.ndarray] is numpys
+    assert polylogit.softmax(Tensor([1.0, 1.0])).values.tolist() == [2.0, 2.0]
+
+
+def test_only_backends_that_may_know_containers_are_asked_for_them(installed: Callable[..., None]) -> None:
+    installed(("polylogit-plugged", "plugged", "plugged:Right"))
+    polylogit.softmax(Tensor([0.0, 0.0]))
+    polylogit.softmax(np.zeros(2))
+    names = [one.name for one in registry.with_trees()]
+    assert "plugged" in names
+    assert "numpy" not in names
+
+
 @pytest.mark.parametrize("name", ["numpy", "torch", "array_api"])
 def test_a_name_of_polylogits_own_stays_its_own(installed: Callable[..., None], name: str) -> None:
     installed(("polylogit-other", name, "plugged:Right"))

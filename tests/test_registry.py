@@ -218,6 +218,27 @@ class TestChoosingABackend:
                 polylogit.softmax(x, backend=other)
 
 
+class TestNames:
+    def test_a_name_that_could_be_a_library_is_offered_as_one(self) -> None:
+        with pytest.raises(errors.UnknownBackendError, match="write 'array_api:zzzyx'"):
+            polylogit.get_backend("zzzyx")
+        with pytest.raises(errors.UnknownBackendError) as caught:
+            polylogit.get_backend("zzz-yx!")
+        assert "array_api:" not in str(caught.value)
+
+    def test_a_library_of_the_array_api_serves_numbers_within_the_block(self) -> None:
+        with polylogit.use_backend("array_api:array_api_strict"):
+            made = polylogit.softmax([0.0, 0.0])
+        assert type(made).__module__.startswith("array_api_strict")
+        assert isinstance(polylogit.softmax([0.0, 0.0]), np.ndarray)
+
+    def test_the_quickest_implementation_of_a_type_is_found(self) -> None:
+        backend = polylogit.get_backend("numpy")
+        served = registry.implementation_of("softmax", backend, np.ndarray)
+        assert served == backend.implementation("softmax", np.ndarray)
+        assert registry.implementation_of("softmax", backend) == backend.softmax
+
+
 class TestRegisteringABackend:
     def test_a_target_that_is_no_module_and_class_is_refused(self) -> None:
         with pytest.raises(errors.UnknownBackendError, match="module:Class"):

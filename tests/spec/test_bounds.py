@@ -138,7 +138,9 @@ def test_the_sum_of_a_row(name, row):
     lost = math.fsum(y for y in plain.y if y < plain.tiny)
     coarse = sum(y < dtype.smallest_normal for y in plain.y) * dtype.smallest_subnormal
     rounded = 4 + max(2 * math.log2(n), bounds.additions(n, dtype) / 2) + spread
-    same(bounds.row_sum(Rows(two(row)), dtype), [dtype.eps * rounded + max(lost, coarse)])
+    got = bounds.row_sum(Rows(two(row)), dtype)
+    assert got.shape == (2, 1)
+    same(got, [dtype.eps * rounded + max(lost, coarse)])
 
 
 def test_an_entry_without_a_distance_counts_as_the_maximum():
