@@ -65,6 +65,7 @@ def test_the_worst_entry_is_named_with_its_row_and_its_distance_from_the_maximum
     assert (found.seen.row, found.seen.index) == (1, 0)
     np.testing.assert_array_equal(found.seen.over, [[False, False], [True, False]])
     assert not judged([0.5, 0.25], [0.625, 0.25]).seen.over.any()
+    assert judged([0.5, 0.25, 0.25], [0.5, 0.25, 0.25]).length == 3
     assert "row 'second' (length 2), entry 0: expected 0.25, got 0.5" in found.message
     assert found.message.endswith("2 times the bound")
     assert found.details["row"] == "second"
@@ -84,7 +85,7 @@ def test_nothing_to_compare_passes_and_shows_nothing():
     found = judged([], [])
     assert (found.verdict, found.cases, found.vacuous, found.error) == ("passed", 0, True, None)
     assert (found.message, found.length, found.distance, found.row, found.lost) == ("", 0, 0.0, 0, False)
-    assert Comparison().cases == 0
+    assert (Comparison().cases, Comparison().vacuous) == (0, False)
 
 
 # --- numbers that were flushed to 0 -----------------------------------------------------------------------------------
