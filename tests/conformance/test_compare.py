@@ -183,6 +183,7 @@ def test_where_nan_is_expected_another_number_may_be_as_good():
         ([TINY, 4 * TINY], {"bound": TINY / 8, "zero_below": 4 * TINY}, False),
         ([NAN, 0.5], {}, False),
         ([0.5, 0.5], {"bound": 0.0}, True),
+        ([0.5, 0.25], {"bound": [0.25, 0.125]}, False),  # the first value is not within the bound of the second
     ],
 )
 def test_a_case_that_a_constant_passes_is_vacuous(exact, options, vacuous):
